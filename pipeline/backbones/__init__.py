@@ -1,0 +1,1 @@
+"""Pretrained convolutional backbones and where their weights come from."""

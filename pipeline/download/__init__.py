@@ -1,0 +1,1 @@
+"""Fetching files from mirrors, and reading what came without trusting it."""

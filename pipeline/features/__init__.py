@@ -1,0 +1,1 @@
+"""The feature cache: what a frozen backbone saw in every image, in HDF5 shards."""

@@ -1,0 +1,1 @@
+"""The block notation and the Keras networks that it builds."""

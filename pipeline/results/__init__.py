@@ -1,0 +1,1 @@
+"""Scores, plots and comparisons, all derived from what runs stored."""

@@ -1,0 +1,1 @@
+"""Recipes, the training loop, and the three schemes that use it."""
