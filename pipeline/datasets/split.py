@@ -1,0 +1,85 @@
+"""The one train/val/test split, stratified and seeded, the same on every machine and for every scheme.
+
+Images are ranked by a hash of seed and position, not by a random generator: the order is the same under
+every version of every library, and a smaller subset is always part of a larger one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TRAIN, VAL, TEST = 0, 1, 2
+SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+
+
+def split_images(
+    labels: np.ndarray,
+    is_test: np.ndarray | None,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> np.ndarray:
+    """Return the split (N,) uint8 (0 train, 1 val, 2 test) of images with labels (N,) int64.
+
+    Where is_test (N,) bool is given it decides what is test; otherwise test_fraction of all images is.
+    val_fraction is of the images that are not test. Classes keep their shares to within one image.
+    """
+    import numpy as np
+
+    split = np.full(len(labels), TRAIN, dtype=np.uint8)
+    if is_test is None:
+        wanted = round(len(labels) * test_fraction)
+        is_test = chosen(labels, wanted, seed=seed, purpose="test")
+    split[is_test] = TEST
+    pool = np.flatnonzero(~is_test)
+    wanted = round(len(pool) * val_fraction)
+    split[pool[chosen(labels[pool], wanted, seed=seed, purpose="val", positions=pool)]] = VAL
+    return split
+
+
+def subset_images(labels: np.ndarray, split: np.ndarray, *, count: int, seed: int) -> np.ndarray:
+    """Return sorted positions (count,) int64 of a subset that keeps the shares of classes and splits."""
+    import numpy as np
+
+    strata = labels * len(SPLITS) + split
+    return np.flatnonzero(chosen(strata, count, seed=seed, purpose="subset"))
+
+
+def chosen(
+    strata: np.ndarray, count: int, *, seed: int, purpose: str, positions: np.ndarray | None = None
+) -> np.ndarray:
+    """Return a mask (N,) bool with exactly count true, shared out over strata (N,) in proportion.
+
+    Within a stratum the images with the smallest hash of seed, purpose and position are taken; positions
+    (N,) name the images, 0 … N-1 where they are not given.
+    """
+    import numpy as np
+
+    positions = np.arange(len(strata)) if positions is None else positions
+    mask = np.zeros(len(strata), dtype=bool)
+    kinds, sizes = np.unique(strata, return_counts=True)
+    for kind, quota in zip(kinds, shares(sizes, count), strict=True):
+        members = np.flatnonzero(strata == kind)
+        ranks = [_rank(seed, purpose, position) for position in positions[members]]
+        mask[members[np.argsort(ranks, kind="stable")[:quota]]] = True
+    return mask
+
+
+def shares(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Return whole numbers (K,) that sum to count, in proportion to sizes (K,), by largest remainder."""
+    import numpy as np
+
+    exact = sizes * (count / sizes.sum())
+    whole = np.floor(exact).astype(int)
+    largest = np.argsort(-(exact - whole), kind="stable")[: count - whole.sum()]
+    whole[largest] += 1
+    return whole
+
+
+def _rank(seed: int, purpose: str, position: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{purpose}/{position}".encode()).digest()

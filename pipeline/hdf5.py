@@ -1,0 +1,89 @@
+"""HDF5 as this project writes and reads it: same data, same bytes; no surprises from foreign files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import DamagedFile
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+CHUNK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def created(path: Path) -> Iterator[h5py.File]:
+    """Open a new HDF5 file for writing; libver "latest" gives its metadata checksums."""
+    import h5py
+
+    with h5py.File(path, "w", libver="latest") as file:
+        yield file
+
+
+def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    """Write a numeric array in chunks of about a megabyte with a fletcher32 checksum each, untimed."""
+    row_bytes = max(1, array[:1].nbytes)
+    rows = max(1, min(len(array), CHUNK_BYTES // row_bytes))
+    group.create_dataset(
+        name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True, track_times=False
+    )
+
+
+def write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
+    """Write texts as fixed-length UTF-8, which carries a checksum where variable length cannot."""
+    import h5py
+    import numpy as np
+
+    encoded = [text.encode() for text in texts]
+    kind = h5py.string_dtype("utf-8", max(1, max(map(len, encoded), default=1)))
+    write_array(group, name, np.array(encoded, dtype=kind))
+
+
+def read_texts(group: h5py.Group, name: str) -> list[str]:
+    """Return the texts that write_texts wrote."""
+    return [text.decode() for text in group[name][:]]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; raise DamagedFile unless it is one and all in it is its own.
+
+    External and soft links, external storage and virtual datasets are refused: through them a hostile
+    file could show the contents of others.
+    """
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DamagedFile(f"{path}: expected an HDF5 file ({error})") from error
+    with file:
+        _refuse_foreign_parts(file, path)
+        try:
+            yield file
+        except (OSError, KeyError) as error:
+            raise DamagedFile(f"{path}: could not be read ({error})") from error
+
+
+def _refuse_foreign_parts(group: h5py.Group, path: Path) -> None:
+    import h5py
+
+    waiting, seen = [group], 0
+    while waiting:
+        here = waiting.pop()
+        for name in here:
+            seen += 1
+            if seen > 10_000:
+                raise DamagedFile(f"{path}: holds more than 10,000 entries")
+            if not isinstance(here.get(name, getlink=True), h5py.HardLink):
+                raise DamagedFile(f"{path}: {name} links elsewhere; only plain datasets are accepted")
+            item = here[name]
+            if isinstance(item, h5py.Group):
+                waiting.append(item)
+            elif item.external or item.is_virtual:
+                raise DamagedFile(f"{path}: {name} keeps its data in another file; refused")
