@@ -55,6 +55,24 @@ def published(target: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold folder against every other process that claims it; a second one waits until the first is done.
+
+    The claim is a lock of the operating system, so it ends with the process that holds it.
+    """
+    from filelock import FileLock
+
+    with explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def publish_text(target: Path, text: str) -> None:
     """Write text (UTF-8) to target, whole or not at all."""
     with published(target) as scratch:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import hdf5
-from pipeline.backbones.table import BACKBONES, Backbone, Weights
+from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone, Weights, WeightsChoice, choose_weights
+from pipeline.download.obtain import keras_home, obtain
 from pipeline.errors import BadInput, DamagedFile
+from pipeline.progress import Progress, silent
 from pipeline.publishing import digest_of, publish_manifest, published, read_manifest
 
 if TYPE_CHECKING:
@@ -21,6 +23,54 @@ if TYPE_CHECKING:
     Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 
 FILE = "weights.h5"
+
+
+WEIGHTS_ADVICE = (
+    "Point to another mirror or to a file with HEADSTART_WEIGHTS_URLS (http, https or file:// URLs, "
+    "separated by commas) or with [weights] urls in luigi.cfg, or put {name} into {raw}. "
+    "`--weights hed` and `make demo` need no download"
+)
+
+
+def obtain_weights(
+    fingerprint: dict, weights: str, folder: str, raw: str, urls: list[str], progress: Progress = silent
+) -> str:
+    """Publish the weights that the text `weights` names in folder; return where they came from.
+
+    raw is the folder of downloads, in which a user may have put the official file. Nothing is read before
+    its checksum. Raises DownloadFailed, DamagedFile, or BadInput when a package is not installed.
+    """
+    backbone = BACKBONES[fingerprint["backbone"]]
+    choice = choose_weights(weights, backbone.name)
+    if choice.kind == "random":
+        arrays, came_from = random_arrays(backbone, choice.seed), f"seed {choice.seed}"
+    else:
+        path = _source_file(choice, Path(raw), urls, progress)
+        came_from = str(path)
+        check_digest(path, tuple(choice.identity.split(":")))
+        reader = WEIGHTS[choice.name].reader if choice.kind == "named" else "keras_notop"
+        arrays = READERS[reader](path, backbone)
+    publish_weights(Path(folder), fingerprint, arrays, {"came_from": came_from})
+    return came_from
+
+
+def _source_file(choice: WeightsChoice, raw: Path, urls: list[str], progress: Progress) -> Path:
+    """Return the path of the file that holds the chosen weights, fetched where it is not here yet."""
+    if choice.kind == "file":
+        return Path(choice.place)
+    row = WEIGHTS.get(choice.name)
+    if row and row.package:
+        return packaged_file(row)
+    name = row.file_name if row else f"{choice.name}.h5"
+    obtain(
+        raw / name,
+        urls=urls if row else [choice.place],
+        existing=[raw / name, keras_home() / "models" / name],
+        check=lambda path: check_digest(path, tuple(choice.identity.split(":"))),
+        advice=WEIGHTS_ADVICE.format(name=name, raw=raw),
+        progress=progress,
+    )
+    return raw / name
 
 
 def packaged_file(row: Weights) -> Path:

@@ -1,0 +1,467 @@
+"""Fetching one file from the first mirror that has it: in bounded time, resumed where it stopped, checked.
+
+What came so far from a mirror lies beside the target in a `.part` file, with a note about which version of
+the file it belongs to. A kill at any moment leaves nothing else. Only a file that passed its check gets the
+target's name. One process fetches a target at a time: the caller holds the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import logging
+import os
+import queue
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipeline.errors import BadInput, DamagedFile, DownloadFailed
+from pipeline.progress import Progress, silent
+from pipeline.publishing import explained
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 8192  # small, because a mirror that takes stall_seconds for one chunk counts as stalled
+COPY_BYTES = 1 << 20
+QUEUED_CHUNKS = 128
+STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
+PRINTABLE = re.compile(r"[\x20-\x7e]+")
+LENGTH = re.compile(r"[0-9]{1,18}")
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+UNSATISFIED_RANGE = re.compile(r"bytes \*/([0-9]{1,18})")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a mirror may keep one waiting, and how much it may send.
+
+    A mirror is left when it does not answer within connect_seconds + stall_seconds, sends nothing for
+    stall_seconds, or sends less than bytes_per_second on average over window_seconds ("crawls"). When no
+    mirror is better, those that crawl are gone over once more with last_resort_bytes_per_second.
+    """
+
+    connect_seconds: float = 10
+    stall_seconds: float = 20
+    window_seconds: float = 30
+    bytes_per_second: float = 100_000
+    last_resort_bytes_per_second: float = 5_000
+    size_limit: int = 2 << 30  # bytes
+
+
+def fetch(
+    urls: Sequence[str],
+    target: Path,
+    check: Callable[[Path], None],
+    *,
+    progress: Progress = silent,
+    patience: Patience = Patience(),
+    advice: str = "",
+) -> str:
+    """Make target from the first mirror whose file passes check, and return that mirror's URL.
+
+    URLs are http, https or file. check takes a path and raises DamagedFile when the file there is not the
+    right one. What an earlier, interrupted call brought from the same URL is continued. Raises DownloadFailed
+    with each URL's reason, followed by advice, when no mirror gives the file, and HeadstartError when target
+    cannot be written.
+    """
+    mirrors = list(dict.fromkeys(urls))
+    if not mirrors:
+        raise BadInput(f"{target}: expected at least one URL to download it from, found none")
+    job = _Job(Path(target), check, progress, patience)
+    with explained(job.target):
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    last_resort = patience.last_resort_bytes_per_second
+    winner = _first_good(job, mirrors, last_resort if len(mirrors) == 1 else patience.bytes_per_second)
+    if winner is None and len(mirrors) > 1:
+        winner = _first_good(job, [url for url in mirrors if url in job.crawling], last_resort)
+    if winner is None:
+        lines = [f"{job.target.name}: no mirror gave the file"]
+        lines += [f"  {url}: {reason}" for url, reason in job.reasons.items()]
+        lines += [advice] if advice else []
+        raise DownloadFailed("\n".join(lines))
+    return winner
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to fetch, and what is known so far about the mirrors that did not give it."""
+
+    target: Path
+    check: Callable[[Path], None]
+    progress: Progress
+    patience: Patience
+    reasons: dict[str, str] = field(default_factory=dict)
+    crawling: set[str] = field(default_factory=set)
+
+    def report(self, done: int, total: int | None) -> None:
+        self.progress(f"download {self.target.name}", done, total or 0, "bytes")
+
+
+class _Left(Exception):
+    """A mirror was left; the message is the reason, and what it sent so far is kept."""
+
+
+class _Crawls(_Left):
+    """A mirror was left because it is slow, not because it is broken."""
+
+
+class _Useless(_Left):
+    """A mirror was left, and what it sent cannot become the file."""
+
+
+def _first_good(job: _Job, urls: Sequence[str], slowest: float) -> str | None:
+    """Return the first URL that made the target; note the reasons of those before it in job."""
+    for url in urls:
+        try:
+            _make_target(job, url, slowest)
+            return url
+        except _Left as reason:
+            job.reasons[url] = str(reason)
+            if isinstance(reason, _Crawls):
+                job.crawling.add(url)
+            logger.warning("%s: left %s: %s", job.target.name, url, reason)
+    return None
+
+
+def _make_target(job: _Job, url: str, slowest: float) -> None:
+    """Download or copy url beside the target, check it and give it the target's name; raise _Left if not."""
+    part = _Part.of(job.target, url)
+    try:
+        scheme = _scheme(url)
+        if scheme == "file":
+            _copy(job, url, part)
+        else:
+            _download(job, part, slowest)
+        job.check(part.path)
+    except DamagedFile as error:
+        part.discard()
+        raise _Useless(str(error).removeprefix(f"{part.path}: ")) from error
+    except _Useless:
+        part.discard()
+        raise
+    with explained(job.target):
+        with part.path.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.path.replace(job.target)
+        for leftover in _parts_of(job.target):
+            leftover.unlink(missing_ok=True)
+
+
+def _scheme(url: str) -> str:
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise _Useless(f"not a URL ({error})") from error
+    if scheme not in ("http", "https", "file"):
+        raise _Useless(f"scheme {scheme!r} is not supported, expected http, https or file")
+    return scheme
+
+
+# --- what came so far ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Note:
+    """Which version of which file a part belongs to: validator is a strong ETag or a Last-Modified date."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The beginning of a file as one mirror sent it, with its note in a second file."""
+
+    path: Path
+    url: str
+
+    @classmethod
+    def of(cls, target: Path, url: str) -> _Part:
+        key = hashlib.sha256(url.encode()).hexdigest()[:8]
+        return cls(target.parent / f".{target.name}.{key}.part", url)
+
+    @property
+    def note_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".json")
+
+    def resumable(self) -> tuple[int, _Note] | None:
+        """Return the size and the note of what can be continued, or None."""
+        try:
+            note = _Note(**json.loads(self.note_path.read_text(encoding="utf-8")))
+            size = self.path.stat().st_size
+        except (OSError, ValueError, TypeError):  # no part, or a note that was cut off by a kill
+            return None
+        sound = note.url == self.url and isinstance(note.validator, str)
+        sound = sound and isinstance(note.total, int | None) and size > 0
+        return (size, note) if sound else None
+
+    def begin(self, note: _Note) -> None:
+        """Empty the part and note what comes now, in this order: old bytes never get a new note."""
+        self.path.write_bytes(b"")
+        self.note_path.write_text(json.dumps(asdict(note)), encoding="utf-8")
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.note_path.unlink(missing_ok=True)
+
+
+def _parts_of(target: Path) -> Iterator[Path]:
+    yield from sorted(target.parent.glob(f".{glob.escape(target.name)}.????????.part*"))
+
+
+# --- file URLs -------------------------------------------------------------------------------------------
+
+
+def _copy(job: _Job, url: str, part: _Part) -> None:
+    from urllib.request import url2pathname  # heavy to import
+
+    pieces = urlsplit(url)
+    if pieces.netloc not in ("", "localhost"):
+        raise _Useless(f"names the host {pieces.netloc!r}, expected file:///absolute/path")
+    source = Path(url2pathname(pieces.path))
+    if not source.is_file():
+        raise _Useless("no such file")
+    total = source.stat().st_size
+    _refuse_large(total, job.patience.size_limit)
+    with explained(job.target), part.path.open("wb") as copy:
+        for chunk in _chunks_of(source):
+            copy.write(chunk)
+            job.report(copy.tell(), total)
+
+
+def _chunks_of(source: Path) -> Iterator[bytes]:
+    try:
+        with source.open("rb") as file:
+            while chunk := file.read(COPY_BYTES):
+                yield chunk
+    except OSError as error:
+        raise _Useless(f"could not be read ({error.strerror})") from error
+
+
+# --- http URLs: what an answer means ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def validator(self) -> str | None:
+        """What If-Range may carry: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
+        etag = self.headers.get("ETag", "")
+        if STRONG_ETAG.fullmatch(etag):
+            return etag
+        modified = self.headers.get("Last-Modified", "")
+        return modified if PRINTABLE.fullmatch(modified) else None
+
+    @property
+    def length(self) -> int | None:
+        found = LENGTH.fullmatch(self.headers.get("Content-Length", ""))
+        return int(found[0]) if found else None
+
+
+def _range_headers(size: int, note: _Note) -> dict[str, str]:
+    return {"Range": f"bytes={size}-", "If-Range": str(note.validator)}
+
+
+def _already_whole(answer: _Answer, size: int, note: _Note) -> bool:
+    """Say whether a 416 means that there is nothing left to send."""
+    found = UNSATISFIED_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    total = int(found[1]) if found else note.total
+    return answer.status == 416 and size == total
+
+
+def _continues(answer: _Answer, size: int, note: _Note) -> bool:
+    """Say whether a 206's body is the rest of the very file that the part is the beginning of."""
+    found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    if answer.status != 206 or not found or int(found[1]) != size:
+        return False
+    same_total = note.total is None or found[2] in ("*", str(note.total))
+    return same_total and answer.validator in (None, note.validator)
+
+
+# --- http URLs: the transfer -----------------------------------------------------------------------------
+
+
+def _download(job: _Job, part: _Part, slowest: float) -> None:
+    """Bring part to its whole length, from where it stopped if the mirror allows, else from zero."""
+    resumable = part.resumable()
+    if resumable is None:
+        _download_from_zero(job, part, slowest)
+        return
+    size, note = resumable
+    with _Transfer(part.url, _range_headers(size, note), job.patience) as transfer:
+        answer = transfer.answer()
+        if _already_whole(answer, size, note):
+            return
+        if _continues(answer, size, note):
+            logger.info("%s: %s continues at byte %d", job.target.name, part.url, size)
+            total = note.total or (None if answer.length is None else size + answer.length)
+            _receive(job, part, transfer, start=size, total=total, slowest=slowest)
+            return
+        if answer.status == 200:
+            _receive_from_zero(job, part, transfer, answer, slowest)
+            return
+        if answer.status not in (206, 416):
+            raise _Left(f"HTTP {answer.status}")
+    logger.info("%s: %s cannot continue at byte %d, starts from zero", job.target.name, part.url, size)
+    part.discard()
+    _download_from_zero(job, part, slowest)
+
+
+def _download_from_zero(job: _Job, part: _Part, slowest: float) -> None:
+    with _Transfer(part.url, {}, job.patience) as transfer:
+        answer = transfer.answer()
+        if answer.status != 200:
+            raise _Left(f"HTTP {answer.status}")
+        _receive_from_zero(job, part, transfer, answer, slowest)
+
+
+def _receive_from_zero(job: _Job, part: _Part, transfer: _Transfer, answer: _Answer, slowest: float) -> None:
+    with explained(job.target):
+        part.begin(_Note(part.url, answer.validator, answer.length))
+    _receive(job, part, transfer, start=0, total=answer.length, slowest=slowest)
+
+
+def _receive(
+    job: _Job, part: _Part, transfer: _Transfer, *, start: int, total: int | None, slowest: float
+) -> None:
+    """Append the body to part; total is the whole file's length in bytes, None when the mirror keeps it."""
+    _refuse_large(total or 0, job.patience.size_limit)
+    pace = _Pace(slowest, job.patience.window_seconds)
+    done = start
+    job.report(done, total)
+    with explained(job.target), part.path.open("ab") as file:
+        for chunk in transfer.chunks():
+            file.write(chunk)
+            done += len(chunk)
+            _refuse_large(done, job.patience.size_limit)
+            job.report(done, total)
+            if done != total:
+                pace.add(len(chunk))
+    if total is not None and done < total:
+        raise _Left(f"body ended after {done} of {total} bytes")
+    if total is not None and done > total:
+        raise _Useless(f"sent {done} bytes, expected {total}")
+
+
+def _refuse_large(size: int, limit: int) -> None:
+    if size > limit:
+        raise _Useless(f"larger than expected: at least {size} bytes, at most {limit} are accepted")
+
+
+class _Pace:
+    """Watches whether a mirror keeps up with slowest, in bytes a second, on average over each window."""
+
+    def __init__(self, slowest: float, window: float) -> None:
+        self._slowest, self._window = slowest, window
+        self._since, self._bytes = time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        self._bytes += count
+        elapsed = time.monotonic() - self._since
+        if elapsed < self._window:
+            return
+        rate = self._bytes / elapsed
+        if rate < self._slowest:
+            raise _Crawls(f"crawls at {rate / 1000:.3g} kB/s")
+        self._since, self._bytes = time.monotonic(), 0
+
+
+class _Transfer:
+    """A GET that runs in a thread, so that whoever waits for it can stop waiting.
+
+    Timeouts of sockets do not bound a look-up of a name, a chain of redirects, or headers that come byte by
+    byte; a queue between the thread and the reader does. The thread ends at the latest stall_seconds after it
+    was left.
+    """
+
+    def __init__(self, url: str, headers: dict[str, str], patience: Patience) -> None:
+        self._url, self._patience = url, patience
+        # Compressed on the way, the bytes would not be those that Range counts.
+        self._headers = {"Accept-Encoding": "identity", **headers}
+        self._items: queue.Queue = queue.Queue(QUEUED_CHUNKS)
+        self._left = threading.Event()
+
+    def __enter__(self) -> _Transfer:
+        import requests
+
+        work = threading.Thread(target=self._work, args=(requests.Session,), daemon=True)
+        work.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # makes room, should the thread be waiting for it
+                self._items.get_nowait()
+
+    def answer(self) -> _Answer:
+        """Return status and headers; raise _Left when none came in time."""
+        return self._next(self._patience.connect_seconds + self._patience.stall_seconds)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the body's bytes as sent; raise _Left when it breaks or stalls."""
+        while (chunk := self._next(self._patience.stall_seconds)) is not None:
+            yield chunk
+
+    def _next(self, seconds: float):
+        try:
+            item = self._items.get(timeout=seconds)
+        except queue.Empty:
+            raise _Left(f"stalled for {seconds:g} s") from None
+        if isinstance(item, Exception):
+            raise _Left(_in_words(item, self._patience)) from item
+        return item
+
+    def _work(self, make_session: Callable) -> None:
+        timeouts = (self._patience.connect_seconds, self._patience.stall_seconds)
+        try:
+            with (
+                make_session() as session,  # knows http and https only, for redirects too
+                session.get(self._url, headers=self._headers, stream=True, timeout=timeouts) as response,
+            ):
+                self._items.put(_Answer(response.status_code, response.headers))
+                response.raw.enforce_content_length = False  # the reader knows better what is missing
+                for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+                    if self._left.is_set():
+                        return
+                    self._items.put(chunk)
+            self._items.put(None)
+        except Exception as error:  # whatever it is, the reader puts it into words
+            self._items.put(error)
+
+
+def _in_words(error: Exception, patience: Patience) -> str:
+    """Return a network error's cause in a few words; libraries wrap it several times."""
+    from requests.exceptions import ConnectTimeout
+
+    if isinstance(error, ConnectTimeout):
+        return f"no connection within {patience.connect_seconds:g} s"
+    words = (
+        (ConnectionRefusedError, "connection refused"),
+        (ConnectionResetError, "connection reset by the server"),
+        (socket.gaierror, "no such host, or no network"),
+        (TimeoutError, f"stalled for {patience.stall_seconds:g} s"),
+    )
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, reason in words:
+            if isinstance(cause, kind):
+                return reason
+        if isinstance(cause, ssl.SSLError):
+            return f"no secure connection ({cause})"
+        hidden = None if cause.__suppress_context__ else cause.__context__
+        innermost, cause = cause, cause.__cause__ or hidden
+    return str(innermost)[:200] or type(innermost).__name__

@@ -1,0 +1,180 @@
+"""Reading pickles of plain data without trusting them.
+
+A pickle is a program. Before anything runs, its operations are walked and compared with the list of those
+that plain data needs; only then an unpickler runs it, which knows stand-ins for three globals of NumPy and
+nothing else. The list is what the real CIFAR-10 pickles (Python 2, protocol 2) use, and the spellings that
+Python 3 has for the same things up to protocol 3. It holds no operation that fetches an object a second
+time (GET, DUP), so nothing can be multiplied: memory and time grow with the size of the pickle only.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import pickle
+import pickletools
+import reprlib
+from typing import Any
+
+from pipeline.errors import DamagedFile
+
+ALLOWED_OPERATIONS = frozenset(
+    # fmt: off
+    (
+        "PROTO",
+        "STOP",
+        "MARK",
+        "EMPTY_DICT",
+        "SETITEM",
+        "SETITEMS",
+        "EMPTY_LIST",
+        "APPEND",
+        "APPENDS",
+        "EMPTY_TUPLE",
+        "TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "NONE",
+        "NEWTRUE",
+        "NEWFALSE",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "SHORT_BINSTRING",
+        "BINSTRING",
+        "SHORT_BINBYTES",
+        "BINBYTES",
+        "BINUNICODE",
+        "BINPUT",
+        "LONG_BINPUT",
+        "GLOBAL",
+        "REDUCE",
+        "BUILD",
+    )
+    # fmt: on
+)
+MAX_OPERATIONS = 200_000  # a CIFAR-10 batch takes 30,098
+MAX_TUPLES = 100  # a CIFAR-10 batch takes 6; Python hashes nested tuples without a limit of depth
+
+ARRAY_MAKERS = (  # as NumPy 1 and NumPy 2 call it
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+)
+ARRAY_CLASS = "numpy.ndarray"
+DTYPE_CLASS = "numpy.dtype"
+
+
+def load_plain(data: bytes, limit: int) -> object:
+    """Return what a pickle of plain data holds: dicts, lists, tuples, bytes, strings, integers, uint8 arrays.
+
+    Strings of Python 2 become bytes; arrays are instances of a subclass of numpy.ndarray. limit is the
+    longest pickle accepted, in bytes; what its arrays hold is part of it. Raises DamagedFile for everything
+    else, and imports and calls nothing that the pickle names.
+    """
+    if len(data) > limit:
+        raise DamagedFile(f"pickle of {len(data)} bytes: expected at most {limit}")
+    try:
+        _check_operations(data)
+        return _PlainUnpickler(data).load()
+    except DamagedFile:
+        raise
+    except Exception as error:  # hostile bytes make pickle raise nearly anything
+        raise DamagedFile(f"not a pickle of plain data ({type(error).__name__}: {error})") from error
+
+
+def _check_operations(data: bytes) -> None:
+    tuples = 0
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data), start=1):
+        if operation.name not in ALLOWED_OPERATIONS:
+            raise DamagedFile(f"pickle uses the operation {operation.name}, which plain data does not need")
+        tuples += operation.name.startswith("TUPLE")
+        if count > MAX_OPERATIONS or tuples > MAX_TUPLES:
+            raise DamagedFile(f"pickle has more than {MAX_OPERATIONS} operations or {MAX_TUPLES} tuples")
+        if operation.name == "LONG_BINPUT" and argument > MAX_OPERATIONS:  # would make room for so many
+            raise DamagedFile(f"pickle stores object number {argument}, expected at most {MAX_OPERATIONS}")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._known: dict[str, Any] = {ARRAY_CLASS: _ArrayClass(), DTYPE_CLASS: _DtypeMaker()}
+        self._known |= dict.fromkeys(ARRAY_MAKERS, _ArrayMaker())
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._known[f"{module}.{name}"]
+        except KeyError:
+            allowed = ", ".join(self._known)
+            raise DamagedFile(
+                f"pickle asks for {reprlib.repr(f'{module}.{name}')}; only {allowed} are allowed"
+            ) from None
+
+
+# The stand-ins have no __dict__ and no attribute that can be set, so a pickle cannot alter them.
+
+
+class _ArrayClass:
+    """Stands for numpy.ndarray, which must not be called: it makes room for any shape."""
+
+    __slots__ = ()
+
+
+class _Uint8:
+    """Stands for numpy.dtype("uint8")."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[2:5] != (None, None, None):  # sub-array, field names, fields
+            raise DamagedFile("pickle holds a structured dtype, expected uint8")
+
+
+class _DtypeMaker:
+    """Stands for the class numpy.dtype."""
+
+    __slots__ = ()
+
+    def __call__(self, name: bytes | str, align: Any, copy: Any) -> _Uint8:
+        if name not in (b"u1", "u1"):
+            raise DamagedFile(f"pickle holds an array of dtype {reprlib.repr(name)}, expected uint8")
+        return _Uint8()
+
+
+class _ArrayMaker:
+    """Stands for NumPy's _reconstruct, which starts an array that its state then fills."""
+
+    __slots__ = ()
+
+    def __call__(self, kind: Any, shape: tuple, typecode: bytes | str) -> Any:
+        if not isinstance(kind, _ArrayClass) or shape != (0,) or typecode not in (b"b", "b"):
+            found = reprlib.repr((kind, shape, typecode))
+            raise DamagedFile(f"pickle starts an array from {found}, expected (numpy.ndarray, (0,), 'b')")
+        return _checked_array_class()(shape, "u1")
+
+
+@functools.cache
+def _checked_array_class() -> type:
+    """Return a subclass of numpy.ndarray that checks the state that a pickle gives it."""
+    import numpy as np
+
+    class CheckedArray(np.ndarray):
+        def __setstate__(self, state: tuple) -> None:
+            _, shape, dtype, fortran, raw = state
+            _check_array(shape, dtype, fortran, raw)
+            super().__setstate__((1, shape, np.dtype("u1"), False, raw))
+
+    return CheckedArray
+
+
+def _check_array(shape: Any, dtype: Any, fortran: Any, raw: Any) -> None:
+    if not isinstance(dtype, _Uint8) or fortran or type(raw) is not bytes:
+        raise DamagedFile("pickle holds an array that is not made of uint8 in C order")
+    if type(shape) is not tuple or not all(type(size) is int and size > 0 for size in shape):
+        raise DamagedFile(f"pickle holds an array of shape {reprlib.repr(shape)}, expected positive integers")
+    if math.prod(shape) != len(raw):
+        raise DamagedFile(
+            f"pickle holds an array of shape {reprlib.repr(shape)}, which takes {math.prod(shape)} bytes, "
+            f"but holds {len(raw)} bytes for it"
+        )

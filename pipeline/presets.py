@@ -1,0 +1,94 @@
+"""The presets: which schemes are compared on which data, one row each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One line of a comparison: a scheme with its recipe, settings that differ, weights that differ."""
+
+    scheme: str  # such as head:linear
+    settings: dict = field(default_factory=dict)
+    weights: str | None = None  # None takes the preset's
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A comparison: data set and subset (0 for all images), weights, seeds, and what is trained."""
+
+    name: str
+    title: str
+    dataset: str
+    subset: int
+    weights: str
+    seeds: tuple[int, ...]
+    plans: tuple[Plan, ...]
+
+
+PRESETS: dict[str, Preset] = {
+    row.name: row
+    for row in (
+        Preset(
+            name="demo",
+            title="All schemes on scanned digits: a demonstration that needs no download",
+            dataset="digits",
+            subset=0,
+            weights="hed",
+            seeds=(0,),
+            plans=(
+                Plan("head:linear"),
+                Plan("head:dense"),
+                Plan("head:linear", weights="random"),
+                Plan("fine-tune:block5", {"epochs": 4}),
+                Plan("fine-tune:whole", {"epochs": 4}),
+                Plan("fine-tune:whole", {"epochs": 4}, weights="random"),
+                Plan("from-scratch:lesson", {"epochs": 12}),
+            ),
+        ),
+        Preset(
+            name="quick",
+            title="All schemes on a stratified subset of CIFAR-10",
+            dataset="cifar10",
+            subset=12_000,
+            weights="imagenet",
+            seeds=(0,),
+            plans=(
+                Plan("head:linear"),
+                Plan("head:dense"),
+                Plan("head:linear", weights="random"),
+                Plan("fine-tune:block5", {"epochs": 3}),
+                Plan("fine-tune:whole", {"epochs": 3}),
+                Plan("from-scratch:lesson", {"epochs": 10}),
+            ),
+        ),
+        Preset(
+            name="full",
+            title="All schemes on CIFAR-10",
+            dataset="cifar10",
+            subset=0,
+            weights="imagenet",
+            seeds=(0,),
+            plans=(
+                Plan("head:linear"),
+                Plan("head:dense"),
+                Plan("head:dense-bn"),
+                Plan("head:dense-bn-dropout"),
+                Plan("head:linear", weights="random"),
+                Plan("fine-tune:block5"),
+                Plan("fine-tune:whole"),
+                Plan("from-scratch:lesson"),
+            ),
+        ),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """Return the row of a preset; raise BadInput that lists the rows otherwise."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return PRESETS[name]

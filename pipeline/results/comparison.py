@@ -1,0 +1,231 @@
+"""One table over many runs: what each scheme reached on test and what it cost, and the answer in words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.errors import BadInput
+from pipeline.results.run import RunResult, data_of, family_of, label_of
+from pipeline.results.scores import SCORES, markdown_table, score, shown, shown_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "scheme",
+    "weights",
+    "data_set",
+    "n_train",
+    "n_test",
+    "seed",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "log_loss",
+    "epochs",
+    "train_seconds",
+    "extract_seconds",
+    "total_seconds",
+    "peak_memory_mb",
+    "parameters",
+    "trainable_parameters",
+)
+TEXT_WIDTH = 110
+NAMED_OVERLAPS = 3  # a sentence that lists more names is no longer read
+
+
+def columns() -> tuple[str, ...]:
+    """Return COLUMNS and, after them, every further row of SCORES."""
+    return COLUMNS + tuple(name for name in SCORES if name not in COLUMNS)
+
+
+def compare(runs: Sequence[RunResult]) -> pd.DataFrame:
+    """Return one row a run (a scheme and seed), in the order given, with the columns of columns().
+
+    Scores are those on test, fractions in 0..1 (log_loss in nats); times are in seconds, memory in MB.
+    Raises BadInput when there are no runs.
+    """
+    import pandas as pd
+
+    if not runs:
+        raise BadInput("expected at least one run to compare, found none; train a scheme first")
+    return pd.DataFrame([_row(run) for run in runs], columns=list(columns()))
+
+
+def comparison_markdown(table: pd.DataFrame, title: str, caption: str) -> str:
+    """Return the comparison as Markdown: title, table (the best accuracy in bold), answer, caption."""
+    extras = [row for name, row in SCORES.items() if name not in COLUMNS]
+    header = ["scheme", "weights", "data set (train / test)", "seed", "accuracy", "log loss"]
+    header += [row.title for row in extras]
+    header += ["epochs", "training", "extraction", "total time", "peak memory", "parameters", "trainable"]
+    best = table.groupby("data_set")["accuracy"].transform("max")
+    rows = []
+    for line, highest in zip(table.to_dict("records"), best, strict=True):
+        accuracy = shown_interval(line["accuracy"], line["accuracy_low"], line["accuracy_high"])
+        rows.append(
+            [
+                line["scheme"],
+                line["weights"],
+                f"{line['data_set']} ({line['n_train']:,} / {line['n_test']:,})",
+                str(line["seed"]),
+                f"**{accuracy}**" if line["accuracy"] == highest else accuracy,
+                shown(line["log_loss"], ""),
+                *(row.shown(line[row.name]) for row in extras),
+                str(line["epochs"]),
+                *(shown_seconds(line[f"{name}_seconds"]) for name in ("train", "extract", "total")),
+                _memory(line),
+                *(shown_count(line[name]) for name in ("parameters", "trainable_parameters")),
+            ]
+        )
+    note = "Accuracy on test with its 95 % Wilson interval."
+    parts = [f"# {title}", markdown_table(header, rows), *answers(table), f"{note} {caption}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison_text(table: pd.DataFrame) -> str:
+    """Return the comparison for a terminal: aligned columns, then the answer; at most 110 columns wide."""
+    header = ["scheme", "seed", "test accuracy", "log loss", "training", "total time", "memory", "params"]
+    rows = [
+        [
+            label_of(line["scheme"], line["weights"]),
+            str(line["seed"]),
+            shown_interval(line["accuracy"], line["accuracy_low"], line["accuracy_high"]),
+            shown(line["log_loss"], ""),
+            shown_seconds(line["train_seconds"]),
+            shown_seconds(line["total_seconds"]),
+            _memory(line),
+            shown_count(line["parameters"]),
+        ]
+        for line in table.to_dict("records")
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    gaps = 2 * (len(widths) - 1)
+    widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
+    lines = [_aligned(cells, widths) for cells in (header, ["-" * width for width in widths], *rows)]
+    answer = [line for text in answers(table) for line in ("", *textwrap.wrap(text, TEXT_WIDTH))]
+    return "\n".join([*lines, *answer]) + "\n"
+
+
+def answers(table: pd.DataFrame) -> list[str]:
+    """Return one plain sentence for each data set: the most accurate scheme, its lead and its price."""
+    return [_answer(rows) for _, rows in table.groupby("data_set", sort=False)]
+
+
+def caption_of(runs: Sequence[RunResult]) -> str:
+    """Return the line under a comparison: data sets with sizes, weights, precisions, seeds, each once."""
+    recipes = [run.recipe for run in runs]
+    data = "; ".join(_once(data_of(recipe) for recipe in recipes))
+    weights = ", ".join(_once(recipe["weights"] for recipe in recipes))
+    precisions = ", ".join(_once(recipe["precision"] for recipe in recipes))
+    seeds = _once(str(recipe["seed"]) for recipe in recipes)
+    return f"{data} · weights {weights} · {precisions} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a duration for people: "0.25 s", "3.4 s", "2 min 05 s", "1 h 05 min"."""
+    if round(seconds, 2) < 1:
+        return f"{seconds:.2f} s"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def shown_count(count: int) -> str:
+    """Return a number of parameters for people: "990", "12.8 k", "14.7 M"."""
+    if count < 1000:
+        return str(count)
+    # 999,950 and more would round to 1000.0 k.
+    return f"{count / 1e3:.1f} k" if count < 999_950 else f"{count / 1e6:.1f} M"
+
+
+def _row(run: RunResult) -> dict:
+    scores = score(run.split("test"))
+    known = {**run.recipe, **run.costs, **scores, "data_set": run.recipe["dataset_title"]}
+    return {name: known[name] for name in columns()}
+
+
+def _memory(line: dict) -> str:
+    return f"{line['peak_memory_mb']:,.0f} MB"
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first = cells[0] if len(cells[0]) <= widths[0] else cells[0][: widths[0] - 1] + "…"
+    others = (f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:], strict=True))
+    return "  ".join([f"{first:<{widths[0]}}", *others])
+
+
+def _answer(rows: pd.DataFrame) -> str:
+    schemes = _by_scheme(rows)
+    best = schemes.loc[schemes["accuracy"].idxmax()]
+    others = schemes.drop(index=best.name)
+    accuracy = shown_interval(best["accuracy"], best["accuracy_low"], best["accuracy_high"])
+    images = f"the {best['n_test']:,} test images of {best['data_set']}"
+    reached = f"{best['label']} is most accurate on {images}, with {accuracy}"
+    if best["seeds"] > 1:
+        reached += f" (mean of {best['seeds']} seeds)"
+    if others.empty:
+        return (
+            f"{reached} in {shown_seconds(best['total_seconds'])}; there is no other scheme to compare with."
+        )
+    return f"{reached}, {_price(best, schemes, others)}; {_overlap(best, others)}."
+
+
+def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a scheme: the mean over its seeds, and an interval that spans those of all seeds."""
+    schemes = rows.groupby(["scheme", "weights"], sort=False, as_index=False).agg(
+        data_set=("data_set", "first"),
+        n_test=("n_test", "first"),
+        accuracy=("accuracy", "mean"),
+        accuracy_low=("accuracy_low", "min"),
+        accuracy_high=("accuracy_high", "max"),
+        total_seconds=("total_seconds", "mean"),
+        seeds=("seed", "size"),
+    )
+    names = [label_of(*pair) for pair in zip(schemes["scheme"], schemes["weights"], strict=True)]
+    return schemes.assign(label=names, family=schemes["scheme"].map(family_of))
+
+
+def _price(best: pd.Series, schemes: pd.DataFrame, others: pd.DataFrame) -> str:
+    """Return by how many points best leads the cheapest head, and at what multiple of its total time."""
+    heads = schemes[schemes["family"] == "head"]
+    kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
+    cheapest = pool.loc[pool["total_seconds"].idxmin()]
+    times = f"{shown_seconds(best['total_seconds'])} against {shown_seconds(cheapest['total_seconds'])}"
+    if cheapest["label"] == best["label"]:
+        next_best = others.loc[others["accuracy"].idxmax()]
+        lead = _points(best["accuracy"] - next_best["accuracy"])
+        took = shown_seconds(best["total_seconds"])
+        return f"{lead} above {next_best['label']}, and is itself the cheapest {kind} ({took})"
+    lead = (
+        f"{_points(best['accuracy'] - cheapest['accuracy'])} above {cheapest['label']}, the cheapest {kind}"
+    )
+    if cheapest["total_seconds"] <= 0:
+        return f"{lead} ({times})"
+    multiple = best["total_seconds"] / cheapest["total_seconds"]
+    return f"{lead}, at {multiple:,.{0 if multiple >= 10 else 1}f} times its total time ({times})"
+
+
+def _overlap(best: pd.Series, others: pd.DataFrame) -> str:
+    near = others[others["accuracy_high"] >= best["accuracy_low"]].sort_values("accuracy", ascending=False)
+    names = near["label"].tolist()
+    if not names:
+        return "no other scheme's 95 % interval overlaps with its own"
+    more = len(names) - NAMED_OVERLAPS
+    listed = [*names[:NAMED_OVERLAPS], f"{more} more"] if more > 0 else names
+    several = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
+    return f"the intervals overlap with {several}, so that chance may have decided the order among them"
+
+
+def _points(difference: float) -> str:
+    points = f"{100 * difference:.1f}"
+    return f"{points} point{'s' * (points != '1.0')}"
+
+
+def _once(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,552 @@
+"""Plots of stored results: a row a plot, drawn without global state, the same bytes for the same run.
+
+A new plot is one function that starts with new_figure and one row in PLOTS or COMPARISON_PLOTS.
+Colours are Okabe and Ito's (Color Universal Design, 2008), told apart with every common colour vision.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import unknown_name
+from pipeline.publishing import published
+from pipeline.results.comparison import shown_seconds
+from pipeline.results.run import RunResult, caption, family_of, label, label_of
+from pipeline.results.scores import class_scores, score, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+DPI = 120
+PALETTE_COLOURS = 256
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 10,
+    "text.parse_math": False,  # a class may be named $5
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+}
+BLACK, GREY, BLUE, ORANGE = "#000000", "#5a5a5a", "#0072B2", "#D55E00"
+ANNOTATED_CLASSES = 12  # beyond this, numbers in the cells of a confusion matrix cannot be read
+NAMED_CLASSES = 40  # beyond this, names along the axes of a confusion matrix collide
+SHOWN_BARS = 40  # beyond this, the figure no longer fits a screen
+MARKED_EPOCHS = 40  # beyond this, markers hide the line
+LONGEST_NAME = 22  # of a class; a longer one would take the width from the plot
+BESIDE = {"textcoords": "offset points", "ha": "left", "va": "center", "annotation_clip": False}
+ABOVE = {"textcoords": "offset points", "va": "bottom", "annotation_clip": False, "fontsize": 9}
+# Where a point's label may stand: the nearest place that covers least wins, right of the point first.
+LABEL_DISTANCES = (9, 14, 24, 38)  # points
+LABEL_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+LEADER = {"textcoords": "offset points", "arrowprops": {"arrowstyle": "-", "color": GREY, "linewidth": 0.6}}
+TICK_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 108000, 360000)
+TICK_NAMES = (
+    *("0.01 s", "0.03 s", "0.1 s", "0.3 s", "1 s", "3 s", "10 s", "30 s"),
+    *("1 min", "3 min", "10 min", "30 min", "1 h", "3 h", "10 h", "30 h", "100 h"),
+)
+SHORTEST = TICK_SECONDS[0]  # a logarithmic axis has no zero; anything shorter is drawn here
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot: name is the file's stem; alt may use {label}, {caption} and {accuracy}; function draws."""
+
+    name: str
+    title: str
+    alt: str
+    function: Callable[..., Figure]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the schemes of one family are marked; shape and colour both tell them apart."""
+
+    title: str
+    colour: str
+    marker: str
+
+
+FAMILIES = {
+    "head": Family("head on cached features", BLUE, "o"),
+    "fine-tune": Family("fine-tuned", ORANGE, "s"),
+    "from-scratch": Family("from scratch", "#009E73", "^"),
+}
+OTHER_FAMILY = Family("other", "#CC79A7", "D")
+
+
+def new_figure(caption: str, *, width: float = 8.0, height: float = 5.0) -> tuple[Figure, Axes]:
+    """Return a figure of width by height inches with one pair of axes and the caption under them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+    # A line never starts with the dot between two facts.
+    wrapped = textwrap.fill(caption.replace(" ·", "\u00a0·"), width=int(width * 15), break_long_words=False)
+    figure.supxlabel(wrapped, x=0.012, ha="left", fontsize=8, color=GREY)
+    return figure, figure.add_subplot()
+
+
+def accuracy_over_time(run: RunResult) -> Figure:
+    """Draw train and val accuracy against the epoch."""
+    figure, axes = _over_time(run, quantity="accuracy")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    return figure
+
+
+def loss_over_time(run: RunResult) -> Figure:
+    """Draw train and val loss (nats) against the epoch."""
+    figure, axes = _over_time(run, quantity="loss")
+    axes.set_ylabel("loss (nats)")
+    return figure
+
+
+def confusion_matrix(run: RunResult) -> Figure:
+    """Draw how the images of each class on test were called, in per cent of the class; counts if C <= 12."""
+    import numpy as np
+    from sklearn.metrics import confusion_matrix as count_pairs
+
+    test = run.split("test")
+    classes = range(len(test.class_names))
+    counts = count_pairs(test.labels, test.probabilities.argmax(axis=1), labels=list(classes))
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = new_figure(caption(run), width=7.2, height=6.4)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    axes.grid(False)
+    axes.set_title(f"Confusion on test: {label(run)}")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    ticks = list(classes)[:: math.ceil(len(classes) / NAMED_CLASSES)]
+    names = [_short(test.class_names[tick]) for tick in ticks]
+    size = 9 if len(ticks) <= 20 else 6
+    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=lambda value, _: f"{value:g} %")
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+    if len(classes) <= ANNOTATED_CLASSES:
+        axes.set_xlabel("predicted class (in a cell: % of the true class, images)")
+        _annotate_cells(axes, shares, counts)
+    return figure
+
+
+def per_class_accuracy(run: RunResult) -> Figure:
+    """Draw the accuracy on the test images of each class, best on top, with 95 % Wilson intervals."""
+    test = run.split("test")
+    table = class_scores(test).query("metric == 'recall'").dropna(subset=["low"])
+    table = table.sort_values(["value", "class"], ascending=[True, False], ignore_index=True)
+    note = ""
+    if len(table) > SHOWN_BARS:
+        half = SHOWN_BARS // 2
+        note = f"; the {half} most and {half} least accurate of {len(table)} classes"
+        table = table.drop(index=range(half, len(table) - half)).reset_index(drop=True)
+    figure, axes = new_figure(caption(run), height=2.0 + max(0.15 * len(table), min(0.33 * len(table), 4.0)))
+    axes.barh(table.index, 100 * table["value"], height=0.7, color="#bcd9ee", edgecolor=BLUE, linewidth=0.8)
+    axes.errorbar(
+        100 * table["value"],
+        table.index,
+        xerr=_errors(table, "value"),
+        fmt="none",
+        ecolor=BLACK,
+        capsize=2.5,
+    )
+    size = 9 if len(table) <= 25 else 6
+    for position, value in enumerate(table["value"]):
+        axes.annotate(shown(value, "%"), (100, position), (8, 0), fontsize=size, **BESIDE)
+    axes.set_yticks(table.index, [_short(name) for name in table["class"]], fontsize=size)
+    axes.set_ylim(-0.6, len(table) - 0.4)
+    axes.set_xlim(0, 100)
+    axes.grid(False, axis="y")
+    _mark_overall(axes, score(test)["accuracy"])
+    axes.set_xlabel(f"accuracy on test, % (95 % Wilson interval{note})")
+    axes.set_title(f"Accuracy of each class: {label(run)}", pad=22)
+    return figure
+
+
+def accuracy_with_intervals(table: pd.DataFrame, caption: str) -> Figure:
+    """Draw one point a row of the comparison with its 95 % interval, most accurate on top."""
+    table = table.assign(label=_row_labels(table)).sort_values("accuracy", kind="stable", ignore_index=True)
+    figure, axes = new_figure(caption, height=2.0 + 0.34 * len(table))
+    for family, rows in _by_family(table):
+        axes.errorbar(
+            100 * rows["accuracy"], rows.index, xerr=_errors(rows, "accuracy"), **_marks(family), capsize=3
+        )
+    for position, row in table.iterrows():
+        value = shown(row["accuracy"], "%")
+        axes.annotate(value, (100 * row["accuracy_high"], position), (6, 0), fontsize=9, **BESIDE)
+    axes.set_yticks(table.index, table["label"])
+    axes.set_ylim(-0.6, len(table) - 0.4)
+    axes.margins(x=0.12)
+    axes.set_xlabel("accuracy on test, % (95 % Wilson interval)")
+    axes.set_title(COMPARISON_PLOTS["accuracy_with_intervals"].title, pad=26)
+    _legend_above(axes)
+    return figure
+
+
+def accuracy_against_cost(table: pd.DataFrame, caption: str) -> Figure:
+    """Draw test accuracy with its interval against total time (logarithmic) and the Pareto front.
+
+    On the front, nothing that takes no longer is as accurate. A time below 0.01 s is drawn at 0.01 s.
+    """
+    table = table.assign(seconds=table["total_seconds"].clip(lower=SHORTEST))
+    figure, axes = new_figure(caption, width=9.0, height=6.2)
+    left, right = table["seconds"].min() / 2, table["seconds"].max() * 2.5
+    front = _pareto_front(table)
+    steps = ([*front["seconds"], right], [*(100 * front["accuracy"]), 100 * front["accuracy"].max()])
+    axes.step(*steps, where="post", color=GREY, linewidth=1.2, linestyle="--", label="Pareto front", zorder=1)
+    for family, rows in _by_family(table):
+        axes.errorbar(
+            rows["seconds"],
+            100 * rows["accuracy"],
+            yerr=_errors(rows, "accuracy"),
+            **_marks(family),
+            capsize=3,
+        )
+    _time_axis(axes, left, right)
+    axes.margins(y=0.12)
+    axes.set_xlabel("total time, feature extraction included (logarithmic)")
+    axes.set_ylabel("accuracy on test, % (95 % Wilson interval)")
+    axes.set_title(COMPARISON_PLOTS["accuracy_against_cost"].title, pad=26)
+    _legend_above(axes)
+    _label_points(axes, table, line=steps)
+    return figure
+
+
+PLOTS = {
+    row.name: row
+    for row in (
+        Plot(
+            "accuracy_over_time",
+            "Accuracy over time",
+            "Line plot of training and validation accuracy against the epoch for {label}. {caption}.",
+            accuracy_over_time,
+        ),
+        Plot(
+            "loss_over_time",
+            "Loss over time",
+            "Line plot of training and validation loss against the epoch for {label}. {caption}.",
+            loss_over_time,
+        ),
+        Plot(
+            "confusion_matrix",
+            "Confusion matrix",
+            "Matrix of true against predicted classes on test for {label}, which is right on {accuracy} of "
+            "the images. {caption}.",
+            confusion_matrix,
+        ),
+        Plot(
+            "per_class_accuracy",
+            "Accuracy of each class",
+            "Bars of the test accuracy of each class for {label} around an overall {accuracy}. {caption}.",
+            per_class_accuracy,
+        ),
+    )
+}
+
+COMPARISON_PLOTS = {
+    row.name: row
+    for row in (
+        Plot(
+            "accuracy_with_intervals",
+            "Accuracy of each scheme",
+            "Test accuracy with 95 % intervals of {count} runs; the best is {label} with "
+            "{accuracy}. {caption}.",
+            accuracy_with_intervals,
+        ),
+        Plot(
+            "accuracy_against_cost",
+            "Accuracy against cost",
+            "Test accuracy against total time of {count} runs; the best is {label} with "
+            "{accuracy}. {caption}.",
+            accuracy_against_cost,
+        ),
+    )
+}
+
+
+def alt_text(plot_name: str, run: RunResult) -> str:
+    """Return a run's plot in words. Raises BadInput for a name that is not in PLOTS."""
+    accuracy = shown(score(run.split("test"))["accuracy"], "%")
+    return _plot(PLOTS, plot_name).alt.format(label=label(run), caption=caption(run), accuracy=accuracy)
+
+
+def comparison_alt_text(plot_name: str, table: pd.DataFrame, caption: str) -> str:
+    """Return a comparison's plot in words. Raises BadInput for a name that is not in COMPARISON_PLOTS."""
+    best = table.loc[table["accuracy"].idxmax()]
+    return _plot(COMPARISON_PLOTS, plot_name).alt.format(
+        label=label_of(best["scheme"], best["weights"]),
+        accuracy=shown(best["accuracy"], "%"),
+        caption=caption,
+        count=len(table),
+    )
+
+
+def draw(plot_name: str, run: RunResult, path: Path) -> None:
+    """Publish a row of PLOTS as PNG at path. Raises BadInput for an unknown name."""
+    _publish(_plot(PLOTS, plot_name), path, run)
+
+
+def draw_comparison(plot_name: str, table: pd.DataFrame, caption: str, path: Path) -> None:
+    """Publish a row of COMPARISON_PLOTS as PNG at path. Raises BadInput for an unknown name."""
+    _publish(_plot(COMPARISON_PLOTS, plot_name), path, table, caption)
+
+
+def _plot(plots: dict[str, Plot], name: str) -> Plot:
+    if name not in plots:
+        raise unknown_name("plot", name, plots)
+    return plots[name]
+
+
+def _publish(plot: Plot, path: Path, *arguments: object) -> None:
+    import matplotlib.style
+    import numpy as np
+    from PIL import Image
+
+    # "default" first: a user's own matplotlibrc must not change the picture.
+    with matplotlib.style.context(["default", STYLE]):
+        figure = plot.function(*arguments)
+        figure.canvas.draw()
+    # 256 colours hold a plot's few hues and their edges, in a third of the bytes.
+    picture = (
+        Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(PALETTE_COLOURS)
+    )
+    with published(path) as scratch:
+        picture.save(scratch, format="PNG", optimize=True, dpi=(DPI, DPI))
+
+
+def _over_time(run: RunResult, *, quantity: str) -> tuple[Figure, Axes]:
+    from matplotlib.ticker import MaxNLocator
+
+    history = run.history
+    figure, axes = new_figure(caption(run))
+    marker = "o" if len(history) <= MARKED_EPOCHS else None
+    for split, colour, line in (("train", BLUE, "--"), ("val", ORANGE, "-")):
+        values = history[f"{split}_{quantity}"]
+        if values.notna().any():
+            axes.plot(
+                history["epoch"],
+                values,
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=4,
+                label=split,
+            )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(quantity)
+    axes.set_title(f"{quantity.capitalize()} over time: {label(run)}", pad=22)
+    if not axes.lines:
+        axes.text(
+            0.5, 0.5, "no epochs: fitted in one step", transform=axes.transAxes, ha="center", color=GREY
+        )
+        axes.set(xticks=[], yticks=[])
+        return figure, axes
+    if history["seconds"].notna().any():
+        axes.set_xlabel(f"epoch ({len(history)} took {shown_seconds(history['seconds'].max())})")
+    axes.legend(loc="best")
+    _mark_stages(axes, history)
+    return figure, axes
+
+
+def _mark_stages(axes: Axes, history: pd.DataFrame) -> None:
+    stages, epochs = history["stage"].tolist(), history["epoch"].tolist()
+    for row in range(1, len(stages)):
+        if stages[row] == stages[row - 1]:
+            continue
+        border = (epochs[row - 1] + epochs[row]) / 2
+        axes.axvline(border, color=GREY, linewidth=1.0, linestyle=":")
+        spot = {"xy": (border, 1), "xycoords": axes.get_xaxis_transform(), "color": GREY}
+        axes.annotate(f"{stages[row - 1]} ◂", xytext=(-2, 3), ha="right", **spot, **ABOVE)
+        axes.annotate(f"▸ {stages[row]}", xytext=(2, 3), ha="left", **spot, **ABOVE)
+
+
+def _mark_overall(axes: Axes, accuracy: float) -> None:
+    axes.axvline(100 * accuracy, color=ORANGE, linewidth=1.6, linestyle="--")
+    spot = {"xy": (100 * accuracy, 1), "xycoords": axes.get_xaxis_transform(), "color": ORANGE}
+    axes.annotate(f"overall {shown(accuracy, '%')}", xytext=(0, 3), ha="center", **spot, **ABOVE)
+
+
+def _annotate_cells(axes: Axes, shares: np.ndarray, counts: np.ndarray) -> None:
+    import numpy as np
+
+    image = axes.images[0]
+    for (row, column), count in np.ndenumerate(counts):
+        if count == 0:
+            continue
+        colour = _readable_on(image.cmap(image.norm(shares[row, column])))
+        axes.text(
+            column,
+            row - 0.14,
+            f"{shares[row, column]:.0f}",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=9,
+        )
+        axes.text(column, row + 0.24, f"{count:,}", ha="center", va="center", color=colour, fontsize=7)
+
+
+def _readable_on(colour: Sequence[float]) -> str:
+    """Return black or white, whichever contrasts more with an RGB(A) colour in 0..1 (WCAG 2, luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return BLACK if luminance > 0.179 else "#ffffff"
+
+
+def _row_labels(table: pd.DataFrame) -> list[str]:
+    """Return a label a row; the seed is named where a scheme has several."""
+    names = [label_of(*pair) for pair in zip(table["scheme"], table["weights"], strict=True)]
+    several = table.duplicated(["scheme", "weights"], keep=False)
+    return [
+        f"{name} · seed {seed}" if repeated else name
+        for name, seed, repeated in zip(names, table["seed"], several, strict=True)
+    ]
+
+
+def _by_family(table: pd.DataFrame) -> list[tuple[Family, pd.DataFrame]]:
+    families = table["scheme"].map(family_of)
+    known = [(row, table[families == name]) for name, row in FAMILIES.items()]
+    groups = [*known, (OTHER_FAMILY, table[~families.isin(FAMILIES)])]
+    return [(family, rows) for family, rows in groups if not rows.empty]
+
+
+def _marks(family: Family) -> dict:
+    return {
+        "label": family.title,
+        "color": family.colour,
+        "marker": family.marker,
+        "linestyle": "none",
+        "markersize": 5.5,
+        "elinewidth": 1.4,
+    }
+
+
+def _errors(table: pd.DataFrame, value: str) -> list[pd.Series]:
+    """Return the lengths of the error bars in per cent, below and above."""
+    stem = "" if value == "value" else f"{value}_"
+    lengths = (table[value] - table[f"{stem}low"], table[f"{stem}high"] - table[value])
+    return [100 * length.clip(lower=0) for length in lengths]
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(FAMILIES) + 2,
+        borderaxespad=0.1,
+        fontsize=9,
+        columnspacing=1.2,
+    )
+
+
+def _time_axis(axes: Axes, left: float, right: float) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(left, right)
+    ticks = {
+        seconds: name
+        for seconds, name in zip(TICK_SECONDS, TICK_NAMES, strict=True)
+        if left <= seconds <= right
+    }
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+
+
+def _pareto_front(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are more accurate than everything that takes no longer, cheapest first."""
+    ordered = table.sort_values(["seconds", "accuracy"], ascending=[True, False], kind="stable")
+    before = ordered["accuracy"].cummax().shift(fill_value=-math.inf)
+    return ordered[ordered["accuracy"] > before]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def _label_points(axes: Axes, table: pd.DataFrame, *, line: tuple[list[float], list[float]]) -> None:
+    """Name each scheme where the name covers least of points, bars, front and names before it.
+
+    A scheme with several seeds is named once, at its most accurate point.
+    """
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # fixes the layout: places are compared in pixels
+    to_pixels = axes.transData.transform
+    taken = _line_boxes(to_pixels(list(zip(*line, strict=True))))
+    for _, row in table.iterrows():
+        x, low = to_pixels((row["seconds"], 100 * row["accuracy_low"]))
+        high = to_pixels((row["seconds"], 100 * row["accuracy_high"]))[1]
+        y = to_pixels((row["seconds"], 100 * row["accuracy"]))[1]
+        taken += [Bbox([[x - 7, y - 7], [x + 7, y + 7]]), Bbox([[x - 5, low - 2], [x + 5, high + 2]])]
+    scheme = ["scheme", "weights"]
+    seeds = table.groupby(scheme)["seed"].transform("size")
+    named = table.assign(seeds=seeds).sort_values("accuracy", ascending=False, kind="stable")
+    for _, row in named.drop_duplicates(scheme).iterrows():
+        text = label_of(row["scheme"], row["weights"])
+        text = f"{text} ({row['seeds']} seeds)" if row["seeds"] > 1 else text
+        taken.append(_label_point(axes, (row["seconds"], 100 * row["accuracy"]), text=text, taken=taken))
+
+
+def _label_point(axes: Axes, point: tuple[float, float], *, text: str, taken: list[Bbox]) -> Bbox:
+    """Write text in the freest of the places around point and return the box it fills, in pixels."""
+    from matplotlib.text import Text
+
+    renderer = axes.figure.canvas.get_renderer()
+    note = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=8.5, annotation_clip=False)
+    note.set_in_layout(False)
+    places = []
+    for distance in LABEL_DISTANCES:
+        for across, up in LABEL_DIRECTIONS:
+            _move(note, across * distance, up * distance)
+            note.update_positions(renderer)
+            box = Text.get_window_extent(note, renderer)
+            outside = box.width * box.height - _shared(box, axes.bbox)
+            covered = sum(_shared(box, other) for other in taken)
+            places.append((covered + outside, distance, len(places), across, up, box))
+    _, distance, _, across, up, box = min(places, key=lambda place: place[:3])
+    _move(note, across * distance, up * distance)
+    if distance > LABEL_DISTANCES[1]:
+        axes.annotate("", point, (across * distance, up * distance), **LEADER)
+    return box
+
+
+def _move(note: Text, across: float, up: float) -> None:
+    note.set_position((across, up))
+    note.set_horizontalalignment({-1: "right", 0: "center", 1: "left"}[(across > 0) - (across < 0)])
+    note.set_verticalalignment({-1: "top", 0: "center", 1: "bottom"}[(up > 0) - (up < 0)])
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """Return the area that two boxes share, in square pixels."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def _line_boxes(corners: np.ndarray) -> list[Bbox]:
+    """Return thin boxes along a step line through corners, (K, 2) pixels, that steps at each next x."""
+    from matplotlib.transforms import Bbox
+
+    boxes = []
+    for (x, y), (next_x, next_y) in zip(corners[:-1], corners[1:], strict=True):
+        boxes.append(Bbox([[x, y - 2], [next_x, y + 2]]))
+        boxes.append(Bbox([[next_x - 2, min(y, next_y)], [next_x + 2, max(y, next_y)]]))
+    return boxes

@@ -1,0 +1,282 @@
+"""Scores: functions of stored probabilities and labels, one row each.
+
+A new score is one function and one row in SCORES or CLASS_SCORES; tables and the comparison show it.
+In every function probabilities is (N, C) float32 whose rows sum to 1, labels is (N,) int64 in 0..C-1,
+N is at least 1, and the predicted class is the most probable one (the first of equals).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+from pipeline.errors import BadInput
+from pipeline.results.run import SPLITS, Predictions, RunResult, caption
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+LOG_LOSS_FLOOR = 1e-7  # Keras's epsilon: a certain mistake costs 16.1 nats, not infinity
+CALIBRATION_BINS = 15  # Guo et al. 2017, section 3
+CONFIDENCE = 0.95
+ALL_CLASSES = "(all)"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number for a whole split; a share is a fraction of its N images and gets a Wilson interval."""
+
+    name: str
+    title: str
+    higher_is_better: bool
+    function: Callable[[np.ndarray, np.ndarray], float]
+    unit: str = ""
+    share: bool = False
+
+    def shown(self, value: float) -> str:
+        """Return value for people: "61.2 %" where the unit is %, else three decimals and the unit."""
+        return shown(value, self.unit)
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A number for each class: function returns (C,); a share is a fraction of the class's images."""
+
+    name: str
+    title: str
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    unit: str = ""
+    share: bool = False
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return top-1 accuracy, a fraction in 0..1."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean of -ln p(true class) in nats, 0 or more; p is clipped at 1e-7 from below."""
+    import numpy as np
+
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(true.clip(LOG_LOSS_FLOOR, 1.0)).mean())
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the expected calibration error, a fraction in 0..1.
+
+    ECE = sum over bins b of |B_b| / N * |accuracy(B_b) - confidence(B_b)|, with 15 bins of equal width,
+    closed on the right, over the confidence max p. Guo et al., On Calibration of Modern Neural Networks,
+    ICML 2017, equation 3.
+    """
+    import numpy as np
+
+    confidence = probabilities.max(axis=1).astype(np.float64).clip(0.0, 1.0)
+    hit = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    bins = (np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1).clip(0, CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=hit - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the unweighted mean of F1 over the classes that occur in labels or predictions, in 0..1.
+
+    scikit-learn's f1_score(average="macro"); a class without a hit counts 0.
+    """
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, probabilities.argmax(axis=1), average="macro", zero_division=0))
+
+
+def class_precision(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return (C,) float64 in 0..1: the share of the images called c that are c; 0 where none was."""
+    from sklearn.metrics import precision_score
+
+    return precision_score(labels, probabilities.argmax(axis=1), **_each_class(probabilities))
+
+
+def class_recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return (C,) float64 in 0..1: the share of the images of c that are called c; 0 where there are none."""
+    from sklearn.metrics import recall_score
+
+    return recall_score(labels, probabilities.argmax(axis=1), **_each_class(probabilities))
+
+
+def class_f1(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return (C,) float64 in 0..1: the harmonic mean of precision and recall; 0 where both are 0."""
+    from sklearn.metrics import f1_score
+
+    return f1_score(labels, probabilities.argmax(axis=1), **_each_class(probabilities))
+
+
+def class_support(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return (C,) int64: how many images of each class there are."""
+    import numpy as np
+
+    return np.bincount(labels, minlength=probabilities.shape[1])
+
+
+SCORES = {
+    row.name: row
+    for row in (
+        Score("accuracy", "accuracy", True, accuracy, unit="%", share=True),
+        Score("log_loss", "log loss", False, log_loss, unit="nats"),
+        Score("calibration_error", "calibration error", False, calibration_error, unit="%"),
+        Score("macro_f1", "macro F1", True, macro_f1),
+    )
+}
+
+CLASS_SCORES = {
+    row.name: row
+    for row in (
+        ClassScore("precision", "precision", class_precision, unit="%"),
+        ClassScore("recall", "recall", class_recall, unit="%", share=True),
+        ClassScore("f1", "F1", class_f1),
+        ClassScore("support", "images", class_support, unit="count"),
+    )
+}
+
+
+def wilson_interval(correct: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return (low, high), fractions in 0..1, that cover the true rate behind correct hits in n trials.
+
+    centre = (p + z^2/2n) / (1 + z^2/n), half = z / (1 + z^2/n) * sqrt(p(1-p)/n + z^2/4n^2): the score
+    interval of Wilson, Probable Inference, JASA 22 (1927). It stays inside 0..1 and holds for p near either
+    end. Raises BadInput unless 0 <= correct <= n, n >= 1 and 0 < confidence < 1.
+    """
+    if not (0 <= correct <= n and n >= 1 and 0 < confidence < 1):
+        raise BadInput(
+            f"expected 0 <= correct <= n, n >= 1 and 0 < confidence < 1, "
+            f"found correct={correct}, n={n}, confidence={confidence}"
+        )
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p, spread = correct / n, 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / spread
+    half = z / spread * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At p = 0 and p = 1 the formula gives the end itself, but for rounding.
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == n else min(1.0, centre + half)
+    return low, high
+
+
+def score(predictions: Predictions) -> dict[str, float | int]:
+    """Return every row of SCORES by name, "<name>_low" and "<name>_high" for shares, and n, the images.
+
+    Raises BadInput when the split has no images.
+    """
+    n = len(predictions)
+    if n == 0:
+        raise BadInput("expected predictions on at least one image, found none; score another split")
+    scores: dict[str, float | int] = {}
+    for name, row in SCORES.items():
+        scores[name] = row.function(predictions.probabilities, predictions.labels)
+        if row.share:
+            scores[f"{name}_low"], scores[f"{name}_high"] = wilson_interval(round(scores[name] * n), n)
+    return {**scores, "n": n}
+
+
+def class_scores(predictions: Predictions) -> pd.DataFrame:
+    """Return long rows (class, metric, value, low, high), each class in turn.
+
+    low and high are NaN where the score is no share of the class's images or the class has none.
+    """
+    import pandas as pd
+
+    values = {
+        name: row.function(predictions.probabilities, predictions.labels)
+        for name, row in CLASS_SCORES.items()
+    }
+    support = class_support(predictions.probabilities, predictions.labels)
+    rows = []
+    for number, class_name in enumerate(predictions.class_names):
+        for name, row in CLASS_SCORES.items():
+            value, n = float(values[name][number]), int(support[number])
+            known = row.share and n > 0
+            low, high = wilson_interval(round(value * n), n) if known else (math.nan, math.nan)
+            rows.append((class_name, name, value, low, high))
+    return pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high"])
+
+
+def metric_table(run: RunResult) -> pd.DataFrame:
+    """Return every score of a run in long form: split, class, metric, value, low, high.
+
+    Splits come in the order val, test (an empty val is left out); class is "(all)" for whole-split scores,
+    which come first. low and high bound shares with 95 % confidence and are NaN elsewhere.
+    """
+    import pandas as pd
+
+    tables = []
+    for split in SPLITS:
+        predictions = run.split(split)
+        if len(predictions) == 0:
+            continue
+        whole = score(predictions)
+        rows = [
+            (ALL_CLASSES, name, whole[name], whole.get(f"{name}_low"), whole.get(f"{name}_high"))
+            for name in SCORES
+        ]
+        table = pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high"])
+        table = table.astype({"value": float, "low": float, "high": float})
+        tables.append(pd.concat([table, class_scores(predictions)]).assign(split=split))
+    columns = ["split", "class", "metric", "value", "low", "high"]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def metrics_markdown(run: RunResult) -> str:
+    """Return a run's scores as Markdown: whole splits side by side, then each class on test."""
+    table = metric_table(run).set_index(["split", "class", "metric"])
+    splits = [split for split in SPLITS if split in table.index.get_level_values("split")]
+    whole = [
+        [row.title, *(_cell(table.loc[(split, ALL_CLASSES, name)], row.unit) for split in splits)]
+        for name, row in SCORES.items()
+    ]
+    classes = [
+        [name, *(_cell(table.loc[("test", name, metric)], row.unit) for metric, row in CLASS_SCORES.items())]
+        for name in run.split("test").class_names
+    ]
+    lines = [
+        f"# {run.recipe['scheme']}: {caption(run)}",
+        "Brackets hold 95 % Wilson intervals.",
+        markdown_table(["score", *splits], whole),
+        "## Each class, on test",
+        markdown_table(["class", *(row.title for row in CLASS_SCORES.values())], classes),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table: the first column to the left, the others to the right, pipes escaped."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    escaped = ([str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows))
+    first, *others = ("| " + " | ".join(row) + " |" for row in escaped)
+    return "\n".join([first, "| " + " | ".join(rule) + " |", *others])
+
+
+def shown(value: float, unit: str) -> str:
+    """Return value for people: "61.2 %", "0.412 nats", "1,000" for a count, "–" for NaN."""
+    if math.isnan(value):
+        return "–"
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    if unit == "count":
+        return f"{value:,.0f}"
+    return f"{value:.3f} {unit}".strip()
+
+
+def shown_interval(value: float, low: float, high: float) -> str:
+    """Return a share with its interval in per cent, e.g. "61.2 % (60.2–62.1)"."""
+    return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def _cell(row: pd.Series, unit: str) -> str:
+    if math.isnan(row["low"]):
+        return shown(row["value"], unit)
+    return shown_interval(row["value"], row["low"], row["high"])
+
+
+def _each_class(probabilities: np.ndarray) -> dict:
+    return {"labels": list(range(probabilities.shape[1])), "average": None, "zero_division": 0}

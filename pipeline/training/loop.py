@@ -1,0 +1,245 @@
+"""The training loop that all schemes share: whole stretches of updates inside one TensorFlow graph.
+
+The images (uint8) or features (float32) of all splits lie in memory as one tensor; an epoch is a matrix of
+row numbers, and a batch is gathered inside the graph. Order, augmentation and dropout follow from the seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.errors import Diverged
+from pipeline.networks.build import logits_model
+from pipeline.progress import Progress, silent
+from pipeline.training.augment import augmented
+from pipeline.training.optimizers import make_optimizer
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+EVALUATION_BATCH = 500
+REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown
+HISTORY_COLUMNS = (
+    "stage",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a classifier learns from: inputs (N, …) uint8 images or float32 features, labels (N,) int64.
+
+    train and val are positions (n,) in them; classes is the number of classes.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    classes: int
+
+    @classmethod
+    def of(cls, store, inputs: np.ndarray, classes: int) -> Examples:
+        """Return the examples of an image or feature store whose rows inputs are."""
+        return cls(inputs, store.labels, store.rows("train"), store.rows("val"), classes)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training: a name for the history, and the settings that hold in it."""
+
+    name: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: str
+    schedule: str
+    warmup: float
+    weight_decay: float
+    label_smoothing: float
+    flip: bool = False
+    shift: int = 0
+    salt: int = 0  # makes the random order of one stage differ from another's
+
+    @classmethod
+    def of(cls, recipe, name: str, **changes) -> Stage:
+        """Return a stage with the settings of a recipe, some of them changed."""
+        known = {key: getattr(recipe, key) for key in cls.__dataclass_fields__ if hasattr(recipe, key)}
+        return cls(**{**known, "name": name, **changes})
+
+
+@dataclass
+class History:
+    """One row an epoch, over all stages of a run; seconds count from the start of training."""
+
+    rows: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, **row) -> None:
+        """Append one epoch; its number follows from the rows before."""
+        self.rows.append({"epoch": len(self.rows) + 1, "seconds": round(self.seconds, 3), **row})
+
+
+class Classifier:
+    """A Keras model that ends in the layers "logits" and "probabilities", with its answering graph.
+
+    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained.
+    """
+
+    def __init__(self, model: keras.Model):
+        import tensorflow as tf
+
+        self.model = model
+        self.logits = logits_model(model)
+        self._forward = tf.function(lambda batch: self.model(batch, training=False), reduce_retracing=True)
+
+    def predict(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, C) float32 of the inputs at rows (n,)."""
+        import numpy as np
+        import tensorflow as tf
+
+        parts = [
+            self._forward(tf.constant(inputs[rows[start : start + EVALUATION_BATCH]])).numpy()
+            for start in range(0, len(rows), EVALUATION_BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def evaluate(self, examples: Examples, rows: np.ndarray) -> tuple[float, float]:
+        """Return mean cross-entropy (nats) and accuracy (0 … 1) over the examples at rows (n,)."""
+        import numpy as np
+
+        probabilities = self.predict(examples.inputs, rows)
+        labels = examples.labels[rows]
+        likelihood = np.maximum(probabilities[np.arange(len(rows)), labels], np.finfo(np.float32).tiny)
+        right = probabilities.argmax(axis=1) == labels
+        return float(-np.log(likelihood).mean()), float(right.mean())
+
+
+def fit(
+    classifier: Classifier,
+    examples: Examples,
+    stage: Stage,
+    *,
+    seed: int,
+    history: History,
+    progress: Progress = silent,
+) -> None:
+    """Train the weights of a classifier that are trainable now, and add a row an epoch to history.
+
+    The loss is cross-entropy with label smoothing; train loss and accuracy are means over the epoch as it
+    went (with augmentation and dropout), val loss is plain cross-entropy after it. Raises Diverged when the
+    loss is not a finite number.
+    """
+    import numpy as np
+
+    batch = min(stage.batch_size, len(examples.train))
+    steps = len(examples.train) // batch
+    total = steps * stage.epochs
+    optimizer = _optimizer(stage, total)
+    update = _update_function(classifier.logits, examples, stage, optimizer, seed)
+    generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
+    pace = _Pace()
+    for epoch in range(stage.epochs):
+        began = time.perf_counter()
+        order = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
+        sums, done = np.zeros(2), 0
+        while done < steps:
+            chunk = order[done : done + pace.steps]
+            sums += pace.timed(update, chunk)
+            done += len(chunk)
+            _refuse_divergence(sums[0], stage, epoch)
+            progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
+        val_loss, val_accuracy = classifier.evaluate(examples, examples.val)
+        history.seconds += time.perf_counter() - began
+        rate = float(np.asarray(optimizer.learning_rate))
+        history.add(
+            stage=stage.name,
+            train_loss=float(sums[0] / steps),
+            train_accuracy=float(sums[1] / (steps * batch)),
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=rate,
+        )
+
+
+class _Pace:
+    """How many steps one call into the graph takes, so that it lasts about REPORT_SECONDS."""
+
+    def __init__(self):
+        self.steps = 1
+        self._calls = 0
+
+    def timed(self, update, chunk: np.ndarray) -> np.ndarray:
+        began = time.perf_counter()
+        sums = update(chunk)
+        self._calls += 1
+        if self._calls > 1:  # the first call builds the graph
+            each = (time.perf_counter() - began) / len(chunk)
+            self.steps = max(1, min(4 * self.steps, math.ceil(REPORT_SECONDS / max(each, 1e-6))))
+        return sums
+
+
+def _optimizer(stage: Stage, updates: int):
+    return make_optimizer(
+        optimizer=stage.optimizer,
+        learning_rate=stage.learning_rate,
+        schedule=stage.schedule,
+        warmup=stage.warmup,
+        weight_decay=stage.weight_decay,
+        updates=updates,
+    )
+
+
+def _update_function(logits: keras.Model, examples: Examples, stage: Stage, optimizer, seed: int):
+    """Return a function from row numbers (steps, B) to the sum of losses over steps and of right answers."""
+    import numpy as np
+    import tensorflow as tf
+
+    inputs = tf.constant(examples.inputs)
+    labels = tf.constant(examples.labels)
+    weights = logits.trainable_variables
+    optimizer.build(weights)
+    smoothing, classes = stage.label_smoothing, examples.classes
+
+    def step(rows):
+        batch, wanted = tf.gather(inputs, rows), tf.gather(labels, rows)
+        number = tf.cast(optimizer.iterations, tf.int32)
+        if stage.flip or stage.shift:
+            variation = tf.stack([seed * 1000 + stage.salt, 2 * number])
+            batch = augmented(batch, variation, flip=stage.flip, shift=stage.shift)
+        targets = tf.one_hot(wanted, classes) * (1 - smoothing) + smoothing / classes
+        with tf.GradientTape() as tape:
+            answers = logits(batch, training=True)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, answers))
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        right = tf.reduce_sum(tf.cast(tf.argmax(answers, axis=1) == wanted, tf.float32))
+        return loss, right
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    def run(order):
+        losses, rights = tf.constant(0.0), tf.constant(0.0)
+        for rows in order:
+            loss, right = step(rows)
+            losses += loss
+            rights += right
+        return tf.stack([losses, rights])
+
+    return lambda order: run(tf.constant(order, tf.int32)).numpy().astype(np.float64)
+
+
+def _refuse_divergence(loss: float, stage: Stage, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"{stage.name}: the loss is {loss} in epoch {epoch + 1}; "
+            f"try a learning rate below {stage.learning_rate:g}, or a longer warmup"
+        )

@@ -1,0 +1,176 @@
+"""Train one run from start to end, and leave its folder: recipe, history, model, predictions, costs."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import machine, numerics
+from pipeline.datasets.split import SPLITS
+from pipeline.datasets.store import ImageStore
+from pipeline.errors import Diverged
+from pipeline.features.store import FeatureStore
+from pipeline.progress import Progress, silent
+from pipeline.publishing import publish_json, publish_manifest, published
+from pipeline.results.run import write_predictions
+from pipeline.training.loop import HISTORY_COLUMNS, History
+from pipeline.training.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from pipeline.training.recipes import Training
+
+FILES = ["recipe.json", "history.csv", "model.keras", "predictions.h5", "costs.json"]
+
+
+@dataclass
+class Clock:
+    """Seconds by stage of a run, measured on a clock that never goes back."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the seconds of the block under a name."""
+        began = time.perf_counter()
+        yield
+        self.stages[name] = round(self.stages.get(name, 0.0) + time.perf_counter() - began, 3)
+
+    def total(self) -> float:
+        """Return the seconds since this clock was made."""
+        return round(time.perf_counter() - self.began, 3)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a scheme's training function is given. features and weights are None where it needs none."""
+
+    recipe: Training
+    seed: int
+    images: ImageStore
+    features: FeatureStore | None
+    weights: Path | None
+    backbone: str
+    clock: Clock
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a scheme's training function returns.
+
+    probabilities (N, C) float32 has a row for each row of rows (N,), positions in the data set.
+    backbone_parameters are those that the model file does not hold because features stand before it.
+    """
+
+    model: keras.Model
+    history: History
+    rows: np.ndarray
+    probabilities: np.ndarray
+    backbone_parameters: int = 0
+
+
+def train_run(
+    order: dict,
+    dataset: str,
+    folder: str,
+    weights: str | None = None,
+    features: str | None = None,
+    progress: Progress = silent,
+) -> dict:
+    """Train what order describes and publish its run folder; return its costs.
+
+    order has scheme ("head:linear"), settings, seed, precision, weights and backbone (names for tables),
+    and the whole fingerprint. Raises Diverged when the loss or the answers are not finite numbers.
+    """
+    clock, target = Clock(), Path(folder)
+    with clock.stage("start"):
+        scheme = SCHEMES[order["scheme"].partition(":")[0]]
+        state = numerics.start(seed=order["seed"], precision=scheme.precision or order["precision"])
+        recipe = scheme.recipe(order["scheme"].partition(":")[2], order["settings"])
+        images, store = ImageStore(dataset), FeatureStore(features) if features else None
+    module, _, function = scheme.train.partition(":")
+    train = getattr(importlib.import_module(module), function)
+    place = weights and Path(weights)
+    job = Job(recipe, order["seed"], images, store, place, order["backbone"], clock, progress)
+    trained = train(job)
+    with clock.stage("publish"):
+        _publish_results(target, trained, images)
+    publish_json(target / "recipe.json", _description(order, trained, images, state))
+    costs = _costs(target, clock, store)
+    publish_json(target / "costs.json", costs)
+    publish_manifest(target, order["fingerprint"], FILES)
+    return costs
+
+
+def evaluated_rows(images: ImageStore) -> np.ndarray:
+    """Return the positions (n,) of all val and test images, in the data set's order."""
+    import numpy as np
+
+    return np.flatnonzero(images.split != SPLITS["train"])
+
+
+def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None:
+    import numpy as np
+
+    if not np.isfinite(trained.probabilities).all():
+        raise Diverged(f"{folder.name}: the trained model's probabilities are not finite numbers")
+    with published(folder / "model.keras") as scratch:
+        trained.model.save(scratch)
+    with published(folder / "history.csv") as scratch, scratch.open("w", newline="") as file:
+        writer = csv.DictWriter(file, HISTORY_COLUMNS)
+        writer.writeheader()
+        writer.writerows(trained.history.rows)
+    rows = trained.rows
+    write_predictions(
+        folder / "predictions.h5",
+        images.index[rows],
+        [images.names[row] for row in rows],
+        images.labels[rows],
+        images.split[rows],
+        trained.probabilities,
+    )
+
+
+def _description(order: dict, trained: Trained, images: ImageStore, state: dict) -> dict:
+    model = trained.model
+    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return {
+        **{
+            name: order[name] for name in ("scheme", "settings", "seed", "weights", "backbone", "fingerprint")
+        },
+        "dataset": images.fingerprint["name"],
+        "dataset_title": images.title,
+        "input_size": images.fingerprint["image_size"],
+        "class_names": images.class_names,
+        **{f"n_{split}": count for split, count in images.counts.items()},
+        "precision": order["precision"],
+        "epochs": len(trained.history.rows),
+        "parameters": model.count_params() + trained.backbone_parameters,
+        "trainable_parameters": trainable,
+        "versions": machine.versions(),
+        "machine": {**machine.describe(), **state},
+    }
+
+
+def _costs(folder: Path, clock: Clock, store: FeatureStore | None) -> dict:
+    extraction = store.costs() if store else {"seconds": 0.0, "peak_memory_mb": 0.0}
+    seconds = clock.total()
+    return {
+        "train_seconds": seconds,
+        "extract_seconds": extraction["seconds"],
+        "total_seconds": round(seconds + extraction["seconds"], 3),
+        "peak_memory_mb": round(max(machine.peak_memory_mb(), extraction["peak_memory_mb"]), 1),
+        "bytes": sum((folder / name).stat().st_size for name in FILES if name != "costs.json"),
+        "stages": dict(clock.stages),
+    }

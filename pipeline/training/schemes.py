@@ -1,0 +1,75 @@
+"""The schemes: ways to get a classifier, one row each. A row says what it needs and who trains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import BadInput, unknown_name
+from pipeline.training.recipes import FINE_TUNE_RECIPES, HEADS, SCRATCH_RECIPES, Training
+from pipeline.training.settings import override
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way to train: its recipes, the tiers that it reads, its training function `module:function`.
+
+    The function is called with a `record.Job` and returns a `record.Trained`. needs are among "weights"
+    and "features"; the prepared data set is always there.
+    """
+
+    name: str
+    task: str  # the name of its Luigi task
+    recipes: dict[str, Training]
+    train: str
+    needs: tuple[str, ...] = ()
+    precision: str | None = None  # what it trains in, where that is not the run's choice
+
+    @property
+    def recipe_type(self) -> type[Training]:
+        """The dataclass that holds this scheme's settings."""
+        return type(next(iter(self.recipes.values())))
+
+    def recipe(self, name: str, overrides: dict | None = None) -> Training:
+        """Return a recipe by name with settings replaced and checked; raise BadInput."""
+        if name not in self.recipes:
+            raise unknown_name(f"{self.name} recipe", name, self.recipes)
+        recipe = override(self.recipes[name], overrides or {})
+        recipe.check()
+        return recipe
+
+
+SCHEMES: dict[str, Scheme] = {
+    row.name: row
+    for row in (
+        Scheme(
+            name="head",
+            task="TrainHead",
+            recipes=HEADS,
+            train="pipeline.training.heads:train_head",
+            needs=("weights", "features"),
+            precision="float32",  # a matter of seconds either way; the precision of a run is its features'
+        ),
+        Scheme(
+            name="fine-tune",
+            task="FineTune",
+            recipes=FINE_TUNE_RECIPES,
+            train="pipeline.training.fine_tune:fine_tune",
+            needs=("weights", "features"),
+        ),
+        Scheme(
+            name="from-scratch",
+            task="TrainFromScratch",
+            recipes=SCRATCH_RECIPES,
+            train="pipeline.training.scratch:train_from_scratch",
+        ),
+    )
+}
+
+
+def find_scheme(text: str) -> tuple[Scheme, str]:
+    """Return the scheme and recipe name of `scheme:recipe`, such as head:linear; raise BadInput."""
+    name, _, recipe = text.partition(":")
+    if name not in SCHEMES or recipe not in SCHEMES[name].recipes:
+        known = [f"{scheme.name}:{row}" for scheme in SCHEMES.values() for row in scheme.recipes]
+        raise BadInput(f"unknown scheme {text!r}: expected one of {', '.join(known)}")
+    return SCHEMES[name], recipe

@@ -1,0 +1,29 @@
+"""The graph: Luigi tasks that read, call one function of pipeline/, and publish.
+
+    luigi --module tasks CompareSchemes --preset demo
+
+Importing this package loads Luigi and the project's tables, and none of the numerical libraries.
+"""
+
+from tasks.configuration import configure
+
+configure()
+
+from tasks.comparison import CompareSchemes  # noqa: E402  tasks read the configuration while they are defined
+from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset  # noqa: E402
+from tasks.features import ExtractFeatures  # noqa: E402
+from tasks.results import PlotRun, ScoreRun  # noqa: E402
+from tasks.training import FineTune, TrainFromScratch, TrainHead  # noqa: E402
+
+__all__ = [
+    "CompareSchemes",
+    "DownloadCifar10",
+    "DownloadWeights",
+    "ExtractFeatures",
+    "FineTune",
+    "PlotRun",
+    "PrepareDataset",
+    "ScoreRun",
+    "TrainFromScratch",
+    "TrainHead",
+]

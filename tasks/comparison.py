@@ -1,0 +1,101 @@
+"""All schemes of a preset, trained, scored, plotted and compared."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+import luigi
+
+from pipeline.presets import Preset, find_preset
+from pipeline.publishing import publish_manifest, publish_text, published, read_manifest
+from pipeline.results.comparison import caption_of, compare, comparison_markdown, comparison_text
+from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
+from pipeline.results.run import read_run
+from pipeline.results.scores import SCORES
+from tasks.configuration import data_folder
+from tasks.features import ExtractFeatures
+from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
+from tasks.results import PlotRun, ScoreRun, stamp_of
+from tasks.task import Task
+
+logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
+
+
+class CompareSchemes(Task):
+    """Compare the schemes of a preset: comparison.csv, comparison.md and plots in data/reports/<preset>/."""
+
+    preset = luigi.Parameter(default="demo", description="demo, quick or full")
+    dataset = luigi.OptionalStrParameter(default=None, description="data set [default: the preset's]")
+    subset = OptionalNumber(default=None, description="images of a subset, 0 for all [default: the preset's]")
+    weights = luigi.OptionalStrParameter(default=None, description="weights [default: the preset's]")
+    seeds = WholeNumbers(default=None, description="seeds, such as 0,1,2 [default: the preset's]")
+    split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
+    precision = ExtractFeatures.precision
+
+    @functools.cached_property
+    def row(self) -> Preset:
+        """The preset."""
+        return find_preset(self.preset)
+
+    @functools.cached_property
+    def results(self) -> list[tuple[ScoreRun, PlotRun]]:
+        """The tables and plots of every run, in the preset's order; all seeds of a plan together."""
+        row, found = self.row, []
+        subset = row.subset if self.subset is None else self.subset
+        for plan in row.plans:
+            for seed in self.seeds or row.seeds:
+                shared = {
+                    "scheme": plan.scheme,
+                    "settings": plan.settings,
+                    "weights": plan.weights or self.weights or row.weights,
+                    "dataset": self.dataset or row.dataset,
+                    "subset": subset,
+                    "split_seed": self.split_seed,
+                    "seed": seed,
+                    "precision": self.precision,
+                }
+                found.append((ScoreRun(**shared), PlotRun(**shared)))
+        return found
+
+    @functools.cached_property
+    def fingerprint(self) -> dict:
+        """The runs, and the names of scores and plots."""
+        runs = [score.run_task.fingerprint for score, _ in self.results]
+        return {"preset": self.preset, "runs": runs, "scores": [*SCORES], "plots": [*COMPARISON_PLOTS]}
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """The folder of the report."""
+        return data_folder() / "reports" / self.preset
+
+    @property
+    def stamps(self) -> list[str | None]:
+        """What tells whether a run is still the one that was compared."""
+        return [stamp_of(score.run_task.folder) for score, _ in self.results]
+
+    def requires(self) -> list[luigi.Task]:
+        """Return the tables and plots of every run."""
+        return [task for pair in self.results for task in pair]
+
+    def complete(self) -> bool:
+        """Say whether the report is whole and so are the tables and plots of the runs that it compares."""
+        if not (super().complete() and all(task.complete() for task in self.requires())):
+            return False
+        return read_manifest(self.folder).facts["runs"] == self.stamps
+
+    def make(self) -> None:
+        runs = [read_run(score.run_task.folder) for score, _ in self.results]
+        table, caption = compare(runs), caption_of(runs)
+        with published(self.folder / "comparison.csv") as scratch:
+            table.to_csv(scratch, index=False)
+        publish_text(self.folder / "comparison.md", comparison_markdown(table, self.row.title, caption))
+        text = f"{comparison_text(table)}\n"
+        publish_text(self.folder / "comparison.txt", text)
+        for name in COMPARISON_PLOTS:
+            draw_comparison(name, table, caption, self.folder / f"{name}.png")
+        files = ["comparison.csv", "comparison.md", "comparison.txt"]
+        files += [f"{name}.png" for name in COMPARISON_PLOTS]
+        publish_manifest(self.folder, self.fingerprint, files, {"runs": self.stamps})
+        logger.info("%s\n%s\nTables and plots are in %s", self.row.title, text, self.folder)

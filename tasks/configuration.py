@@ -1,0 +1,60 @@
+"""Where things are and what Luigi is told, whichever folder the graph is run from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import luigi.configuration
+
+from pipeline.errors import HeadstartError
+
+HOME = Path(__file__).resolve().parent.parent
+ASKS_FOR_LUIGID = ("--scheduler-url", "--scheduler-host", "--scheduler-port")
+
+
+def configure() -> None:
+    """Read the project's luigi.cfg below the user's own, and keep users' mistakes free of stack traces."""
+    config = luigi.configuration.get_config()
+    own = HOME / "luigi.cfg"
+    if own.is_file():
+        _fill_in(config, own)
+    if any(word.startswith(ASKS_FOR_LUIGID) for word in sys.argv[1:]):
+        config.set("core", "local_scheduler", "false")
+    logging.getLogger("luigi-interface").addFilter(without_trace)
+
+
+def data_folder() -> Path:
+    """Return the folder of everything that the graph makes: HEADSTART_DATA_DIR, or data/ of the checkout."""
+    place = os.environ.get("HEADSTART_DATA_DIR")
+    return Path(place).expanduser().resolve() if place else HOME / "data"
+
+
+def mirrors(section: str, variable: str) -> list[str]:
+    """Return the URLs of an environment variable or, where it is not set, of luigi.cfg."""
+    text = os.environ.get(variable) or luigi.configuration.get_config().get(section, "urls", "")
+    return [url.strip() for url in text.split(",") if url.strip()]
+
+
+def without_trace(record: logging.LogRecord) -> bool:
+    """Show an error that explains itself as one message; a logging filter, so it returns True."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HeadstartError):
+        task = record.args[-1] if record.args else "task"
+        record.msg, record.args = "%s failed: %s", (task, error)
+        record.exc_info = record.exc_text = None
+    return True
+
+
+def _fill_in(config, path: Path) -> None:
+    """Set options of path that the user's configuration, environment or command line leaves open."""
+    import configparser
+
+    own = configparser.RawConfigParser()
+    own.read(path, encoding="utf-8")
+    for section in own.sections():
+        for option, value in own.items(section):
+            if not config.has_option(section, option):
+                config.set(section, option, value)

@@ -1,0 +1,107 @@
+"""Downloads, weights and prepared data sets: the first two tiers of data."""
+
+from __future__ import annotations
+
+import luigi
+
+from pipeline.backbones.table import BACKBONES, WEIGHTS, WeightsChoice, choose_weights
+from pipeline.datasets.table import DATASETS, dataset_fingerprint
+from pipeline.download.cifar10 import ARCHIVE, MEMBERS
+from tasks.configuration import data_folder, mirrors
+from tasks.parameters import WholeNumber
+from tasks.task import Task
+
+
+class DownloadCifar10(Task):
+    """Fetch the CIFAR-10 archive (python version) and verify each of its members by sha256.
+
+    Mirrors come from luigi.cfg, [cifar10] urls, or from the environment variable HEADSTART_CIFAR10_URLS.
+    An archive in data/raw/ or in Keras's cache is used where there is one.
+    """
+
+    @property
+    def fingerprint(self) -> dict:
+        return {"archive": ARCHIVE, "members": {member.name: member.sha256 for member in MEMBERS}}
+
+    @property
+    def place(self) -> str:
+        return "raw/cifar10"
+
+    def make(self) -> None:
+        self.in_child(
+            "pipeline.download.cifar10:obtain_archive",
+            fingerprint=self.fingerprint,
+            folder=self.folder,
+            raw=data_folder() / "raw",
+            urls=mirrors("cifar10", "HEADSTART_CIFAR10_URLS"),
+        )
+
+
+class DownloadWeights(Task):
+    """Get a backbone's pretrained weights and keep them in the project's own layout.
+
+    imagenet is fetched from [weights] urls or HEADSTART_WEIGHTS_URLS, hed comes inside an installed
+    package, random is drawn from a seed; a path or a URL of one's own is taken in Keras's notop layout.
+    """
+
+    backbone = luigi.Parameter(default="vgg16", description=f"one of {', '.join(BACKBONES)}")
+    weights = luigi.Parameter(
+        default="imagenet",
+        description=f"one of {', '.join(WEIGHTS)}, random, random:SEED, a path, or a URL#sha256=...",
+    )
+
+    @property
+    def choice(self) -> WeightsChoice:
+        """The weights that were asked for."""
+        return choose_weights(self.weights, self.backbone)
+
+    @property
+    def fingerprint(self) -> dict:
+        return {"backbone": self.backbone, "name": self.choice.name, "identity": self.choice.identity}
+
+    @property
+    def place(self) -> str:
+        return f"raw/weights/{self.backbone}-{self.choice.name}"
+
+    def make(self) -> None:
+        self.in_child(
+            "pipeline.backbones.weights:obtain_weights",
+            fingerprint=self.fingerprint,
+            weights=self.weights,
+            folder=self.folder,
+            raw=data_folder() / "raw",
+            urls=mirrors("weights", "HEADSTART_WEIGHTS_URLS"),
+        )
+
+
+class PrepareDataset(Task):
+    """Make a data set into uint8 images, labels, names and the one train/val/test split."""
+
+    dataset = luigi.Parameter(default="cifar10", description=f"one of {', '.join(DATASETS)}")
+    subset = WholeNumber(default=0, description="images in a stratified subset, 0 for all")
+    split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
+
+    @property
+    def fingerprint(self) -> dict:
+        return dataset_fingerprint(self.dataset, subset=self.subset, split_seed=self.split_seed)
+
+    @property
+    def place(self) -> str:
+        return f"datasets/{self.dataset}" + (f"-{self.subset}" if self.subset else "")
+
+    def requires(self) -> luigi.Task | None:
+        """Return the download of the data set, None where its data come with a package."""
+        download = DATASETS[self.dataset].download
+        return DOWNLOADS[download]() if download else []
+
+    def make(self) -> None:
+        download = self.requires()
+        self.in_child(
+            "pipeline.datasets.store:prepare",
+            fingerprint=self.fingerprint,
+            source=download.folder / ARCHIVE if download else None,
+            folder=self.folder,
+        )
+
+
+DOWNLOADS = {"DownloadCifar10": DownloadCifar10}

@@ -1,0 +1,118 @@
+"""Metric tables and plots of one run, derived from what it stored."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import luigi
+from luigi.util import inherits
+
+from pipeline.errors import DamagedFile
+from pipeline.publishing import MANIFEST, publish_manifest, publish_text, published, read_manifest, sha256_of
+from pipeline.results.plots import PLOTS, draw
+from pipeline.results.run import read_run
+from pipeline.results.scores import CLASS_SCORES, SCORES, metric_table, metrics_markdown
+from pipeline.training.schemes import find_scheme
+from tasks.data import DownloadWeights, PrepareDataset
+from tasks.features import ExtractFeatures
+from tasks.parameters import SettingsParameter, WholeNumber
+from tasks.task import Task
+from tasks.training import TrainTask, training_task
+
+
+def stamp_of(folder: Path) -> str | None:
+    """Return the sha256 of a folder's manifest, which changes with anything in it; None without one."""
+    path = folder / MANIFEST
+    return sha256_of(path) if path.is_file() else None
+
+
+@inherits(PrepareDataset, DownloadWeights)
+class RunResultTask(Task):
+    """A result that is derived from one run; made again when the run was."""
+
+    scheme = luigi.Parameter(default="head:linear", description="scheme:recipe, such as head:linear")
+    settings = SettingsParameter(default={}, description='settings of the recipe, such as {"epochs": 5}')
+    seed = WholeNumber(default=0, description="seed of the run")
+    precision = ExtractFeatures.precision
+
+    @functools.cached_property
+    def run_task(self) -> TrainTask:
+        """The training task whose result this one looks at."""
+        scheme, recipe = find_scheme(self.scheme)
+        scheme.recipe(recipe, dict(self.settings))
+        return self.clone(training_task(scheme.name), recipe=recipe, **self.settings)
+
+    def requires(self) -> luigi.Task:
+        """Return the run."""
+        return self.run_task
+
+    def complete(self) -> bool:
+        """Say whether the result is there, whole, and of the run as it is now."""
+        if not (self.run_task.complete() and super().complete()):
+            return False
+        return read_manifest(self.folder).facts["run"] == stamp_of(self.run_task.folder)
+
+    def publish(self, files: list[str]) -> None:
+        """Finish the result's folder."""
+        publish_manifest(self.folder, self.fingerprint, files, {"run": stamp_of(self.run_task.folder)})
+
+
+class ScoreRun(RunResultTask):
+    """Write the metric tables of a run: metrics.csv and metrics.md."""
+
+    @functools.cached_property
+    def fingerprint(self) -> dict:
+        """The run, and the names of the scores: a new row of SCORES makes the tables anew."""
+        return {"run": self.run_task.fingerprint, "scores": [*SCORES], "class_scores": [*CLASS_SCORES]}
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """The folder of the tables, beside the run's plots."""
+        return self.run_task.reports / "metrics"
+
+    def make(self) -> None:
+        run = read_run(self.run_task.folder)
+        with published(self.folder / "metrics.csv") as scratch:
+            metric_table(run).to_csv(scratch, index=False)
+        publish_text(self.folder / "metrics.md", metrics_markdown(run))
+        self.publish(["metrics.csv", "metrics.md"])
+
+
+class PlotRun(RunResultTask):
+    """Draw the plots of a run: accuracy and loss over time, confusion matrix, accuracy by class."""
+
+    @functools.cached_property
+    def fingerprint(self) -> dict:
+        """The run, and the names of the plots: a new row of PLOTS is drawn beside the old ones."""
+        return {"run": self.run_task.fingerprint, "plots": [*PLOTS]}
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """The folder of the plots, beside the run's metric tables."""
+        return self.run_task.reports / "plots"
+
+    def make(self) -> None:
+        run, kept = read_run(self.run_task.folder), self._kept()
+        for name in PLOTS:
+            if f"{name}.png" not in kept:
+                draw(name, run, self.folder / f"{name}.png")
+        self.publish([f"{name}.png" for name in PLOTS])
+
+    def _kept(self) -> set[str]:
+        """Return the plots that are of the run as it is now, and whole."""
+        try:
+            manifest = read_manifest(self.folder)
+        except DamagedFile:
+            return set()
+        if manifest.facts.get("run") != stamp_of(self.run_task.folder):
+            return set()
+        return {name for name in manifest.files if _whole(manifest, name)}
+
+
+def _whole(manifest, name: str) -> bool:
+    try:
+        manifest.verified(name)
+    except DamagedFile:
+        return False
+    return True

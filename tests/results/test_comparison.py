@@ -1,0 +1,178 @@
+"""The comparison holds what was promised, for people and for programs, and its sentence is honest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import BadInput
+from pipeline.results.comparison import (
+    COLUMNS,
+    answers,
+    caption_of,
+    columns,
+    compare,
+    comparison_markdown,
+    comparison_text,
+    shown_count,
+    shown_seconds,
+)
+from pipeline.results.scores import SCORES, Score
+
+
+def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="hed", seed=0, data_set="CIFAR-10") -> dict:
+    return {
+        **dict.fromkeys(columns(), 0),
+        **{"scheme": scheme, "weights": weights, "data_set": data_set, "seed": seed, "n_test": 10_000},
+        **{"accuracy": accuracy, "accuracy_low": accuracy - half, "accuracy_high": accuracy + half},
+        **{"total_seconds": seconds, "parameters": 14_714_688, "n_train": 45_000},
+    }
+
+
+def answer(*rows) -> str:
+    (sentence,) = answers(pd.DataFrame(rows))
+    return sentence
+
+
+@pytest.fixture
+def two_runs(make_run):
+    return [
+        make_run(
+            "fine-tuned", scheme="fine-tune:block5", skill=2.5, total_seconds=725, parameters=14_714_688
+        ),
+        make_run("head"),
+    ]
+
+
+def test_the_columns_are_exactly_these(two_runs):
+    first = (
+        "scheme weights data_set n_train n_test seed accuracy accuracy_low accuracy_high log_loss epochs "
+        "train_seconds extract_seconds total_seconds peak_memory_mb parameters trainable_parameters"
+    )
+    assert tuple(first.split()) == COLUMNS
+    assert list(compare(two_runs).columns) == [*COLUMNS, "calibration_error", "macro_f1"]
+
+
+def test_one_row_a_run_in_the_order_given(two_runs):
+    table = compare(two_runs)
+    assert table["scheme"].tolist() == ["fine-tune:block5", "head:linear"]
+    assert table["data_set"].tolist() == ["CIFAR-10"] * 2
+    assert table["n_test"].tolist() == [300, 300]
+    assert (table["accuracy_low"] < table["accuracy"]).all()
+
+
+def test_comparing_nothing_is_refused():
+    with pytest.raises(BadInput, match="at least one run"):
+        compare([])
+
+
+def test_the_table_survives_csv(two_runs, tmp_path):
+    table = compare(two_runs)
+    table.to_csv(tmp_path / "comparison.csv", index=False)
+    again = pd.read_csv(tmp_path / "comparison.csv")
+    pd.testing.assert_frame_equal(again, table)
+    assert comparison_text(again) == comparison_text(table)
+
+
+def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
+    def surest(probabilities, labels):
+        return float(np.max(probabilities))
+
+    monkeypatch.setitem(SCORES, "surest", Score("surest", "highest confidence", True, surest, unit="%"))
+    table = compare(two_runs)
+    assert table.columns[-1] == "surest"
+    assert "| highest confidence |" in comparison_markdown(table, "Comparison", caption_of(two_runs))
+
+
+def test_the_sentence_says_lead_price_and_that_intervals_are_apart():
+    sentence = answer(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
+    assert sentence == (
+        "fine-tune:block5 · hed is most accurate on the 10,000 test images of CIFAR-10, with "
+        "70.0 % (69.0–71.0), 10.0 points above head:linear · hed, the cheapest head, at 12 times its total "
+        "time (4 min 10 s against 20.0 s); no other scheme's 95 % interval overlaps with its own."
+    )
+
+
+def test_the_sentence_says_when_the_intervals_overlap():
+    sentence = answer(row("head:linear", 0.69, seconds=20), row("fine-tune:block5", 0.70, seconds=50))
+    assert "1.0 point above head:linear · hed" in sentence
+    assert "2.5 times" in sentence
+    assert "the intervals overlap with head:linear · hed, so that chance may have decided" in sentence
+
+
+def test_the_sentence_names_every_rival_that_chance_may_have_put_second():
+    sentence = answer(row("head:a", 0.5), row("head:b", 0.695), row("head:c", 0.7), row("head:d", 0.69))
+    assert "overlap with head:b · hed and head:d · hed, so" in sentence
+
+
+def test_a_head_that_is_best_and_cheapest_is_said_to_be_both():
+    sentence = answer(row("head:linear", 0.8, seconds=5), row("from-scratch:small", 0.7, weights="none"))
+    assert "10.0 points above from-scratch:small, and is itself the cheapest head (5.0 s)" in sentence
+
+
+def test_a_scheme_is_compared_by_the_mean_over_its_seeds_not_by_its_best_seed():
+    lucky = [row("head:lucky", accuracy, seed=seed) for seed, accuracy in enumerate((0.5, 0.9))]
+    steady = [row("head:steady", 0.8, seed=seed) for seed in range(2)]
+    sentence = answer(*lucky, *steady)
+    assert sentence.startswith("head:steady · hed is most accurate")
+    assert "(mean of 2 seeds)" in sentence
+    assert "the intervals overlap with head:lucky" in sentence
+
+
+def test_a_single_scheme_is_not_called_a_winner_over_anything():
+    assert "there is no other scheme to compare with" in answer(row("head:linear", 0.6))
+
+
+def test_each_data_set_gets_its_own_answer():
+    rows = [row("head:a", 0.6), row("head:a", 0.9, data_set="digits")]
+    assert ["digits" in sentence for sentence in answers(pd.DataFrame(rows))] == [False, True]
+
+
+def test_the_best_accuracy_is_bold_and_numbers_are_for_people(two_runs):
+    text = comparison_markdown(compare(two_runs), "Comparison", caption_of(two_runs))
+    assert text.startswith("# Comparison\n")
+    lines = text.splitlines()
+    assert "| **" in next(line for line in lines if line.startswith("| fine-tune:block5"))
+    assert "**" not in next(line for line in lines if line.startswith("| head:linear"))
+    assert "| 12 min 05 s |" in text
+    assert "| 14.7 M |" in text
+    assert "1,600 train / 100 val / 300 test" in text
+
+
+def test_the_terminal_table_is_aligned_and_narrow():
+    rows = [row(f"fine-tune:{'a-very-long-name-' * 8}", 0.9), row("head:linear", 0.6, seconds=4000)]
+    lines = comparison_text(pd.DataFrame(rows)).splitlines()
+    assert max(map(len, lines)) <= 110
+    assert len({len(line) for line in lines[:4]}) == 1
+    assert "…" in lines[2]
+
+
+def test_a_caption_names_each_thing_once(make_run):
+    runs = [make_run(f"{seed}", seed=seed, weights=weights) for seed, weights in ((0, "hed"), (1, "none"))]
+    assert caption_of(runs) == (
+        "CIFAR-10 (1,600 train / 100 val / 300 test) · weights hed, none · bfloat16 · seeds 0, 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.25, "0.25 s"),
+        (0.999, "1.0 s"),
+        (3.44, "3.4 s"),
+        (59.96, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (3900, "1 h 05 min"),
+    ],
+)
+def test_durations_read_well(seconds, text):
+    assert shown_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(990, "990"), (12_810, "12.8 k"), (999_999, "1.0 M"), (14_714_688, "14.7 M")]
+)
+def test_numbers_of_parameters_read_well(count, text):
+    assert shown_count(count) == text
