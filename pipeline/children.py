@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from pipeline import errors
@@ -29,13 +30,14 @@ ORPHAN_CHECK_SECONDS = 0.5
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
 
 
-def run_in_child(function: str, arguments: dict[str, Any], progress: Progress = silent) -> Any:
-    """Return what `package.module:name` returns for keyword arguments, computed in a child process.
+def run_in_child(function: Callable[..., Any], arguments: dict[str, Any], progress: Progress = silent) -> Any:
+    """Return what a module-level function of pipeline/ returns for keyword arguments, run in a child.
 
     Arguments and result are plain JSON values (paths as text). The function is called with one more
     keyword, `progress`. Raises the child's HeadstartError as the same kind with the same message, and
     ChildFailed when the child dies of a signal, ends without a result, or fails with another exception.
     """
+    name = f"{function.__module__}:{function.__qualname__}"
     child = subprocess.Popen(
         [sys.executable, "-m", "pipeline.children"],
         stdin=subprocess.PIPE,
@@ -48,12 +50,12 @@ def run_in_child(function: str, arguments: dict[str, Any], progress: Progress = 
     said = _Tail(child.stderr)
     with _ended_with_parent(child):
         with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(json.dumps({"function": function, "arguments": arguments}) + "\n")
+            child.stdin.write(json.dumps({"function": name, "arguments": arguments}) + "\n")
             child.stdin.flush()
         answer = _listen(child, progress)
         status = child.wait()
     said.join()
-    return _outcome(function, answer, status, said.text())
+    return _outcome(name, answer, status, said.text())
 
 
 def _listen(child: subprocess.Popen, progress: Progress) -> dict | None:
@@ -70,21 +72,21 @@ def _listen(child: subprocess.Popen, progress: Progress) -> dict | None:
     return answer
 
 
-def _outcome(function: str, answer: dict | None, status: int, said: str) -> Any:
+def _outcome(name: str, answer: dict | None, status: int, said: str) -> Any:
     tail = f"; it last said:\n{said}" if said else ""
     if status < 0:
-        name = signal.Signals(-status).name
-        hint = " (the system may be out of memory)" if name == "SIGKILL" else ""
-        raise ChildFailed(f"{function}: its process was killed by {name}{hint}{tail}")
+        killer = signal.Signals(-status).name
+        hint = " (the system may be out of memory)" if killer == "SIGKILL" else ""
+        raise ChildFailed(f"{name}: its process was killed by {killer}{hint}{tail}")
     if answer is None:
-        raise ChildFailed(f"{function}: its process ended with exit code {status} and no result{tail}")
+        raise ChildFailed(f"{name}: its process ended with exit code {status} and no result{tail}")
     if "error" in answer:
         kind = getattr(errors, answer["error"]["kind"], None)
         if isinstance(kind, type) and issubclass(kind, HeadstartError):
             raise kind(answer["error"]["message"])
-        raise ChildFailed(f"{function}: failed in its process:\n{answer['error']['message']}")
+        raise ChildFailed(f"{name}: failed in its process:\n{answer['error']['message']}")
     if status != 0:
-        raise ChildFailed(f"{function}: its process ended with exit code {status} after its result{tail}")
+        raise ChildFailed(f"{name}: its process ended with exit code {status} after its result{tail}")
     return answer["result"]
 
 

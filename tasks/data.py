@@ -5,8 +5,11 @@ from __future__ import annotations
 import luigi
 
 from pipeline.backbones.table import BACKBONES, WEIGHTS, WeightsChoice, choose_weights
+from pipeline.backbones.weights import obtain_weights
+from pipeline.datasets.store import prepare
 from pipeline.datasets.table import DATASETS, dataset_fingerprint
 from pipeline.download.cifar10 import ARCHIVE, MEMBERS
+from pipeline.download.obtain import obtain_archive
 from tasks.configuration import data_folder, mirrors
 from tasks.parameters import WholeNumber
 from tasks.task import Task
@@ -29,7 +32,7 @@ class DownloadCifar10(Task):
 
     def make(self) -> None:
         self.in_child(
-            "pipeline.download.cifar10:obtain_archive",
+            obtain_archive,
             fingerprint=self.fingerprint,
             folder=self.folder,
             raw=data_folder() / "raw",
@@ -65,7 +68,7 @@ class DownloadWeights(Task):
 
     def make(self) -> None:
         self.in_child(
-            "pipeline.backbones.weights:obtain_weights",
+            obtain_weights,
             fingerprint=self.fingerprint,
             weights=self.weights,
             folder=self.folder,
@@ -97,7 +100,7 @@ class PrepareDataset(Task):
     def make(self) -> None:
         download = self.requires()
         self.in_child(
-            "pipeline.datasets.store:prepare",
+            prepare,
             fingerprint=self.fingerprint,
             source=download.folder / ARCHIVE if download else None,
             folder=self.folder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import luigi
 from luigi.util import inherits
 
-from pipeline.features.extract import BATCH_SIZE
+from pipeline.features.extract import BATCH_SIZE, extract
 from pipeline.features.fingerprint import POOLINGS, feature_fingerprint
 from pipeline.machine import PRECISIONS, resolve_precision
 from tasks.data import DownloadWeights, PrepareDataset
@@ -48,7 +48,7 @@ class ExtractFeatures(Task):
     def make(self) -> None:
         needed = self.requires()
         self.in_child(
-            "pipeline.features.extract:extract",
+            extract,
             fingerprint=self.fingerprint,
             dataset=needed["dataset"].folder,
             weights=needed["weights"].folder,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import luigi
 
@@ -71,7 +73,7 @@ class Task(luigi.Task):
             if not self.complete():
                 self.make()
 
-    def in_child(self, function: str, **arguments) -> object:
+    def in_child(self, function: Callable[..., Any], **arguments) -> Any:
         """Return what a function of pipeline/ returns, run in a child process with progress shown."""
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
         with ShownProgress(self) as progress:

@@ -12,6 +12,7 @@ from luigi.util import inherits
 from pipeline.machine import resolve_precision
 from pipeline.training import settings
 from pipeline.training.recipes import Training
+from pipeline.training.record import train_run
 from pipeline.training.schemes import SCHEMES, Scheme
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
@@ -90,7 +91,7 @@ class TrainTask(Task):
         order["backbone"] = self.backbone if "weights" in self.scheme.needs else "none"
         order["fingerprint"] = self.fingerprint
         folders = {name: task.folder for name, task in self.requires().items()}
-        self.in_child("pipeline.training.record:train_run", order=order, folder=self.folder, **folders)
+        self.in_child(train_run, order=order, folder=self.folder, **folders)
 
 
 @functools.cache

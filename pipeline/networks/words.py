@@ -39,7 +39,7 @@ def _dense(step, *, width, activation, dropout, name):
 def _batch_norm(step, *, width, activation, dropout, name):
     import keras
 
-    return keras.layers.BatchNormalization(name=name)
+    return keras.layers.BatchNormalization(momentum=0.9, name=name)
 
 
 def _maxpool(step, *, width, activation, dropout, name):
