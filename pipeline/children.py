@@ -23,6 +23,7 @@ from typing import Any
 
 from pipeline import errors
 from pipeline.errors import ChildFailed, HeadstartError
+from pipeline.extensions import load_extensions
 from pipeline.progress import Progress, silent
 
 ALLOWED_PACKAGES = ("pipeline.",)
@@ -155,6 +156,7 @@ def _serve() -> int:
         say({"progress": [stage, int(done), int(total), unit]})
 
     try:
+        load_extensions()
         result = _function(order["function"])(**order["arguments"], progress=progress)
         say({"result": result})
     except HeadstartError as error:

@@ -66,7 +66,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         _refuse_foreign_parts(file, path)
         try:
             yield file
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, RuntimeError) as error:
             raise DamagedFile(f"{path}: could not be read ({error})") from error
 
 

@@ -56,16 +56,16 @@ def published(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold folder against every other process that claims it; a second one waits until the first is done.
+def claimed(path: Path) -> Iterator[None]:
+    """Hold the lock file at path; a second process that claims it waits until the first is done.
 
     The claim is a lock of the operating system, so it ends with the process that holds it.
     """
     from filelock import FileLock
 
-    with explained(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         lock.acquire()
     try:
         yield

@@ -10,6 +10,8 @@ from pathlib import Path
 import luigi.configuration
 
 from pipeline.errors import HeadstartError
+from pipeline.extensions import load_extensions
+from tasks.parameters import one_line_errors
 
 HOME = Path(__file__).resolve().parent.parent
 ASKS_FOR_LUIGID = ("--scheduler-url", "--scheduler-host", "--scheduler-port")
@@ -24,6 +26,8 @@ def configure() -> None:
     if any(word.startswith(ASKS_FOR_LUIGID) for word in sys.argv[1:]):
         config.set("core", "local_scheduler", "false")
     logging.getLogger("luigi-interface").addFilter(without_trace)
+    with one_line_errors():
+        load_extensions()
 
 
 def data_folder() -> Path:

@@ -69,7 +69,8 @@ class Task(luigi.Task):
 
     def run(self) -> None:
         """Make the result unless another process made it while this one waited for its turn."""
-        with claimed(self.folder):
+        name = "-".join(self.folder.relative_to(data_folder()).parts)
+        with claimed(data_folder() / ".locks" / f"{name}.lock"):
             if not self.complete():
                 self.make()
 

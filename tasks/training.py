@@ -114,6 +114,5 @@ def training_task(name: str) -> type[TrainTask]:
     return inherits(PrepareDataset, *([DownloadWeights] if "weights" in row.needs else []))(made)
 
 
-TrainHead = training_task("head")
-FineTune = training_task("fine-tune")
-TrainFromScratch = training_task("from-scratch")
+TASKS = {name: training_task(name) for name in SCHEMES}  # Luigi finds tasks that exist by their names
+TrainHead, FineTune, TrainFromScratch = (TASKS[name] for name in ("head", "fine-tune", "from-scratch"))

@@ -48,7 +48,7 @@ def prepare(fingerprint: dict, source: str | None, folder: str, progress: Progre
         hdf5.write_array(file, "split", split[rows])
         hdf5.write_texts(file, "names", [raw.names[row] for row in rows])
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
-    facts = {"class_names": list(raw.class_names), "counts": counts, "title": row.title}
+    facts = {"class_names": list(raw.class_names), "counts": counts, "title": row.title, "note": row.note}
     publish_manifest(Path(folder), fingerprint, [FILE], facts)
     return counts
 
@@ -67,6 +67,7 @@ class ImageStore:
         self.class_names: list[str] = manifest.facts["class_names"]
         self.counts: dict[str, int] = manifest.facts["counts"]
         self.title: str = manifest.facts["title"]
+        self.note: str = manifest.facts["note"]
         with hdf5.opened(self.path) as file:
             self.labels: np.ndarray = file["labels"][:]
             self.index: np.ndarray = file["index"][:]

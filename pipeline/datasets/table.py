@@ -35,6 +35,7 @@ class Dataset:
     download: str | None  # the task that fetches it, None when the data come with a package
     val_fraction: float  # of the images that are not test
     test_fraction: float  # of all images; used where the source has no test part of its own
+    note: str = ""  # what a reader of a figure must know, in every caption
 
 
 DATASETS: dict[str, Dataset] = {
@@ -52,7 +53,8 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             name="digits",
-            title="digits (1,797 scanned digits of scikit-learn, a demonstration)",
+            title="digits",
+            note="1,797 scanned digits; a demonstration, not CIFAR-10",
             reader="pipeline.datasets.readers:read_digits",
             source="scikit-learn digits, images by sha256",
             size=1_797,

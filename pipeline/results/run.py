@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import hdf5
+from pipeline.datasets.split import SPLITS, TRAIN
 from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.publishing import published, read_manifest
 
@@ -24,8 +26,9 @@ RECIPE = "recipe.json"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.h5"
 COSTS = "costs.json"
+MODEL = "model.keras"
 
-SPLITS = {"val": 1, "test": 2}  # the codes stored in predictions.h5
+EVALUATED = {name: code for name, code in SPLITS.items() if code != TRAIN}  # as stored in predictions.h5
 HISTORY_COLUMNS = (
     "stage",
     "epoch",
@@ -41,10 +44,6 @@ RECIPE_COUNTS = ("seed", "n_train", "n_val", "n_test", "epochs", "parameters", "
 COST_FIELDS = ("train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb")
 PREDICTION_KINDS = {"index": "iu", "names": "S", "labels": "iu", "split": "iu", "probabilities": "f"}
 SUM_TOLERANCE = 1e-3  # a float32 softmax sums to 1 within 1e-6; anything beyond 1e-3 is no distribution
-CHUNK_ROWS = 4096  # 160 kB of probabilities for ten classes
-
-# Data sets whose figures must not be taken for a benchmark say so wherever their name would stand.
-DEMONSTRATIONS = {"digits": "digits: 1,797 scanned digits; a demonstration, not CIFAR-10"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,24 +109,21 @@ def write_predictions(
     index, labels and split are (N,) integers, names N strings, split holds 1 for val and 2 for test,
     probabilities is (N, C), finite, each row sums to 1 within 1e-3. Raises BadInput for anything else.
     """
-    import h5py
     import numpy as np
 
-    # Strings of one fixed length: variable ones live in a heap that no checksum covers.
-    encoded = [str(name).encode() for name in names]
     arrays = {
         "index": np.asarray(index, dtype=np.int64),
-        "names": np.array(encoded, dtype=h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))),
+        "names": np.asarray(names, dtype=object),
         "labels": np.asarray(labels, dtype=np.int64),
         "split": np.asarray(split, dtype=np.uint8),
         "probabilities": np.asarray(probabilities, dtype=np.float32),
     }
     if fault := _shape_fault(arrays) or _content_fault(arrays):
         raise BadInput(f"{path}: {fault}; nothing was written")
-    with published(path) as scratch, h5py.File(scratch, "w", libver="latest") as file:
+    with published(path) as scratch, hdf5.created(scratch) as file:
+        hdf5.write_texts(file, "names", [str(name) for name in arrays.pop("names")])
         for name, array in arrays.items():
-            chunks = (min(len(array), CHUNK_ROWS), *array.shape[1:])
-            file.create_dataset(name, data=array, chunks=chunks, fletcher32=True, track_times=False)
+            hdf5.write_array(file, name, array)
 
 
 def label(run: RunResult) -> str:
@@ -147,7 +143,7 @@ def family_of(scheme: str) -> str:
 
 def data_of(recipe: dict) -> str:
     """Return the data set in words with the sizes of its splits; a demonstration says that it is one."""
-    title = DEMONSTRATIONS.get(recipe["dataset"], recipe["dataset_title"])
+    title = ": ".join(part for part in (recipe["dataset_title"], recipe.get("dataset_note")) if part)
     sizes = f"{recipe['n_train']:,} train / {recipe['n_val']:,} val / {recipe['n_test']:,} test"
     return f"{title} ({sizes})"
 
@@ -213,44 +209,27 @@ def _read_history(path: Path) -> pd.DataFrame:
 
 def _read_predictions(path: Path, recipe: dict) -> dict[str, Predictions]:
     """Return the predictions by split; sizes are checked against the recipe before a value is read."""
-    import h5py
-
     rows, classes = recipe["n_val"] + recipe["n_test"], len(recipe["class_names"])
-    try:
-        with h5py.File(path, "r") as file:
-            for name, kinds in PREDICTION_KINDS.items():
-                shape = (rows, classes) if name == "probabilities" else (rows,)
-                _check_dataset(path, file, name=name, kinds=kinds, shape=shape)
-            arrays = {name: file[name][:] for name in PREDICTION_KINDS}
-    except (OSError, KeyError, RuntimeError) as error:
-        raise _damaged(path, expected="a readable HDF5 file", found=repr(error)) from error
+    with hdf5.opened(path) as file:
+        for name, kinds in PREDICTION_KINDS.items():
+            shape = (rows, classes) if name == "probabilities" else (rows,)
+            _check_dataset(path, file, name=name, kinds=kinds, shape=shape)
+        arrays = {name: file[name][:] for name in PREDICTION_KINDS}
     if fault := _content_fault(arrays):
         raise DamagedFile(f"{path}: {fault}; delete its folder and run again")
-    for split, code in SPLITS.items():
+    for split, code in EVALUATED.items():
         found = int((arrays["split"] == code).sum())
         expected = recipe[f"n_{split}"]
         _expect(path, found == expected, expected=f"{expected} rows of {split}", found=found)
-    return {split: _rows_of(path, arrays, code=code, recipe=recipe) for split, code in SPLITS.items()}
+    return {split: _rows_of(path, arrays, code=code, recipe=recipe) for split, code in EVALUATED.items()}
 
 
 def _check_dataset(path: Path, file: h5py.File, *, name: str, kinds: str, shape: tuple[int, ...]) -> None:
-    """Refuse a dataset that is absent, lives in another file, or has another type or shape."""
+    """Refuse a dataset that is absent, or has another type or shape."""
     import h5py
 
-    link = file.get(name, getlink=True)
-    # A link or a virtual dataset could bring in bytes that the manifest's checksum never saw.
-    _expect(
-        path,
-        isinstance(link, h5py.HardLink),
-        expected=f"a dataset {name} in the file itself",
-        found="nothing" if link is None else type(link).__name__,
-    )
-    dataset = file[name]
-    _expect(path, isinstance(dataset, h5py.Dataset), expected=f"a dataset {name}", found="a group")
-    elsewhere = dataset.is_virtual or dataset.external is not None
-    _expect(
-        path, not elsewhere, expected=f"{name} stored in the file itself", found="virtual or external data"
-    )
+    dataset = file.get(name)
+    _expect(path, isinstance(dataset, h5py.Dataset), expected=f"a dataset {name}", found="none")
     _expect(path, dataset.shape == shape, expected=f"{name} of shape {shape}", found=dataset.shape)
     sound = dataset.dtype.kind in kinds
     _expect(path, sound, expected=f"{name} of type {' or '.join(kinds)}", found=dataset.dtype)
@@ -298,7 +277,7 @@ def _content_fault(arrays: dict[str, np.ndarray]) -> str | None:
         return f"expected rows that sum to 1 within {SUM_TOLERANCE}, found one that is {worst:.4g} off"
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
         return f"expected labels in 0..{classes - 1}, found {labels.min()}..{labels.max()}"
-    strangers = sorted(set(np.unique(arrays["split"]).tolist()) - set(SPLITS.values()))
+    strangers = sorted(set(np.unique(arrays["split"]).tolist()) - set(EVALUATED.values()))
     if strangers:
         return f"expected split codes 1 (val) and 2 (test), found {strangers}"
     return None

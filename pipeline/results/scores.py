@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
-from pipeline.results.run import SPLITS, Predictions, RunResult, caption
+from pipeline.results.run import EVALUATED, Predictions, RunResult, caption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,7 +210,7 @@ def metric_table(run: RunResult) -> pd.DataFrame:
     import pandas as pd
 
     tables = []
-    for split in SPLITS:
+    for split in EVALUATED:
         predictions = run.split(split)
         if len(predictions) == 0:
             continue
@@ -229,7 +229,7 @@ def metric_table(run: RunResult) -> pd.DataFrame:
 def metrics_markdown(run: RunResult) -> str:
     """Return a run's scores as Markdown: whole splits side by side, then each class on test."""
     table = metric_table(run).set_index(["split", "class", "metric"])
-    splits = [split for split in SPLITS if split in table.index.get_level_values("split")]
+    splits = [split for split in EVALUATED if split in table.index.get_level_values("split")]
     whole = [
         [row.title, *(_cell(table.loc[(split, ALL_CLASSES, name)], row.unit) for split in splits)]
         for name, row in SCORES.items()

@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 500
 REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown
-HISTORY_COLUMNS = (
-    "stage",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "seconds",
-)
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,8 @@ HEADS: dict[str, HeadRecipe] = _rows(
         title="linear head",
         epochs=20,
         batch_size=256,
-        learning_rate=1e-3,
-        weight_decay=1e-2,
+        learning_rate=1e-2,
+        weight_decay=0.1,
     ),
     HeadRecipe(
         name="dense",
@@ -121,7 +121,7 @@ HEADS: dict[str, HeadRecipe] = _rows(
         epochs=20,
         batch_size=256,
         units=(512,),
-        weight_decay=1e-2,
+        weight_decay=0.3,
     ),
     HeadRecipe(
         name="dense-bn",
@@ -130,7 +130,7 @@ HEADS: dict[str, HeadRecipe] = _rows(
         epochs=20,
         batch_size=256,
         units=(512,),
-        weight_decay=1e-2,
+        weight_decay=1.0,
     ),
     HeadRecipe(
         name="dense-bn-dropout",
@@ -139,7 +139,7 @@ HEADS: dict[str, HeadRecipe] = _rows(
         epochs=20,
         batch_size=256,
         units=(512,),
-        weight_decay=1e-2,
+        weight_decay=1.0,
     ),
 )
 

@@ -19,8 +19,16 @@ from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
 from pipeline.progress import Progress, silent
 from pipeline.publishing import publish_json, publish_manifest, published
-from pipeline.results.run import write_predictions
-from pipeline.training.loop import HISTORY_COLUMNS, History
+from pipeline.results.run import (
+    COSTS,
+    HISTORY,
+    HISTORY_COLUMNS,
+    MODEL,
+    PREDICTIONS,
+    RECIPE,
+    write_predictions,
+)
+from pipeline.training.loop import History
 from pipeline.training.schemes import SCHEMES
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
 
     from pipeline.training.recipes import Training
 
-FILES = ["recipe.json", "history.csv", "model.keras", "predictions.h5", "costs.json"]
+FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, COSTS]
 
 
 @dataclass
@@ -106,9 +114,9 @@ def train_run(
     trained = train(job)
     with clock.stage("publish"):
         _publish_results(target, trained, images)
-    publish_json(target / "recipe.json", _description(order, trained, images, state))
+    publish_json(target / RECIPE, _description(order, trained, images, state))
     costs = _costs(target, clock, store)
-    publish_json(target / "costs.json", costs)
+    publish_json(target / COSTS, costs)
     publish_manifest(target, order["fingerprint"], FILES)
     return costs
 
@@ -125,15 +133,15 @@ def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None
 
     if not np.isfinite(trained.probabilities).all():
         raise Diverged(f"{folder.name}: the trained model's probabilities are not finite numbers")
-    with published(folder / "model.keras") as scratch:
+    with published(folder / MODEL) as scratch:
         trained.model.save(scratch)
-    with published(folder / "history.csv") as scratch, scratch.open("w", newline="") as file:
+    with published(folder / HISTORY) as scratch, scratch.open("w", newline="") as file:
         writer = csv.DictWriter(file, HISTORY_COLUMNS)
         writer.writeheader()
         writer.writerows(trained.history.rows)
     rows = trained.rows
     write_predictions(
-        folder / "predictions.h5",
+        folder / PREDICTIONS,
         images.index[rows],
         [images.names[row] for row in rows],
         images.labels[rows],
@@ -151,6 +159,7 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
         },
         "dataset": images.fingerprint["name"],
         "dataset_title": images.title,
+        "dataset_note": images.note,
         "input_size": images.fingerprint["image_size"],
         "class_names": images.class_names,
         **{f"n_{split}": count for split, count in images.counts.items()},
@@ -171,6 +180,6 @@ def _costs(folder: Path, clock: Clock, store: FeatureStore | None) -> dict:
         "extract_seconds": extraction["seconds"],
         "total_seconds": round(seconds + extraction["seconds"], 3),
         "peak_memory_mb": round(max(machine.peak_memory_mb(), extraction["peak_memory_mb"]), 1),
-        "bytes": sum((folder / name).stat().st_size for name in FILES if name != "costs.json"),
+        "bytes": sum((folder / name).stat().st_size for name in FILES if name != COSTS),
         "stages": dict(clock.stages),
     }

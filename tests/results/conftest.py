@@ -54,7 +54,13 @@ def write_run(folder: Path, *, skill=1.5, stages=None, total_seconds=30.0, **cha
     """Write a whole run folder; changes replace fields of the recipe."""
     stages = {"train": 12} if stages is None else stages
     recipe = {
-        **{"scheme": "head:linear", "dataset": "cifar10", "dataset_title": "CIFAR-10", "weights": "hed"},
+        **{
+            "scheme": "head:linear",
+            "dataset": "cifar10",
+            "dataset_title": "CIFAR-10",
+            "dataset_note": "",
+            "weights": "hed",
+        },
         **{"backbone": "vgg16", "seed": 0, "n_train": 1600, "n_val": 100, "n_test": 300},
         **{"class_names": list(CIFAR10), "settings": {}, "precision": "bfloat16", "input_size": 32},
         **{"epochs": sum(stages.values()), "parameters": 12_810, "trainable_parameters": 12_810},

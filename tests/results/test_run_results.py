@@ -85,7 +85,7 @@ def test_a_link_into_another_file_is_refused(run_folder, refinish):
         file["labels"] = h5py.ExternalLink("elsewhere.h5", "/labels")
 
     rewrite(run_folder, "labels", link)
-    with pytest.raises(DamagedFile, match=r"predictions.h5: expected a dataset labels .* found ExternalLink"):
+    with pytest.raises(DamagedFile, match="labels links elsewhere"):
         read_run(refinish(run_folder))
 
 
@@ -94,7 +94,7 @@ def test_a_soft_link_is_refused(run_folder, refinish):
         file["labels"] = h5py.SoftLink("/index")
 
     rewrite(run_folder, "labels", link)
-    with pytest.raises(DamagedFile, match="found SoftLink"):
+    with pytest.raises(DamagedFile, match="labels links elsewhere"):
         read_run(refinish(run_folder))
 
 
@@ -105,7 +105,7 @@ def test_a_virtual_dataset_is_refused(run_folder, refinish):
         file.create_virtual_dataset("labels", layout)
 
     rewrite(run_folder, "labels", virtual)
-    with pytest.raises(DamagedFile, match="labels stored in the file itself, found virtual or external data"):
+    with pytest.raises(DamagedFile, match="labels keeps its data in another file"):
         read_run(refinish(run_folder))
 
 
@@ -115,7 +115,7 @@ def test_data_in_an_external_file_is_refused(run_folder, refinish):
         file.create_dataset("labels", shape=old.shape, dtype=old.dtype, external=where)
 
     rewrite(run_folder, "labels", external)
-    with pytest.raises(DamagedFile, match="found virtual or external data"):
+    with pytest.raises(DamagedFile, match="keeps its data in another file"):
         read_run(refinish(run_folder))
 
 
@@ -141,7 +141,7 @@ def test_predictions_that_make_no_sense_are_refused(run_folder, refinish, name, 
 
 def test_a_predictions_file_that_is_not_hdf5_is_refused(run_folder, refinish):
     (run_folder / "predictions.h5").write_text("index,labels\n")
-    with pytest.raises(DamagedFile, match="predictions.h5: expected a readable HDF5 file"):
+    with pytest.raises(DamagedFile, match="predictions.h5: expected an HDF5 file"):
         read_run(refinish(run_folder))
 
 

@@ -1,0 +1,58 @@
+# Headstart: every target sets up what it needs in .venv. PYTHON=python3.12 make demo chooses an interpreter.
+
+PYTHON ?= python3
+PRESET ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_OPTIONS := $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATASET),--dataset '$(DATASET)') \
+	$(if $(SUBSET),--subset '$(SUBSET)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(WORKERS),--workers '$(WORKERS)')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test test-all lint format bench-extract clean-data clean-venv
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  make run takes PRESET=quick|full WEIGHTS=imagenet|hed|random SUBSET=N SEEDS=0,1,2 WORKERS=N"
+
+demo: $(VENV)/offline.installed ## all schemes on scanned digits, nothing to download: under five minutes
+	$(BIN)/headstart run --preset demo $(RUN_OPTIONS)
+
+run: $(VENV)/offline.installed ## all schemes on CIFAR-10 (PRESET=quick or full), with ImageNet's weights
+	$(BIN)/headstart run --preset $(PRESET) $(RUN_OPTIONS)
+
+test: $(VENV)/test.installed ## the tests: offline, small, fast
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/test.installed ## the slow tests as well
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/lint.installed ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/lint.installed ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-extract: $(VENV)/offline.installed ## extraction against model.predict, in one run
+	$(BIN)/python benchmarks/extraction.py
+
+clean-data: ## remove what the graph made, downloads excepted
+	rm -rf data/datasets data/features data/runs data/reports data/.locks
+
+clean-venv: ## remove the virtual environment
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "headstart needs Python 3.10 or newer; choose one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each extra of setup.cfg; made again when the dependencies change.
+$(VENV)/offline.installed: EXTRAS := offline
+$(VENV)/test.installed: EXTRAS := offline,test
+$(VENV)/lint.installed: EXTRAS := lint
+$(VENV)/%.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@touch $@
