@@ -48,7 +48,7 @@ def prepare(fingerprint: dict, source: str | None, folder: str, progress: Progre
         hdf5.write_array(file, "split", split[rows])
         hdf5.write_texts(file, "names", [raw.names[row] for row in rows])
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
-    facts = {"class_names": list(raw.class_names), "counts": counts, "title": row.title, "note": row.note}
+    facts = {"class_names": list(raw.class_names), "counts": counts}
     publish_manifest(Path(folder), fingerprint, [FILE], facts)
     return counts
 
@@ -57,17 +57,16 @@ class ImageStore:
     """A prepared data set, checked against its manifest when opened; images are read when asked for.
 
     labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names N texts,
-    class_names C texts, counts of each split.
+    class_names C texts, counts of each split, row the data set's row in DATASETS.
     """
 
     def __init__(self, folder: Path | str):
         manifest = read_manifest(Path(folder))
         self.path = manifest.verified(FILE)
         self.fingerprint = manifest.fingerprint
+        self.row = DATASETS[manifest.fingerprint["name"]]
         self.class_names: list[str] = manifest.facts["class_names"]
         self.counts: dict[str, int] = manifest.facts["counts"]
-        self.title: str = manifest.facts["title"]
-        self.note: str = manifest.facts["note"]
         with hdf5.opened(self.path) as file:
             self.labels: np.ndarray = file["labels"][:]
             self.index: np.ndarray = file["index"][:]

@@ -157,9 +157,9 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
         **{
             name: order[name] for name in ("scheme", "settings", "seed", "weights", "backbone", "fingerprint")
         },
-        "dataset": images.fingerprint["name"],
-        "dataset_title": images.title,
-        "dataset_note": images.note,
+        "dataset": images.row.name,
+        "dataset_title": images.row.title,
+        "dataset_note": images.row.note,
         "input_size": images.fingerprint["image_size"],
         "class_names": images.class_names,
         **{f"n_{split}": count for split, count in images.counts.items()},
