@@ -28,6 +28,7 @@ from pipeline.progress import Progress, silent
 
 ALLOWED_PACKAGES = ("pipeline.",)
 ORPHAN_CHECK_SECONDS = 0.5
+COMMAND = (sys.executable, "-m", "pipeline.children")
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
 
 
@@ -40,7 +41,7 @@ def run_in_child(function: Callable[..., Any], arguments: dict[str, Any], progre
     """
     name = f"{function.__module__}:{function.__qualname__}"
     child = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.children"],
+        COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,28 @@ CHUNK_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[h5py.File]:
-    """Open a new HDF5 file for writing; libver "latest" gives its metadata checksums."""
+    """Open a new HDF5 file for writing; its metadata carry checksums and no times.
+
+    The file is made in memory and written at the end: where HDF5 itself meets a full disk, it can end the
+    process with a segmentation fault (1.14). Nothing is written when the block raises.
+    """
     import h5py
 
-    with h5py.File(path, "w", libver="latest") as file:
+    memory = io.BytesIO()
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)  # earlier ones lack checksums
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, memory)
+    untimed = _untimed(h5py.h5p.FILE_CREATE)
+    with h5py.File(h5py.h5f.create(b"memory", h5py.h5f.ACC_TRUNC, fcpl=untimed, fapl=access)) as file:
         yield file
+    Path(path).write_bytes(memory.getbuffer())
+
+
+def create_group(parent: h5py.Group, name: str) -> h5py.Group:
+    """Return a new group; h5py's own method notes the time in it, so that bytes would differ."""
+    import h5py
+
+    return h5py.Group(h5py.h5g.create(parent.id, name.encode(), gcpl=_untimed(h5py.h5p.GROUP_CREATE)))
 
 
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
@@ -63,11 +81,19 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise DamagedFile(f"{path}: expected an HDF5 file ({error})") from error
     with file:
-        _refuse_foreign_parts(file, path)
         try:
+            _refuse_foreign_parts(file, path)
             yield file
         except (OSError, KeyError, RuntimeError) as error:
             raise DamagedFile(f"{path}: could not be read ({error})") from error
+
+
+def _untimed(kind: h5py.h5p.PropClassID) -> h5py.h5p.PropOCID:
+    import h5py
+
+    properties = h5py.h5p.create(kind)
+    properties.set_obj_track_times(False)
+    return properties
 
 
 def _refuse_foreign_parts(group: h5py.Group, path: Path) -> None:
@@ -85,5 +111,7 @@ def _refuse_foreign_parts(group: h5py.Group, path: Path) -> None:
             item = here[name]
             if isinstance(item, h5py.Group):
                 waiting.append(item)
+            elif not isinstance(item, h5py.Dataset):
+                raise DamagedFile(f"{path}: {name} is no dataset; only plain datasets are accepted")
             elif item.external or item.is_virtual:
                 raise DamagedFile(f"{path}: {name} keeps its data in another file; refused")

@@ -47,7 +47,7 @@ def published(target: Path) -> Iterator[Path]:
             yield scratch
             if not scratch.exists():
                 raise HeadstartError(f"{target}: nothing was written to publish")
-            with scratch.open("rb+") as file:
+            with scratch.open("rb") as file:  # a linked file may be read-only
                 os.fsync(file.fileno())
             scratch.replace(target)
             _sync_folder(target.parent)

@@ -90,3 +90,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise BadInput(f"--seeds: expected whole numbers separated by commas, received {text!r}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ import luigi.configuration
 
 from pipeline.errors import HeadstartError
 from pipeline.extensions import load_extensions
-from tasks.parameters import one_line_errors
+from tasks.parameters import end_with
 
 HOME = Path(__file__).resolve().parent.parent
 ASKS_FOR_LUIGID = ("--scheduler-url", "--scheduler-host", "--scheduler-port")
@@ -26,8 +26,12 @@ def configure() -> None:
     if any(word.startswith(ASKS_FOR_LUIGID) for word in sys.argv[1:]):
         config.set("core", "local_scheduler", "false")
     logging.getLogger("luigi-interface").addFilter(without_trace)
-    with one_line_errors():
+    try:
         load_extensions()
+    except (
+        HeadstartError
+    ) as error:  # nobody is there yet to catch it: both commands import this package first
+        end_with(error)
 
 
 def data_folder() -> Path:

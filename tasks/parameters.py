@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import luigi
 from luigi.cmdline_parser import CmdlineParser
@@ -25,8 +25,13 @@ def one_line_errors() -> Iterator[None]:
     except HeadstartError as error:
         if CmdlineParser.get_instance() is None:
             raise
-        sys.stderr.write(f"headstart: error: {error}\n")
-        raise SystemExit(EXIT_BAD_INPUT) from None
+        end_with(error)
+
+
+def end_with(error: HeadstartError) -> NoReturn:
+    """End the process with one line and the exit code of bad input."""
+    sys.stderr.write(f"headstart: error: {error}\n")
+    raise SystemExit(EXIT_BAD_INPUT) from None
 
 
 class WholeNumber(luigi.IntParameter):

@@ -8,6 +8,7 @@ import time
 import luigi
 
 from tasks import CompareSchemes
+from tasks.configuration import data_folder
 from tasks.task import Task
 
 
@@ -37,4 +38,5 @@ def _note_start(task: Task) -> None:
 
 @Task.event_handler(luigi.Event.SUCCESS)
 def _show_success(task: Task) -> None:
-    sys.stderr.write(f"{time.perf_counter() - task.started:8.1f} s  {task}\n")
+    place = task.folder.relative_to(data_folder())
+    sys.stderr.write(f"{time.perf_counter() - task.started:8.1f} s  {task.task_family:<16}  {place}\n")

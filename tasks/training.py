@@ -9,6 +9,7 @@ from pathlib import Path
 import luigi
 from luigi.util import inherits
 
+from pipeline.features.fingerprint import parse_layers
 from pipeline.machine import resolve_precision
 from pipeline.training import settings
 from pipeline.training.recipes import Training
@@ -61,7 +62,8 @@ class TrainTask(Task):
         if "features" in self.scheme.needs:
             features = self.features_task.fingerprint
             layers = getattr(self.chosen, "layers", features["layers"][-1:])
-            found["features"] = {**features, "layers": list(layers)}
+            known = parse_layers(",".join(layers), self.backbone)
+            found["features"] = {**features, "layers": list(known)}
         return found
 
     @property

@@ -6,7 +6,6 @@ import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pipeline.errors import BadInput, unknown_name
 
@@ -146,7 +145,7 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
 
 
 def _weights_by_url(text: str) -> WeightsChoice:
-    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", urlsplit(text).fragment)
+    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", text.partition("#")[2])
     if not match:
         raise BadInput(
             f"weights {text!r}: expected a URL that ends in #sha256=<64 hex digits>, "

@@ -47,7 +47,7 @@ def obtain_weights(
     else:
         path = _source_file(choice, Path(raw), urls, progress)
         came_from = str(path)
-        check_digest(path, tuple(choice.identity.split(":")))
+        check_digest(path, tuple(fingerprint["identity"].split(":")))  # a user's file may have changed since
         reader = WEIGHTS[choice.name].reader if choice.kind == "named" else "keras_notop"
         arrays = READERS[reader](path, backbone)
     publish_weights(Path(folder), fingerprint, arrays, {"came_from": came_from})
@@ -140,7 +140,7 @@ def publish_weights(folder: Path, fingerprint: dict, arrays: Arrays, facts: dict
     """Write arrays to folder in the project's own layout, `<layer>/kernel` and `<layer>/bias`."""
     with published(folder / FILE) as scratch, hdf5.created(scratch) as file:
         for layer, (kernel, bias) in arrays.items():
-            group = file.create_group(layer)
+            group = hdf5.create_group(file, layer)
             hdf5.write_array(group, "kernel", kernel)
             hdf5.write_array(group, "bias", bias)
     publish_manifest(folder, fingerprint, [FILE], facts)

@@ -43,11 +43,19 @@ def split_images(
 
 
 def subset_images(labels: np.ndarray, split: np.ndarray, *, count: int, seed: int) -> np.ndarray:
-    """Return sorted positions (count,) int64 of a subset that keeps the shares of classes and splits."""
+    """Return sorted positions (count,) int64 of a subset that keeps the shares of classes and splits.
+
+    Each class of each split sends its images at even intervals (Webster's rule), so that a smaller subset
+    is part of a larger one; shares by largest remainder can fall while the count grows.
+    """
     import numpy as np
 
-    strata = labels * len(SPLITS) + split
-    return np.flatnonzero(chosen(strata, count, seed=seed, purpose="subset"))
+    strata, turns = labels * len(SPLITS) + split, np.empty(len(labels))
+    for kind in np.unique(strata):
+        members = np.flatnonzero(strata == kind)
+        order = _hash_order(members, seed, "subset")
+        turns[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(turns, kind="stable")[:count])
 
 
 def chosen(
@@ -65,8 +73,7 @@ def chosen(
     kinds, sizes = np.unique(strata, return_counts=True)
     for kind, quota in zip(kinds, shares(sizes, count), strict=True):
         members = np.flatnonzero(strata == kind)
-        ranks = [_rank(seed, purpose, position) for position in positions[members]]
-        mask[members[np.argsort(ranks, kind="stable")[:quota]]] = True
+        mask[members[_hash_order(positions[members], seed, purpose)[:quota]]] = True
     return mask
 
 
@@ -81,5 +88,8 @@ def shares(sizes: np.ndarray, count: int) -> np.ndarray:
     return whole
 
 
-def _rank(seed: int, purpose: str, position: int) -> bytes:
-    return hashlib.sha256(f"{seed}/{purpose}/{position}".encode()).digest()
+def _hash_order(positions: np.ndarray, seed: int, purpose: str) -> np.ndarray:
+    import numpy as np
+
+    hashes = [hashlib.sha256(f"{seed}/{purpose}/{position}".encode()).digest() for position in positions]
+    return np.argsort(hashes, kind="stable")

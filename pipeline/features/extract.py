@@ -2,7 +2,7 @@
 
 Images go through in batches; a shard is written, hashed and published by a second thread while the next
 one is computed. A shard that is finished is never computed again: beside each lies a small note with its
-sha256 until the manifest, which lists them all, is published.
+rows and sha256. When a shard is damaged or deleted later, a new run computes that one alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def extract(
     compute = feature_function(network, fingerprint["layers"], fingerprint["pooling"])
     spans = shard_spans(len(store), row_bytes=row_bytes_of(compute), batch_size=batch_size)
     key = key_of(fingerprint)
-    missing = [number for number in range(len(spans)) if read_note(target, number, key) is None]
+    missing = [number for number, span in enumerate(spans) if read_note(target, number, key, span) is None]
     done = sum(stop - start for number, (start, stop) in enumerate(spans) if number not in missing)
     with ShardWriter(target, key) as writer:
         for number in missing:
@@ -71,8 +71,8 @@ def extract(
             columns = _columns(
                 store, start, stop, dict(zip(fingerprint["layers"], _joined(parts), strict=True))
             )
-            writer.put(number, columns, time.perf_counter() - shard_began)
-    return _finish(fingerprint, target, len(spans), len(store), time.perf_counter() - began)
+            writer.put(number, spans[number], columns, time.perf_counter() - shard_began)
+    return _finish(fingerprint, target, spans, time.perf_counter() - began)
 
 
 def feature_function(network: keras.Model, layers: list[str], pooling: str):
@@ -122,12 +122,12 @@ def note_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.json"
 
 
-def read_note(folder: Path, number: int, key: str) -> dict | None:
-    """Return the note of a finished shard of this key whose file is whole, None otherwise."""
+def read_note(folder: Path, number: int, key: str, span: tuple[int, int]) -> dict | None:
+    """Return the note of a finished shard of this key and (start, stop) whose file is whole, else None."""
     path = folder / shard_name(number)
     try:
         note = json.loads(note_path(folder, number).read_text(encoding="utf-8"))
-        sound = note["key"] == key and path.is_file() and describe_file(path) == note["file"]
+        sound = note["key"] == key and note["span"] == list(span) and describe_file(path) == note["file"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return note if sound else None
@@ -154,10 +154,10 @@ class ShardWriter:
         self._thread.join()
         self._raise_failure()
 
-    def put(self, number: int, columns: dict, seconds: float) -> None:
-        """Hand over the columns of a shard, and the seconds that it took to compute."""
+    def put(self, number: int, span: tuple[int, int], columns: dict, seconds: float) -> None:
+        """Hand over the columns of a shard's images start … stop-1, and the seconds that they took."""
         self._raise_failure()
-        self._queue.put((number, columns, seconds))
+        self._queue.put((number, span, columns, seconds))
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -173,12 +173,12 @@ class ShardWriter:
             except BaseException as error:  # raised again in the thread that computes
                 self._failure = error
 
-    def _publish(self, number: int, columns: dict, seconds: float) -> None:
+    def _publish(self, number: int, span: tuple[int, int], columns: dict, seconds: float) -> None:
         path = self._folder / shard_name(number)
         with published(path) as scratch:
             write_shard(scratch, columns)
             entry = describe_file(scratch)
-        note = {"key": self._key, "file": entry, "rows": len(columns["labels"]), "seconds": seconds}
+        note = {"key": self._key, "span": span, "file": entry, "seconds": seconds}
         publish_json(note_path(self._folder, number), note)
 
 
@@ -188,7 +188,7 @@ def write_shard(path: Path, columns: dict) -> None:
         for name in ("index", "labels", "split"):
             hdf5.write_array(file, name, columns[name])
         hdf5.write_texts(file, "names", columns["names"])
-        group = file.create_group("features")
+        group = hdf5.create_group(file, "features")
         for layer, values in columns["features"].items():
             hdf5.write_array(group, layer, values)
 
@@ -217,11 +217,11 @@ def _columns(store: ImageStore, start: int, stop: int, features: dict) -> dict:
     }
 
 
-def _finish(fingerprint: dict, folder: Path, shards: int, rows: int, seconds: float) -> dict:
-    key = key_of(fingerprint)
-    notes = [read_note(folder, number, key) for number in range(shards)]
-    if None in notes or sum(note["rows"] for note in notes) != rows:
-        raise DamagedFile(f"{folder}: expected {rows} rows in {shards} shards, found fewer; run again")
+def _finish(fingerprint: dict, folder: Path, spans: list[tuple[int, int]], seconds: float) -> dict:
+    key, rows = key_of(fingerprint), spans[-1][1]
+    notes = [read_note(folder, number, key, span) for number, span in enumerate(spans)]
+    if None in notes:
+        raise DamagedFile(f"{folder}: expected {rows} rows in {len(spans)} shards, found fewer; run again")
     computing = sum(note["seconds"] for note in notes)
     costs = {
         "seconds": round(max(computing, seconds), 3),
@@ -231,7 +231,6 @@ def _finish(fingerprint: dict, folder: Path, shards: int, rows: int, seconds: fl
     }
     publish_json(folder / COSTS, costs)
     files = {shard_name(number): note["file"] for number, note in enumerate(notes)}
-    publish_manifest(folder, fingerprint, files, {"rows": rows, "rows_by_shard": [n["rows"] for n in notes]})
-    for number in range(shards):
-        note_path(folder, number).unlink(missing_ok=True)
+    by_shard = [stop - start for start, stop in spans]
+    publish_manifest(folder, fingerprint, files, {"rows": rows, "rows_by_shard": by_shard})
     return costs

@@ -59,6 +59,8 @@ class FeatureStore:
         missing = [layer for layer in layers if layer not in self.layers]
         if missing or not layers:
             raise BadInput(f"layers {list(layers)}: expected some of the cached {self.layers}")
+        if len(layers) > 1 and self.fingerprint["pooling"] == "none":
+            raise BadInput(f"layers {list(layers)}: expected one layer: maps (pooling none) are not joined")
         shards = [self._read_features(path, layers) for path in self._shards]
         return np.concatenate(shards)
 

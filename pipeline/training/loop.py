@@ -192,7 +192,6 @@ def _optimizer(stage: Stage, updates: int):
 
 def _update_function(logits: keras.Model, examples: Examples, stage: Stage, optimizer, seed: int):
     """Return a function from row numbers (steps, B) to the sum of losses over steps and of right answers."""
-    import numpy as np
     import tensorflow as tf
 
     inputs = tf.constant(examples.inputs)
@@ -217,14 +216,12 @@ def _update_function(logits: keras.Model, examples: Examples, stage: Stage, opti
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def run(order):
-        losses, rights = tf.constant(0.0), tf.constant(0.0)
+        sums = tf.zeros(2, tf.float64)  # in float32 they would depend on how many steps a call takes
         for rows in order:
-            loss, right = step(rows)
-            losses += loss
-            rights += right
-        return tf.stack([losses, rights])
+            sums += tf.cast(tf.stack(step(rows)), tf.float64)
+        return sums
 
-    return lambda order: run(tf.constant(order, tf.int32)).numpy().astype(np.float64)
+    return lambda order: run(tf.constant(order, tf.int32)).numpy()
 
 
 def _refuse_divergence(loss: float, stage: Stage, epoch: int) -> None:

@@ -51,7 +51,6 @@ def make_optimizer(
     normalisation are not decayed.
     """
     rate = SCHEDULES[schedule](learning_rate, max(1, updates), round(warmup * updates))
-    made = OPTIMIZERS[optimizer](rate, weight_decay or None)
-    if weight_decay:
-        made.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    made = OPTIMIZERS[optimizer](rate, weight_decay)
+    made.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return made

@@ -1,0 +1,54 @@
+"""Faults that tests of several folders inject."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def flip_byte() -> Callable[..., None]:
+    """Return a function that flips one bit of a file, in its middle unless told where."""
+
+    def flip(path: Path, position: int | None = None, mask: int = 1) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2 if position is None else position] ^= mask
+        path.write_bytes(content)
+
+    return flip
+
+
+@pytest.fixture
+def start_script() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Return a function that starts Python code in a process of its own; what is left is killed at the end."""
+    running = []
+
+    def start(code: str, *arguments: object) -> subprocess.Popen:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        running.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """Return a function that waits until a condition holds, and fails when it does not in time."""
+
+    def wait(condition: Callable[[], object], seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"did not happen within {seconds} s"
+            time.sleep(0.01)
+
+    return wait

@@ -1,0 +1,158 @@
+"""What the notation builds is what Keras's applications build, and keeps its promises on activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.backbones.model import load_arrays
+from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.weights import random_arrays
+from pipeline.networks.build import add_block, add_classifier, add_neck, logits_model
+from pipeline.networks.notation import parse_block, parse_conv_blocks
+from pipeline.networks.words import WORDS, Word
+from pipeline.training.recipes import SCRATCH_RECIPES
+
+VGG16_CONVOLUTIONS = 14_714_688  # keras.applications.VGG16(include_top=False).count_params()
+
+
+def trunk(text: str, filters: tuple[int, ...]) -> keras.Model:
+    """Return the conv blocks of a text alone: 32 px float images in, the last feature map out."""
+    images = keras.Input((32, 32, 3))
+    x = images
+    for number, block in enumerate(parse_conv_blocks(text, len(filters)), start=1):
+        x = add_block(x, block, name=f"block{number}", width=filters[number - 1], dropout=0.2)
+    return keras.Model(images, x)
+
+
+def dense_block(text: str, *, dropout: float = 0.5) -> keras.Model:
+    features = keras.Input((6,))
+    return keras.Model(
+        features, add_block(features, parse_block(text, dense=True), name="dense1", width=4, dropout=dropout)
+    )
+
+
+def activations(model: keras.Model) -> dict[str, str]:
+    """Return the activation of each layer that has one, by layer name."""
+    return {
+        layer.name: keras.activations.serialize(layer.activation)
+        for layer in model.layers
+        if hasattr(layer, "activation")
+    }
+
+
+@pytest.fixture(scope="module")
+def written() -> keras.Model:
+    """VGG16 without its top, from the notation."""
+    recipe = SCRATCH_RECIPES["vgg16"]
+    return trunk(recipe.conv_blocks, recipe.filters)
+
+
+@pytest.fixture(scope="module")
+def original() -> keras.Model:
+    """VGG16 without its top, from Keras."""
+    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+@pytest.fixture
+def bfloat16() -> Iterator[None]:
+    """Keras's mixed precision, for the length of a test."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_the_notations_vgg16_has_the_parameters_of_kerass_own(written, original):
+    assert written.count_params() == original.count_params() == VGG16_CONVOLUTIONS
+
+
+def test_the_notations_vgg16_has_the_layer_names_of_kerass_own(written, original):
+    assert [layer.name for layer in written.layers[1:]] == [layer.name for layer in original.layers[1:]]
+
+
+def test_the_notations_vgg16_loads_weights_by_name_and_then_answers_as_kerass_own(written, original):
+    arrays = random_arrays(BACKBONES["vgg16"], seed=0)
+    for model in (written, original):
+        load_arrays(model, arrays)
+    images = np.random.default_rng(0).normal(scale=60, size=(2, 32, 32, 3)).astype(np.float32)
+    ours, theirs = (model(images, training=False).numpy() for model in (written, original))
+    assert ours.shape == (2, 1, 1, 512)
+    assert theirs.std() > 0
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_a_relu_follows_every_conv_and_dense_where_no_activation_is_named():
+    assert activations(trunk("conv - batch norm - conv - maxpool - dropout", (4,))) == {
+        "block1_conv1": "relu",
+        "block1_conv2": "relu",
+    }
+    assert activations(dense_block("dense - batch norm")) == {"dense1_dense1": "relu"}
+
+
+def test_activations_are_exactly_where_they_are_named():
+    assert activations(trunk("conv - batch norm - relu - conv - maxpool", (4,))) == {
+        "block1_conv1": "linear",
+        "block1_activation1": "relu",
+        "block1_conv2": "linear",
+    }
+    assert activations(dense_block("dense - batch norm - gelu")) == {
+        "dense1_dense1": "linear",
+        "dense1_activation1": "gelu",
+    }
+
+
+def test_naming_an_activation_in_one_block_leaves_the_others_alone():
+    found = activations(trunk("conv - gelu | conv", (4, 4)))
+    assert found == {"block1_conv1": "linear", "block1_activation1": "gelu", "block2_conv1": "relu"}
+
+
+def test_arguments_and_defaults_reach_the_layers():
+    model = trunk("conv 5x5 - conv - maxpool - avgpool 4 - dropout 0.4 - dropout", (7,))
+    layers = {layer.name: layer for layer in model.layers}
+    assert layers["block1_conv1"].kernel_size == (5, 5)
+    assert layers["block1_conv2"].kernel_size == (3, 3)
+    assert layers["block1_conv2"].filters == 7
+    assert layers["block1_pool"].pool_size == (2, 2)
+    assert layers["block1_pool2"].pool_size == (4, 4)
+    assert layers["block1_dropout1"].rate == 0.4
+    assert layers["block1_dropout2"].rate == 0.2
+    assert model.output_shape == (None, 4, 4, 7)  # convolutions keep the size, pools divide it by 2 * 4
+
+
+def test_the_necks_keep_or_drop_positions():
+    maps = keras.Input((2, 3, 5))
+    assert add_neck(maps, "flatten").shape == (None, 30)
+    assert add_neck(maps, "average").shape == (None, 5)
+
+
+def test_logits_and_probabilities_are_float32_under_mixed_precision(bfloat16):
+    features = keras.Input((6,))
+    x = add_block(features, parse_block("dense", dense=True), name="dense1", width=4, dropout=0.5)
+    model = keras.Model(features, add_classifier(x, 3))
+    assert model.get_layer("dense1_dense1").compute_dtype == "bfloat16"
+    assert logits_model(model).output.dtype == model.output.dtype == "float32"
+    probabilities = model(np.ones((2, 6), np.float32)).numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_logits_model_shares_the_weights_of_the_whole():
+    features = keras.Input((6,))
+    model = keras.Model(features, add_classifier(features, 3))
+    logits = logits_model(model)
+    model.get_layer("logits").kernel.assign(np.full((6, 3), 0.5))
+    inputs = np.ones((1, 6), np.float32)
+    np.testing.assert_allclose(logits(inputs), [[3.0] * 3])
+    np.testing.assert_allclose(model(inputs), [[1 / 3] * 3], rtol=1e-6)
+
+
+def test_a_new_word_builds(monkeypatch):
+    def make(step, *, width, activation, dropout, name):
+        return keras.layers.GaussianNoise(step.rate, name=name)
+
+    monkeypatch.setitem(WORDS, "noise", Word("noise", "noise", make, argument="rate"))
+    model = trunk("conv - noise 0.3 - maxpool", (4,))
+    assert model.get_layer("block1_noise1").stddev == 0.3

@@ -1,0 +1,94 @@
+"""What users meet on the command line: good words, one clear line for a mistake, the right exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+LUIGI = ("-m", "luigi", "--module", "tasks")
+HEADSTART = ("-m", "tasks.command")
+DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["CompareSchemes", "--preset", "huge"], "unknown preset 'huge': expected one of demo, full, quick"),
+        (["TrainHead", "--dataset", "mnist"], "unknown dataset 'mnist': expected one of cifar10, digits"),
+        (["TrainHead", "--epochs", "many"], "setting epochs: expected a whole number from 0 to 10000"),
+        (["TrainHead", "--seed", "one"], "--seed: expected a whole number, received 'one'"),
+        (["TrainHead", "--recipe", "huge"], "unknown head recipe 'huge': expected one of dense"),
+        (["TrainHead", "--layers", "block9_pool"], "block9_pool"),
+        (
+            ["FineTune", "--freeze-through", "9"],
+            "setting freeze_through: expected a whole number from 0 to 5",
+        ),
+        (["TrainFromScratch", "--conv-blocks", "conv - maxpol"], "'maxpol' in block 'conv - maxpol'"),
+        (["ScoreRun", "--scheme", "head"], "unknown scheme 'head': expected one of head:linear"),
+        (["ScoreRun", "--settings", "{"], "settings: expected a JSON object"),
+        (["ExtractFeatures", "--precision", "int8"], "unknown precision 'int8'"),
+        (["ExtractFeatures", "--layers", "conv1"], "layers 'conv1': expected names among block1_pool"),
+        (["DownloadWeights", "--weights", "nowhere.h5"], "expected an HDF5 file, found none"),
+        (["DownloadWeights", "--weights", "https://example.org/w.h5"], "#sha256="),
+        (["PrepareDataset", "--subset", "3"], "subset of cifar10: expected 0"),
+    ],
+)
+def test_a_bad_value_gets_one_clear_line_and_exit_code_2(call, arguments, message):
+    done = call(*LUIGI, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unknown_parameter_is_named_by_luigi_itself(call):
+    done = call(*LUIGI, "TrainHead", "--epocs", "3")
+    assert done.returncode == 2
+    assert "unrecognized arguments: --epocs 3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "unknown preset 'huge'"),
+        (["--weights", "nothing"], "unknown weights 'nothing'"),
+        (["--seeds", "a,b"], "--seeds: expected whole numbers separated by commas, received 'a,b'"),
+        (["--subset", "7"], "subset of digits: expected 0"),
+    ],
+)
+def test_headstart_run_says_what_is_wrong_in_one_line(call, arguments, message):
+    done = call(*HEADSTART, "run", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_fault_04_dead_mirrors_are_listed_with_reasons_and_advice_and_the_exit_code_is_30(call):
+    urls = f"{DEAD_MIRROR},file:///nowhere/archive.tar.gz"
+    done = call(*LUIGI, "DownloadCifar10", HEADSTART_CIFAR10_URLS=urls)
+    assert done.returncode == 30
+    assert f"{DEAD_MIRROR}: " in done.stderr
+    assert "file:///nowhere/archive.tar.gz: " in done.stderr
+    assert "HEADSTART_CIFAR10_URLS" in done.stderr
+    assert "make demo" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_headstart_run_exits_30_when_a_task_fails_and_says_why(call):
+    done = call(*HEADSTART, "run", "--preset", "quick", HEADSTART_CIFAR10_URLS=DEAD_MIRROR)
+    assert done.returncode == 30
+    assert DEAD_MIRROR in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_task_has_help_with_its_settings(call):
+    done = call(*LUIGI, "FineTune", "--help")
+    assert "--freeze-through" in done.stdout
+    assert "blocks that keep their weights" in done.stdout
+
+
+def test_an_extension_that_is_not_there_is_named(call):
+    done = call(*HEADSTART, "run", HEADSTART_EXTENSIONS="no_such_rows")
+    assert done.returncode == 2
+    assert "HEADSTART_EXTENSIONS: no module 'no_such_rows'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,171 @@
+"""The graph on a hundred digits: it runs to its end, and no more is made than is needed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+
+import luigi
+import pytest
+from conftest import build
+
+from pipeline.presets import PRESETS, Plan, Preset
+from pipeline.results.comparison import COLUMNS
+from pipeline.results.plots import PLOTS
+from tasks import CompareSchemes, PlotRun, ScoreRun, TrainFromScratch, TrainHead
+
+TINY_NET = {"conv_blocks": "conv - maxpool", "filters": [4], "units": [8], "epochs": 2, "batch_size": 16}
+TINY = Preset(
+    name="tiny",
+    title="A hundred digits",
+    dataset="digits",
+    subset=100,
+    weights="random",
+    seeds=(0, 1),
+    plans=(
+        Plan("head:linear", {"epochs": 2}),
+        Plan("fine-tune:block5", {"epochs": 1, "top_epochs": 1, "units": [8]}),
+        Plan("from-scratch:lesson", TINY_NET),
+    ),
+)
+SCRATCH = Preset("scratch", "From scratch only", "digits", 100, "random", (0,), (TINY.plans[2],))
+
+
+@pytest.fixture
+def presets(monkeypatch):
+    for preset in (TINY, SCRATCH):
+        monkeypatch.setitem(PRESETS, preset.name, preset)
+
+
+def stamps(folder, pattern: str = "*") -> dict:
+    """When each file below a folder was last written; locks are not results."""
+    files = (path for path in folder.rglob(pattern) if path.is_file() and ".locks" not in path.parts)
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.slow
+def test_all_schemes_and_seeds_of_a_preset_end_in_one_comparison(presets, data_folder):
+    assert build(CompareSchemes(preset="tiny"), workers=2)
+    with (data_folder / "reports" / "tiny" / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
+    schemes = ["head:linear", "fine-tune:block5", "from-scratch:lesson"]
+    assert [(row["scheme"], row["seed"]) for row in rows] == [(s, seed) for s in schemes for seed in "01"]
+    assert {row["weights"] for row in rows} == {"random", "none"}
+    assert all(float(row["accuracy_low"]) <= float(row["accuracy"]) for row in rows)
+    assert len(list((data_folder / "features").iterdir())) == 1  # one pass serves heads and fine-tuning
+
+
+def test_a_finished_graph_computes_nothing_and_a_deleted_plot_is_redrawn_alone(presets, data_folder):
+    root = CompareSchemes(preset="scratch")
+    assert build(root)
+    before = stamps(data_folder)
+    assert build(root)
+    assert stamps(data_folder) == before
+
+    plots = root.results[0][1].folder
+    (plots / "confusion_matrix.png").unlink()
+    assert not root.complete()
+    assert build(root)
+    changed = {str(path) for path, stamp in stamps(data_folder).items() if before[path] != stamp}
+    redrawn = str((plots / "confusion_matrix.png").relative_to(data_folder))
+    manifest = str((plots / "manifest.json").relative_to(data_folder))
+    assert changed == {redrawn, manifest}
+
+
+def test_raising_an_epoch_count_retrains_that_scheme_alone(presets, data_folder):
+    first, other = tiny_scratch(), tiny_scratch(seed=1)
+    longer = tiny_scratch(epochs=3)
+    assert build(first, other)
+    before = stamps(data_folder)
+    assert build(longer)
+    after = stamps(data_folder)
+    assert {path: after[path] for path in before} == before
+    assert len(list((data_folder / "runs").iterdir())) == 3
+
+
+def test_a_run_that_was_deleted_is_trained_again_and_its_results_follow(presets, data_folder):
+    root = CompareSchemes(preset="scratch")
+    assert build(root)
+    run = root.results[0][0].run_task
+    numbers = (run.folder / "history.csv").read_text().splitlines()[-1].split(",")[:6]
+    for path in run.folder.iterdir():
+        path.unlink()
+    assert not root.complete()
+    assert build(root)
+    again = (run.folder / "history.csv").read_text().splitlines()[-1].split(",")[:6]
+    assert again == numbers  # the same command gives the same numbers
+
+
+def test_a_new_plot_or_score_retrains_nothing(presets, data_folder, monkeypatch):
+    task = tiny_scratch()
+    scores = ScoreRun(scheme="from-scratch:lesson", settings=TINY_NET, dataset="digits", subset=100)
+    plots = PlotRun(scheme="from-scratch:lesson", settings=TINY_NET, dataset="digits", subset=100)
+    assert build(scores, plots)
+    assert scores.run_task is task
+    before = stamps(data_folder)
+    monkeypatch.setitem(PLOTS, "another", PLOTS["confusion_matrix"])
+    luigi.task_register.Register.clear_instance_cache()
+    wider = PlotRun(scheme="from-scratch:lesson", settings=TINY_NET, dataset="digits", subset=100)
+    assert not wider.complete()
+    assert build(wider)
+    changed = {path.name for path, stamp in stamps(data_folder).items() if before.get(path) != stamp}
+    assert changed == {"another.png", "manifest.json"}
+
+
+def test_equal_settings_are_one_run_however_they_are_given(presets):
+    default = TrainHead(dataset="digits", weights="random")
+    spelled = TrainHead(dataset="digits", weights="random", epochs=default.chosen.epochs)
+    assert default.folder == spelled.folder
+    assert TrainHead(dataset="digits", weights="random", epochs=7).folder != default.folder
+
+
+def test_what_cannot_change_a_result_is_not_in_its_path(data_folder):
+    from tasks import ExtractFeatures
+
+    one = ExtractFeatures(dataset="digits", weights="random", batch_size=64)
+    assert one.folder == ExtractFeatures(dataset="digits", weights="random", batch_size=128).folder
+
+
+def test_a_corrupt_result_is_not_complete_and_is_replaced(presets, data_folder):
+    task = tiny_scratch()
+    assert build(task)
+    (task.folder / "predictions.h5").write_bytes(b"")
+    assert not task.complete()
+    assert build(task)
+    assert (task.folder / "predictions.h5").stat().st_size > 0
+
+
+def test_the_record_of_a_run_tells_how_to_repeat_it(presets, data_folder):
+    task = tiny_scratch()
+    assert build(task)
+    recipe = json.loads((task.folder / "recipe.json").read_text())
+    assert recipe["settings"]["filters"] == [4]
+    assert recipe["seed"] == 0
+    assert {"python", "tensorflow", "keras", "numpy"} <= set(recipe["versions"])
+    assert recipe["machine"]["precision"] in ("float32", "bfloat16")
+    assert recipe["fingerprint"]["dataset"]["split"]["seed"] == 0
+
+
+def test_a_finished_graph_answers_in_under_a_second(presets, data_folder, call, tmp_path):
+    (tmp_path / "small_preset.py").write_text(
+        "from pipeline.presets import PRESETS, Plan, Preset\n"
+        f"PRESETS['scratch'] = Preset('scratch', 'From scratch only', 'digits', 100, 'random', (0,), "
+        f"(Plan('from-scratch:lesson', {TINY_NET!r}),))\n"
+    )
+    extension = {"HEADSTART_EXTENSIONS": "small_preset", "PYTHONPATH": str(tmp_path)}
+    first = call("-m", "tasks.command", "run", "--preset", "scratch", **extension)
+    assert first.returncode == 0, first.stderr
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        second = call("-m", "tasks.command", "run", "--preset", "scratch", **extension)
+        seconds.append(time.perf_counter() - began)
+    assert second.returncode == 0
+    assert "from-scratch:lesson" in second.stdout
+    assert min(seconds) < 1.0
+
+
+def tiny_scratch(**changes) -> TrainFromScratch:
+    return TrainFromScratch(dataset="digits", subset=100, **{**TINY_NET, **changes})

@@ -1,0 +1,87 @@
+"""A head standardises by what it may see, survives dead features, and counts its parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.backbones.table import BACKBONES
+from pipeline.training.heads import build_head, moments, parameters_below
+from pipeline.training.loop import Examples
+
+
+def standardised(examples: Examples) -> np.ndarray:
+    """Return all inputs as a head's first layer passes them on."""
+    head = build_head(examples, "dense", (), 0.0)
+    return head.get_layer("standardise")(examples.inputs).numpy()
+
+
+@pytest.fixture
+def scattered(toy) -> Examples:
+    """The toy examples with features of very different means and scales."""
+    inputs = toy.inputs * np.float32([1e-3, 1, 50, 1e4]) + np.float32([0, -8, 1e3, 1e5])
+    return dataclasses.replace(toy, inputs=inputs)
+
+
+def test_training_rows_are_standardised(scattered):
+    train = standardised(scattered)[scattered.train].astype(np.float64)
+    np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(train.std(axis=0), 1, rtol=1e-4)
+
+
+def test_only_training_rows_decide_the_standard(scattered):
+    inputs = scattered.inputs.copy()
+    inputs[scattered.val] = 1e6
+    changed = standardised(dataclasses.replace(scattered, inputs=inputs))
+    assert np.array_equal(standardised(scattered)[scattered.train], changed[scattered.train])
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_dead_features_do_not_explode(toy, noise):
+    inputs = toy.inputs.copy()
+    inputs[:, 1] = 5 + noise * np.arange(len(inputs))
+    inputs[toy.val, 1] = 6
+    found = standardised(dataclasses.replace(toy, inputs=inputs))
+    assert np.abs(found).max() < 10
+
+
+def test_features_that_are_all_dead_are_only_centred():
+    mean, variance = moments(np.full((5, 3), 7, np.float32))
+    assert mean.tolist() == [7] * 3
+    assert variance.tolist() == [1] * 3
+    assert mean.dtype == variance.dtype == np.float32
+
+
+def test_moments_of_large_numbers_are_exact():
+    values = np.float32([[100_001], [100_002], [100_003]])
+    mean, variance = moments(values)
+    assert mean.tolist() == [100_002]
+    assert variance.tolist() == [pytest.approx(2 / 3)]
+
+
+def test_a_linear_head_has_a_weight_for_each_feature_and_class_and_a_bias(toy):
+    head = build_head(toy, "dense - dropout", (), 0.5)
+    assert head.count_params() == 4 * 3 + 3
+    assert [layer.name for layer in head.layers] == ["features", "standardise", "logits", "probabilities"]
+
+
+def test_a_dense_head_has_a_block_for_each_number_of_units(toy):
+    head = build_head(toy, "dense - batch norm - dropout", (8, 5), 0.4)
+    assert head.count_params() == (4 * 8 + 8 + 4 * 8) + (8 * 5 + 5 + 4 * 5) + (5 * 3 + 3)
+    assert head.get_layer("dense1_dropout1").rate == head.get_layer("dense2_dropout1").rate == 0.4
+    assert head.get_layer("dense2_dense1").units == 5
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 5])
+def test_parameters_below_a_layer_are_those_of_kerass_own_network(block):
+    network = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    below = keras.Model(network.input, network.get_layer(f"block{block}_pool").output)
+    assert parameters_below("vgg16", (f"block{block}_pool",)) == below.count_params()
+
+
+def test_the_deepest_of_several_layers_counts():
+    taps = BACKBONES["vgg16"].taps
+    assert parameters_below("vgg16", (taps[3], taps[1])) == parameters_below("vgg16", taps[3:4]) == 7_635_264

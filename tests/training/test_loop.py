@@ -1,0 +1,248 @@
+"""The training loop repeats itself bit by bit, learns from training rows only, and stops when it diverges."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import numerics
+from pipeline.errors import Diverged
+from pipeline.networks.build import add_block, add_classifier, add_neck
+from pipeline.networks.notation import parse_block
+from pipeline.results.run import HISTORY_COLUMNS
+from pipeline.training import loop
+from pipeline.training.loop import Classifier, Examples, History, Stage, fit
+from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
+from pipeline.training.recipes import SCRATCH_RECIPES
+
+
+def toy_classifier() -> Classifier:
+    features = keras.Input((4,))
+    x = add_block(features, parse_block("dense", dense=True), name="dense1", width=8, dropout=0.0)
+    return Classifier(keras.Model(features, add_classifier(x, 3)))
+
+
+def picture_classifier() -> Classifier:
+    """Return a network with everything that draws random numbers or keeps a state."""
+    pixels = keras.Input((32, 32, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    block = parse_block("conv - batch norm - maxpool 4 - dropout", dense=False)
+    x = add_block(x, block, name="block1", width=4, dropout=0.3)
+    return Classifier(keras.Model(pixels, add_classifier(add_neck(x, "flatten"), 2)))
+
+
+def trained(build, examples: Examples, *stages: Stage, seed: int = 0) -> tuple[Classifier, History]:
+    """Return a fresh classifier after some stages, and their history."""
+    numerics.start(seed=seed, precision="float32")
+    classifier, history = build(), History()
+    for stage in stages:
+        fit(classifier, examples, stage, seed=seed, history=history)
+    return classifier, history
+
+
+def weights_of(classifier: Classifier) -> bytes:
+    return b"".join(array.tobytes() for array in classifier.model.get_weights())
+
+
+def rows_without_seconds(history: History) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
+
+
+def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    return float(-(targets * np.log(probabilities.astype(np.float64))).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("report_seconds", [0.0, 100.0])
+def test_the_same_seed_repeats_weights_and_history_at_any_pace(
+    pictures, make_stage, monkeypatch, report_seconds
+):
+    stage = make_stage(epochs=3, batch_size=2, flip=True, shift=2, weight_decay=0.1, label_smoothing=0.1)
+    first, first_history = trained(picture_classifier, pictures, stage)
+    monkeypatch.setattr(loop, "REPORT_SECONDS", report_seconds)  # one step a call, or ever more
+    second, second_history = trained(picture_classifier, pictures, stage)
+    assert weights_of(first) == weights_of(second)
+    assert rows_without_seconds(first_history) == rows_without_seconds(second_history)
+
+
+def test_another_seed_gives_other_weights_and_another_history(toy, make_stage):
+    first, second = (trained(toy_classifier, toy, make_stage(), seed=seed) for seed in (0, 1))
+    assert weights_of(first[0]) != weights_of(second[0])
+    assert rows_without_seconds(first[1]) != rows_without_seconds(second[1])
+
+
+def test_the_seed_decides_the_order_of_the_rows(toy, make_stage):
+    start = toy_classifier()
+    found = []
+    for seed in (0, 0, 1):
+        copy = toy_classifier()
+        copy.model.set_weights(start.model.get_weights())
+        fit(copy, toy, make_stage(), seed=seed, history=History())
+        found.append(weights_of(copy))
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_loss_falls_on_a_problem_that_a_line_solves(toy, make_stage, optimizer, schedule):
+    stage = make_stage(epochs=8, optimizer=optimizer, schedule=schedule, warmup=0.1, learning_rate=0.03)
+    _, history = trained(toy_classifier, toy, stage)
+    first, last = history.rows[0], history.rows[-1]
+    assert last["train_loss"] < 0.3 * first["train_loss"]
+    assert last["train_accuracy"] == last["val_accuracy"] == 1.0
+
+
+def test_history_has_a_row_an_epoch_over_all_stages(toy, make_stage):
+    stages = make_stage("top", epochs=2, learning_rate=0.02), make_stage("blocks", epochs=3, salt=1)
+    classifier, history = trained(toy_classifier, toy, *stages)
+    assert [set(row) for row in history.rows] == [set(HISTORY_COLUMNS)] * 5
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4, 5]
+    assert [row["stage"] for row in history.rows] == ["top"] * 2 + ["blocks"] * 3
+    assert [row["learning_rate"] for row in history.rows] == pytest.approx([0.02] * 2 + [0.01] * 3)
+    seconds = [row["seconds"] for row in history.rows]
+    assert seconds[0] > 0
+    assert seconds == sorted(seconds)
+    loss, accuracy = classifier.evaluate(toy, toy.val)
+    assert (history.rows[-1]["val_loss"], history.rows[-1]["val_accuracy"]) == (loss, accuracy)
+
+
+def test_val_rows_are_never_trained_on(toy, make_stage):
+    inputs, labels = toy.inputs.copy(), toy.labels.copy()
+    inputs[toy.val], labels[toy.val] = 100.0, 0
+    changed = dataclasses.replace(toy, inputs=inputs, labels=labels)
+    (first, before), (second, after) = (
+        trained(toy_classifier, examples, make_stage(epochs=2)) for examples in (toy, changed)
+    )
+    assert weights_of(first) == weights_of(second)
+    assert before.rows[-1]["train_loss"] == after.rows[-1]["train_loss"]
+    assert before.rows[-1]["val_loss"] != after.rows[-1]["val_loss"]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_an_epochs_loss_is_the_mean_over_all_training_rows_with_smoothed_labels(toy, make_stage, smoothing):
+    stage = make_stage(learning_rate=0.0, label_smoothing=smoothing)
+    classifier, history = trained(toy_classifier, toy, stage)
+    probabilities = classifier.predict(toy.inputs, toy.train)
+    targets = np.eye(3)[toy.labels[toy.train]]
+    smoothed = (1 - smoothing) * targets + smoothing / 3
+    row = history.rows[0]
+    assert row["train_loss"] == pytest.approx(cross_entropy(probabilities, smoothed), rel=1e-5)
+    assert row["train_accuracy"] == (probabilities.argmax(axis=1) == toy.labels[toy.train]).mean()
+
+
+def test_loss_and_accuracy_by_hand(toy, monkeypatch):
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 5)  # 12 val rows: two batches and a rest
+    classifier = toy_classifier()
+    probabilities = classifier.predict(toy.inputs, toy.val)
+    np.testing.assert_allclose(probabilities, classifier.model(toy.inputs[toy.val]), rtol=1e-6)
+    targets = np.eye(3)[toy.labels[toy.val]]
+    loss, accuracy = classifier.evaluate(toy, toy.val)
+    assert loss == pytest.approx(cross_entropy(probabilities, targets), rel=1e-6)
+    assert accuracy == (probabilities.argmax(axis=1) == toy.labels[toy.val]).mean()
+
+
+def test_a_certain_mistake_has_a_finite_loss(toy):
+    classifier = toy_classifier()
+    classifier.model.get_layer("logits").bias.assign([0.0, 1000.0, 0.0])
+    loss, _ = classifier.evaluate(toy, toy.val[toy.labels[toy.val] != 1])
+    assert loss == pytest.approx(-math.log(np.finfo(np.float32).tiny))
+
+
+def test_an_input_that_is_not_a_number_stops_the_training(toy, make_stage):
+    inputs = toy.inputs.copy()
+    inputs[toy.train[5], 2] = np.nan
+    message = "^top: the loss is nan in epoch 1; try a learning rate below 0.01, or a longer warmup$"
+    with pytest.raises(Diverged, match=message):
+        trained(toy_classifier, dataclasses.replace(toy, inputs=inputs), make_stage("top"))
+
+
+def test_a_learning_rate_that_is_too_large_stops_the_training(toy, make_stage):
+    stage = make_stage(epochs=5, learning_rate=1e30, optimizer="sgd")
+    message = r"^blocks: the loss is (nan|inf) in epoch \d; try a learning rate below 1e\+30"
+    with pytest.raises(Diverged, match=message):
+        trained(toy_classifier, toy, stage)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_the_data(toy, make_stage):
+    whole, larger = (trained(toy_classifier, toy, make_stage(batch_size=size)) for size in (36, 8192))
+    assert weights_of(whole[0]) == weights_of(larger[0])
+    assert larger[1].rows[0]["train_loss"] > 0
+
+
+def test_no_epochs_leave_the_weights_alone(toy, make_stage):
+    before, _ = trained(toy_classifier, toy)
+    after, history = trained(toy_classifier, toy, make_stage(epochs=0))
+    assert weights_of(before) == weights_of(after)
+    assert history.rows == []
+
+
+def test_progress_counts_every_step(toy, make_stage):
+    reports = []
+    fit(
+        toy_classifier(),
+        toy,
+        make_stage("top", epochs=2),
+        seed=0,
+        history=History(),
+        progress=lambda *report: reports.append(report),
+    )
+    assert reports[-1] == ("top, epoch 2/2", 18, 18, "steps")
+    assert [done for _, done, _, _ in reports] == sorted({done for _, done, _, _ in reports})
+
+
+def test_a_stage_takes_its_settings_from_a_recipe_with_changes():
+    recipe = dataclasses.replace(SCRATCH_RECIPES["lesson"], shift=5, label_smoothing=0.2)
+    stage = Stage.of(recipe, "blocks", epochs=7, salt=1)
+    assert (stage.name, stage.epochs, stage.salt) == ("blocks", 7, 1)
+    assert (stage.flip, stage.shift, stage.label_smoothing) == (recipe.flip, 5, 0.2)
+    assert stage.learning_rate == recipe.learning_rate
+
+
+def test_the_cosine_schedule_warms_up_and_ends_at_zero():
+    rates = [float(SCHEDULES["cosine"](0.4, 100, 20)(step)) for step in range(101)]
+    assert rates[:21] == pytest.approx(np.linspace(0, 0.4, 21))
+    assert rates[60] == pytest.approx(0.2)
+    assert rates[100] == pytest.approx(0, abs=1e-9)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_the_cosine_schedule_without_warmup_starts_at_the_full_rate():
+    rate = SCHEDULES["cosine"](0.4, 100, 0)
+    assert [float(rate(step)) for step in (0, 50, 100)] == pytest.approx([0.4, 0.2, 0.0], rel=1e-6, abs=1e-9)
+
+
+def test_the_constant_schedule_is_constant_after_its_warmup():
+    assert {float(SCHEDULES["constant"](0.5, 100, 0)(step)) for step in range(101)} == {0.5}
+    warmed = [float(SCHEDULES["constant"](0.5, 100, 10)(step)) for step in range(101)]
+    assert warmed[0] < 0.5
+    assert set(warmed[11:]) == {0.5}
+
+
+def test_a_training_follows_its_schedule_to_the_end(toy, make_stage):
+    _, history = trained(toy_classifier, toy, make_stage(epochs=4, schedule="cosine", warmup=0.25))
+    rates = [row["learning_rate"] for row in history.rows]
+    assert rates[0] == pytest.approx(0.01)  # the warmup is the first of four epochs
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone(optimizer):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
+    model.set_weights([np.ones_like(array) for array in model.get_weights()])
+    weights = model.trainable_variables
+    made = make_optimizer(
+        optimizer=optimizer,
+        learning_rate=0.1,
+        schedule="constant",
+        warmup=0.0,
+        weight_decay=0.5,
+        updates=10,
+    )
+    made.apply([keras.ops.zeros_like(weight) for weight in weights], weights)
+    after = {weight.name: np.unique(weight.numpy()).tolist() for weight in weights}
+    assert after.pop("kernel") == pytest.approx([1 - 0.1 * 0.5])
+    assert after == {"bias": [1.0], "gamma": [1.0], "beta": [1.0]}
