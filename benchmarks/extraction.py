@@ -138,11 +138,11 @@ def _table(rates: dict[str, list[float]], count: int) -> str:
         span = f"{min(found):.0f} … {max(found):.0f}"
         lines.append(f"| {named[side]} | {middle:.0f} | {span} | {middle / base:.2f} |")
     facts = machine.describe()
-    versions = machine.versions()
+    found = machine.versions()
     lines.append(
         f"\nVGG16 at 32 px, {count:,} random images, {len(rates['headstart'])} rounds in turn, "
-        f"random weights (seed 0), {facts['processor']}, {facts['cores']} cores, TensorFlow {versions['tensorflow']}, "
-        f"Keras {versions['keras']}."
+        f"weights of seed 0, {facts['processor']}, {facts['cores']} cores, TensorFlow {found['tensorflow']}, "
+        f"Keras {found['keras']}."
     )
     return "\n".join(lines)
 

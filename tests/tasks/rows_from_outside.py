@@ -1,0 +1,100 @@
+"""One new row of each table, as a user would add them through HEADSTART_EXTENSIONS."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.datasets.table import DATASETS, Dataset, RawImages
+from pipeline.presets import PRESETS, Plan, Preset
+from pipeline.results.plots import COMPARISON_PLOTS, PLOTS, Plot, new_figure
+from pipeline.results.scores import SCORES, Score
+from pipeline.training.recipes import HEADS, SCRATCH_RECIPES, Training
+from pipeline.training.schemes import SCHEMES, Scheme
+
+CLASSES = 3
+
+
+def read_stripes(_, progress) -> RawImages:
+    """Return 120 images of stripes: their direction and width is their class."""
+    import numpy as np
+
+    labels = np.arange(120) % CLASSES
+    wave = [np.sin(np.arange(32) * (label + 1) / 2) > 0 for label in range(CLASSES)]
+    images = np.stack([np.tile(wave[label][:, None, None], (1, 32, 3)) for label in labels])
+    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 100, images.shape)
+    names = [f"stripes_{number}.png" for number in range(120)]
+    return RawImages((images * 150 + noise).astype(np.uint8), labels, names, ("one", "two", "three"), None)
+
+
+def train_shares(job):
+    """Return a classifier that always answers with the shares of the classes in the training images."""
+    import keras
+    import numpy as np
+
+    from pipeline.training.loop import History
+    from pipeline.training.record import Trained, evaluated_rows
+
+    shares = np.bincount(job.images.labels[job.images.rows("train")], minlength=CLASSES)
+    rows = evaluated_rows(job.images)
+    pixels = keras.Input((32, 32, 3))
+    model = keras.Model(pixels, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(pixels)))
+    answers = np.tile(shares / shares.sum(), (len(rows), 1)).astype(np.float32)
+    return Trained(model, History(), rows, answers)
+
+
+def worst_class(probabilities, labels) -> float:
+    """Return the accuracy of the class that is recognised worst."""
+    right = probabilities.argmax(axis=1) == labels
+    return float(min(right[labels == label].mean() for label in set(labels.tolist())))
+
+
+def draw_nothing(*_):
+    """Return an empty figure."""
+    return new_figure("a plot from outside")[0]
+
+
+DATASETS["stripes"] = Dataset(
+    name="stripes",
+    title="stripes",
+    reader="rows_from_outside:read_stripes",
+    source="made by this module",
+    size=120,
+    download=None,
+    val_fraction=0.2,
+    test_fraction=0.2,
+)
+BACKBONES["vgg-short"] = dataclasses.replace(
+    BACKBONES["vgg16"],
+    name="vgg-short",
+    title="VGG19",
+    application="VGG19",
+    blocks=((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+)
+assert isinstance(BACKBONES["vgg-short"], Backbone)
+HEADS["narrow"] = dataclasses.replace(HEADS["dense"], name="narrow", units=(4,), epochs=1)
+SCRATCH_RECIPES["small"] = dataclasses.replace(
+    SCRATCH_RECIPES["lesson"], name="small", filters=(4,), units=(8,), epochs=1, batch_size=16
+)
+SCHEMES["shares"] = Scheme(
+    name="shares",
+    task="CountShares",
+    recipes={"plain": Training(name="plain", title="shares of the classes", epochs=0)},
+    train="rows_from_outside:train_shares",
+)
+SCORES["worst_class"] = Score(
+    name="worst_class", title="worst class", higher_is_better=True, function=worst_class, unit="%"
+)
+PLOTS["outside"] = Plot(name="outside", title="Outside", alt="An empty figure", function=draw_nothing)
+COMPARISON_PLOTS["outside"] = Plot(
+    name="outside", title="Outside", alt="An empty figure", function=draw_nothing
+)
+PRESETS["outside"] = Preset(
+    name="outside",
+    title="Everything from outside",
+    dataset="stripes",
+    subset=0,
+    weights="random",
+    seeds=(0,),
+    plans=(Plan("head:narrow"), Plan("from-scratch:small"), Plan("shares:plain")),
+)

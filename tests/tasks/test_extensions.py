@@ -1,0 +1,37 @@
+"""A variant is a row: one of each table, added from outside, runs through the graph to the comparison."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+HERE = str(Path(__file__).parent)
+OUTSIDE = {"HEADSTART_EXTENSIONS": "rows_from_outside", "PYTHONPATH": HERE}
+
+
+def test_a_row_of_each_table_added_from_outside_ends_in_the_comparison(call, data_folder):
+    done = call("-m", "tasks.command", "run", "--preset", "outside", **OUTSIDE)
+    assert done.returncode == 0, done.stderr
+    report = data_folder / "reports" / "outside"
+    with (report / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scheme"] for row in rows] == ["head:narrow", "from-scratch:small", "shares:plain"]
+    assert {row["data_set"] for row in rows} == {"stripes"}
+    assert all(0 <= float(row["worst_class"]) <= 1 for row in rows)
+    assert (report / "outside.png").is_file()
+    assert len(list((data_folder / "reports" / "runs").glob("*/plots/outside.png"))) == 3
+    tables = (data_folder / "reports" / "runs").glob("*/metrics/metrics.csv")
+    assert all("worst_class" in table.read_text() for table in tables)
+
+
+def test_a_backbone_added_from_outside_is_cached_like_the_others(call, data_folder):
+    options = ("--backbone", "vgg-short", "--weights", "random", "--dataset", "stripes")
+    done = call("-m", "luigi", "--module", "tasks", "ExtractFeatures", *options, **OUTSIDE)
+    assert done.returncode == 0, done.stderr
+    assert len(list((data_folder / "features").glob("vgg-short-random-stripes-*/shard-00000.h5"))) == 1
+
+
+def test_a_scheme_added_from_outside_has_a_luigi_task_of_its_own(call):
+    done = call("-m", "luigi", "--module", "tasks", "CountShares", "--help", **OUTSIDE)
+    assert done.returncode == 0
+    assert "--recipe" in done.stdout
