@@ -220,6 +220,21 @@ def why_incomplete(folder: Path, fingerprint: dict) -> str | None:
     return manifest.missing()
 
 
+def whole_files(folder: Path, facts: dict) -> set[str]:
+    """Return the files of folder that are as its manifest says; none where the manifest has other facts."""
+    try:
+        manifest = read_manifest(folder)
+    except DamagedFile:
+        return set()
+    if manifest.facts != facts:
+        return set()
+    return {name for name, entry in manifest.files.items() if _is_as_listed(folder / name, entry)}
+
+
+def _is_as_listed(path: Path, entry: dict) -> bool:
+    return path.is_file() and describe_file(path) == entry
+
+
 def _sound_entry(name: str, entry: dict) -> bool:
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     return inside and isinstance(entry["bytes"], int) and len(entry["sha256"]) == 64

@@ -9,7 +9,7 @@ from pathlib import Path
 import luigi
 
 from pipeline.presets import Preset, find_preset
-from pipeline.publishing import publish_manifest, publish_text, published, read_manifest
+from pipeline.publishing import publish_manifest, publish_text, published, read_manifest, whole_files
 from pipeline.results.comparison import caption_of, compare, comparison_markdown, comparison_text
 from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
 from pipeline.results.run import read_run
@@ -71,9 +71,9 @@ class CompareSchemes(Task):
         return data_folder() / "reports" / self.preset
 
     @property
-    def stamps(self) -> list[str | None]:
-        """What tells whether a run is still the one that was compared."""
-        return [stamp_of(score.run_task.folder) for score, _ in self.results]
+    def facts(self) -> dict:
+        """What tells whether the runs are still those that were compared."""
+        return {"runs": [stamp_of(score.run_task.folder) for score, _ in self.results]}
 
     def requires(self) -> list[luigi.Task]:
         """Return the tables and plots of every run."""
@@ -83,19 +83,21 @@ class CompareSchemes(Task):
         """Say whether the report is whole and so are the tables and plots of the runs that it compares."""
         if not (super().complete() and all(task.complete() for task in self.requires())):
             return False
-        return read_manifest(self.folder).facts["runs"] == self.stamps
+        return read_manifest(self.folder).facts == self.facts
 
     def make(self) -> None:
         runs = [read_run(score.run_task.folder) for score, _ in self.results]
         table, caption = compare(runs), caption_of(runs)
+        kept = whole_files(self.folder, self.facts)
         with published(self.folder / "comparison.csv") as scratch:
             table.to_csv(scratch, index=False)
         publish_text(self.folder / "comparison.md", comparison_markdown(table, self.row.title, caption))
         text = f"{comparison_text(table)}\n"
         publish_text(self.folder / "comparison.txt", text)
         for name in COMPARISON_PLOTS:
-            draw_comparison(name, table, caption, self.folder / f"{name}.png")
+            if f"{name}.png" not in kept:
+                draw_comparison(name, table, caption, self.folder / f"{name}.png")
         files = ["comparison.csv", "comparison.md", "comparison.txt"]
         files += [f"{name}.png" for name in COMPARISON_PLOTS]
-        publish_manifest(self.folder, self.fingerprint, files, {"runs": self.stamps})
+        publish_manifest(self.folder, self.fingerprint, files, self.facts)
         logger.info("%s\n%s\nTables and plots are in %s", self.row.title, text, self.folder)

@@ -8,8 +8,15 @@ from pathlib import Path
 import luigi
 from luigi.util import inherits
 
-from pipeline.errors import DamagedFile
-from pipeline.publishing import MANIFEST, publish_manifest, publish_text, published, read_manifest, sha256_of
+from pipeline.publishing import (
+    MANIFEST,
+    publish_manifest,
+    publish_text,
+    published,
+    read_manifest,
+    sha256_of,
+    whole_files,
+)
 from pipeline.results.plots import PLOTS, draw
 from pipeline.results.run import read_run
 from pipeline.results.scores import CLASS_SCORES, SCORES, metric_table, metrics_markdown
@@ -51,11 +58,16 @@ class RunResultTask(Task):
         """Say whether the result is there, whole, and of the run as it is now."""
         if not (self.run_task.complete() and super().complete()):
             return False
-        return read_manifest(self.folder).facts["run"] == stamp_of(self.run_task.folder)
+        return read_manifest(self.folder).facts == self.facts
+
+    @property
+    def facts(self) -> dict:
+        """What tells whether the run is still the one that this result was derived from."""
+        return {"run": stamp_of(self.run_task.folder)}
 
     def publish(self, files: list[str]) -> None:
         """Finish the result's folder."""
-        publish_manifest(self.folder, self.fingerprint, files, {"run": stamp_of(self.run_task.folder)})
+        publish_manifest(self.folder, self.fingerprint, files, self.facts)
 
 
 class ScoreRun(RunResultTask):
@@ -93,26 +105,8 @@ class PlotRun(RunResultTask):
         return self.run_task.reports / "plots"
 
     def make(self) -> None:
-        run, kept = read_run(self.run_task.folder), self._kept()
+        run, kept = read_run(self.run_task.folder), whole_files(self.folder, self.facts)
         for name in PLOTS:
             if f"{name}.png" not in kept:
                 draw(name, run, self.folder / f"{name}.png")
         self.publish([f"{name}.png" for name in PLOTS])
-
-    def _kept(self) -> set[str]:
-        """Return the plots that are of the run as it is now, and whole."""
-        try:
-            manifest = read_manifest(self.folder)
-        except DamagedFile:
-            return set()
-        if manifest.facts.get("run") != stamp_of(self.run_task.folder):
-            return set()
-        return {name for name in manifest.files if _whole(manifest, name)}
-
-
-def _whole(manifest, name: str) -> bool:
-    try:
-        manifest.verified(name)
-    except DamagedFile:
-        return False
-    return True

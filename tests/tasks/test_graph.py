@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
-import time
+import resource
+import shutil
 
 import luigi
 import pytest
@@ -13,7 +15,8 @@ from conftest import build
 from pipeline.presets import PRESETS, Plan, Preset
 from pipeline.results.comparison import COLUMNS
 from pipeline.results.plots import PLOTS
-from tasks import CompareSchemes, PlotRun, ScoreRun, TrainFromScratch, TrainHead
+from pipeline.results.scores import SCORES
+from tasks import CompareSchemes, ExtractFeatures, PlotRun, ScoreRun, TrainFromScratch, TrainHead
 
 TINY_NET = {"conv_blocks": "conv - maxpool", "filters": [4], "units": [8], "epochs": 2, "batch_size": 16}
 TINY = Preset(
@@ -38,6 +41,25 @@ def presets(monkeypatch):
         monkeypatch.setitem(PRESETS, preset.name, preset)
 
 
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """The data folder of a finished `scratch` comparison, which tests copy and do not touch."""
+    folder = tmp_path_factory.mktemp("finished") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_DATA_DIR", str(folder))
+        patch.setitem(PRESETS, "scratch", SCRATCH)
+        assert build(CompareSchemes(preset="scratch"))
+    return folder
+
+
+@pytest.fixture
+def finished(presets, made_once, data_folder):
+    """A data folder in which the `scratch` comparison is finished; the comparison."""
+    shutil.copytree(made_once, data_folder)
+    luigi.task_register.Register.clear_instance_cache()
+    return CompareSchemes(preset="scratch")
+
+
 def stamps(folder, pattern: str = "*") -> dict:
     """When each file below a folder was last written; locks are not results."""
     files = (path for path in folder.rglob(pattern) if path.is_file() and ".locks" not in path.parts)
@@ -57,9 +79,8 @@ def test_all_schemes_and_seeds_of_a_preset_end_in_one_comparison(presets, data_f
     assert len(list((data_folder / "features").iterdir())) == 1  # one pass serves heads and fine-tuning
 
 
-def test_a_finished_graph_computes_nothing_and_a_deleted_plot_is_redrawn_alone(presets, data_folder):
-    root = CompareSchemes(preset="scratch")
-    assert build(root)
+def test_a_finished_graph_computes_nothing_and_a_deleted_plot_is_redrawn_alone(finished, data_folder):
+    root = finished
     before = stamps(data_folder)
     assert build(root)
     assert stamps(data_folder) == before
@@ -73,21 +94,23 @@ def test_a_finished_graph_computes_nothing_and_a_deleted_plot_is_redrawn_alone(p
     manifest = str((plots / "manifest.json").relative_to(data_folder))
     assert changed == {redrawn, manifest}
 
+    (root.folder / "accuracy_against_cost.png").unlink()
+    before = stamps(data_folder, "*.png")
+    assert build(root)
+    drawn = stamps(data_folder, "*.png")
+    assert {path.name for path in drawn if drawn[path] != before.get(path)} == {"accuracy_against_cost.png"}
 
-def test_raising_an_epoch_count_retrains_that_scheme_alone(presets, data_folder):
-    first, other = tiny_scratch(), tiny_scratch(seed=1)
-    longer = tiny_scratch(epochs=3)
-    assert build(first, other)
+
+def test_raising_an_epoch_count_retrains_that_scheme_alone(finished, data_folder):
     before = stamps(data_folder)
-    assert build(longer)
+    assert build(tiny_scratch(epochs=3))
     after = stamps(data_folder)
     assert {path: after[path] for path in before} == before
-    assert len(list((data_folder / "runs").iterdir())) == 3
+    assert len(list((data_folder / "runs").iterdir())) == 2
 
 
-def test_a_run_that_was_deleted_is_trained_again_and_its_results_follow(presets, data_folder):
-    root = CompareSchemes(preset="scratch")
-    assert build(root)
+def test_a_run_that_was_deleted_is_trained_again_and_its_results_follow(finished, data_folder):
+    root = finished
     run = root.results[0][0].run_task
     numbers = (run.folder / "history.csv").read_text().splitlines()[-1].split(",")[:6]
     for path in run.folder.iterdir():
@@ -98,48 +121,42 @@ def test_a_run_that_was_deleted_is_trained_again_and_its_results_follow(presets,
     assert again == numbers  # the same command gives the same numbers
 
 
-def test_a_new_plot_or_score_retrains_nothing(presets, data_folder, monkeypatch):
-    task = tiny_scratch()
-    scores = ScoreRun(scheme="from-scratch:lesson", settings=TINY_NET, dataset="digits", subset=100)
-    plots = PlotRun(scheme="from-scratch:lesson", settings=TINY_NET, dataset="digits", subset=100)
-    assert build(scores, plots)
-    assert scores.run_task is task
+def test_a_new_plot_or_score_retrains_nothing(finished, data_folder, monkeypatch):
     before = stamps(data_folder)
     monkeypatch.setitem(PLOTS, "another", PLOTS["confusion_matrix"])
+    monkeypatch.setitem(SCORES, "another", dataclasses.replace(SCORES["macro_f1"], name="another"))
     luigi.task_register.Register.clear_instance_cache()
-    wider = PlotRun(scheme="from-scratch:lesson", settings=TINY_NET, dataset="digits", subset=100)
-    assert not wider.complete()
-    assert build(wider)
+    chosen = {"scheme": "from-scratch:lesson", "settings": TINY_NET, "dataset": "digits", "subset": 100}
+    plots, scores = PlotRun(weights="random", **chosen), ScoreRun(weights="random", **chosen)
+    assert not plots.complete()
+    assert not scores.complete()
+    assert build(plots, scores)
     changed = {path.name for path, stamp in stamps(data_folder).items() if before.get(path) != stamp}
-    assert changed == {"another.png", "manifest.json"}
+    assert changed == {"another.png", "metrics.csv", "metrics.md", "manifest.json"}
 
 
-def test_equal_settings_are_one_run_however_they_are_given(presets):
+def test_equal_settings_are_one_run_however_they_are_given():
     default = TrainHead(dataset="digits", weights="random")
     spelled = TrainHead(dataset="digits", weights="random", epochs=default.chosen.epochs)
     assert default.folder == spelled.folder
     assert TrainHead(dataset="digits", weights="random", epochs=7).folder != default.folder
 
 
-def test_what_cannot_change_a_result_is_not_in_its_path(data_folder):
-    from tasks import ExtractFeatures
-
+def test_what_cannot_change_a_result_is_not_in_its_path():
     one = ExtractFeatures(dataset="digits", weights="random", batch_size=64)
     assert one.folder == ExtractFeatures(dataset="digits", weights="random", batch_size=128).folder
 
 
-def test_a_corrupt_result_is_not_complete_and_is_replaced(presets, data_folder):
-    task = tiny_scratch()
-    assert build(task)
+def test_a_corrupt_result_is_not_complete_and_is_replaced(finished):
+    task = finished.results[0][0].run_task
     (task.folder / "predictions.h5").write_bytes(b"")
     assert not task.complete()
     assert build(task)
     assert (task.folder / "predictions.h5").stat().st_size > 0
 
 
-def test_the_record_of_a_run_tells_how_to_repeat_it(presets, data_folder):
-    task = tiny_scratch()
-    assert build(task)
+def test_the_record_of_a_run_tells_how_to_repeat_it(finished):
+    task = finished.results[0][0].run_task
     recipe = json.loads((task.folder / "recipe.json").read_text())
     assert recipe["settings"]["filters"] == [4]
     assert recipe["seed"] == 0
@@ -148,23 +165,20 @@ def test_the_record_of_a_run_tells_how_to_repeat_it(presets, data_folder):
     assert recipe["fingerprint"]["dataset"]["split"]["seed"] == 0
 
 
-def test_a_finished_graph_answers_in_under_a_second(presets, data_folder, call, tmp_path):
+def test_a_finished_graph_answers_in_under_a_second_of_work(finished, call, tmp_path):
     (tmp_path / "small_preset.py").write_text(
         "from pipeline.presets import PRESETS, Plan, Preset\n"
         f"PRESETS['scratch'] = Preset('scratch', 'From scratch only', 'digits', 100, 'random', (0,), "
         f"(Plan('from-scratch:lesson', {TINY_NET!r}),))\n"
     )
     extension = {"HEADSTART_EXTENSIONS": "small_preset", "PYTHONPATH": str(tmp_path)}
-    first = call("-m", "tasks.command", "run", "--preset", "scratch", **extension)
-    assert first.returncode == 0, first.stderr
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        second = call("-m", "tasks.command", "run", "--preset", "scratch", **extension)
-        seconds.append(time.perf_counter() - began)
-    assert second.returncode == 0
-    assert "from-scratch:lesson" in second.stdout
-    assert min(seconds) < 1.0
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = call("-m", "tasks.command", "run", "--preset", "scratch", **extension)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert "from-scratch:lesson" in done.stdout
+    work = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+    assert work < 1.0  # seconds of the processor: the clock on the wall also measures the neighbours
 
 
 def tiny_scratch(**changes) -> TrainFromScratch:
