@@ -77,7 +77,7 @@ def _listen(child: subprocess.Popen, progress: Progress) -> dict | None:
 def _outcome(name: str, answer: dict | None, status: int, said: str) -> Any:
     tail = f"; it last said:\n{said}" if said else ""
     if status < 0:
-        killer = signal.Signals(-status).name
+        killer = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
         hint = " (the system may be out of memory)" if killer == "SIGKILL" else ""
         raise ChildFailed(f"{name}: its process was killed by {killer}{hint}{tail}")
     if answer is None:

@@ -29,6 +29,9 @@ class Preset:
     plans: tuple[Plan, ...]
 
 
+# A thousand digits want more updates an epoch, and a mirrored digit is not a digit.
+DIGITS = {"batch_size": 32, "flip": False}
+
 PRESETS: dict[str, Preset] = {
     row.name: row
     for row in (
@@ -43,10 +46,10 @@ PRESETS: dict[str, Preset] = {
                 Plan("head:linear"),
                 Plan("head:dense"),
                 Plan("head:linear", weights="random"),
-                Plan("fine-tune:block5", {"epochs": 4}),
-                Plan("fine-tune:whole", {"epochs": 4}),
-                Plan("fine-tune:whole", {"epochs": 4}, weights="random"),
-                Plan("from-scratch:lesson", {"epochs": 12}),
+                Plan("fine-tune:block5", DIGITS | {"epochs": 4, "top_epochs": 30}),
+                Plan("fine-tune:whole", DIGITS | {"epochs": 4, "top_epochs": 30}),
+                Plan("fine-tune:whole", DIGITS | {"epochs": 4, "top_epochs": 30}, weights="random"),
+                Plan("from-scratch:lesson", DIGITS | {"epochs": 12}),
             ),
         ),
         Preset(

@@ -35,12 +35,21 @@ def end_with(error: HeadstartError) -> NoReturn:
 
 
 class WholeNumber(luigi.IntParameter):
-    """A whole number."""
+    """A whole number from 0 to 2^31 - 1, which is what seeds of all libraries have in common."""
+
+    HIGHEST = 2**31 - 1
 
     def parse(self, text: str) -> int:
         """Return the number in text."""
         with one_line_errors():
             return _whole(self, text)
+
+    def normalize(self, value: int) -> int:
+        """Return value; raise BadInput when it is out of range."""
+        with one_line_errors():
+            if not 0 <= value <= self.HIGHEST:
+                raise BadInput(f"--{_flag(self)}: expected 0 to {self.HIGHEST}, received {value}")
+        return value
 
 
 class WholeNumbers(luigi.Parameter):
@@ -115,5 +124,8 @@ def _whole(parameter: luigi.Parameter, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        name = parameter._attribute_name.replace("_", "-")
-        raise BadInput(f"--{name}: expected a whole number, received {text.strip()!r}") from None
+        raise BadInput(f"--{_flag(parameter)}: expected a whole number, received {text.strip()!r}") from None
+
+
+def _flag(parameter: luigi.Parameter) -> str:
+    return parameter._attribute_name.replace("_", "-")

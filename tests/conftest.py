@@ -27,7 +27,7 @@ def flip_byte() -> Callable[..., None]:
 
 @pytest.fixture
 def start_script() -> Iterator[Callable[..., subprocess.Popen]]:
-    """Return a function that starts Python code in a process of its own; what is left is killed at the end."""
+    """Return a function that starts Python code in a process of its own, killed at the latest at the end."""
     running = []
 
     def start(code: str, *arguments: object) -> subprocess.Popen:

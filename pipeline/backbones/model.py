@@ -31,7 +31,8 @@ def build_backbone(row: Backbone, arrays: Arrays, *, input_size: int) -> keras.M
     if row.flip_channels:
         centred = keras.ops.flip(centred, axis=-1)
     application = getattr(keras.applications, row.application)
-    model = application(include_top=False, weights=None, input_tensor=centred)
+    trunk = application(include_top=False, weights=None, input_tensor=centred)
+    model = keras.Model(pixels, trunk.output, name=row.name)
     load_arrays(model, arrays)
     return model
 

@@ -101,8 +101,8 @@ def read_keras_notop(path: Path, backbone: Backbone) -> Arrays:
     Raises DamagedFile when a convolution is missing or has another shape.
     """
     with hdf5.opened(path) as file:
-        root = file.get("model_weights", file)
-        return _checked(path, backbone, lambda layer: _arrays_below(root.get(layer)))
+        inside = "model_weights/" if "model_weights" in file else ""
+        return _checked(path, backbone, lambda layer: _arrays_below(file.get(inside + layer)))
 
 
 def read_hed(path: Path, backbone: Backbone) -> Arrays:

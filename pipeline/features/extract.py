@@ -87,7 +87,7 @@ def feature_function(network: keras.Model, layers: list[str], pooling: str):
 
     @tf.function(reduce_retracing=True)
     def forward(images):
-        maps = [tf.cast(tap, tf.float32) for tap in taps(images, training=False)]
+        maps = [tf.cast(tap, tf.float32) for tap in keras.tree.flatten(taps(images, training=False))]
         return [tf.reduce_mean(tap, axis=(1, 2)) if pooling == "average" else tap for tap in maps]
 
     return lambda images: [values.numpy() for values in forward(tf.constant(images))]

@@ -61,8 +61,13 @@ class FeatureStore:
             raise BadInput(f"layers {list(layers)}: expected some of the cached {self.layers}")
         if len(layers) > 1 and self.fingerprint["pooling"] == "none":
             raise BadInput(f"layers {list(layers)}: expected one layer: maps (pooling none) are not joined")
-        shards = [self._read_features(path, layers) for path in self._shards]
-        return np.concatenate(shards)
+        features = np.concatenate([self._read_features(path, layers) for path in self._shards])
+        if len(features) != len(self.labels):
+            raise DamagedFile(
+                f"{self.folder}: expected {len(self.labels)} rows of features, found {len(features)}; "
+                "delete it and run again"
+            )
+        return features
 
     def costs(self) -> dict:
         """Return what extraction cost: seconds, images_per_second, peak_memory_mb, bytes."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-DEAD_VARIANCE = 1e-6  # of the mean variance; a feature below it is constant, and dividing by it is noise
+DEAD_VARIANCE = 1e-11  # of its mean square: below it a float32 feature is constant but for rounding
 
 
 def train_head(job: Job) -> Trained:
@@ -52,7 +52,7 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
-    variance = np.where(variance > DEAD_VARIANCE * variance.mean(), variance, 1.0)
+    variance = np.where(variance > DEAD_VARIANCE * (variance + mean**2), variance, 1.0)
     return mean.astype(np.float32), variance.astype(np.float32)
 
 

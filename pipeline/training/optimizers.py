@@ -50,7 +50,7 @@ def make_optimizer(
     warmup is the share of the updates over which the rate rises. Biases and the weights of batch
     normalisation are not decayed.
     """
-    rate = SCHEDULES[schedule](learning_rate, max(1, updates), round(warmup * updates))
+    rate = SCHEDULES[schedule](learning_rate, max(1, updates), min(round(warmup * updates), updates - 1))
     made = OPTIMIZERS[optimizer](rate, weight_decay)
     made.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return made

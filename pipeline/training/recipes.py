@@ -179,18 +179,21 @@ SCRATCH_RECIPES: dict[str, ScratchRecipe] = _rows(
         name="lesson",
         title="conv - batch norm - conv - maxpool - dropout",
         epochs=15,
+        learning_rate=3e-3,
     ),
     ScratchRecipe(
         name="lesson-norm-first",
         title="batch norm - conv - batch norm - conv - maxpool - dropout",
         conv_blocks="batch norm - conv - batch norm - conv - maxpool - dropout",
         epochs=15,
+        learning_rate=3e-3,
     ),
     ScratchRecipe(
         name="lesson-norm-twice",
         title="conv - batch norm - conv - batch norm - maxpool",
         conv_blocks="conv - batch norm - conv - batch norm - maxpool",
         epochs=15,
+        learning_rate=3e-3,
     ),
     ScratchRecipe(
         name="lesson-dropout",

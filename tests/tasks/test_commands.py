@@ -16,6 +16,7 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
         (["TrainHead", "--dataset", "mnist"], "unknown dataset 'mnist': expected one of cifar10, digits"),
         (["TrainHead", "--epochs", "many"], "setting epochs: expected a whole number from 0 to 10000"),
         (["TrainHead", "--seed", "one"], "--seed: expected a whole number, received 'one'"),
+        (["TrainHead", "--seed", "-1"], "--seed: expected 0 to 2147483647, received -1"),
         (["TrainHead", "--recipe", "huge"], "unknown head recipe 'huge': expected one of dense"),
         (["TrainHead", "--layers", "block9_pool"], "block9_pool"),
         (

@@ -22,7 +22,7 @@ def standardised(examples: Examples) -> np.ndarray:
 @pytest.fixture
 def scattered(toy) -> Examples:
     """The toy examples with features of very different means and scales."""
-    inputs = toy.inputs * np.float32([1e-3, 1, 50, 1e4]) + np.float32([0, -8, 1e3, 1e5])
+    inputs = toy.inputs * np.float32([0.1, 1, 5, 20]) + np.float32([0, -8, 100, 500])
     return dataclasses.replace(toy, inputs=inputs)
 
 

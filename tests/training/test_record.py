@@ -22,6 +22,9 @@ from pipeline.training.record import FILES, train_run
 from pipeline.training.schemes import find_scheme
 from pipeline.training.settings import as_dict
 
+# Keras saves and loads its variables in a way of which NumPy 2 warns
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 TINY = {"conv_blocks": "conv - maxpool", "filters": [4], "units": [8], "epochs": 1, "batch_size": 16}
 RUNS = {
     "from-scratch:lesson": TINY,
@@ -177,7 +180,7 @@ def test_a_run_in_bfloat16_says_so_and_its_model_answers_as_it_did(digits, tmp_p
 
 def test_a_run_that_diverges_leaves_no_manifest(digits, tmp_path):
     wild = {"optimizer": "sgd", "learning_rate": 100.0, "schedule": "constant", "warmup": 0.0, "epochs": 5}
-    order = order_of("from-scratch:lesson", {**TINY, **wild, "dense_blocks": "dense", "batch_size": 4})
-    with pytest.raises(Diverged, match="blocks: the loss is .* try a learning rate below 100"):
+    order = order_of("from-scratch:lesson", {**TINY, **wild, "batch_size": 4})
+    with pytest.raises(Diverged, match=r"^blocks: .* in epoch \d; try a learning rate below 100"):
         train_run(order, str(digits), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

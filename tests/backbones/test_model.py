@@ -1,0 +1,62 @@
+"""The backbone with its preprocessing computes what keras.applications computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.backbones.model import build_backbone, load_arrays
+from pipeline.backbones.table import BACKBONES
+from pipeline.errors import BadInput
+
+VGG16 = BACKBONES["vgg16"]
+
+
+@pytest.fixture(scope="module")
+def network(arrays):
+    import keras
+
+    keras.config.set_dtype_policy("float32")
+    return build_backbone(VGG16, arrays, input_size=32)
+
+
+@pytest.fixture
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+
+
+def test_raw_pixels_give_the_features_of_keras_applications(network, arrays, pictures):
+    import keras
+
+    reference = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    for layer, pair in arrays.items():
+        reference.get_layer(layer).set_weights(pair)
+    centred = keras.applications.vgg16.preprocess_input(pictures.astype(np.float32))
+    for tap in VGG16.taps:
+        have = keras.Model(network.input, network.get_layer(tap).output)(pictures)
+        want = keras.Model(reference.input, reference.get_layer(tap).output)(centred)
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-3 * float(np.abs(want).max()))
+
+
+def test_pixels_are_not_changed(network, pictures):
+    before = pictures.copy()
+    network(pictures)
+    assert (pictures == before).all()
+
+
+def test_layers_are_addressed_by_the_names_of_the_table(network):
+    names = {layer.name for layer in network.layers}
+    assert {*VGG16.taps, *VGG16.shapes()} <= names
+    assert network.input_shape == (None, 32, 32, 3)
+    assert network.input.dtype == "uint8"
+    assert network.count_params() == 14_714_688
+
+
+def test_images_that_are_too_small_are_refused():
+    with pytest.raises(BadInput, match="VGG16: expected images of 32 px or more, received 16"):
+        build_backbone(VGG16, {}, input_size=16)
+
+
+def test_weights_of_a_layer_that_the_network_lacks_are_refused(network, arrays):
+    with pytest.raises(BadInput, match="the network has no layer 'block6_conv1' for these weights"):
+        load_arrays(network, {"block6_conv1": arrays["block1_conv1"]})

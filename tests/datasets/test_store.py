@@ -1,0 +1,119 @@
+"""A prepared data set reads back whole and unaltered, or not at all."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from pipeline.datasets import readers
+from pipeline.datasets.readers import read_digits
+from pipeline.datasets.split import TEST
+from pipeline.datasets.store import FILE, ImageStore
+from pipeline.datasets.table import DATASETS, dataset_fingerprint
+from pipeline.errors import BadInput, DamagedFile
+from pipeline.progress import silent
+
+
+def test_digits_have_the_counts_shapes_types_and_names_that_the_store_promises(prepared):
+    store = ImageStore(prepared())
+    assert len(store) == DATASETS["digits"].size == 1797
+    images = store.images()
+    assert (images.shape, images.dtype) == ((1797, 32, 32, 3), np.uint8)
+    assert (store.labels.dtype, store.index.dtype, store.split.dtype) == (np.int64, np.int64, np.uint8)
+    assert store.index.tolist() == list(range(1797))
+    assert (store.names[0], store.names[-1]) == ("digit_0000.png", "digit_1796.png")
+    assert store.class_names == list("0123456789")
+    assert store.counts == {"train": 1258, "val": 180, "test": 359}
+    assert {name: len(store.rows(name)) for name in store.counts} == store.counts
+    assert store.row is DATASETS["digits"]
+
+
+def test_labels_are_those_of_the_source(prepared):
+    from sklearn.datasets import load_digits
+
+    assert (ImageStore(prepared()).labels == load_digits().target).all()
+
+
+def test_images_are_the_digits_enlarged():
+    from sklearn.datasets import load_digits
+
+    images, small = read_digits(None, silent).images, load_digits().images
+    assert (images[..., 0] == images[..., 1]).all()
+    assert (images[..., 0] == images[..., 2]).all()
+    assert images.max() == 255
+    blocks = images[..., 0].reshape(-1, 8, 4, 8, 4).mean((2, 4)) * 16 / 255
+    assert np.corrcoef(blocks.ravel(), small.ravel())[0, 1] > 0.97
+
+
+def test_other_digits_than_the_known_ones_are_refused(monkeypatch):
+    monkeypatch.setattr(readers, "DIGITS_SHA256", "0" * 64)
+    with pytest.raises(DamagedFile, match="scikit-learn's digits: expected sha256 0{64}, found 8f26b2bd"):
+        read_digits(None, silent)
+
+
+def test_a_slice_of_images_is_that_slice(prepared):
+    store = ImageStore(prepared(subset=100))
+    whole = store.images()
+    assert (store.images(10, 13) == whole[10:13]).all()
+    assert (store.images(95) == whole[95:]).all()
+
+
+def test_the_same_data_set_made_twice_has_the_same_bytes(prepared):
+    first = prepared("first", subset=100) / FILE
+    time.sleep(1.1)  # HDF5 notes times in whole seconds
+    assert first.read_bytes() == (prepared("second", subset=100) / FILE).read_bytes()
+
+
+def test_a_subset_keeps_each_images_label_name_split_and_pixels(prepared):
+    whole, part = ImageStore(prepared("whole")), ImageStore(prepared("part", subset=150))
+    assert len(part) == 150
+    assert (part.labels == whole.labels[part.index]).all()
+    assert (part.split == whole.split[part.index]).all()
+    assert part.names == [whole.names[position] for position in part.index]
+    assert (part.images() == whole.images()[part.index]).all()
+    assert part.counts == {"train": 105, "val": 15, "test": 30}
+
+
+@pytest.mark.parametrize("subset", [1, 99, 1798, -5])
+def test_a_subset_out_of_bounds_is_refused_with_the_bounds(subset):
+    message = rf"subset of digits: expected 0 \(all images\) or 100 to 1797 images, received {subset}"
+    with pytest.raises(BadInput, match=message):
+        dataset_fingerprint("digits", subset=subset, split_seed=0)
+
+
+def test_a_subset_of_all_images_is_the_whole_data_set():
+    whole, all_images = (dataset_fingerprint("digits", subset=count, split_seed=0) for count in (0, 1797))
+    assert whole == all_images
+
+
+def test_an_unknown_data_set_is_refused_with_the_known_ones():
+    with pytest.raises(BadInput, match="unknown dataset 'cifar100': expected one of cifar10, digits"):
+        dataset_fingerprint("cifar100", subset=0, split_seed=0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_fault_13_a_flipped_bit_is_refused(prepared, flip_byte, share):
+    path = prepared(subset=100) / FILE
+    flip_byte(path, int(share * path.stat().st_size))
+    with pytest.raises(DamagedFile, match="dataset.h5: expected sha256"):
+        ImageStore(path.parent)
+
+
+def test_fault_07_a_damaged_archive_prepares_nothing(prepared, small_archive, tmp_path, flip_byte):
+    flip_byte(small_archive)
+    with pytest.raises(DamagedFile, match="cifar-10-python.tar.gz"):
+        prepared("cifar10", name="cifar10", source=small_archive)
+    assert not (tmp_path / "cifar10").exists()
+
+
+def test_cifar10_comes_from_its_archive_with_the_official_test_part(prepared, small_archive):
+    store = ImageStore(prepared("cifar10", name="cifar10", source=small_archive))
+    assert store.counts == {"train": 90, "val": 10, "test": 20}
+    assert store.class_names == [f"class {number}" for number in range(10)]
+    assert ((store.split == TEST) == (np.arange(120) >= 100)).all()
+    assert sorted(store.labels[store.rows("val")]) == list(range(10))
+    position = store.names.index("3_7.png")
+    assert (store.index[position], store.labels[position]) == (67, 7)
+    assert store.images(position, position + 1)[0, 5, 5].tolist() == [3, 7, 0]
