@@ -35,9 +35,15 @@ def configure() -> None:
 
 
 def data_folder() -> Path:
-    """Return the folder of everything that the graph makes: HEADSTART_DATA_DIR, or data/ of the checkout."""
+    """Return the folder of everything that the graph makes.
+
+    It is HEADSTART_DATA_DIR, or data/ of the checkout, or data/ here where the package is installed apart
+    from its checkout.
+    """
     place = os.environ.get("HEADSTART_DATA_DIR")
-    return Path(place).expanduser().resolve() if place else HOME / "data"
+    if place:
+        return Path(place).expanduser().resolve()
+    return (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
 
 
 def mirrors(section: str, variable: str) -> list[str]:

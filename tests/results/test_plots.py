@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.results import plots
+from pipeline.results import labels, plots
 from pipeline.results.comparison import caption_of, compare
 from pipeline.results.plots import COMPARISON_PLOTS, PLOTS, Plot, draw, draw_comparison
 
@@ -115,7 +115,7 @@ def test_the_names_beside_points_of_one_place_do_not_overlap(make_run):
     boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts if text.arrow_patch is None]
     names = [box for box in boxes if box.width > 5]
     assert len(names) == 5
-    assert not any(plots._shared(one, other) for one in names for other in names if one is not other)
+    assert not any(labels._shared(one, other) for one in names for other in names if one is not other)
 
 
 def test_a_plot_added_as_a_row_is_drawn(fine_tuned, tmp_path, monkeypatch):
