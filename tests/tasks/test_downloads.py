@@ -1,0 +1,157 @@
+"""Downloads as users run them: over HTTP from the loopback interface, or from where the file lies already."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import pickle
+import tarfile
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.backbones.table import BACKBONES, WEIGHTS
+from pipeline.backbones.weights import random_arrays, read_weights
+from pipeline.datasets.store import ImageStore
+from pipeline.download import cifar10
+
+LUIGI = ("-m", "luigi", "--module", "tasks")
+DEAD_MIRROR = "http://127.0.0.1:9/nothing"
+PER_BATCH = 20
+SMALL_ARCHIVE = """
+from pipeline.download import cifar10
+cifar10.MEMBERS = tuple(cifar10.Member(*member) for member in {members!r})
+cifar10.IMAGES_PER_BATCH = {per_batch}
+"""
+OWN_DIGEST = """
+import dataclasses
+from pipeline.backbones.table import WEIGHTS
+WEIGHTS["imagenet"] = dataclasses.replace(WEIGHTS["imagenet"], check=("md5", {digest!r}))
+"""
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder whose files are served on the loopback interface; returns the folder and its URL."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def extension(tmp_path):
+    """Return a function that writes an extension and gives the environment that names it."""
+
+    def write(text: str) -> dict[str, str]:
+        (tmp_path / "small_sources.py").write_text(text)
+        return {"HEADSTART_EXTENSIONS": "small_sources", "PYTHONPATH": str(tmp_path), "NO_PROXY": "*"}
+
+    return write
+
+
+def small_archive(path: Path) -> str:
+    """Write an archive of six batches to path; return the extension that makes it the expected one."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    members = {}
+    for batch in (*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH):
+        content = {
+            b"data": generator.integers(0, 256, (PER_BATCH, 3072), dtype=np.uint8),
+            b"labels": [number % 10 for number in range(PER_BATCH)],
+            b"filenames": [f"{batch}_{number}.png".encode() for number in range(PER_BATCH)],
+        }
+        members[batch] = pickle.dumps(content, protocol=3)
+    names = {b"label_names": [f"class {number}".encode() for number in range(10)]}
+    members[cifar10.META] = pickle.dumps(names, protocol=3)
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+    table = [(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()]
+    return SMALL_ARCHIVE.format(members=table, per_batch=PER_BATCH)
+
+
+def test_cifar10_comes_over_http_from_the_second_mirror_and_is_prepared(call, served, extension, data_folder):
+    folder, url = served
+    environment = extension(small_archive(folder / "any-name.tar.gz"))
+    urls = f"{DEAD_MIRROR},{url}/any-name.tar.gz"
+    done = call(*LUIGI, "PrepareDataset", HEADSTART_CIFAR10_URLS=urls, **environment)
+    assert done.returncode == 0, done.stderr
+    (prepared,) = (data_folder / "datasets").iterdir()
+    store = ImageStore(prepared)
+    assert store.counts == {"train": 90, "val": 10, "test": 20}
+    assert store.names[0] == "data_batch_1_0.png"
+    assert [store.names[row] for row in store.rows("test")] == [f"test_batch_{n}.png" for n in range(20)]
+    (raw,) = (data_folder / "raw").glob("cifar10-*")
+    manifest = json.loads((raw / "manifest.json").read_text())
+    assert manifest["facts"]["came_from"] == f"{url}/any-name.tar.gz"
+
+
+@pytest.mark.parametrize(
+    "place", ["data/raw/cifar-10-python.tar.gz", "keras/datasets/cifar-10-python.tar.gz"]
+)
+def test_an_archive_that_is_here_already_is_used(call, extension, tmp_path, place):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    environment = extension(small_archive(path))
+    keras = str(tmp_path / "keras")
+    done = call(
+        *LUIGI, "DownloadCifar10", HEADSTART_CIFAR10_URLS=DEAD_MIRROR, KERAS_HOME=keras, **environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert path.is_file()
+
+
+def test_an_altered_byte_is_not_cifar10_wherever_it_lies(call, served, extension, data_folder):
+    folder, url = served
+    environment = extension(small_archive(folder / "good.tar.gz"))
+    (folder / "bad.tar.gz").write_bytes(b"")
+    small_archive_with_a_flipped_byte(folder / "good.tar.gz", folder / "bad.tar.gz")
+    done = call(*LUIGI, "DownloadCifar10", HEADSTART_CIFAR10_URLS=f"{url}/bad.tar.gz", **environment)
+    assert done.returncode == 30
+    assert "data_batch_3" in done.stderr
+    assert not list((data_folder / "raw").glob("cifar10-*/cifar-10-python.tar.gz"))
+
+
+def small_archive_with_a_flipped_byte(source: Path, target: Path) -> None:
+    """Copy an archive with one pixel of the third batch changed."""
+    with tarfile.open(source) as good, tarfile.open(target, "w:gz") as bad:
+        for header in good:
+            data = bytearray(good.extractfile(header).read())
+            if header.name.endswith("data_batch_3"):
+                data[len(data) // 2] ^= 1
+            bad.addfile(header, io.BytesIO(bytes(data)))
+
+
+def test_imagenet_weights_come_over_http_and_are_kept_in_our_layout(call, served, extension, data_folder):
+    folder, url = served
+    arrays = random_arrays(BACKBONES["vgg16"], seed=5)
+    with h5py.File(folder / "weights.h5", "w") as file:
+        for layer, (kernel, bias) in arrays.items():
+            file[f"{layer}/{layer}_W_1:0"] = kernel
+            file[f"{layer}/{layer}_b_1:0"] = bias
+    digest = hashlib.md5((folder / "weights.h5").read_bytes()).hexdigest()
+    environment = extension(OWN_DIGEST.format(digest=digest))
+    wrong = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", NO_PROXY="*")
+    assert wrong.returncode == 30
+    assert f"expected md5 {WEIGHTS['imagenet'].check[1]}" in wrong.stderr
+    done = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", **environment)
+    assert done.returncode == 0, done.stderr
+    (kept,) = (data_folder / "raw" / "weights").glob("vgg16-imagenet-*")
+    found = read_weights(kept)
+    assert all(np.array_equal(found[layer][0], arrays[layer][0]) for layer in arrays)
