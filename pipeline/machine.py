@@ -10,6 +10,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+from pipeline import __version__
 from pipeline.errors import unknown_name
 
 PRECISIONS = ("float32", "bfloat16")
@@ -77,7 +78,7 @@ def describe() -> dict:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result can depend on."""
-    found = {"python": platform.python_version()}
+    found = {"headstart": __version__, "python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

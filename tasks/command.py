@@ -7,7 +7,7 @@ import sys
 import time
 
 from pipeline import __version__
-from pipeline.errors import HeadstartError
+from pipeline.errors import BadInput, HeadstartError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 30, 2, 130
 
@@ -63,6 +63,8 @@ def _run(options: argparse.Namespace) -> int:
     began = time.perf_counter()
     from tasks.running import run_graph
 
+    if options.workers < 1:
+        raise BadInput(f"--workers: expected 1 or more, received {options.workers}")
     seeds = options.seeds and _numbers(options.seeds)
     root, succeeded = run_graph(
         preset=options.preset,
@@ -84,8 +86,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    from pipeline.errors import BadInput
-
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:

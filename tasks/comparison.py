@@ -57,7 +57,7 @@ class CompareSchemes(Task):
                     "precision": self.precision,
                 }
                 found.append((ScoreRun(**shared), PlotRun(**shared)))
-        return found
+        return list(dict.fromkeys(found))  # weights of one's own choice may equal those of a plan
 
     @functools.cached_property
     def fingerprint(self) -> dict:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import luigi
+from luigi.task_register import Register
 
 from pipeline.backbones.table import BACKBONES, WEIGHTS, WeightsChoice, choose_weights
 from pipeline.backbones.weights import obtain_weights
@@ -29,6 +32,11 @@ class DownloadCifar10(Task):
     @property
     def place(self) -> str:
         return "raw/cifar10"
+
+    @property
+    def file(self) -> Path:
+        """The verified archive."""
+        return self.folder / ARCHIVE
 
     def make(self) -> None:
         self.in_child(
@@ -92,19 +100,16 @@ class PrepareDataset(Task):
     def place(self) -> str:
         return f"datasets/{self.dataset}" + (f"-{self.subset}" if self.subset else "")
 
-    def requires(self) -> luigi.Task | None:
-        """Return the download of the data set, None where its data come with a package."""
-        download = DATASETS[self.dataset].download
-        return DOWNLOADS[download]() if download else []
+    def requires(self) -> list[luigi.Task]:
+        """Return the download of the data set; nothing where its data come with a package."""
+        name = DATASETS[self.dataset].download
+        return [Register.get_task_cls(name)()] if name else []
 
     def make(self) -> None:
-        download = self.requires()
+        downloads = [task.file for task in self.requires()]
         self.in_child(
             prepare,
             fingerprint=self.fingerprint,
-            source=download.folder / ARCHIVE if download else None,
+            source=downloads[0] if downloads else None,
             folder=self.folder,
         )
-
-
-DOWNLOADS = {"DownloadCifar10": DownloadCifar10}

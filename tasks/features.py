@@ -23,7 +23,9 @@ class ExtractFeatures(Task):
         default="auto",
         description=f"one of auto, {', '.join(PRECISIONS)}; auto is bfloat16 where the machine has it",
     )
-    batch_size = WholeNumber(default=BATCH_SIZE, significant=False, description="images in one forward pass")
+    batch_size = WholeNumber(
+        default=BATCH_SIZE, low=1, significant=False, description="images in one forward pass"
+    )
 
     @property
     def fingerprint(self) -> dict:

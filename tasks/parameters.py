@@ -35,9 +35,13 @@ def end_with(error: HeadstartError) -> NoReturn:
 
 
 class WholeNumber(luigi.IntParameter):
-    """A whole number from 0 to 2^31 - 1, which is what seeds of all libraries have in common."""
+    """A whole number from low to 2^31 - 1, which is what seeds of all libraries have in common."""
 
     HIGHEST = 2**31 - 1
+
+    def __init__(self, *, low: int = 0, **options):
+        super().__init__(**options)
+        self._low = low
 
     def parse(self, text: str) -> int:
         """Return the number in text."""
@@ -47,8 +51,8 @@ class WholeNumber(luigi.IntParameter):
     def normalize(self, value: int) -> int:
         """Return value; raise BadInput when it is out of range."""
         with one_line_errors():
-            if not 0 <= value <= self.HIGHEST:
-                raise BadInput(f"--{_flag(self)}: expected 0 to {self.HIGHEST}, received {value}")
+            if not self._low <= value <= self.HIGHEST:
+                raise BadInput(f"--{_flag(self)}: expected {self._low} to {self.HIGHEST}, received {value}")
         return value
 
 

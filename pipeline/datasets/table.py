@@ -32,7 +32,7 @@ class Dataset:
     reader: str
     source: str  # identity of the bytes that the reader accepts; it is in every key
     size: int  # images in all, the largest subset
-    download: str | None  # the task that fetches it, None when the data come with a package
+    download: str | None  # the Luigi task whose `file` it is; None when the data come with a package
     val_fraction: float  # of the images that are not test
     test_fraction: float  # of all images; used where the source has no test part of its own
     note: str = ""  # what a reader of a figure must know, in every caption

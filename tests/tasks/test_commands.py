@@ -27,6 +27,7 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
         (["ScoreRun", "--scheme", "head"], "unknown scheme 'head': expected one of head:linear"),
         (["ScoreRun", "--settings", "{"], "settings: expected a JSON object"),
         (["ExtractFeatures", "--precision", "int8"], "unknown precision 'int8'"),
+        (["ExtractFeatures", "--batch-size", "0"], "--batch-size: expected 1 to 2147483647, received 0"),
         (["ExtractFeatures", "--layers", "conv1"], "layers 'conv1': expected names among block1_pool"),
         (["DownloadWeights", "--weights", "nowhere.h5"], "expected an HDF5 file, found none"),
         (["DownloadWeights", "--weights", "https://example.org/w.h5"], "#sha256="),
@@ -55,6 +56,7 @@ def test_an_unknown_parameter_is_named_by_luigi_itself(call):
         (["--weights", "nothing"], "unknown weights 'nothing'"),
         (["--seeds", "a,b"], "--seeds: expected whole numbers separated by commas, received 'a,b'"),
         (["--subset", "7"], "subset of digits: expected 0"),
+        (["--workers", "0"], "--workers: expected 1 or more, received 0"),
     ],
 )
 def test_headstart_run_says_what_is_wrong_in_one_line(call, arguments, message):

@@ -142,6 +142,12 @@ def test_equal_settings_are_one_run_however_they_are_given():
     assert TrainHead(dataset="digits", weights="random", epochs=7).folder != default.folder
 
 
+def test_weights_that_equal_those_of_a_plan_are_compared_once():
+    default, random = CompareSchemes(preset="demo"), CompareSchemes(preset="demo", weights="random")
+    assert len(default.results) == len(PRESETS["demo"].plans)
+    assert len(random.results) == len({plan.scheme for plan in PRESETS["demo"].plans})
+
+
 def test_what_cannot_change_a_result_is_not_in_its_path():
     one = ExtractFeatures(dataset="digits", weights="random", batch_size=64)
     assert one.folder == ExtractFeatures(dataset="digits", weights="random", batch_size=128).folder
