@@ -92,7 +92,7 @@ class CompareSchemes(Task):
         with published(self.folder / "comparison.csv") as scratch:
             table.to_csv(scratch, index=False)
         publish_text(self.folder / "comparison.md", comparison_markdown(table, self.row.title, caption))
-        text = f"{comparison_text(table)}\n"
+        text = f"{comparison_text(table)}\n{caption}\n"
         publish_text(self.folder / "comparison.txt", text)
         for name in COMPARISON_PLOTS:
             if f"{name}.png" not in kept:
