@@ -1,6 +1,6 @@
 """Feature extraction of this project against Keras's model.predict, in one run on the same images.
 
-    python benchmarks/extraction.py [--images 6000] [--sample 6000] [--rounds 3] [--dataset FOLDER --weights FOLDER]
+    python benchmarks/extraction.py [--images N] [--sample N] [--rounds N] [--dataset FOLDER --weights FOLDER]
 
 Both sides run VGG16 at 32 px on the same uint8 images, return the five pooled taps averaged over space, and
 run in processes of their own, in turn. Images and weights are those of a prepared data set and of kept
