@@ -80,7 +80,7 @@ def test_versions_of_what_a_result_depends_on_are_known():
 
 def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
     monkeypatch.setattr(machine, "RECORDED_PACKAGES", ("numpy", "no-such-package-of-anyone"))
-    assert set(machine.versions()) == {"python", "numpy"}
+    assert set(machine.versions()) == {"headstart", "python", "numpy"}
 
 
 def test_peak_memory_is_in_megabytes_and_counts_what_was_held():
