@@ -44,9 +44,10 @@ def create_group(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
-    """Write a numeric array in chunks of about a megabyte with a fletcher32 checksum each, untimed."""
+    """Write a numeric array in equal chunks of up to a megabyte with a fletcher32 checksum each, untimed."""
     row_bytes = max(1, array[:1].nbytes)
-    rows = max(1, min(len(array), CHUNK_BYTES // row_bytes))
+    chunks = max(1, -(-len(array) // max(1, CHUNK_BYTES // row_bytes)))
+    rows = max(1, -(-len(array) // chunks))
     group.create_dataset(
         name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True, track_times=False
     )

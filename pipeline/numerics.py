@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 
-def start(*, seed: int, precision: str) -> dict:
+def start(*, seed: int, precision: str, threads: int | None = None) -> dict:
     """Set Keras's precision and every seed; return what the bits of a result depend on besides the recipe.
 
     Operations are made deterministic (on two cores this costs nothing measurable for convolutions), so the
     same recipe on the same machine gives the same numbers. A GPU's memory is taken as it is needed.
+    threads is how many compute one operation, by default all; it stays as it is where TensorFlow has
+    computed in this process before.
     """
     import keras
     import tensorflow as tf
 
+    if threads:
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     keras.utils.set_random_seed(seed)

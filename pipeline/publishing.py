@@ -41,7 +41,9 @@ def published(target: Path) -> Iterator[Path]:
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)
-    scratch = target.parent / f".{target.stem}{SCRATCH_MARK}{_owner()}-{uuid.uuid4().hex[:8]}{target.suffix}"
+    scratch = (
+        target.parent / f".{target.stem}{SCRATCH_MARK}{process_name()}-{uuid.uuid4().hex[:8]}{target.suffix}"
+    )
     try:
         with explained(target):
             yield scratch
@@ -101,9 +103,21 @@ def explained(target: Path) -> Iterator[None]:
 def sweep(target: Path) -> None:
     """Remove scratch files of target whose process, on this machine, is gone."""
     for scratch in target.parent.glob(f".{target.stem}{SCRATCH_MARK}*{target.suffix}"):
-        host, _, pid = scratch.name.split(SCRATCH_MARK)[1].rsplit("-", 1)[0].rpartition("_")
-        if host == _host() and pid.isdigit() and not _alive(int(pid)):
+        if is_left_behind(scratch):
             scratch.unlink(missing_ok=True)
+
+
+def is_scratch(path: Path) -> bool:
+    """Say whether the name of path is that of a scratch file."""
+    return path.name.startswith(".") and SCRATCH_MARK in path.name
+
+
+def is_left_behind(scratch: Path) -> bool:
+    """Say whether path is a scratch file whose process, on this machine, is gone."""
+    if not is_scratch(scratch):
+        return False
+    host, _, pid = scratch.name.split(SCRATCH_MARK)[1].rsplit("-", 1)[0].rpartition("_")
+    return host == _host() and pid.isdigit() and not _alive(int(pid))
 
 
 def sha256_of(path: Path) -> str:
@@ -244,7 +258,8 @@ def _host() -> str:
     return socket.gethostname().replace("_", "-").replace(os.sep, "-") or "host"
 
 
-def _owner() -> str:
+def process_name() -> str:
+    """Return a name of this process that no other running process has, on this machine or another."""
     return f"{_host()}_{os.getpid()}"
 
 

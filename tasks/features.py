@@ -1,59 +1,157 @@
-"""The feature cache as a task."""
+"""The feature cache as tasks: whole, or in parts that several workers make at the same time."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import luigi
 from luigi.util import inherits
 
-from pipeline.features.extract import BATCH_SIZE, extract
-from pipeline.features.fingerprint import POOLINGS, feature_fingerprint
+from pipeline.datasets.table import IMAGE_SIZE
+from pipeline.features.extract import extract
+from pipeline.features.fingerprint import POOLINGS, STORAGES, cache_fingerprint, parse_layers
+from pipeline.features.sections import missing_sections, why_missing
+from pipeline.features.views import IDENTITY, parse_views
+from pipeline.fingerprint import key_of
 from pipeline.machine import PRECISIONS, resolve_precision
+from pipeline.publishing import read_manifest
+from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.parameters import WholeNumber
-from tasks.task import Task
+from tasks.task import PublishedFolder, Task
+
+
+class CachedColumns(PublishedFolder):
+    """A feature cache that exists once every layer of every view is in a finished section of it."""
+
+    def why_missing(self) -> str | None:
+        """Return in words what is not there, or None when all is."""
+        base, layers, views = request_of(self.fingerprint)
+        return why_missing(Path(self.path), base, layers, views)
+
+
+def request_of(fingerprint: dict) -> tuple[dict, tuple[str, ...], tuple[str, ...]]:
+    """Return the cache's own fingerprint, the layers and the views of a task's fingerprint."""
+    base = {name: value for name, value in fingerprint.items() if name not in ("layers", "views")}
+    return base, tuple(fingerprint["layers"]), tuple(fingerprint["views"])
 
 
 @inherits(PrepareDataset, DownloadWeights)
-class ExtractFeatures(Task):
-    """Run the frozen backbone once over every image and cache what the named layers saw, in HDF5 shards."""
+class FeatureTask(Task):
+    """What the whole extraction and a part of it have in common."""
 
     layers = luigi.Parameter(default="all", description="block1_pool ... block5_pool by commas, or all")
+    views = luigi.Parameter(
+        default=IDENTITY, description="identity, hflip, left2, up1, hflip+right2, ... by commas"
+    )
     pooling = luigi.Parameter(default="average", description=f"one of {', '.join(POOLINGS)} (whole maps)")
+    input_size = WholeNumber(default=IMAGE_SIZE, description="pixels that images are resized to, up to 224")
     precision = luigi.Parameter(
         default="auto",
         description=f"one of auto, {', '.join(PRECISIONS)}; auto is bfloat16 where the machine has it",
     )
+    storage = luigi.Parameter(default="float32", description=f"one of {', '.join(STORAGES)}")
     batch_size = WholeNumber(
-        default=BATCH_SIZE, low=1, significant=False, description="images in one forward pass"
+        default=0,
+        significant=False,
+        description="images in one forward pass, 0 for what suits the input size",
     )
 
     @property
     def fingerprint(self) -> dict:
-        weights = self.clone(DownloadWeights)
-        return feature_fingerprint(
+        base = cache_fingerprint(
             self.clone(PrepareDataset).fingerprint,
             backbone=self.backbone,
-            weights=weights.choice,
-            layers=self.layers,
+            weights=self.clone(DownloadWeights).choice,
             pooling=self.pooling,
+            input_size=self.input_size,
             precision=resolve_precision(self.precision),
+            storage=self.storage,
         )
+        layers, views = parse_layers(self.layers, self.backbone), parse_views(self.views)
+        return {**base, "layers": list(layers), "views": list(views)}
 
     @property
     def place(self) -> str:
         return f"features/{self.backbone}-{self.clone(DownloadWeights).choice.name}-{self.dataset}"
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the cache, which is the same for all layers and views."""
+        base, _, _ = request_of(self.fingerprint)
+        return data_folder() / f"{self.place}-{key_of(base)}"
+
+    def output(self) -> CachedColumns:
+        """Return the layers and views as a Luigi target."""
+        return CachedColumns(self.folder, self.fingerprint)
+
     def requires(self) -> dict[str, luigi.Task]:
         """Return the prepared data set and the weights."""
         return {"dataset": self.clone(PrepareDataset), "weights": self.clone(DownloadWeights)}
 
-    def make(self) -> None:
-        needed = self.requires()
+    def run(self) -> None:
+        """Compute what is missing; others that do the same are met shard by shard, without a lock for all."""
+        if not self.complete():
+            self.make()
+
+    def extract(self, **which: int) -> None:
+        """Run the extraction, or the part of it that which names, in a child process."""
+        base, layers, views = request_of(self.fingerprint)
         self.in_child(
             extract,
-            fingerprint=self.fingerprint,
-            dataset=needed["dataset"].folder,
-            weights=needed["weights"].folder,
+            base=base,
+            layers=layers,
+            views=views,
+            dataset=self.clone(PrepareDataset).folder,
+            weights=self.clone(DownloadWeights).folder,
             folder=self.folder,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size or None,
+            **which,
         )
+
+
+class ExtractFeatures(FeatureTask):
+    """Run the frozen backbone once over every image and cache what the named layers saw, in HDF5 shards.
+
+    Layers and views that are cached already are not computed again. With parts above 1, as many tasks
+    share the shards, so that several workers, on one machine or many with a shared data folder, work at once.
+    """
+
+    parts = WholeNumber(default=1, low=1, significant=False, description="tasks that share the extraction")
+
+    def requires(self) -> dict[str, luigi.Task]:
+        """Return the prepared data set, the weights, and the parts where there are several."""
+        needed = super().requires()
+        if self.parts > 1 and not self.complete():
+            needed |= {
+                f"part {part}": self.clone(ExtractPart, part=part, of=self.parts)
+                for part in range(self.parts)
+            }
+        return needed
+
+    def make(self) -> None:
+        self.extract()
+
+
+class ExtractPart(FeatureTask):
+    """Compute every of-th shard of an extraction, from number part on."""
+
+    part = WholeNumber(default=0, description="which part, counted from 0")
+    of = WholeNumber(default=1, low=1, description="how many parts there are")
+
+    def complete(self) -> bool:
+        """Say whether all shards of this part are finished, or the whole extraction is."""
+        if self.output().exists():
+            return True
+        dataset = self.clone(PrepareDataset)
+        if not dataset.complete():
+            return False
+        count = sum(read_manifest(dataset.folder).facts["counts"].values())
+        return all(
+            section.has_shard(number)
+            for section in missing_sections(self.folder, *request_of(self.fingerprint))
+            for number in range(self.part, len(section.spans(count)), self.of)
+        )
+
+    def make(self) -> None:
+        self.extract(part=self.part, parts=self.of)

@@ -9,7 +9,8 @@ from pathlib import Path
 import luigi
 from luigi.util import inherits
 
-from pipeline.features.fingerprint import parse_layers
+from pipeline.backbones.table import BACKBONES
+from pipeline.features.views import IDENTITY
 from pipeline.machine import resolve_precision
 from pipeline.training import settings
 from pipeline.training.recipes import Training
@@ -46,12 +47,15 @@ class TrainTask(Task):
 
     @property
     def features_task(self) -> ExtractFeatures:
-        """The cache that all heads share: every layer of the backbone, averaged over space, in one pass."""
-        return ExtractFeatures(**{name: getattr(self, name) for name in SHARED_WITH_FEATURES})
+        """The cached layers and views that the recipe reads; the backbone's last layer unless it says."""
+        layers = getattr(self.chosen, "layers", None) or BACKBONES[self.backbone].taps[-1:]
+        views = getattr(self.chosen, "views", (IDENTITY,))
+        shared = {name: getattr(self, name) for name in SHARED_WITH_FEATURES}
+        return ExtractFeatures(layers=",".join(layers), views=",".join(views), **shared)
 
     @functools.cached_property
     def fingerprint(self) -> dict:
-        """What the run depends on; of the cached features only the layers that its head sees."""
+        """What the run depends on; of the cached features only what it reads."""
         found = {
             "scheme": f"{self.scheme.name}:{self.recipe}",
             "settings": settings.as_dict(self.chosen),
@@ -60,10 +64,7 @@ class TrainTask(Task):
             "dataset": self.clone(PrepareDataset).fingerprint,
         }
         if "features" in self.scheme.needs:
-            features = self.features_task.fingerprint
-            layers = getattr(self.chosen, "layers", features["layers"][-1:])
-            known = parse_layers(",".join(layers), self.backbone)
-            found["features"] = {**features, "layers": list(known)}
+            found["features"] = self.features_task.fingerprint
         return found
 
     @property

@@ -1,236 +1,162 @@
 """Run the frozen backbone once over every image and cache what its layers saw.
 
-Images go through in batches; a shard is written, hashed and published by a second thread while the next
-one is computed. A shard that is finished is never computed again: beside each lies a small note with its
-rows and sha256. When a shard is damaged or deleted later, a new run computes that one alone.
+Every core computes passes of its own, one thread each, so that no core waits for another inside an
+operation; a further thread checks, writes and hashes finished shards meanwhile. A shard that is finished
+is never computed again: beside each lies a small note with its rows and sha256. Processes that work on
+the same cache claim shards one by one: they share the work and never do it twice.
 """
 
 from __future__ import annotations
 
-import json
-import queue
-import threading
+import shutil
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline import hdf5, numerics
-from pipeline.backbones.model import build_backbone
-from pipeline.backbones.table import BACKBONES
+from pipeline import machine, numerics
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
-from pipeline.errors import DamagedFile
-from pipeline.fingerprint import key_of
-from pipeline.machine import peak_memory_mb
+from pipeline.features.passes import Pass, streams
+from pipeline.features.sections import Section, missing_sections
+from pipeline.features.shards import LOCKS, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
-from pipeline.publishing import describe_file, publish_json, publish_manifest, published
+from pipeline.publishing import publish_json, publish_manifest
 
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-
-BATCH_SIZE = 512  # about 3 % above 256 and 128 images in bfloat16 on two cores
-SHARD_BYTES = 32 << 20  # what is lost at a kill, and what two shards in memory may cost
 COSTS = "costs.json"
+POLL_SECONDS = 0.2  # between looks at shards that another process computes
 
 
 def extract(
-    fingerprint: dict,
+    base: dict,
+    layers: list[str],
+    views: list[str],
     dataset: str,
     weights: str,
     folder: str,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    part: int = 0,
+    parts: int = 1,
     progress: Progress = silent,
 ) -> dict:
-    """Write the features that fingerprint describes to folder, in HDF5 shards with a manifest.
+    """Compute what is missing of layers and views in the cache at folder; return what it cost, by section.
 
-    dataset and weights are the folders of a prepared data set and of a backbone's weights. Each shard
-    holds, for consecutive images, `index`, `names`, `labels`, `split` and `features/<layer>`: float32
-    (n, channels) averaged over space, or (n, height, width, channels) maps when pooling is "none".
-    Memory does not depend on the number of images. Returns the costs: seconds, images a second, MB.
+    base is the cache's fingerprint, dataset and weights the folders of a prepared data set and of a
+    backbone's weights. Each shard holds, for consecutive images, `index`, `names`, `labels`, `split` and
+    `features/<layer>`: (n, channels) averaged over space, or (n, height, width, channels) maps when
+    pooling is "none", as float32 or float16. Memory does not depend on the number of images. With parts,
+    only the shards whose number leaves the remainder part are computed; whoever finds all shards of a
+    section there writes its manifest. Raises DamagedFile when features are not finite numbers.
     """
     began = time.perf_counter()
-    numerics.start(seed=0, precision=fingerprint["precision"])
-    store, target = ImageStore(dataset), Path(folder)
-    backbone = BACKBONES[fingerprint["backbone"]]
-    network = build_backbone(backbone, read_weights(Path(weights)), input_size=fingerprint["input_size"])
-    compute = feature_function(network, fingerprint["layers"], fingerprint["pooling"])
-    spans = shard_spans(len(store), row_bytes=row_bytes_of(compute), batch_size=batch_size)
-    key = key_of(fingerprint)
-    missing = [number for number, span in enumerate(spans) if read_note(target, number, key, span) is None]
-    done = sum(stop - start for number, (start, stop) in enumerate(spans) if number not in missing)
-    with ShardWriter(target, key) as writer:
-        for number in missing:
-            start, stop = spans[number]
-            shard_began, images, parts = time.perf_counter(), store.images(start, stop), []
-            for batch in batches(images, batch_size):
-                parts.append(compute(batch))
-                done += len(batch)
-                progress("extract features", done, len(store), "images")
-            columns = _columns(
-                store, start, stop, dict(zip(fingerprint["layers"], _joined(parts), strict=True))
-            )
-            writer.put(number, spans[number], columns, time.perf_counter() - shard_began)
-    return _finish(fingerprint, target, spans, time.perf_counter() - began)
-
-
-def feature_function(network: keras.Model, layers: list[str], pooling: str):
-    """Return a function from (B, S, S, 3) uint8 images to a list of float32 arrays, one for each layer.
-
-    Only the network up to the deepest layer is computed. Averages are taken in float32.
-    """
-    import keras
-    import tensorflow as tf
-
-    taps = keras.Model(network.input, [network.get_layer(name).output for name in layers])
-
-    @tf.function(reduce_retracing=True)
-    def forward(images):
-        maps = [tf.cast(tap, tf.float32) for tap in keras.tree.flatten(taps(images, training=False))]
-        return [tf.reduce_mean(tap, axis=(1, 2)) if pooling == "average" else tap for tap in maps]
-
-    return lambda images: [values.numpy() for values in forward(tf.constant(images))]
-
-
-def row_bytes_of(compute) -> int:
-    """Return the bytes that one image's features take, by computing one."""
-    import numpy as np
-
-    return sum(values.nbytes for values in compute(np.zeros((1, 32, 32, 3), np.uint8)))
-
-
-def shard_spans(count: int, *, row_bytes: int, batch_size: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of each shard; whole batches of about SHARD_BYTES, the last one shorter."""
-    rows = max(1, SHARD_BYTES // (row_bytes * batch_size)) * batch_size
-    return [(start, min(start + rows, count)) for start in range(0, count, rows)]
-
-
-def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Yield consecutive slices of at most size images."""
-    for start in range(0, len(images), size):
-        yield images[start : start + size]
-
-
-def shard_name(number: int) -> str:
-    """Return the file name of a shard."""
-    return f"shard-{number:05d}.h5"
-
-
-def note_path(folder: Path, number: int) -> Path:
-    """Return the path of the note that says that a shard is finished."""
-    return folder / f"shard-{number:05d}.json"
-
-
-def read_note(folder: Path, number: int, key: str, span: tuple[int, int]) -> dict | None:
-    """Return the note of a finished shard of this key and (start, stop) whose file is whole, else None."""
-    path = folder / shard_name(number)
-    try:
-        note = json.loads(note_path(folder, number).read_text(encoding="utf-8"))
-        sound = note["key"] == key and note["span"] == list(span) and describe_file(path) == note["file"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return note if sound else None
-
-
-class ShardWriter:
-    """Publishes shards from a thread of its own; at most one waits, so memory stays bounded.
-
-    A failure to write is raised by the next put or at the end of the with block.
-    """
-
-    def __init__(self, folder: Path, key: str):
-        self._folder, self._key = folder, key
-        self._queue: queue.Queue = queue.Queue(maxsize=1)
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def __enter__(self) -> ShardWriter:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        self._raise_failure()
-
-    def put(self, number: int, span: tuple[int, int], columns: dict, seconds: float) -> None:
-        """Hand over the columns of a shard's images start … stop-1, and the seconds that they took."""
-        self._raise_failure()
-        self._queue.put((number, span, columns, seconds))
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-
-    def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
-            if self._failure is not None:
-                continue
-            try:
-                self._publish(*job)
-            except BaseException as error:  # raised again in the thread that computes
-                self._failure = error
-
-    def _publish(self, number: int, span: tuple[int, int], columns: dict, seconds: float) -> None:
-        path = self._folder / shard_name(number)
-        with published(path) as scratch:
-            write_shard(scratch, columns)
-            entry = describe_file(scratch)
-        note = {"key": self._key, "span": span, "file": entry, "seconds": seconds}
-        publish_json(note_path(self._folder, number), note)
-
-
-def write_shard(path: Path, columns: dict) -> None:
-    """Write one shard: index, names, labels, split, and features by layer."""
-    with hdf5.created(path) as file:
-        for name in ("index", "labels", "split"):
-            hdf5.write_array(file, name, columns[name])
-        hdf5.write_texts(file, "names", columns["names"])
-        group = hdf5.create_group(file, "features")
-        for layer, values in columns["features"].items():
-            hdf5.write_array(group, layer, values)
-
-
-def _joined(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
-    import numpy as np
-
-    return [np.concatenate(values) for values in zip(*parts, strict=True)]
-
-
-def _columns(store: ImageStore, start: int, stop: int, features: dict) -> dict:
-    import numpy as np
-
-    for layer, values in features.items():
-        if not np.isfinite(values).all():
-            raise DamagedFile(
-                f"features of {layer} for images {start}…{stop - 1} are not finite numbers; "
-                "the weights are damaged or do not belong to this backbone"
-            )
-    return {
-        "index": store.index[start:stop],
-        "labels": store.labels[start:stop],
-        "split": store.split[start:stop],
-        "names": store.names[start:stop],
-        "features": features,
-    }
-
-
-def _finish(fingerprint: dict, folder: Path, spans: list[tuple[int, int]], seconds: float) -> dict:
-    key, rows = key_of(fingerprint), spans[-1][1]
-    notes = [read_note(folder, number, key, span) for number, span in enumerate(spans)]
-    if None in notes:
-        raise DamagedFile(f"{folder}: expected {rows} rows in {len(spans)} shards, found fewer; run again")
-    computing = sum(note["seconds"] for note in notes)
-    costs = {
-        "seconds": round(max(computing, seconds), 3),
-        "images_per_second": round(rows / computing, 1),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
-        "bytes": sum(note["file"]["bytes"] for note in notes),
-    }
-    publish_json(folder / COSTS, costs)
-    files = {shard_name(number): note["file"] for number, note in enumerate(notes)}
-    by_shard = [stop - start for start, stop in spans]
-    publish_manifest(folder, fingerprint, files, {"rows": rows, "rows_by_shard": by_shard})
+    numerics.start(seed=0, precision=base["precision"], threads=1)
+    store, costs, passes = ImageStore(dataset), {}, {}
+    missing = missing_sections(Path(folder), base, tuple(layers), tuple(views))
+    arrays = read_weights(Path(weights)) if missing else {}
+    for section in missing:
+        if section.layers not in passes:
+            size = store.fingerprint["image_size"]
+            passes[section.layers] = Pass(section, arrays, image_size=size, size=batch_size)
+        numbers = range(part, len(section.spans(len(store))), parts)
+        work = _Work(section, store, passes[section.layers], progress)
+        notes = work.run(numbers, start_seconds=time.perf_counter() - began)
+        began = time.perf_counter()
+        costs[section.key] = finish(section, len(store), notes)
     return costs
+
+
+def finish(section: Section, count: int, notes: dict[int, dict]) -> dict | None:
+    """Publish the manifest of a section of count images, and return its costs, if all shards are there.
+
+    notes are those of shards that are known to be whole; the others are read and checked.
+    """
+    spans = section.spans(count)
+    found = [notes.get(number) or section.read_note(number, span) for number, span in enumerate(spans)]
+    if None in found:
+        return None
+    seconds = sum(note["seconds"] for note in found)
+    costs = {
+        "seconds": round(seconds + max(note["start_seconds"] for note in found), 3),
+        "images_per_second": round(count / seconds, 1),
+        "peak_memory_mb": max(note["peak_memory_mb"] for note in found),
+        "bytes": sum(note["file"]["bytes"] for note in found),
+        "images": count,
+        "processor": machine.describe()["processor"],
+    }
+    publish_json(section.folder / COSTS, costs)
+    files = {section.shard(number).name: note["file"] for number, note in enumerate(found)}
+    by_shard = [stop - start for start, stop in spans]
+    publish_manifest(section.folder, section.fingerprint, files, {"rows": count, "rows_by_shard": by_shard})
+    shutil.rmtree(section.folder / LOCKS, ignore_errors=True)
+    return costs
+
+
+class _Work:
+    """The computing of a section's missing shards by this process, beside others that do the same."""
+
+    def __init__(self, section: Section, store: ImageStore, one_pass: Pass, progress: Progress):
+        self._section, self._store, self._pass, self._progress = section, store, one_pass, progress
+        self._spans = section.spans(len(store))
+        self._coming: deque[tuple[Shard, int, Future]] = deque()
+        self._notes: dict[int, dict] = {}
+        self._mark, self._done = 0.0, 0
+
+    def run(self, numbers: Iterable[int], *, start_seconds: float) -> dict[int, dict]:
+        """Return the notes of the shards of these numbers, computed here or by others."""
+        ahead = 2 * streams()
+        with (
+            ThreadPoolExecutor(streams()) as pool,
+            ShardWriter(self._store, start_seconds) as writer,
+        ):
+            self._notes, self._mark = writer.notes, time.perf_counter()
+            for shard in self._claimed(numbers):
+                if shard is None:
+                    self._collect(writer, left=0)
+                    time.sleep(POLL_SECONDS)
+                    self._mark = time.perf_counter()
+                    continue
+                images = self._store.images(*shard.span)
+                for at in range(0, len(shard), self._pass.size):
+                    batch = images[at : at + self._pass.size]
+                    self._coming.append((shard, at, pool.submit(self._pass, batch, self._section.view)))
+                    self._collect(writer, left=ahead)
+            self._collect(writer, left=0)
+        return writer.notes
+
+    def _collect(self, writer: ShardWriter, *, left: int) -> None:
+        """Put results into their shards, oldest first, until so many passes are under way."""
+        while len(self._coming) > left:
+            shard, at, future = self._coming.popleft()
+            values = future.result()
+            now = time.perf_counter()
+            full = shard.put(at, values, now - self._mark)
+            self._mark = now
+            self._report(len(values[0]))
+            if full:
+                writer.put(shard)
+
+    def _claimed(self, numbers: Iterable[int]) -> Iterator[Shard | None]:
+        """Yield the missing shards that no other process computes; None before a new look at the rest."""
+        waiting = list(numbers)
+        while waiting:
+            busy = []
+            for number in waiting:
+                lock = claim(self._section, number)
+                if lock is None:
+                    busy.append(number)
+                    continue
+                note = self._section.read_note(number, self._spans[number])
+                if note is None:
+                    yield Shard(self._section, number, self._spans[number], lock)
+                else:
+                    lock.release()
+                    self._notes[number] = note
+                    self._report(note["span"][1] - note["span"][0])
+            if busy:
+                yield None
+            waiting = busy
+
+    def _report(self, images: int) -> None:
+        self._done += images
+        self._progress(f"extract features, {self._section.view}", self._done, len(self._store), "images")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pipeline.backbones.forward import ALGORITHMS
 from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
 
 POOLINGS = ("average", "none")
+STORAGES = ("float32", "float16")
+LARGEST_INPUT = 224  # pixels
+RESAMPLING = "bilinear, antialiased (tf.image.resize)"
 
 
 def parse_layers(text: str, backbone: str) -> tuple[str, ...]:
@@ -24,23 +28,38 @@ def parse_layers(text: str, backbone: str) -> tuple[str, ...]:
     return tuple(tap for tap in taps if tap in wanted)
 
 
-def feature_fingerprint(
-    dataset: dict, *, backbone: str, weights: WeightsChoice, layers: str, pooling: str, precision: str
+def cache_fingerprint(
+    dataset: dict,
+    *,
+    backbone: str,
+    weights: WeightsChoice,
+    precision: str,
+    pooling: str = "average",
+    input_size: int = IMAGE_SIZE,
+    storage: str = "float32",
 ) -> dict:
-    """Return the fingerprint of the features of a data set (its own fingerprint). Raises BadInput."""
-    if pooling not in POOLINGS:
-        raise BadInput(f"pooling {pooling!r}: expected one of {', '.join(POOLINGS)}")
+    """Return what all features of one cache have in common, whichever layers and views it holds.
+
+    dataset is the data set's own fingerprint. Raises BadInput.
+    """
     row = BACKBONES[backbone]
+    for name, value, known in (("pooling", pooling, POOLINGS), ("storage", storage, STORAGES)):
+        if value not in known:
+            raise BadInput(f"{name} {value!r}: expected one of {', '.join(known)}")
+    if not row.minimum_size <= input_size <= LARGEST_INPUT:
+        raise BadInput(
+            f"input size of {row.title}: expected {row.minimum_size} to {LARGEST_INPUT} pixels, "
+            f"received {input_size}"
+        )
     return {
         "dataset": dataset,
         "backbone": backbone,
         "weights": {"name": weights.name, "identity": weights.identity},
-        "layers": list(parse_layers(layers, backbone)),
         "pooling": pooling,
-        "input_size": IMAGE_SIZE,
-        "resampling": "none",
+        "input_size": input_size,
+        "resampling": RESAMPLING if input_size != IMAGE_SIZE else "none",
         "preprocessing": {"subtract": list(row.subtract), "channels": "BGR" if row.flip_channels else "RGB"},
-        "views": ["identity"],
         "precision": precision,
-        "storage": "float32",
+        "convolutions": ALGORITHMS,
+        "storage": storage,
     }

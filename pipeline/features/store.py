@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import hdf5
+from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.split import SPLITS
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.extract import COSTS
-from pipeline.publishing import read_manifest
+from pipeline.features.sections import Section, finished_sections, known_sections
+from pipeline.features.views import IDENTITY
+from pipeline.publishing import Manifest, published, read_manifest
 
 if TYPE_CHECKING:
     import numpy as np
 
+MAPPED = ".mapped"
+
 
 class FeatureStore:
-    """A finished feature cache; every shard is checked by sha256 before its rows are used.
+    """A feature cache; every shard is checked by sha256 before its rows are used.
 
-    labels (N,) int64, index (N,) int64, split (N,) uint8, names N texts, layers in network order. Raises
-    DamagedFile when rows are missing or a shard is not what the manifest says.
+    layers and views are those that the cache holds, in network order and by name; labels (N,) int64,
+    index (N,) int64 (position in the source), split (N,) uint8, names N texts. Raises DamagedFile when
+    nothing is cached, rows are missing, or a shard is not what its manifest says.
     """
 
     def __init__(self, folder: Path | str):
-        import numpy as np
-
-        manifest = read_manifest(Path(folder))
         self.folder = Path(folder)
-        self.fingerprint = manifest.fingerprint
-        self.layers: list[str] = manifest.fingerprint["layers"]
-        self.bytes: int = manifest.bytes
-        self._shards = [manifest.verified(name) for name in sorted(manifest.files)]
-        columns = [self._read_columns(path) for path in self._shards]
-        self.labels: np.ndarray = np.concatenate([column[0] for column in columns])
-        self.index: np.ndarray = np.concatenate([column[1] for column in columns])
-        self.split: np.ndarray = np.concatenate([column[2] for column in columns])
-        self.names: list[str] = [name for column in columns for name in column[3]]
-        if len(self.labels) != manifest.facts["rows"]:
+        self._sections = finished_sections(self.folder)
+        if not self._sections:
+            damage = [section.why_missing() for section in known_sections(self.folder)]
+            raise DamagedFile(damage[0] if damage else f"{folder}: no finished features; extract them first")
+        self.base: dict = self._sections[0].base
+        cached = {layer for section in self._sections for layer in section.layers}
+        self.layers = [tap for tap in BACKBONES[self.base["backbone"]].taps if tap in cached]
+        views = {section.view for section in self._sections}
+        self.views = sorted(views, key=lambda view: (view != IDENTITY, view))
+        self._manifests = {section: read_manifest(section.folder) for section in self._sections}
+        first = self._sections[0]
+        columns = [self._read_columns(path) for path in self._shards(first)]
+        labels, index, split, names = zip(*columns, strict=True)
+        self.labels, self.index, self.split = _joined(labels), _joined(index), _joined(split)
+        self.names: list[str] = [name for part in names for name in part]
+        rows = self._manifests[first].facts["rows"]
+        if len(self.labels) != rows:
             raise DamagedFile(
-                f"{folder}: expected {manifest.facts['rows']} rows, found {len(self.labels)}; "
-                "delete it and run again"
+                f"{first.folder}: expected {rows} rows, found {len(self.labels)}; delete it and run again"
             )
+
+    @property
+    def bytes(self) -> int:
+        """The size of all shards together, in bytes."""
+        return sum(manifest.bytes for manifest in self._manifests.values())
 
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test", ascending."""
@@ -49,38 +66,87 @@ class FeatureStore:
 
         return np.flatnonzero(self.split == SPLITS[split])
 
-    def load(self, layers: list[str] | tuple[str, ...]) -> np.ndarray:
-        """Return the features of all images, layers joined in the order given: (N, D) float32.
+    def load(
+        self, layers: list[str] | tuple[str, ...], view: str = IDENTITY, *, mapped: bool = False
+    ) -> np.ndarray:
+        """Return the features of all images under a view, layers joined in the order given: (N, D) float32.
 
-        Maps (pooling "none") of a single layer keep their shape (N, height, width, channels).
+        Maps (pooling "none") of a single layer keep their shape (N, height, width, channels). With mapped
+        the array is read-only and stays on the disk until its rows are used; its file is made at the first
+        call and kept beside the shards. Raises BadInput for layers or views that are not cached.
         """
         import numpy as np
 
-        missing = [layer for layer in layers if layer not in self.layers]
-        if missing or not layers:
+        sections = {layer: self._section(layer, view) for layer in layers}
+        if not layers:
             raise BadInput(f"layers {list(layers)}: expected some of the cached {self.layers}")
-        if len(layers) > 1 and self.fingerprint["pooling"] == "none":
+        if len(layers) > 1 and self.base["pooling"] == "none":
             raise BadInput(f"layers {list(layers)}: expected one layer: maps (pooling none) are not joined")
-        features = np.concatenate([self._read_features(path, layers) for path in self._shards])
+        if mapped:
+            return self._mapped(tuple(layers), view, sections)
+        return np.concatenate([self._read_layer(layer, sections[layer]) for layer in layers], axis=-1)
+
+    def costs(self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)) -> dict:
+        """Return what extraction of layers (all unless told) cost: seconds, peak_memory_mb, bytes."""
+        wanted = {self._section(layer, view) for layer in layers or self.layers for view in views}
+        found = [json.loads((section.folder / COSTS).read_text(encoding="utf-8")) for section in wanted]
+        return {
+            "seconds": round(sum(cost["seconds"] for cost in found), 3),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in found),
+            "bytes": sum(cost["bytes"] for cost in found),
+        }
+
+    def _section(self, layer: str, view: str) -> Section:
+        for section in self._sections:
+            if section.view == view and layer in section.layers:
+                return section
+        for section in known_sections(self.folder):
+            if section.view == view and layer in section.layers:
+                raise DamagedFile(f"{section.why_missing()}; run the extraction again")
+        if layer not in self.layers:
+            raise BadInput(f"layer {layer!r}: expected some of the cached {self.layers}")
+        if view not in self.views:
+            raise BadInput(f"view {view!r}: expected one of the cached {self.views}")
+        raise BadInput(f"layer {layer!r} is not cached for view {view!r}; extract it for this view")
+
+    @functools.cache  # noqa: B019 -- lives as long as the store, which a process has one of
+    def _shards(self, section: Section) -> list[Path]:
+        manifest: Manifest = self._manifests[section]
+        return [manifest.verified(name) for name in sorted(manifest.files)]
+
+    def _read_layer(self, layer: str, section: Section) -> np.ndarray:
+        import numpy as np
+
+        parts = []
+        for path in self._shards(section):
+            with hdf5.opened(path) as file:
+                parts.append(file["features"][layer][:].astype(np.float32, copy=False))
+        features = _joined(parts)
         if len(features) != len(self.labels):
             raise DamagedFile(
-                f"{self.folder}: expected {len(self.labels)} rows of features, found {len(features)}; "
+                f"{section.folder}: expected {len(self.labels)} rows of features, found {len(features)}; "
                 "delete it and run again"
             )
         return features
 
-    def costs(self) -> dict:
-        """Return what extraction cost: seconds, images_per_second, peak_memory_mb, bytes."""
-        return json.loads((self.folder / COSTS).read_text(encoding="utf-8"))
+    def _mapped(self, layers: tuple[str, ...], view: str, sections: dict[str, Section]) -> np.ndarray:
+        import numpy as np
+
+        content = [(layer, sections[layer].key, self._manifests[sections[layer]].files) for layer in layers]
+        name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        path = self.folder / MAPPED / f"{view}-{name}.npy"
+        if not path.is_file():
+            with published(path) as scratch:
+                np.save(scratch, self.load(layers, view))
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
     @staticmethod
     def _read_columns(path: Path) -> tuple:
         with hdf5.opened(path) as file:
             return file["labels"][:], file["index"][:], file["split"][:], hdf5.read_texts(file, "names")
 
-    @staticmethod
-    def _read_features(path: Path, layers) -> np.ndarray:
-        import numpy as np
 
-        with hdf5.opened(path) as file:
-            return np.concatenate([file["features"][layer][:] for layer in layers], axis=-1)
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    import numpy as np
+
+    return np.concatenate(parts)

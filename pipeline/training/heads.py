@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from pipeline.features.store import FeatureStore
+
 DEAD_VARIANCE = 1e-11  # of its mean square: below it a float32 feature is constant but for rounding
 
 
@@ -21,22 +23,31 @@ def train_head(job: Job) -> Trained:
     """Return a head trained on the layers that its recipe names, joined: (N, D) features in."""
     recipe, features = job.recipe, job.features
     with job.clock.stage("read features"):
-        inputs = features.load(recipe.layers)
-    examples = Examples.of(features, inputs, len(job.images.class_names))
+        inputs = read_views(features, recipe.layers, recipe.views)
+    examples = Examples.of(features, inputs, len(job.images.class_names), len(recipe.views))
     head = Classifier(build_head(examples, recipe.dense_blocks, recipe.units, recipe.dropout))
     history, rows = History(), evaluated_rows(job.images)
     with job.clock.stage("head"):
         fit(head, examples, Stage.of(recipe, "head"), seed=job.seed, history=history, progress=job.progress)
     with job.clock.stage("predict"):
-        probabilities = head.predict(inputs, rows)
+        probabilities = head.predict(inputs, rows, len(recipe.views))
     return Trained(head.model, history, rows, probabilities, parameters_below(job.backbone, recipe.layers))
+
+
+def read_views(features: FeatureStore, layers: tuple[str, ...], views: tuple[str, ...]) -> np.ndarray:
+    """Return the features (V * N, D) float32 of the layers joined, one block of N rows for each view."""
+    import numpy as np
+
+    return np.concatenate([features.load(layers, view) for view in views])
 
 
 def build_head(examples: Examples, text: str, units: tuple[int, ...], dropout: float) -> keras.Model:
     """Return standardising, dense blocks, class probabilities; standardised by the training rows alone."""
     import keras
+    import numpy as np
 
-    mean, variance = moments(examples.inputs[examples.train])
+    blocks = range(0, len(examples.inputs), len(examples.labels))
+    mean, variance = moments(np.concatenate([examples.inputs[start + examples.train] for start in blocks]))
     features = keras.Input((examples.inputs.shape[1],), name="features")
     x = keras.layers.Normalization(mean=mean, variance=variance, dtype="float32", name="standardise")(
         features

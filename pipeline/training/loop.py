@@ -29,7 +29,9 @@ REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that pr
 class Examples:
     """What a classifier learns from: inputs (N, …) uint8 images or float32 features, labels (N,) int64.
 
-    train and val are positions (n,) in them; classes is the number of classes.
+    train and val are positions (n,) in them; classes is the number of classes. With several views, inputs
+    has as many blocks of len(labels) rows, one block a view: training draws a view of each example anew in
+    every epoch, answers are averaged over the views.
     """
 
     inputs: np.ndarray
@@ -37,11 +39,18 @@ class Examples:
     train: np.ndarray
     val: np.ndarray
     classes: int
+    views: int = 1
 
     @classmethod
-    def of(cls, store, inputs: np.ndarray, classes: int) -> Examples:
-        """Return the examples of an image or feature store whose rows inputs are."""
-        return cls(inputs, store.labels, store.rows("train"), store.rows("val"), classes)
+    def of(cls, store, inputs: np.ndarray, classes: int, views: int = 1) -> Examples:
+        """Return the examples of an image or feature store whose rows inputs are, a block for each view."""
+        return cls(inputs, store.labels, store.rows("train"), store.rows("val"), classes, views)
+
+    def shown(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return positions in inputs of a randomly drawn view of each of rows."""
+        if self.views == 1:
+            return rows
+        return rows + len(self.labels) * generator.integers(0, self.views, rows.shape)
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,12 @@ class Classifier:
         self.logits = logits_model(model)
         self._forward = tf.function(lambda batch: self.model(batch, training=False), reduce_retracing=True)
 
-    def predict(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return class probabilities (n, C) float32 of the inputs at rows (n,)."""
+    def predict(self, inputs: np.ndarray, rows: np.ndarray, views: int = 1) -> np.ndarray:
+        """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over the views."""
+        apart = len(inputs) // views
+        return sum(self._answers(inputs, rows + apart * view) for view in range(views)) / views
+
+    def _answers(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
         import numpy as np
         import tensorflow as tf
 
@@ -108,7 +121,7 @@ class Classifier:
         """Return mean cross-entropy (nats) and accuracy (0 … 1) over the examples at rows (n,)."""
         import numpy as np
 
-        probabilities = self.predict(examples.inputs, rows)
+        probabilities = self.predict(examples.inputs, rows, examples.views)
         labels = examples.labels[rows]
         likelihood = np.maximum(probabilities[np.arange(len(rows)), labels], np.finfo(np.float32).tiny)
         right = probabilities.argmax(axis=1) == labels
@@ -142,6 +155,7 @@ def fit(
     for epoch in range(stage.epochs):
         began = time.perf_counter()
         order = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
+        order = examples.shown(order, generator)
         sums, done = np.zeros(2), 0
         while done < steps:
             chunk = order[done : done + pace.steps]
@@ -197,7 +211,7 @@ def _update_function(logits: keras.Model, examples: Examples, stage: Stage, opti
     import tensorflow as tf
 
     inputs = tf.constant(examples.inputs)
-    labels = tf.constant(examples.labels)
+    labels = tf.tile(tf.constant(examples.labels), [examples.views])
     weights = logits.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes

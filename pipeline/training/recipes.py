@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
+from pipeline.features.views import IDENTITY, parse_views
 from pipeline.networks.build import NECKS
 from pipeline.networks.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -39,6 +40,9 @@ class HeadRecipe(Training):
     layers: tuple[str, ...] = setting(
         ("block3_pool", "block4_pool", "block5_pool"), "cached layers that are joined"
     )
+    views: tuple[str, ...] = setting(
+        (IDENTITY,), "cached views: one is drawn for each image and epoch, answers are averaged over all"
+    )
     dense_blocks: str = setting("dense - dropout", "dense blocks in the notation")
     units: tuple[int, ...] = setting(
         (), "units of each dense block, none for a linear head", low=1, high=65536
@@ -46,7 +50,8 @@ class HeadRecipe(Training):
     dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
 
     def check(self) -> None:
-        """Raise BadInput when the dense blocks cannot be read."""
+        """Raise BadInput when the dense blocks or the views cannot be read."""
+        parse_views(",".join(self.views))
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
 
 

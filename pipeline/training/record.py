@@ -115,7 +115,7 @@ def train_run(
     with clock.stage("publish"):
         _publish_results(target, trained, images)
     publish_json(target / RECIPE, _description(order, trained, images, state))
-    costs = _costs(target, clock, store)
+    costs = _costs(target, clock, store, order["fingerprint"].get("features", {}))
     publish_json(target / COSTS, costs)
     publish_manifest(target, order["fingerprint"], FILES)
     return costs
@@ -172,8 +172,10 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
     }
 
 
-def _costs(folder: Path, clock: Clock, store: FeatureStore | None) -> dict:
-    extraction = store.costs() if store else {"seconds": 0.0, "peak_memory_mb": 0.0}
+def _costs(folder: Path, clock: Clock, store: FeatureStore | None, features: dict) -> dict:
+    extraction = {"seconds": 0.0, "peak_memory_mb": 0.0}
+    if store:
+        extraction = store.costs(features["layers"], features["views"])
     seconds = clock.total()
     return {
         "train_seconds": seconds,

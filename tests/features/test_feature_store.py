@@ -7,9 +7,9 @@ import json
 import h5py
 import numpy as np
 import pytest
+from caches import LAYERS, section_of
 
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.features.extract import shard_name
 from pipeline.features.store import FeatureStore
 from pipeline.publishing import publish_manifest, read_manifest
 
@@ -23,18 +23,50 @@ def test_two_layers_are_joined_in_the_order_given(undisturbed):
 
 def test_the_store_tells_what_it_holds(undisturbed):
     store = FeatureStore(undisturbed)
-    assert store.layers == ["block1_pool", "block2_pool"]
-    assert store.fingerprint["weights"]["name"] == "random"
-    assert store.bytes == sum(path.stat().st_size for path in undisturbed.glob("*.h5"))
+    assert (store.layers, store.views) == (list(LAYERS), ["identity"])
+    assert store.base["weights"]["name"] == "random"
+    assert store.bytes == sum(path.stat().st_size for path in undisturbed.rglob("*.h5"))
     rows = [store.rows(split) for split in ("train", "val", "test")]
     assert sorted(np.concatenate(rows).tolist()) == list(range(100))
     assert all((np.diff(part) > 0).all() for part in rows)
+
+
+def test_mapped_features_stay_on_the_disk_and_are_those_that_were_loaded(copied):
+    store = FeatureStore(copied)
+    mapped = store.load(LAYERS, mapped=True)
+    assert isinstance(mapped, np.memmap)
+    assert not mapped.flags.writeable
+    assert (mapped.shape, mapped.dtype) == ((100, 192), np.float32)
+    assert (mapped == store.load(LAYERS)).all()
+    (file,) = (copied / ".mapped").iterdir()
+    made = file.stat().st_mtime_ns
+    assert (FeatureStore(copied).load(LAYERS, mapped=True) == mapped).all()
+    assert file.stat().st_mtime_ns == made
+
+
+def test_costs_add_up_over_the_sections_that_are_read(copied, extracted):
+    extracted("copied", shard_rows=10, views=["identity", "hflip"])
+    store = FeatureStore(copied)
+    one, both = store.costs(LAYERS), store.costs(LAYERS, ("identity", "hflip"))
+    assert both["bytes"] == pytest.approx(2 * one["bytes"], rel=0.01)
+    assert both["seconds"] > one["seconds"]
 
 
 @pytest.mark.parametrize("layers", [["block3_pool"], ["block1_pool", "block9_pool"], []])
 def test_a_layer_that_is_not_cached_is_refused_with_the_cached_ones(undisturbed, layers):
     with pytest.raises(BadInput, match=r"expected some of the cached \['block1_pool', 'block2_pool'\]"):
         FeatureStore(undisturbed).load(layers)
+
+
+def test_a_view_that_is_not_cached_is_refused_with_the_cached_ones(undisturbed):
+    with pytest.raises(BadInput, match=r"view 'hflip': expected one of the cached \['identity'\]"):
+        FeatureStore(undisturbed).load(LAYERS, "hflip")
+
+
+def test_a_layer_that_only_another_view_has_is_refused(copied, extracted):
+    extracted("copied", shard_rows=10, views=["hflip"], layers=["block1_pool"])
+    with pytest.raises(BadInput, match="'block2_pool' is not cached for view 'hflip'"):
+        FeatureStore(copied).load(LAYERS, "hflip")
 
 
 def test_maps_of_two_layers_are_not_joined(extracted):
@@ -44,47 +76,63 @@ def test_maps_of_two_layers_are_not_joined(extracted):
         store.load(["block1_pool", "block2_pool"])
 
 
+def test_an_empty_cache_is_refused(tmp_path):
+    with pytest.raises(DamagedFile, match="no finished features"):
+        FeatureStore(tmp_path)
+
+
 def test_fault_15_a_missing_shard_is_refused(copied):
-    (copied / shard_name(3)).unlink()
-    with pytest.raises(DamagedFile, match="shard-00003.h5: expected a file, found none"):
+    section_of(copied).shard(3).unlink()
+    with pytest.raises(DamagedFile, match=r"shard-00003.h5: expected \d+ bytes, found no file"):
         FeatureStore(copied)
 
 
+def test_a_damaged_section_beside_a_whole_one_is_named(copied, extracted):
+    extracted("copied", shard_rows=10, views=["hflip"])
+    section_of(copied).shard(3).unlink()
+    with pytest.raises(DamagedFile, match=r"identity-.*shard-00003.h5: expected"):
+        FeatureStore(copied).load(LAYERS)
+
+
 def test_fault_15_a_shard_that_the_manifest_forgot_is_missed(copied):
-    manifest = read_manifest(copied)
-    files = {name: entry for name, entry in manifest.files.items() if name != shard_name(3)}
-    publish_manifest(copied, manifest.fingerprint, files, manifest.facts)
+    folder = section_of(copied).folder
+    manifest = read_manifest(folder)
+    files = {name: entry for name, entry in manifest.files.items() if name != "shard-00003.h5"}
+    publish_manifest(folder, manifest.fingerprint, files, manifest.facts)
     with pytest.raises(DamagedFile, match="expected 100 rows, found 90"):
         FeatureStore(copied)
 
 
 def test_fault_15_rows_overwritten_by_zeros_are_refused(copied):
-    with h5py.File(copied / shard_name(3), "r+") as file:
+    with h5py.File(section_of(copied).shard(3), "r+") as file:
         file["features/block1_pool"][5:] = 0
     with pytest.raises(DamagedFile, match="shard-00003.h5: expected sha256"):
         FeatureStore(copied)
 
 
 def test_fault_15_a_layer_with_fewer_rows_than_labels_is_refused_even_with_a_manifest(copied):
-    with h5py.File(copied / shard_name(3), "r+") as file:
+    section = section_of(copied)
+    with h5py.File(section.shard(3), "r+") as file:
         del file["features/block1_pool"]
         file.create_dataset("features/block1_pool", shape=(8, 64), dtype=np.float32)
-    manifest = read_manifest(copied)
-    publish_manifest(copied, manifest.fingerprint, list(manifest.files), manifest.facts)
+    manifest = read_manifest(section.folder)
+    publish_manifest(section.folder, manifest.fingerprint, list(manifest.files), manifest.facts)
     with pytest.raises(DamagedFile, match="expected 100 rows of features, found 98"):
         FeatureStore(copied).load(["block1_pool"])
 
 
 @pytest.mark.parametrize("number", [0, 9])
 def test_fault_13_a_flipped_bit_is_refused(copied, flip_byte, number):
-    flip_byte(copied / shard_name(number))
-    with pytest.raises(DamagedFile, match=f"{shard_name(number)}: expected sha256"):
+    path = section_of(copied).shard(number)
+    flip_byte(path)
+    with pytest.raises(DamagedFile, match=f"{path.name}: expected sha256"):
         FeatureStore(copied)
 
 
-def test_a_damaged_manifest_is_refused(copied):
-    content = json.loads((copied / "manifest.json").read_text())
+def test_a_damaged_manifest_does_not_count(copied):
+    path = section_of(copied).folder / "manifest.json"
+    content = json.loads(path.read_text())
     content["fingerprint"]["layers"] = ["block1_pool"]
-    (copied / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(DamagedFile, match="its key does not match its fingerprint"):
+    path.write_text(json.dumps(content))
+    with pytest.raises(DamagedFile, match="no finished features"):
         FeatureStore(copied)

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 LUIGI = ("-m", "luigi", "--module", "tasks", "DownloadWeights", "--weights", "random")
+EXTRACT = ("-m", "luigi", "--module", "tasks", "ExtractFeatures")
+EXTRACT += ("--dataset", "digits", "--weights", "random", "--layers", "block1_pool", "--precision", "float32")
+WAITING = ("--worker-wait-interval", "0.5", "--worker-ping-interval", "0.5")
+QUICKLY = (
+    ("worker_disconnect_delay = 30", "worker_disconnect_delay = 3"),
+    ("retry_delay = 5", "retry_delay = 1"),
+)
+SPLIT = ("--parts", "3")
+LEFT_TO_OTHERS = 25
+ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 TASKS = '/api/task_list?data={"status":"","upstream_status":""}'
 
 
@@ -21,9 +35,16 @@ def luigid(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    settings = (ROOT / "luigid.cfg").read_text()
+    for patient, quick in QUICKLY:
+        assert patient in settings
+        settings = settings.replace(patient, quick)
+    (tmp_path / "luigid.cfg").write_text(settings)
     code = "from luigi.cmdline import luigid; luigid()"
     place = ("--address", "127.0.0.1", "--port", str(port), "--state-path", str(tmp_path / "state"))
-    server = subprocess.Popen([sys.executable, "-c", code, *place], stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "LUIGI_CONFIG_PATH": str(tmp_path / "luigid.cfg")}
+    command = [sys.executable, "-c", code, *place]
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(url)
@@ -43,6 +64,58 @@ def test_without_a_name_the_local_scheduler_works_alone(call, luigid):
     done = call(*LUIGI)
     assert done.returncode == 0, done.stderr
     assert _tasks(luigid) == {}
+
+
+@pytest.fixture
+def worker(tmp_path, luigid):
+    """Return a function that starts a worker in a copy of the code; all share the data folder."""
+    running = []
+
+    def start(name: str, *arguments: str, **environment: str) -> subprocess.Popen:
+        code = tmp_path / name
+        for part in ("pipeline", "tasks"):
+            shutil.copytree(ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "luigi.cfg", code)
+        paths = os.pathsep.join((str(code), str(HERE)))
+        more = {"PYTHONPATH": paths, "HEADSTART_EXTENSIONS": "small_shards", **environment}
+        command = [sys.executable, *EXTRACT, *(arguments or ("--scheduler-url", luigid, *WAITING, *SPLIT))]
+        with (tmp_path / f"{name}.log").open("w") as log:
+            running.append(subprocess.Popen(command, cwd=code, env={**os.environ, **more}, stderr=log))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def test_workers_share_an_extraction_and_survive_the_loss_of_one(worker, tmp_path, data_folder, wait_for):
+    log = tmp_path / "shards.log"
+    log.touch()
+    workers = [worker(f"worker{number}", SHARD_LOG=str(log)) for number in range(3)]
+    wait_for(lambda: len({line.split()[0] for line in log.read_text().splitlines()}) == 3, seconds=60)
+    workers[0].kill()
+    workers[0] = worker("worker3", SHARD_LOG=str(log))
+    codes = {process.wait(timeout=90) for process in workers}
+    assert codes <= {0, LEFT_TO_OTHERS}, _logs(tmp_path)
+    made = Counter(int(line.split()[1]) for line in log.read_text().splitlines())
+    assert made == dict.fromkeys(range(29), 1)
+    shared = _shards(data_folder)
+    alone = str(tmp_path / "alone")
+    one = worker("one", "--local-scheduler", HEADSTART_DATA_DIR=alone, SHARD_LOG=os.devnull)
+    assert one.wait(timeout=90) == 0, _logs(tmp_path)
+    assert len(shared) == 30
+    assert _shards(Path(alone)) == shared
+
+
+def _shards(data: Path) -> dict[str, bytes]:
+    """Return the bytes of the features' shards and manifests by their paths."""
+    found = [*(data / "features").rglob("shard-*.h5"), *(data / "features").rglob("manifest.json")]
+    return {str(path.relative_to(data)): path.read_bytes() for path in found}
+
+
+def _logs(folder: Path) -> str:
+    return "\n".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
 
 
 def _wait_for(url: str) -> None:

@@ -15,7 +15,7 @@ from pipeline.backbones.weights import FILE, publish_weights, random_arrays, rea
 from pipeline.datasets.store import prepare
 from pipeline.datasets.table import dataset_fingerprint
 from pipeline.features.extract import extract
-from pipeline.features.fingerprint import feature_fingerprint
+from pipeline.features.fingerprint import cache_fingerprint
 from pipeline.training.loop import Examples, Stage
 
 DIGITS = dataset_fingerprint("digits", subset=100, split_seed=0)
@@ -60,16 +60,12 @@ def arrays(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def features(shelf, digits, weights) -> Path:
-    """The folder of the digits' features at every layer, in float32."""
-    fingerprint = feature_fingerprint(
-        DIGITS,
-        backbone="vgg16",
-        weights=choose_weights("random", "vgg16"),
-        layers="all",
-        pooling="average",
-        precision="float32",
+    """The cache of the digits' features at every layer of two views, in float32."""
+    base = cache_fingerprint(
+        DIGITS, backbone="vgg16", weights=choose_weights("random", "vgg16"), precision="float32"
     )
-    extract(fingerprint, str(digits), str(weights), str(shelf / "features"))
+    places = {"dataset": str(digits), "weights": str(weights), "folder": str(shelf / "features")}
+    extract(base, list(BACKBONES["vgg16"].taps), ["identity", "hflip"], **places)
     return shelf / "features"
 
 

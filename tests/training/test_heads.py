@@ -8,9 +8,15 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline import numerics
 from pipeline.backbones.table import BACKBONES
-from pipeline.training.heads import build_head, moments, parameters_below
+from pipeline.datasets.store import ImageStore
+from pipeline.features.store import FeatureStore
+from pipeline.progress import silent
+from pipeline.training.heads import build_head, moments, parameters_below, train_head
 from pipeline.training.loop import Examples
+from pipeline.training.record import Clock, Job
+from pipeline.training.schemes import SCHEMES
 
 
 def standardised(examples: Examples) -> np.ndarray:
@@ -85,3 +91,22 @@ def test_parameters_below_a_layer_are_those_of_kerass_own_network(block):
 def test_the_deepest_of_several_layers_counts():
     taps = BACKBONES["vgg16"].taps
     assert parameters_below("vgg16", (taps[3], taps[1])) == parameters_below("vgg16", taps[3:4]) == 7_635_264
+
+
+def test_a_head_draws_views_for_training_and_averages_them_for_its_answers(digits, features):
+    numerics.start(seed=0, precision="float32")
+    images, store = ImageStore(digits), FeatureStore(features)
+    settings = {"epochs": 2, "layers": ["block2_pool"], "views": ["identity", "hflip"]}
+    recipe = SCHEMES["head"].recipe("linear", settings)
+    trained = train_head(Job(recipe, 0, images, store, None, "vgg16", Clock(), silent))
+    answers = [trained.model(store.load(["block2_pool"], view)[trained.rows]) for view in recipe.views]
+    np.testing.assert_allclose(trained.probabilities, sum(map(np.asarray, answers)) / 2, atol=1e-5)
+    assert np.abs(np.asarray(answers[0]) - np.asarray(answers[1])).max() > 1e-3
+
+
+def test_every_view_of_an_example_is_drawn_about_as_often():
+    inputs, labels = np.zeros((3 * 1000, 1), np.float32), np.zeros(1000, np.int64)
+    examples = Examples(inputs, labels, np.arange(1000), np.arange(0), 1, views=3)
+    shown = examples.shown(np.arange(1000), np.random.Generator(np.random.PCG64(0)))
+    assert (shown % 1000 == np.arange(1000)).all()
+    assert np.abs(np.bincount(shown // 1000) - 1000 / 3).max() < 60

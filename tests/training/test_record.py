@@ -59,11 +59,13 @@ def order_of(text: str, overrides: dict, *, precision: str = "float32") -> dict:
         "precision": precision,
     }
     pretrained = "weights" in scheme.needs
+    layers = order["settings"].get("layers", ["block5_pool"])
+    features = {"features": {"layers": layers, "views": ["identity"]}} if pretrained else {}
     return {
         **order,
         "weights": "random" if pretrained else "none",
         "backbone": "vgg16" if pretrained else "none",
-        "fingerprint": dict(order),
+        "fingerprint": {**order, **features},
     }
 
 

@@ -1,0 +1,191 @@
+"""A frozen backbone's forward pass with the cheapest algorithm for each convolution; for CPUs.
+
+Three ways to compute the same 3x3 convolution with zero padding (see ARCHITECTURE.md for what each buys):
+
+- direct: oneDNN's convolution, bias and ReLU in one operation;
+- winograd: F(2x2, 3x3) of Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
+  section 4.1: 16 products for each 2x2 outputs instead of 36. The transforms cost additions that grow with
+  the channels while the products grow with their square, so it pays where channels are many;
+- dense: on a 2x2 map a convolution is one matrix product, and no zero of the padding is multiplied.
+
+All give the direct convolution's numbers within the rounding of the precision they compute in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pipeline.backbones.table import Backbone
+from pipeline.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.backbones.weights import Arrays
+
+ALGORITHMS = "direct; winograd 2x2 from 256 channels; dense at 2 px"  # in every key of cached features
+WINOGRAD_CHANNELS = 256
+
+# Rows of the matrices of Lavin & Gray for F(2x2, 3x3): G turns kernels into products' factors.
+KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+
+
+def forward_function(
+    row: Backbone,
+    arrays: Arrays,
+    *,
+    image_size: int,
+    input_size: int,
+    layers: list[str],
+    pooling: str,
+    precision: str,
+    batch_size: int,
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return a function from (batch_size, I, I, 3) uint8 images to a list of float32 arrays by layer.
+
+    I is image_size; images are resized to input_size where that differs: bilinear, antialiased, as
+    tf.image.resize does it, in float32. layers are taps in network order; nothing behind the deepest is
+    computed. pooling is "average", giving (batch_size, channels), or "none", giving the maps. The returned
+    function may be called by several threads at once. Raises BadInput when the weights do not fit.
+    """
+    import tensorflow as tf
+
+    if input_size < row.minimum_size:
+        raise BadInput(
+            f"{row.title}: expected images of {row.minimum_size} px or more, received {input_size}"
+        )
+    _check_arrays(row, arrays)
+    dtype = tf.as_dtype(precision)
+
+    signature = [tf.TensorSpec((batch_size, image_size, image_size, 3), tf.uint8)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def forward(images):
+        x = tf.cast(images, tf.float32)
+        if input_size != image_size:
+            x = tf.image.resize(x, (input_size, input_size), "bilinear", antialias=True)
+        x -= tf.constant(row.subtract)
+        x, found = tf.cast(tf.reverse(x, [-1]) if row.flip_channels else x, dtype), []
+        for number, (_, convolutions) in enumerate(row.blocks, start=1):
+            for conv in range(1, convolutions + 1):
+                kernel, bias = arrays[f"block{number}_conv{conv}"]
+                x = _algorithm(x.shape[1], *kernel.shape[2:])(x, kernel, bias)
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+            if (name := f"block{number}_pool") in layers:
+                maps = tf.cast(x, tf.float32)
+                found.append(tf.reduce_mean(maps, axis=(1, 2)) if pooling == "average" else maps)
+            if name == layers[-1]:
+                break
+        return found
+
+    compute = forward.get_concrete_function()
+    return lambda images: [values.numpy() for values in compute(tf.constant(images))]
+
+
+def _algorithm(side: int, channels: int, filters: int):
+    if side == 2:
+        return _dense
+    if side % 2 == 0 and filters >= WINOGRAD_CHANNELS and 2 * channels >= WINOGRAD_CHANNELS:
+        return _winograd
+    return _direct
+
+
+def _direct(x, kernel: np.ndarray, bias: np.ndarray):
+    import tensorflow as tf
+
+    product = tf.nn.conv2d(x, _held(kernel, x.dtype), strides=1, padding="SAME")
+    return tf.nn.relu(tf.nn.bias_add(product, tf.constant(bias, x.dtype)))
+
+
+def _dense(x, kernel: np.ndarray, bias: np.ndarray):
+    import numpy as np
+    import tensorflow as tf
+
+    side, filters = x.shape[1], kernel.shape[3]
+    matrix = _held(convolution_matrix(kernel, side), x.dtype)
+    product = tf.matmul(tf.reshape(x, (x.shape[0], matrix.shape[0])), matrix)
+    biased = tf.nn.bias_add(product, tf.constant(np.tile(bias, side * side), x.dtype))
+    return tf.reshape(tf.nn.relu(biased), (x.shape[0], side, side, filters))
+
+
+def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
+    """Return the (side·side·in, side·side·out) matrix of a 3x3 convolution with zero padding on a map."""
+    import numpy as np
+
+    channels, filters = kernel.shape[2:]
+    matrix = np.zeros((side, side, channels, side, side, filters), kernel.dtype)
+    for row, column, down, right in np.ndindex(side, side, 3, 3):
+        source_row, source_column = row + down - 1, column + right - 1
+        if 0 <= source_row < side and 0 <= source_column < side:
+            matrix[source_row, source_column, :, row, column, :] = kernel[down, right]
+    return matrix.reshape(side * side * channels, side * side * filters)
+
+
+def _winograd(x, kernel: np.ndarray, bias: np.ndarray):
+    import numpy as np
+    import tensorflow as tf
+
+    transform = np.array(KERNEL_TRANSFORM, np.float32)
+    factors = np.einsum("ia,abcf,jb->ijcf", transform, kernel, transform).reshape(16, *kernel.shape[2:])
+    tiles = _compiled(_input_tiles)(x)
+    products = [tf.matmul(tile, _held(factor, x.dtype)) for tile, factor in zip(tiles, factors, strict=True)]
+    return _compiled(_output_maps)(products, tf.constant(bias), tuple(x.shape[:3]))
+
+
+def _held(values: np.ndarray, dtype):
+    """Return values as a tensor outside the graph, of which TensorFlow would keep several copies."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        return tf.constant(values, dtype)
+
+
+@functools.cache
+def _compiled(function: Callable) -> Callable:
+    """Return function as one loop over memory: XLA fuses additions well, and is not asked to convolve."""
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def _input_tiles(x) -> list:
+    """Return the 16 arrays (tiles, channels) of the transformed 4x4 tiles, which lie 2 pixels apart."""
+    import tensorflow as tf
+
+    channels = x.shape[3]
+    padded = tf.pad(tf.cast(x, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
+    tiles = [part for rows in _tile_differences(padded, axis=1) for part in _tile_differences(rows, axis=2)]
+    return [tf.reshape(tf.cast(tile, x.dtype), (-1, channels)) for tile in tiles]
+
+
+def _tile_differences(x, axis: int) -> tuple:
+    size, before = x.shape[axis], (slice(None),) * axis
+    first, second, third, fourth = (x[(*before, slice(start, size - 3 + start, 2))] for start in range(4))
+    return first - third, second + third, third - second, second - fourth
+
+
+def _output_maps(products: list, bias, shape: tuple[int, int, int]):
+    """Return the maps (B, S, S, filters) after bias and ReLU of 16 products (tiles, filters)."""
+    import tensorflow as tf
+
+    batch, side, _ = shape
+    parts = [tf.cast(product, tf.float32) for product in products]
+    halves = [_output_sums(*parts[start : start + 4]) for start in range(0, 16, 4)]
+    left, right = (_output_sums(*(half[number] for half in halves)) for number in (0, 1))
+    corners = tf.stack([left[0], right[0], left[1], right[1]], axis=1) + bias
+    tiles = tf.reshape(tf.nn.relu(corners), (batch, side // 2, side // 2, 2, 2, -1))
+    maps = tf.reshape(tf.transpose(tiles, (0, 1, 3, 2, 4, 5)), (batch, side, side, -1))
+    return tf.cast(maps, products[0].dtype)
+
+
+def _output_sums(first, second, third, fourth) -> tuple:
+    return first + second + third, second - third - fourth
+
+
+def _check_arrays(row: Backbone, arrays: Arrays) -> None:
+    for name, shapes in row.shapes().items():
+        found = tuple(part.shape for part in arrays[name]) if name in arrays else None
+        if found != shapes:
+            raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {found}")

@@ -1,0 +1,67 @@
+"""Forward passes of a few images each; every core computes passes of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline import machine
+from pipeline.backbones.forward import forward_function
+from pipeline.backbones.table import BACKBONES
+from pipeline.features.sections import Section, images_in_pass
+from pipeline.features.views import show
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.backbones.weights import Arrays
+
+MEMORY_BYTES = 1 << 30  # what the maps of all passes at a time may take
+PIXEL_BYTES = 3 * 64 * 4  # three maps of 64 channels are alive at the widest place of a VGG
+
+
+def streams() -> int:
+    """Return how many passes are computed at a time: one for each core, or one on a GPU."""
+    import tensorflow as tf
+
+    return 1 if tf.config.list_physical_devices("GPU") else machine.usable_cores()
+
+
+def affordable_images(input_size: int) -> int:
+    """Return how many images a pass takes: images_in_pass, or fewer where many cores share the memory."""
+    room = MEMORY_BYTES // (streams() * PIXEL_BYTES * input_size**2)
+    return max(1, min(images_in_pass(input_size), room))
+
+
+class Pass:
+    """The network up to the deepest of a section's layers, compiled for size images at a time."""
+
+    def __init__(self, section: Section, arrays: Arrays, *, image_size: int, size: int | None = None):
+        import numpy as np
+
+        base = section.base
+        self.size = size or affordable_images(base["input_size"])
+        self._forward = forward_function(
+            BACKBONES[base["backbone"]],
+            arrays,
+            image_size=image_size,
+            input_size=base["input_size"],
+            layers=list(section.layers),
+            pooling=base["pooling"],
+            precision=base["precision"],
+            batch_size=self.size,
+        )
+        black = np.zeros((self.size, image_size, image_size, 3), np.uint8)
+        self._forward(black)  # compiles the rest, before many threads would
+
+    def __call__(self, images: np.ndarray, view: str) -> list[np.ndarray]:
+        """Return the features of up to size uint8 images under a view, by layer.
+
+        Fewer images are filled up with black ones, so that an image's features do not depend on how many
+        came with it.
+        """
+        import numpy as np
+
+        shown = show(images, view)
+        if len(images) < self.size:
+            shown = np.concatenate([shown, np.zeros((self.size - len(images), *shown.shape[1:]), np.uint8)])
+        return [values[: len(images)] for values in self._forward(shown)]

@@ -1,0 +1,162 @@
+"""The parts of a feature cache on disk: which layers of which views are there, and which are missing.
+
+A cache is a folder for everything that shares one fingerprint (cache_fingerprint). Below it lies one
+folder for each section: the layers that were computed together for one view, in shards of consecutive
+images, finished by a manifest. A layer or a view that is asked for later becomes a section of its own, so
+nothing that is there is computed again. Nothing heavy is loaded here: the graph is planned with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.backbones.table import BACKBONES
+from pipeline.datasets.table import IMAGE_SIZE
+from pipeline.errors import DamagedFile
+from pipeline.fingerprint import key_of
+from pipeline.publishing import MANIFEST, describe_file, read_manifest, why_incomplete
+
+SHARD_BYTES = 16 << 20  # what is lost at a kill, and what a shard in memory may cost
+VALUE_BYTES = {"float32": 4, "float16": 2}
+PASS_IMAGES = 128  # images of 32 px in one forward pass; larger images come in smaller numbers
+
+
+@dataclass(frozen=True)
+class Section:
+    """Layers of one view, computed together: a folder of shards. cache is the folder of the whole cache."""
+
+    cache: Path
+    base: dict
+    view: str
+    layers: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> dict:
+        """The cache's fingerprint with the view and the layers."""
+        return {**self.base, "view": self.view, "layers": list(self.layers)}
+
+    def __hash__(self) -> int:
+        return hash((self.cache, self.view, self.layers))
+
+    @property
+    def key(self) -> str:
+        """The key of the fingerprint."""
+        return key_of(self.fingerprint)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the shards."""
+        return self.cache / f"{self.view}-{self.key}"
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes that the features of one image take."""
+        return VALUE_BYTES[self.base["storage"]] * sum(math.prod(shape) for shape in self.shapes().values())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one image's features by layer: (channels,), or (S, S, channels) as maps."""
+        row, found = BACKBONES[self.base["backbone"]], {}
+        for tap, (channels, _) in zip(row.taps, row.blocks, strict=True):
+            side = self.base["input_size"] >> (row.taps.index(tap) + 1)
+            found[tap] = (channels,) if self.base["pooling"] == "average" else (side, side, channels)
+        return {layer: found[layer] for layer in self.layers}
+
+    def spans(self, count: int) -> list[tuple[int, int]]:
+        """Return (start, stop) of each shard of count images: whole passes of about SHARD_BYTES."""
+        step = images_in_pass(self.base["input_size"])
+        rows = max(1, SHARD_BYTES // (self.row_bytes * step)) * step
+        return [(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+    def shard(self, number: int) -> Path:
+        """Return the path of a shard."""
+        return self.folder / f"shard-{number:05d}.h5"
+
+    def note(self, number: int) -> Path:
+        """Return the path of the note that says that a shard is finished."""
+        return self.folder / f"shard-{number:05d}.json"
+
+    def read_note(self, number: int, span: tuple[int, int]) -> dict | None:
+        """Return the note of a finished shard of (start, stop) whose file is whole, else None."""
+        try:
+            note = json.loads(self.note(number).read_text(encoding="utf-8"))
+            sound = note["key"] == self.key and note["span"] == list(span)
+            sound = sound and describe_file(self.shard(number)) == note["file"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return note if sound else None
+
+    def has_shard(self, number: int) -> bool:
+        """Say whether a shard and its note are there and agree in size; their bytes are not read."""
+        try:
+            note = json.loads(self.note(number).read_text(encoding="utf-8"))
+            return note["key"] == self.key and note["file"]["bytes"] == self.shard(number).stat().st_size
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def why_missing(self) -> str | None:
+        """Return in words why the section is not finished, or None when it is."""
+        return why_incomplete(self.folder, self.fingerprint)
+
+
+def images_in_pass(input_size: int) -> int:
+    """Return how many images of (S, S) pixels are computed together: 128 at 32 px, 2 at 224 px."""
+    return max(1, PASS_IMAGES * IMAGE_SIZE**2 // input_size**2)
+
+
+def known_sections(cache: Path) -> list[Section]:
+    """Return the sections of a cache that have a manifest, finished or damaged since, in a fixed order."""
+    found = []
+    for path in sorted(cache.glob(f"*/{MANIFEST}")):
+        try:
+            fingerprint = read_manifest(path.parent).fingerprint
+            base = {name: value for name, value in fingerprint.items() if name not in ("view", "layers")}
+            section = Section(cache, base, fingerprint["view"], tuple(fingerprint["layers"]))
+            in_place = section.folder == path.parent
+        except (DamagedFile, KeyError, TypeError):
+            continue
+        if in_place:
+            found.append(section)
+    return found
+
+
+def finished_sections(cache: Path) -> list[Section]:
+    """Return the sections of a cache whose manifest is there and whose files are of the listed sizes."""
+    return [section for section in known_sections(cache) if section.why_missing() is None]
+
+
+def missing_sections(
+    cache: Path, base: dict, layers: tuple[str, ...], views: tuple[str, ...]
+) -> list[Section]:
+    """Return what has to be computed so that every layer of every view is there; one section for a view.
+
+    A section that was finished and has lost files is named again, so that only these are computed.
+    """
+    known = known_sections(cache)
+    finished = [section for section in known if section.why_missing() is None]
+    found = []
+    for view in views:
+        have = {layer for section in finished if section.view == view for layer in section.layers}
+        for section in known:
+            lost = set(section.layers) & set(layers) - have
+            if section.view == view and section not in finished and lost:
+                found.append(section)
+                have.update(section.layers)
+        rest = tuple(layer for layer in layers if layer not in have)
+        found += [Section(cache, base, view, rest)] if rest else []
+    return found
+
+
+def why_missing(cache: Path, base: dict, layers: tuple[str, ...], views: tuple[str, ...]) -> str | None:
+    """Return in words why a cache does not hold every layer of every view, or None when it does."""
+    missing = missing_sections(cache, base, layers, views)
+    if not missing:
+        return None
+    first = missing[0]
+    if (first.folder / MANIFEST).is_file():
+        return first.why_missing()
+    shards = len(list(first.folder.glob("shard-*.json")))
+    started = f"; {shards} shards of it are finished" if shards else ""
+    return f"{cache}: {', '.join(first.layers)} of view {first.view} not cached{started}"

@@ -1,0 +1,156 @@
+"""Shards: consecutive images' features on their way to the disk, claimed by one process at a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import hdf5
+from pipeline.datasets.store import ImageStore
+from pipeline.errors import DamagedFile
+from pipeline.features.sections import Section
+from pipeline.machine import peak_memory_mb
+from pipeline.publishing import describe_file, process_name, publish_json, published
+
+if TYPE_CHECKING:
+    import numpy as np
+    from filelock import BaseFileLock
+
+LOCKS = ".locks"
+
+
+def claim(section: Section, number: int) -> BaseFileLock | None:
+    """Return the lock of a shard, held now, or None while another process holds it."""
+    from filelock import FileLock, Timeout
+
+    folder = section.folder / LOCKS
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{section.shard(number).stem}.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+class Shard:
+    """The features of images start … stop-1 of a section while they come in."""
+
+    def __init__(self, section: Section, number: int, span: tuple[int, int], lock: BaseFileLock):
+        import numpy as np
+
+        self.section, self.number, self.span, self.lock = section, number, span, lock
+        self.seconds, self._filled = 0.0, 0
+        self.features = {
+            layer: np.empty((len(self), *shape), np.float32) for layer, shape in section.shapes().items()
+        }
+
+    def __len__(self) -> int:
+        return self.span[1] - self.span[0]
+
+    def put(self, at: int, values: list[np.ndarray], seconds: float) -> bool:
+        """Put in the features of rows at …, and the seconds that they took; say whether all are there."""
+        for kept, new in zip(self.features.values(), values, strict=True):
+            kept[at : at + len(new)] = new
+        self._filled += len(values[0])
+        self.seconds += seconds
+        return self._filled == len(self)
+
+
+class ShardWriter:
+    """Checks, writes and publishes full shards in a thread of its own; at most one waits.
+
+    notes has the note of each published shard by number. A failure is raised by the next put or at the
+    end of the with block.
+    """
+
+    def __init__(self, store: ImageStore, start_seconds: float):
+        self.notes: dict[int, dict] = {}
+        self._store, self._start_seconds = store, start_seconds
+        self._queue: queue.Queue[Shard | None] = queue.Queue(maxsize=1)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> ShardWriter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._raise_failure()
+
+    def put(self, shard: Shard) -> None:
+        """Hand over a full shard; its claim is released when it is published."""
+        self._raise_failure()
+        self._queue.put(shard)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _work(self) -> None:
+        while (shard := self._queue.get()) is not None:
+            try:
+                if self._failure is None:
+                    self._publish(shard)
+            except BaseException as error:  # raised again in the thread that computes
+                self._failure = error
+            finally:
+                shard.lock.release()
+
+    def _publish(self, shard: Shard) -> None:
+        section, number = shard.section, shard.number
+        with published(section.shard(number)) as scratch:
+            write_shard(scratch, shard, self._store)
+            entry = describe_file(scratch)
+        note = {
+            "key": section.key,
+            "span": list(shard.span),
+            "file": entry,
+            "seconds": shard.seconds,
+            "start_seconds": self._start_seconds,
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+            "process": process_name(),
+        }
+        publish_json(section.note(number), note)
+        self.notes[number] = note
+
+
+def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
+    """Write index, names, labels, split, and features by layer in the storage of the cache.
+
+    Raises DamagedFile when features are not finite numbers.
+    """
+    rows, storage = slice(*shard.span), shard.section.base["storage"]
+    with hdf5.created(path) as file:
+        for name in ("index", "labels", "split"):
+            hdf5.write_array(file, name, getattr(store, name)[rows])
+        hdf5.write_texts(file, "names", store.names[rows])
+        group = hdf5.create_group(file, "features")
+        for layer, values in shard.features.items():
+            hdf5.write_array(group, layer, _stored(values, storage, f"{layer} for images {_span(shard)}"))
+
+
+def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
+    import numpy as np
+
+    if not np.isfinite(values).all():
+        raise DamagedFile(
+            f"features of {what} are not finite numbers; "
+            "the weights are damaged or do not belong to this backbone"
+        )
+    with np.errstate(over="ignore"):
+        kept = values.astype(storage, copy=False)
+    if not np.isfinite(kept).all():
+        raise DamagedFile(
+            f"features of {what} reach {values.max():.0f}, beyond {storage}; use storage float32"
+        )
+    return kept
+
+
+def _span(shard: Shard) -> str:
+    return f"{shard.span[0]}…{shard.span[1] - 1}"

@@ -1,0 +1,69 @@
+"""Views: the ways in which an image is shown to the backbone, each cached on its own.
+
+A view is `identity` or parts joined by `+`: `hflip` mirrors left to right, `left2`, `right2`, `up2` and
+`down2` move the picture by so many pixels (1 to 8), where the edge that comes in is reflected.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pipeline.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IDENTITY, MIRRORED = "identity", "hflip"
+LARGEST_SHIFT = 8  # pixels
+MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
+
+
+def parse_views(text: str) -> tuple[str, ...]:
+    """Return the views in text (comma-separated), each written in one way and once; raise BadInput."""
+    found = tuple(dict.fromkeys(_canonical(part.strip()) for part in text.split(",") if part.strip()))
+    if not found:
+        raise BadInput(f"views {text!r}: expected at least one, such as {IDENTITY} or {IDENTITY},{MIRRORED}")
+    return found
+
+
+def show(images: np.ndarray, view: str) -> np.ndarray:
+    """Return the view of (n, height, width, channels) images as an array of the same shape and dtype."""
+    import numpy as np
+
+    mirrored, down, right = _parts(view)
+    if mirrored:
+        images = images[:, :, ::-1]
+    if not (down or right):
+        return np.ascontiguousarray(images)
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0)], "reflect")
+    top, left = abs(down) - down, abs(right) - right
+    return np.ascontiguousarray(padded[:, top : top + height, left : left + width])
+
+
+def _canonical(view: str) -> str:
+    mirrored, down, right = _parts(view)
+    parts = [MIRRORED] if mirrored else []
+    parts += [f"{'right' if right > 0 else 'left'}{abs(right)}"] if right else []
+    parts += [f"{'down' if down > 0 else 'up'}{abs(down)}"] if down else []
+    return "+".join(parts) or IDENTITY
+
+
+def _parts(view: str) -> tuple[bool, int, int]:
+    """Return whether a view is mirrored, and by how many pixels it moves down and to the right."""
+    mirrored, moves = False, {}
+    if view == IDENTITY:
+        return mirrored, 0, 0
+    for part in view.split("+"):
+        move = re.fullmatch(r"(left|right|up|down)([1-9])", part.strip())
+        if part.strip() == MIRRORED and not mirrored:
+            mirrored = True
+        elif move and int(move[2]) <= LARGEST_SHIFT and (axis := move[1] in ("left", "right")) not in moves:
+            moves[axis] = sum(MOVES[move[1]]) * int(move[2])
+        else:
+            raise BadInput(
+                f"view {view!r}: expected {IDENTITY}, or {MIRRORED}, left1 … left{LARGEST_SHIFT}, right, up "
+                f"or down in the same way, joined by + and each direction once; received {part.strip()!r}"
+            )
+    return mirrored, moves.get(False, 0), moves.get(True, 0)

@@ -1,0 +1,47 @@
+"""Small caches to test with: which features, where, in which shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.backbones.table import choose_weights
+from pipeline.datasets.table import dataset_fingerprint
+from pipeline.features import sections
+from pipeline.features.extract import extract
+from pipeline.features.fingerprint import cache_fingerprint
+
+DATASET = dataset_fingerprint("digits", subset=100, split_seed=0)
+CHOICE = choose_weights("random", "vgg16")
+LAYERS = ("block1_pool", "block2_pool")
+
+
+def base_of(**changes) -> dict:
+    """Return the fingerprint of a cache; changes replace arguments of cache_fingerprint."""
+    wanted = {"dataset": DATASET, "backbone": "vgg16", "weights": CHOICE, "precision": "float32"}
+    return cache_fingerprint(**{**wanted, **changes})
+
+
+def extract_to(
+    folder: Path,
+    sources: SimpleNamespace,
+    *,
+    shard_rows: int = 100,
+    layers=LAYERS,
+    views=("identity",),
+    **changes,
+) -> dict:
+    """Extract features to folder in shards of shard_rows images; return the costs of each section."""
+    places = {"dataset": str(sources.dataset), "weights": str(sources.weights), "folder": str(folder)}
+    which = {name: changes.pop(name) for name in ("part", "parts") if name in changes}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sections, "SHARD_BYTES", 1)  # a pass is the least that a shard holds
+        patch.setattr(sections, "PASS_IMAGES", shard_rows)
+        return extract(base_of(**changes), list(layers), list(views), **places, **which)
+
+
+def section_of(folder: Path, *, layers=LAYERS, view: str = "identity", **changes) -> sections.Section:
+    """Return a section of the cache at folder."""
+    return sections.Section(folder, base_of(**changes), view, tuple(layers))

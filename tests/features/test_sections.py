@@ -1,0 +1,138 @@
+"""What is there, what is missing, and what everything in a cache depends on."""
+
+from __future__ import annotations
+
+import pytest
+from caches import LAYERS, base_of, section_of
+
+from pipeline.backbones.table import choose_weights
+from pipeline.datasets.table import dataset_fingerprint
+from pipeline.errors import BadInput
+from pipeline.features import sections
+from pipeline.features.fingerprint import parse_layers
+from pipeline.features.sections import images_in_pass, missing_sections, why_missing
+from pipeline.fingerprint import first_difference, key_of
+
+
+@pytest.mark.parametrize(
+    ("count", "shard_bytes", "expected"),
+    [
+        (25, 10**9, [(0, 25)]),
+        (25, 2 * 10 * 192 * 4, [(0, 20), (20, 25)]),
+        (20, 1, [(0, 10), (10, 20)]),
+        (1, 1, [(0, 1)]),
+    ],
+)
+def test_shards_hold_whole_passes_and_every_image_once(monkeypatch, tmp_path, count, shard_bytes, expected):
+    monkeypatch.setattr(sections, "SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(sections, "PASS_IMAGES", 10)
+    assert section_of(tmp_path).spans(count) == expected
+
+
+@pytest.mark.parametrize(("size", "images"), [(32, 128), (64, 32), (128, 8), (224, 2)])
+def test_larger_images_come_in_smaller_passes(size, images):
+    assert images_in_pass(size) == images
+
+
+def test_shapes_follow_from_pooling_and_input_size(tmp_path):
+    layers = ["block1_pool", "block5_pool"]
+    averaged, maps = (
+        section_of(tmp_path, layers=layers),
+        section_of(tmp_path, layers=layers, pooling="none", input_size=224, storage="float16"),
+    )
+    assert averaged.shapes() == {"block1_pool": (64,), "block5_pool": (512,)}
+    assert averaged.row_bytes == 4 * (64 + 512)
+    assert maps.shapes() == {"block1_pool": (112, 112, 64), "block5_pool": (7, 7, 512)}
+    assert maps.row_bytes == 2 * (112 * 112 * 64 + 7 * 7 * 512)
+
+
+def test_only_what_is_not_there_is_missing(undisturbed):
+    three = ("block1_pool", "block2_pool", "block3_pool")
+    wanted = missing_sections(undisturbed, base_of(), three, ("identity", "hflip"))
+    assert [(section.view, section.layers) for section in wanted] == [
+        ("identity", ("block3_pool",)),
+        ("hflip", three),
+    ]
+    assert missing_sections(undisturbed, base_of(), LAYERS[:1], ("identity",)) == []
+    assert why_missing(undisturbed, base_of(), LAYERS, ("identity",)) is None
+    reason = why_missing(undisturbed, base_of(), three, ("identity",))
+    assert reason.endswith("block3_pool of view identity not cached")
+
+
+def test_a_section_that_lost_a_shard_is_missing_as_it_was_and_says_which(copied):
+    section = section_of(copied)
+    section.shard(3).unlink()
+    assert missing_sections(copied, base_of(), LAYERS[:1], ("identity",)) == [section]
+    assert "shard-00003.h5: expected" in why_missing(copied, base_of(), LAYERS, ("identity",))
+
+
+def test_an_interrupted_section_says_how_much_of_it_is_finished(copied):
+    (section_of(copied).folder / "manifest.json").unlink()
+    assert why_missing(copied, base_of(), LAYERS, ("identity",)).endswith("; 10 shards of it are finished")
+
+
+def test_fault_16_sections_of_another_cache_do_not_count(copied):
+    (copied / "identity-0123456789ab").mkdir()
+    copy = copied / "identity-0123456789ab" / "manifest.json"
+    copy.write_bytes((section_of(copied).folder / "manifest.json").read_bytes())
+    assert sections.known_sections(copied) == [section_of(copied)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("all", tuple(f"block{block}_pool" for block in range(1, 6))),
+        ("block5_pool, block3_pool", ("block3_pool", "block5_pool")),
+        ("block3_pool,block3_pool,", ("block3_pool",)),
+    ],
+)
+def test_layers_come_in_network_order_and_once(text, expected):
+    assert parse_layers(text, "vgg16") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("block6_pool", "'block6_pool'"), ("block1_pool,ALL", "'ALL'"), (" , ", "'none'"), ("", "'none'")],
+)
+def test_layers_that_do_not_exist_are_refused_with_the_known_ones(text, named):
+    with pytest.raises(BadInput, match=f"expected names among block1_pool, .* or all; received {named}"):
+        parse_layers(text, "vgg16")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooling": "max"}, "pooling 'max': expected one of average, none"),
+        ({"storage": "int8"}, "storage 'int8': expected one of float32, float16"),
+        ({"input_size": 31}, "input size of VGG16: expected 32 to 224 pixels, received 31"),
+        ({"input_size": 225}, "input size of VGG16: expected 32 to 224 pixels, received 225"),
+    ],
+)
+def test_what_cannot_be_extracted_is_refused_with_what_can(changes, message):
+    with pytest.raises(BadInput, match=message):
+        base_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (
+            {"weights": choose_weights("random:1", "vgg16")},
+            "weights.identity: 'he_normal:0', wanted 'he_normal:1'",
+        ),
+        ({"weights": choose_weights("hed", "vgg16")}, "weights.identity: "),
+        ({"precision": "bfloat16"}, "precision: 'float32', wanted 'bfloat16'"),
+        ({"pooling": "none"}, "pooling: 'average', wanted 'none'"),
+        ({"storage": "float16"}, "storage: 'float32', wanted 'float16'"),
+        ({"input_size": 64}, "input_size: 32, wanted 64"),
+        ({"dataset": dataset_fingerprint("digits", subset=0, split_seed=0)}, "dataset.subset: 100, wanted 0"),
+        (
+            {"dataset": dataset_fingerprint("digits", subset=100, split_seed=1)},
+            "dataset.split.seed: 0, wanted 1",
+        ),
+        ({"dataset": dataset_fingerprint("cifar10", subset=100, split_seed=0)}, "dataset.name: "),
+    ],
+)
+def test_fault_16_whatever_changes_the_features_changes_their_key_and_is_told(changes, named):
+    assert key_of(base_of()) != key_of(base_of(**changes))
+    assert first_difference(base_of(), base_of(**changes)).startswith(named)

@@ -1,0 +1,22 @@
+"""An extension that makes shards small and their writing slow, and notes which process published which."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pipeline.features import sections, shards
+
+sections.SHARD_BYTES, sections.PASS_IMAGES = 1, 64
+
+_publish = shards.ShardWriter._publish
+
+
+def _slowly(writer: shards.ShardWriter, shard: shards.Shard) -> None:
+    time.sleep(0.25)
+    _publish(writer, shard)
+    with open(os.environ["SHARD_LOG"], "a") as log:
+        log.write(f"{os.getpid()} {shard.number}\n")
+
+
+shards.ShardWriter._publish = _slowly
