@@ -35,8 +35,8 @@ format: $(VENV)/lint.installed ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-extract: $(VENV)/offline.installed ## extraction against model.predict, in one run
-	$(BIN)/python benchmarks/extraction.py
+bench-extract: $(VENV)/bench.installed ## extraction against model.predict, PyTorch and OpenVINO, in one run
+	$(BIN)/python benchmarks/extraction.py $(BENCH)
 
 clean-data: ## remove what the graph made, downloads excepted
 	rm -rf data/datasets data/features data/runs data/reports data/.locks
@@ -53,6 +53,7 @@ $(VENV)/bin/python:
 $(VENV)/offline.installed: EXTRAS := offline
 $(VENV)/test.installed: EXTRAS := offline,test
 $(VENV)/lint.installed: EXTRAS := lint
+$(VENV)/bench.installed: EXTRAS := offline,bench
 $(VENV)/%.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@

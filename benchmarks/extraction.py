@@ -1,19 +1,29 @@
-"""Feature extraction of this project against Keras's model.predict, in one run on the same images.
+"""Feature extraction of this project against what else runs VGG16, in one run on the same images.
 
-    python benchmarks/extraction.py [--images N] [--sample N] [--rounds N] [--dataset FOLDER --weights FOLDER]
+    python benchmarks/extraction.py [--images N] [--rounds N] [--sides NAME,...]
+                                    [--dataset FOLDER --weights FOLDER]
 
-Both sides run VGG16 at 32 px on the same uint8 images, return the five pooled taps averaged over space, and
+All sides run VGG16 at 32 px on the same uint8 images, return the five pooled taps averaged over space, and
 run in processes of their own, in turn. Images and weights are those of a prepared data set and of kept
-weights (folders below data/datasets and data/raw/weights), or seeded random ones. model.predict computes in
-float32 as it comes, with batches of 32 (its default) and of 256, on the first --sample images. The project
-extracts all of them; its rate is that of whole shards: reading, forward pass, checking, handing over to the
-writer, the first batch included.
-Prints a Markdown table of images a second (median, lowest and highest over the rounds) and the ratios.
+weights (folders below data/datasets and data/raw/weights), or seeded random ones.
+
+- predict-32, predict-256: Keras's model.predict in float32, in batches of 32 (its default) or 256, its
+  answers written to one HDF5 file with h5py: the job that most people write;
+- torch-bf16, openvino-bf16: PyTorch (channels_last) and OpenVINO in bfloat16, nothing written; only where
+  they are installed (the extra `bench`);
+- forward: this project's passes alone, on images in memory;
+- headstart: this project's extraction: reading, passes, checking, hashing, writing.
+
+A steady rate counts from the second batch on; that of headstart is the rate of its shards. The rate of
+model.predict is taken at its last batch: TensorFlow 2.21 can wait up to five seconds more before the call
+returns (the destructor of its data iterator joins a sleeping thread). The whole job is the process from
+start to end, that wait included. Prints a Markdown table: medians over the rounds, lowest and highest.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -21,31 +31,39 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-SIDES = ("predict 32", "predict 256", "headstart")
-FINGERPRINT = {
-    "backbone": "vgg16",
-    "layers": [f"block{block}_pool" for block in range(1, 6)],
-    "pooling": "average",
-    "input_size": 32,
+TAPS = [f"block{block}_pool" for block in range(1, 6)]
+TITLES = {
+    "predict-32": "`model.predict` and h5py, float32, batches of 32 (the default)",
+    "predict-256": "`model.predict` and h5py, float32, batches of 256",
+    "torch-bf16": "PyTorch, bfloat16, channels_last, batches of 256",
+    "openvino-bf16": "OpenVINO, bfloat16, batches of 64",
+    "forward": "Headstart's passes alone, {precision}",
+    "headstart": "Headstart, {precision}, shards written",
 }
+PACKAGES = {"torch-bf16": "torch", "openvino-bf16": "openvino"}
+PREDICT_FILE = "predict.h5"
 
 
 def main() -> int:
     """Run all sides in turn and print the table."""
     options = _options()
     if options.side:
-        print(json.dumps(_measure(options.side, Path(options.folder), options.sample)))
+        print(json.dumps({"rate": SIDES[options.side](Path(options.folder))}))
         return 0
+    sides = [side for side in options.sides.split(",") if _is_there(side)]
     with tempfile.TemporaryDirectory() as folder:
         source = _prepare(Path(folder), options)
-        rates: dict[str, list[float]] = {side: [] for side in SIDES}
+        found: dict[str, list[dict]] = {side: [] for side in sides}
         for number in range(options.rounds):
-            for side in SIDES:
-                rates[side].append(_in_process(side, folder, options.sample))
-                print(f"round {number + 1}: {side}: {rates[side][-1]:.0f} images/s", file=sys.stderr)
-    print(_table(rates, f"{options.images:,} {source}"))
+            for side in sides:
+                found[side].append(_in_process(side, folder))
+                last = found[side][-1]
+                words = f"{last['rate']:.0f} images/s steady, {last['seconds']:.1f} s in all"
+                print(f"round {number + 1}: {side}: {words}", file=sys.stderr)
+        print(_table(found, f"{options.images:,} {source}"))
     return 0
 
 
@@ -53,12 +71,22 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=6000, help="images in each round (default: 6000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all sides in turn (default: 3)")
-    parser.add_argument("--sample", type=int, default=6000, help="of them for model.predict (default: 6000)")
+    parser.add_argument("--sides", default=",".join(TITLES), help=f"which (default: {','.join(TITLES)})")
     parser.add_argument("--dataset", type=Path, help="a prepared data set, such as data/datasets/cifar10-...")
     parser.add_argument("--weights", type=Path, help="kept weights, such as data/raw/weights/vgg16-hed-...")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=TITLES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _is_there(side: str) -> bool:
+    if side not in TITLES:
+        sys.exit(f"--sides: expected some of {', '.join(TITLES)}, received {side!r}")
+    package = PACKAGES.get(side)
+    if package and importlib.util.find_spec(package) is None:
+        print(f"{side}: left out, {package} is not installed (pip install -e .[bench])", file=sys.stderr)
+        return False
+    return True
 
 
 def _prepare(folder: Path, options: argparse.Namespace) -> str:
@@ -72,9 +100,11 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
     from pipeline.publishing import publish_manifest
 
     generator, count = np.random.Generator(np.random.PCG64(0)), options.images
-    images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     if options.dataset:
-        images = ImageStore(options.dataset).images(0, count)
+        images = ImageStore(options.dataset).images()
+        images = np.resize(images, (count, *images.shape[1:]))  # repeated where more are asked for
+    else:
+        images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     (folder / "dataset").mkdir()
     with hdf5.created(folder / "dataset" / FILE) as file:
         hdf5.write_array(file, "images", images)
@@ -83,7 +113,7 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
         hdf5.write_array(file, "split", np.zeros(count, np.uint8))
         hdf5.write_texts(file, "names", [f"{number}.png" for number in range(count)])
     facts = {"class_names": ["any"], "counts": {"train": count, "val": 0, "test": 0}}
-    publish_manifest(folder / "dataset", {"name": "cifar10"}, [FILE], facts)
+    publish_manifest(folder / "dataset", {"name": "cifar10", "image_size": 32}, [FILE], facts)
     arrays = read_weights(options.weights) if options.weights else random_arrays(BACKBONES["vgg16"], seed=0)
     publish_weights(folder / "weights", {"backbone": "vgg16"}, arrays, {})
     names = [
@@ -92,70 +122,233 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
     return f"images ({names[0]}), weights {names[1]}"
 
 
-def _in_process(side: str, folder: str, sample: int) -> float:
-    command = [sys.executable, __file__, "--side", side, "--folder", folder, "--sample", str(sample)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+def _in_process(side: str, folder: str) -> dict:
+    """Return the steady rate that a side reports, and the seconds of its whole process."""
+    command = [sys.executable, __file__, "--side", side, "--folder", folder]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{side} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return {**json.loads(done.stdout.splitlines()[-1]), "seconds": time.perf_counter() - began}
 
 
-def _measure(side: str, folder: Path, sample: int) -> float:
-    return _headstart(folder) if side == "headstart" else _predict(folder, int(side.split()[1]), sample)
+def _base() -> dict:
+    from pipeline.backbones.table import choose_weights
+    from pipeline.features.fingerprint import cache_fingerprint
+    from pipeline.machine import resolve_precision
+
+    weights = choose_weights("random", "vgg16")
+    return cache_fingerprint({}, backbone="vgg16", weights=weights, precision=resolve_precision("auto"))
 
 
 def _headstart(folder: Path) -> float:
     from pipeline.features.extract import extract
-    from pipeline.machine import resolve_precision
 
-    fingerprint = {**FINGERPRINT, "precision": resolve_precision("auto")}
     with tempfile.TemporaryDirectory(dir=folder) as target:
-        costs = extract(fingerprint, str(folder / "dataset"), str(folder / "weights"), target)
+        places = {"dataset": str(folder / "dataset"), "weights": str(folder / "weights"), "folder": target}
+        (costs,) = extract(_base(), TAPS, ["identity"], **places).values()
     return costs["images_per_second"]
 
 
-def _predict(folder: Path, batch: int, sample: int) -> float:
-    """Return the rate of model.predict on images in memory; the first batch, which builds, is not counted."""
+def _forward(folder: Path) -> float:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pipeline import numerics
+    from pipeline.backbones.weights import read_weights
+    from pipeline.features.passes import Pass, streams
+    from pipeline.features.sections import Section
+
+    base = _base()
+    numerics.start(seed=0, precision=base["precision"], threads=1)
+    one_pass = Pass(
+        Section(folder, base, "identity", tuple(TAPS)), read_weights(folder / "weights"), image_size=32
+    )
+    images = _images(folder)
+    starts = range(0, len(images), one_pass.size)
+    with ThreadPoolExecutor(streams()) as pool:
+
+        def run():
+            list(pool.map(lambda at: one_pass(images[at : at + one_pass.size], "identity"), starts))
+
+        return _steady(lambda: None, run, len(images))
+
+
+def _images(folder: Path):
+    from pipeline.datasets.store import ImageStore
+
+    return ImageStore(folder / "dataset").images()
+
+
+def _steady(warm_up: Callable, run: Callable, count: int) -> float:
+    warm_up()
+    began = time.perf_counter()
+    run()
+    return count / (time.perf_counter() - began)
+
+
+def _predict(folder: Path, batch: int) -> float:
+    import h5py
     import keras
 
     from pipeline.backbones.model import build_backbone
     from pipeline.backbones.table import BACKBONES
     from pipeline.backbones.weights import read_weights
-    from pipeline.datasets.store import ImageStore
 
     network = build_backbone(BACKBONES["vgg16"], read_weights(folder / "weights"), input_size=32)
-    taps = [network.get_layer(name).output for name in FINGERPRINT["layers"]]
+    taps = [network.get_layer(name).output for name in TAPS]
     model = keras.Model(network.input, [keras.layers.GlobalAveragePooling2D()(tap) for tap in taps])
-    images = ImageStore(folder / "dataset").images(0, sample)
+    images, ended = _images(folder), []
+    watch = keras.callbacks.LambdaCallback(on_predict_end=lambda logs: ended.append(time.perf_counter()))
     model.predict(images[:batch], batch_size=batch, verbose=0)
     began = time.perf_counter()
-    model.predict(images, batch_size=batch, verbose=0)
-    return len(images) / (time.perf_counter() - began)
+    features = model.predict(images, batch_size=batch, verbose=0, callbacks=[watch])
+    with h5py.File(folder / PREDICT_FILE, "w") as file:
+        for name, values in zip(TAPS, features, strict=True):
+            file.create_dataset(name, data=values)
+    return len(images) / (ended[-1] - began)
 
 
-def _table(rates: dict[str, list[float]], what: str) -> str:
+def _torch_network(folder: Path):
+    """Return VGG16 as a PyTorch module from (B, 3, 32, 32) centred BGR pixels to averages, and the means."""
+    import torch
+
+    from pipeline.backbones.table import BACKBONES
+    from pipeline.backbones.weights import read_weights
+
+    arrays, row = read_weights(folder / "weights"), BACKBONES["vgg16"]
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList()
+            for number, (_, count) in enumerate(row.blocks, start=1):
+                pairs = [arrays[f"block{number}_conv{conv}"] for conv in range(1, count + 1)]
+                steps = [step for pair in pairs for step in (self.conv(*pair), torch.nn.ReLU(inplace=True))]
+                self.blocks.append(torch.nn.Sequential(*steps, torch.nn.MaxPool2d(2)))
+
+        @staticmethod
+        def conv(kernel, bias):
+            layer = torch.nn.Conv2d(*kernel.shape[2:], 3, padding=1)
+            layer.weight.data = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
+            layer.bias.data = torch.from_numpy(bias.copy())
+            return layer
+
+        def forward(self, x):
+            found = []
+            for block in self.blocks:
+                x = block(x)
+                found.append(x.float().mean(dim=(2, 3)))
+            return found
+
+    return Network().eval(), torch.tensor(row.subtract)
+
+
+def _torch(folder: Path, batch: int = 256) -> float:
+    import torch
+
+    network, means = _torch_network(folder)
+    network = network.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+    images = _images(folder)
+
+    @torch.inference_mode()
+    def run(pixels):
+        for start in range(0, len(pixels), batch):
+            x = (torch.from_numpy(pixels[start : start + batch]).float() - means).flip(-1)
+            x = x.permute(0, 3, 1, 2).to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+            [values.numpy() for values in network(x)]
+
+    return _steady(lambda: run(images[: 2 * batch]), lambda: run(images), len(images))
+
+
+def _openvino(folder: Path, batch: int = 64) -> float:
+    import openvino
+    import torch
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    network, means = _torch_network(folder)
+    graph = openvino.convert_model(network, example_input=torch.zeros(1, 3, 32, 32))
+    graph.reshape([-1, 3, 32, 32])
+    adapted = PrePostProcessor(graph)
+    tensor = adapted.input().tensor()
+    tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    tensor.set_color_format(ColorFormat.RGB)
+    adapted.input().model().set_layout(openvino.Layout("NCHW"))
+    steps = adapted.input().preprocess().convert_element_type(openvino.Type.f32)
+    steps.convert_color(ColorFormat.BGR).mean(means.flip(0).tolist())
+    settings = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "THROUGHPUT"}
+    compiled = openvino.compile_model(adapted.build(), "CPU", settings)
+    images, found = _images(folder), []
+
+    def run(pixels):
+        requests = openvino.AsyncInferQueue(
+            compiled, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        )
+        requests.set_callback(
+            lambda request, _: found.append([request.get_output_tensor(tap).data.copy() for tap in range(5)])
+        )
+        for start in range(0, len(pixels), batch):
+            requests.start_async({0: pixels[start : start + batch]})
+        requests.wait_all()
+
+    return _steady(lambda: run(images[: 4 * batch]), lambda: run(images), len(images))
+
+
+SIDES: dict[str, Callable[[Path], float]] = {
+    "predict-32": lambda folder: _predict(folder, 32),
+    "predict-256": lambda folder: _predict(folder, 256),
+    "torch-bf16": _torch,
+    "openvino-bf16": _openvino,
+    "forward": _forward,
+    "headstart": _headstart,
+}
+
+
+def _matmul_rate(dtype: str, size: int = 4096, repeats: int = 8) -> float:
+    """Return the rate of TensorFlow's matrix product in GFLOP/s: what the machine can do."""
+    import tensorflow as tf
+
+    left, right = (tf.cast(tf.random.normal((size, size), seed=seed), dtype) for seed in (0, 1))
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(left, right)[:1]))
+    product()
+    began = time.perf_counter()
+    for _ in range(repeats):
+        product().numpy()
+    return 2 * size**3 * repeats / (time.perf_counter() - began) / 1e9
+
+
+def _table(found: dict[str, list[dict]], what: str) -> str:
     from pipeline import machine
 
-    named = {
-        "predict 32": "`model.predict`, float32, batches of 32 (the default)",
-        "predict 256": "`model.predict`, float32, batches of 256",
-        "headstart": f"Headstart, {machine.resolve_precision('auto')}, shards written",
-    }
-    base = statistics.median(rates["predict 32"])
-    lines = ["| how | images/s, median | lowest … highest | ratio |", "|---|---:|---:|---:|"]
-    for side, found in rates.items():
-        middle = statistics.median(found)
-        span = f"{min(found):.0f} … {max(found):.0f}"
-        lines.append(f"| {named[side]} | {middle:.0f} | {span} | {middle / base:.2f} |")
-    facts = machine.describe()
-    found = machine.versions()
+    base = found.get("predict-32") or next(iter(found.values()))
+    lines = [
+        "| how | images/s, steady | lowest … highest | ratio | whole job, s | ratio |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for side, rounds in found.items():
+        title = TITLES[side].format(precision=machine.resolve_precision("auto"))
+        rates, seconds = [row["rate"] for row in rounds], [row["seconds"] for row in rounds]
+        ratio = statistics.median(rates) / statistics.median(row["rate"] for row in base)
+        whole = statistics.median(row["seconds"] for row in base) / statistics.median(seconds)
+        span = f"{min(rates):.0f} … {max(rates):.0f}"
+        lines.append(
+            f"| {title} | {statistics.median(rates):.0f} | {span} | {ratio:.2f} "
+            f"| {statistics.median(seconds):.1f} | {whole:.2f} |"
+        )
+    facts, rounds = machine.describe(), len(next(iter(found.values())))
+    matmul = ", ".join(f"{dtype} {_matmul_rate(dtype):.0f}" for dtype in ("float32", "bfloat16"))
     lines.append(
-        f"\nVGG16 at 32 px, {what}, {len(rates['headstart'])} rounds in turn, {facts['processor']}, "
-        f"{facts['cores']} cores, TensorFlow {found['tensorflow']}, "
-        f"Keras {found['keras']}."
+        f"\nVGG16 at 32 px, {what}, {rounds} rounds in turn, {facts['processor']}, {facts['cores']} cores; "
+        f"matrix product of 4096 x 4096, GFLOP/s: {matmul}. {_version_words(found)}."
     )
     return "\n".join(lines)
+
+
+def _version_words(found: dict) -> str:
+    import importlib.metadata
+
+    packages = ["tensorflow", "keras", *(PACKAGES[side] for side in found if side in PACKAGES)]
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
 
 
 if __name__ == "__main__":

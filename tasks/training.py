@@ -23,6 +23,7 @@ from tasks.parameters import SettingParameter, WholeNumber
 from tasks.task import Task
 
 SHARED_WITH_FEATURES = ("dataset", "subset", "split_seed", "backbone", "weights", "precision")
+OF_FEATURES_ALONE = ("input_size", "storage")  # parameters of a scheme that reads features and no images
 
 
 class TrainTask(Task):
@@ -50,7 +51,8 @@ class TrainTask(Task):
         """The cached layers and views that the recipe reads; the backbone's last layer unless it says."""
         layers = getattr(self.chosen, "layers", None) or BACKBONES[self.backbone].taps[-1:]
         views = getattr(self.chosen, "views", (IDENTITY,))
-        shared = {name: getattr(self, name) for name in SHARED_WITH_FEATURES}
+        names = [*SHARED_WITH_FEATURES, *OF_FEATURES_ALONE]
+        shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return ExtractFeatures(layers=",".join(layers), views=",".join(views), **shared)
 
     @functools.cached_property
@@ -113,6 +115,8 @@ def training_task(name: str) -> type[TrainTask]:
         "precision": ExtractFeatures.precision,
         **{field.name: SettingParameter(field) for field in fields},
     }
+    if "layers" in members:
+        members |= {name: getattr(ExtractFeatures, name) for name in OF_FEATURES_ALONE}
     made = type(row.task, (TrainTask,), members)
     return inherits(PrepareDataset, *([DownloadWeights] if "weights" in row.needs else []))(made)
 

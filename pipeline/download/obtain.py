@@ -56,14 +56,14 @@ def obtain(
     """Make target and return where it came from: a path that was there, or the URL of a mirror.
 
     The first of the existing files that check accepts is linked or copied and left as it is; one that it
-    refuses (DamagedFile) is passed over. Raises DownloadFailed, with advice, when no mirror gives the file.
+    refuses (DamagedFile) or that cannot be read is passed over. Raises DownloadFailed, with advice, when no mirror gives the file.
     """
     for path in existing:
         if not path.is_file():
             continue
         try:
             check(path)
-        except DamagedFile as error:
+        except (DamagedFile, OSError) as error:
             logger.warning("%s is passed over: %s", path, error)
             continue
         if path.resolve() != target.resolve():

@@ -192,8 +192,13 @@ def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _price(best: pd.Series, schemes: pd.DataFrame, others: pd.DataFrame) -> str:
-    """Return by how many points best leads the cheapest head, and at what multiple of its total time."""
+    """Return by how many points best leads the cheapest head, and at what multiple of its total time.
+
+    A head on random features is a control, not a choice: it is the cheapest only where no other is there.
+    """
     heads = schemes[schemes["family"] == "head"]
+    chosen = heads[~heads["weights"].str.startswith("random")]
+    heads = heads if chosen.empty else chosen
     kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
     cheapest = pool.loc[pool["total_seconds"].idxmin()]
     times = f"{shown_seconds(best['total_seconds'])} against {shown_seconds(cheapest['total_seconds'])}"

@@ -152,6 +152,7 @@ def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None
 
 def _description(order: dict, trained: Trained, images: ImageStore, state: dict) -> dict:
     model = trained.model
+    features = order["fingerprint"].get("features", {})
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return {
         **{
@@ -160,7 +161,7 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
         "dataset": images.row.name,
         "dataset_title": images.row.title,
         "dataset_note": images.row.note,
-        "input_size": images.fingerprint["image_size"],
+        "input_size": features.get("input_size", images.fingerprint["image_size"]),
         "class_names": images.class_names,
         **{f"n_{split}": count for split, count in images.counts.items()},
         "precision": order["precision"],

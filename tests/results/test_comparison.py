@@ -106,6 +106,15 @@ def test_the_sentence_names_every_rival_that_chance_may_have_put_second():
     assert "overlap with head:b · hed and head:d · hed, so" in sentence
 
 
+def test_a_head_on_random_features_is_no_price_to_compare_with():
+    control = row("head:linear", 0.50, seconds=10, weights="random")
+    sentence = answer(
+        control, row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=40)
+    )
+    assert "10.0 points above head:linear · hed, the cheapest head, at 2.0 times" in sentence
+    assert "points above head:linear · random" in answer(control, row("fine-tune:block5", 0.70, seconds=40))
+
+
 def test_a_head_that_is_best_and_cheapest_is_said_to_be_both():
     sentence = answer(row("head:linear", 0.8, seconds=5), row("from-scratch:small", 0.7, weights="none"))
     assert "10.0 points above from-scratch:small, and is itself the cheapest head (5.0 s)" in sentence
