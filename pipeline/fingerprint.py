@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 KEY_LENGTH = 12  # 48 bits: a collision among a million entries has a chance below one in 500
+LONGEST_WORDS = 80  # letters of a value in a sentence about it
+ABSENT = object()  # what a fingerprint has where another one has a field
 
 
 def canonical(fingerprint: Any) -> str:
@@ -42,3 +45,51 @@ def first_difference(have: Any, want: Any, path: str = "") -> str | None:
     if canonical(have) == canonical(want):
         return None
     return f"{path}: {have!r}, wanted {want!r}"
+
+
+def differences(have: Any, want: Any) -> list[str]:
+    """Return in words all fields in which two fingerprints differ; those that say most come first.
+
+    Outer fields come before inner ones, a name before what only identifies it. Fields of dicts and of
+    dicts in lists count one by one; any other list is one field.
+
+    >>> differences({"weights": {"name": "hed"}, "size": 32}, {"weights": {"name": "imagenet"}, "size": 64})
+    ['size: 32, wanted 64', 'weights.name: hed, wanted imagenet']
+    """
+    ours, theirs = dict(_fields(have)), dict(_fields(want))
+    paths = sorted(ours.keys() | theirs.keys(), key=lambda path: (len(path), [*map(_rank, path)]))
+    return [
+        f"{'.'.join(path)}: {said(ours.get(path, ABSENT))}, wanted {said(theirs.get(path, ABSENT))}"
+        for path in paths
+        if path not in ours or path not in theirs or canonical(ours[path]) != canonical(theirs[path])
+    ]
+
+
+def said(value: Any) -> str:
+    """Return a plain value as people write it: texts without quotes, lists by commas, ABSENT as nothing."""
+    if value is ABSENT:
+        return "nothing"
+    if isinstance(value, (list, tuple)) and value and not any(isinstance(part, dict) for part in value):
+        return ", ".join(map(said, value))
+    text = value if isinstance(value, str) and value.strip() else json.dumps(value)
+    return text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS]}…"
+
+
+def fields(fingerprint: Any) -> list[tuple[str, Any]]:
+    """Return the fields of a fingerprint as (dotted path, value); those that say most come first."""
+    found = sorted(_fields(fingerprint), key=lambda item: (len(item[0]), [*map(_rank, item[0])]))
+    return [(".".join(path), value) for path, value in found]
+
+
+def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    listed = isinstance(value, (list, tuple)) and any(isinstance(part, dict) for part in value)
+    inner = enumerate(value) if listed else value.items() if isinstance(value, dict) else ()
+    if not (isinstance(value, dict) or listed) or not value:
+        yield path, value
+    for step, part in inner:
+        yield from _fields(part, (*path, str(step)))
+
+
+def _rank(step: str) -> tuple[int, str]:
+    """Return what sorts the fields of one dict: names, then what can be chosen, then what follows from it."""
+    return (0 if step in ("name", "scheme") else 2 if step in ("identity", "source") else 1), step

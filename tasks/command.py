@@ -11,11 +11,37 @@ from pipeline.errors import BadInput, HeadstartError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 30, 2, 130
 
+EXIT_DAMAGED = 1
+DEFAULT_SAMPLE = 64  # images of each cache: half a pass, a second's work
+
 RUN_EXAMPLES = """examples:
   headstart run                                   all schemes on scanned digits, no download
   headstart run --preset quick                    all schemes on a subset of CIFAR-10
   headstart run --preset full --weights hed       CIFAR-10 without the ImageNet weights
   headstart run --preset quick --seeds 0,1,2      three seeds each
+"""
+PLAN_EXAMPLES = """examples:
+  headstart plan                                  what `headstart run` would do, and what it would take
+  headstart plan --preset full --weights hed      the same for all of CIFAR-10
+"""
+WHY_EXAMPLES = """examples:
+  headstart why TrainHead --preset quick          why each head is trained again, or is not
+  headstart why ExtractFeatures                   what the features lack, and how the nearest differ
+  headstart why 5d3bd8b9e05c                      what the folder of this key is, and who wants it
+  headstart why vgg16-hed-digits                  the same for all folders whose names begin so
+"""
+VERIFY_EXAMPLES = """examples:
+  headstart verify                                every file by sha256, 64 rows of each feature cache anew
+  headstart verify --sample 0                     the files only: no network is run
+  headstart verify --repair                       damaged files go to data/quarantine/, features are rebuilt
+
+exit codes: 0 all is sound, 1 something is damaged, 2 bad input
+"""
+CLEAN_EXAMPLES = """examples:
+  headstart clean                                 list what no preset and no run needs, with sizes
+  headstart clean --yes                           remove just that
+
+Runs and reports that are finished stay, and so does what a person put into data/.
 """
 
 
@@ -40,23 +66,86 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"headstart {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="run all schemes of a preset and compare them",
-        description="Run all schemes of a preset and compare them; what is done already is not done again.",
-        epilog=RUN_EXAMPLES,
+    _add_run(commands)
+    _add_plan(commands)
+    _add_why(commands)
+    _add_verify(commands)
+    _add_clean(commands)
+    return parser
+
+
+def _add_command(commands, name: str, action, epilog: str, help: str, description: str):
+    """Add a subcommand, whose help ends with examples, and return its parser."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("--preset", default="demo", help="demo, quick or full (default: demo)")
-    run.add_argument("--dataset", help="data set instead of the preset's: cifar10 or digits")
-    run.add_argument("--subset", type=int, help="images of a stratified subset, 0 for all")
-    run.add_argument("--weights", help="imagenet, hed, random, a path, or a URL#sha256=...")
-    run.add_argument("--seeds", help="seeds, such as 0,1,2")
-    run.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
+    parser.set_defaults(action=action)
+    return parser
+
+
+def _add_graph_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which preset is meant, and on which data."""
+    parser.add_argument("--preset", default="demo", help="demo, quick or full (default: demo)")
+    parser.add_argument("--dataset", help="data set instead of the preset's: cifar10 or digits")
+    parser.add_argument("--subset", type=int, help="images of a stratified subset, 0 for all")
+    parser.add_argument("--weights", help="imagenet, hed, random, a path, or a URL#sha256=...")
+    parser.add_argument("--seeds", help="seeds, such as 0,1,2")
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
+
+
+def _add_run(commands) -> None:
+    description = "Run all schemes of a preset and compare them; what is done already is not done again."
+    help = "run all schemes of a preset and compare them"
+    run = _add_command(commands, "run", _run, RUN_EXAMPLES, help, description)
+    _add_graph_options(run)
     run.add_argument("--workers", type=int, default=1, help="tasks that run at the same time (default: 1)")
     run.add_argument("--scheduler-url", help="a luigid to ask, such as http://localhost:8082")
-    run.set_defaults(action=_run)
-    return parser
+
+
+def _add_plan(commands) -> None:
+    description = (
+        "List every task of a preset as done, stale or missing, and estimate time and disk space of what is "
+        "to do from what was measured on this machine. Changes nothing."
+    )
+    help = "list what a run would do, and what it would take"
+    _add_graph_options(_add_command(commands, "plan", _plan, PLAN_EXAMPLES, help, description))
+
+
+def _add_why(commands) -> None:
+    description = (
+        "Say why a task is not done and in which field the nearest cached entry differs; or what an entry "
+        "of the data folder is and who wants it. Changes nothing."
+    )
+    help = "explain a task, or an entry of the data folder"
+    why = _add_command(commands, "why", _why, WHY_EXAMPLES, help, description)
+    why.add_argument("name", metavar="TASK-OR-KEY", help="a task, a key, or the beginning of a folder's name")
+    _add_graph_options(why)
+
+
+def _add_verify(commands) -> None:
+    description = (
+        "Check every file that a manifest lists by size and sha256, and compute a sample of cached features "
+        "again from their images."
+    )
+    help = "check the files and the features in the data folder"
+    verify = _add_command(commands, "verify", _verify, VERIFY_EXAMPLES, help, description)
+    words = f"rows of each section of features to compute again (default: {DEFAULT_SAMPLE})"
+    verify.add_argument("--sample", type=int, default=DEFAULT_SAMPLE, help=words)
+    verify.add_argument("--seed", type=int, default=0, help="seed that draws the rows (default: 0)")
+    verify.add_argument("--repair", action="store_true", help="put damaged files aside and rebuild features")
+
+
+def _add_clean(commands) -> None:
+    description = (
+        "List what lies in the data folder and neither a preset nor a run needs; remove it with --yes."
+    )
+    help = "list or remove what nobody needs in the data folder"
+    clean = _add_command(commands, "clean", _clean, CLEAN_EXAMPLES, help, description)
+    clean.add_argument("--yes", action="store_true", help="remove what is listed")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -65,17 +154,8 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.workers < 1:
         raise BadInput(f"--workers: expected 1 or more, received {options.workers}")
-    seeds = options.seeds and _numbers(options.seeds)
-    root, succeeded = run_graph(
-        preset=options.preset,
-        dataset=options.dataset,
-        subset=options.subset,
-        weights=options.weights,
-        seeds=seeds or None,
-        precision=options.precision,
-        workers=options.workers,
-        scheduler_url=options.scheduler_url,
-    )
+    parameters = _parameters(options)
+    root, succeeded = run_graph(workers=options.workers, scheduler_url=options.scheduler_url, **parameters)
     if not succeeded:
         print("headstart: some tasks failed, see above; what is finished is kept", file=sys.stderr)
         return EXIT_FAILED
@@ -83,6 +163,61 @@ def _run(options: argparse.Namespace) -> int:
     print((root.folder / "comparison.txt").read_text(encoding="utf-8"))
     print(f"Tables and plots: {root.folder}  (in {time.perf_counter() - began:.1f} s)")
     return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from tasks import CompareSchemes
+    from tasks.planning import plan_lines
+
+    return _show(plan_lines(CompareSchemes(**_parameters(options))))
+
+
+def _why(options: argparse.Namespace) -> int:
+    from tasks import CompareSchemes
+    from tasks.explaining import why_lines
+
+    return _show(why_lines(options.name, CompareSchemes(**_parameters(options))))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from tasks.configuration import data_folder
+    from tasks.housekeeping import verify_lines
+    from tasks.progress import ShownProgress
+
+    for name in ("sample", "seed"):
+        if not 0 <= getattr(options, name) < 2**31:
+            raise BadInput(f"--{name}: expected 0 to 2147483647, received {getattr(options, name)}")
+    with ShownProgress(None) as progress:
+        lines, sound = verify_lines(
+            data_folder(), sample=options.sample, seed=options.seed, mend=options.repair, progress=progress
+        )
+    _show(lines)
+    return 0 if sound else EXIT_DAMAGED
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from tasks.configuration import data_folder
+    from tasks.housekeeping import clean_lines
+
+    return _show(clean_lines(data_folder(), agreed=options.yes))
+
+
+def _show(lines: list[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _parameters(options: argparse.Namespace) -> dict:
+    """Return the parameters of CompareSchemes that the options of a preset stand for; raise BadInput."""
+    return {
+        "preset": options.preset,
+        "dataset": options.dataset,
+        "subset": options.subset,
+        "weights": options.weights,
+        "seeds": (options.seeds and _numbers(options.seeds)) or None,
+        "precision": options.precision,
+    }
 
 
 def _numbers(text: str) -> tuple[int, ...]:
