@@ -72,6 +72,11 @@ class FeatureTask(Task):
         return {**base, "layers": list(layers), "views": list(views)}
 
     @property
+    def priority(self) -> int:
+        """Luigi's order among tasks that could start: the widest request first, so that one pass serves all."""
+        return len(self.fingerprint["layers"]) * len(self.fingerprint["views"])
+
+    @property
     def place(self) -> str:
         return f"features/{self.backbone}-{self.clone(DownloadWeights).choice.name}-{self.dataset}"
 

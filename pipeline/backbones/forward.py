@@ -74,14 +74,19 @@ def forward_function(
                 x = _algorithm(x.shape[1], *kernel.shape[2:])(x, kernel, bias)
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
             if (name := f"block{number}_pool") in layers:
-                maps = tf.cast(x, tf.float32)
-                found.append(tf.reduce_mean(maps, axis=(1, 2)) if pooling == "average" else maps)
+                found.append(_compiled(_average)(x) if pooling == "average" else tf.cast(x, tf.float32))
             if name == layers[-1]:
                 break
         return found
 
     compute = forward.get_concrete_function()
     return lambda images: [values.numpy() for values in compute(tf.constant(images))]
+
+
+def _average(x):
+    import tensorflow as tf
+
+    return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
 
 def _algorithm(side: int, channels: int, filters: int):

@@ -56,7 +56,8 @@ def obtain(
     """Make target and return where it came from: a path that was there, or the URL of a mirror.
 
     The first of the existing files that check accepts is linked or copied and left as it is; one that it
-    refuses (DamagedFile) or that cannot be read is passed over. Raises DownloadFailed, with advice, when no mirror gives the file.
+    refuses (DamagedFile) or that cannot be read is passed over. Raises DownloadFailed, with advice, when no
+    mirror gives the file.
     """
     for path in existing:
         if not path.is_file():

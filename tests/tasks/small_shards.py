@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from pipeline.features import sections, shards
 
@@ -15,7 +16,7 @@ _publish = shards.ShardWriter._publish
 def _slowly(writer: shards.ShardWriter, shard: shards.Shard) -> None:
     time.sleep(0.25)
     _publish(writer, shard)
-    with open(os.environ["SHARD_LOG"], "a") as log:
+    with Path(os.environ["SHARD_LOG"]).open("a") as log:
         log.write(f"{os.getpid()} {shard.number}\n")
 
 

@@ -153,6 +153,13 @@ def test_what_cannot_change_a_result_is_not_in_its_path():
     assert one.folder == ExtractFeatures(dataset="digits", weights="random", batch_size=128).folder
 
 
+def test_of_several_extractions_the_widest_is_made_first_and_serves_the_others():
+    wide = ExtractFeatures(dataset="digits", weights="random", layers="block4_pool,block5_pool")
+    narrow = ExtractFeatures(dataset="digits", weights="random", layers="block5_pool")
+    assert wide.priority > narrow.priority
+    assert wide.folder == narrow.folder
+
+
 def test_a_corrupt_result_is_not_complete_and_is_replaced(finished):
     task = finished.results[0][0].run_task
     (task.folder / "predictions.h5").write_bytes(b"")
