@@ -73,7 +73,7 @@ class FeatureTask(Task):
 
     @property
     def priority(self) -> int:
-        """Luigi's order among tasks that could start: the widest request first, so that one pass serves all."""
+        """Luigi's order among tasks that could start: the widest first, so that one pass serves all."""
         return len(self.fingerprint["layers"]) * len(self.fingerprint["views"])
 
     @property
