@@ -84,6 +84,8 @@ def state_of(task: Task) -> tuple[str, str]:
 
 def _short(why: str, task: Task) -> str:
     """Return why without the folder, which stands beside it; of two fingerprints the foremost difference."""
+    if not isinstance(task, FeatureTask) and not (task.folder / MANIFEST).exists():
+        return "begun, not finished" if task.folder.exists() else "not made yet"
     with contextlib.suppress(DamagedFile):
         apart = differences(read_manifest(task.folder).fingerprint, task.fingerprint)
         if apart and not isinstance(task, FeatureTask):

@@ -89,6 +89,7 @@ def worker(tmp_path, luigid):
         process.wait()
 
 
+@pytest.mark.slow  # seven processes load TensorFlow: half a minute on two cores
 def test_workers_share_an_extraction_and_survive_the_loss_of_one(worker, tmp_path, data_folder, wait_for):
     log = tmp_path / "shards.log"
     log.touch()
