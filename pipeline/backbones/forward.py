@@ -67,20 +67,28 @@ def forward_function(
         if input_size != image_size:
             x = tf.image.resize(x, (input_size, input_size), "bilinear", antialias=True)
         x -= tf.constant(row.subtract)
-        x, found = tf.cast(tf.reverse(x, [-1]) if row.flip_channels else x, dtype), []
-        for number, (_, convolutions) in enumerate(row.blocks, start=1):
-            for conv in range(1, convolutions + 1):
-                kernel, bias = arrays[f"block{number}_conv{conv}"]
-                x = _algorithm(x.shape[1], *kernel.shape[2:])(x, kernel, bias)
-            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-            if (name := f"block{number}_pool") in layers:
-                found.append(_compiled(_average)(x) if pooling == "average" else tf.cast(x, tf.float32))
-            if name == layers[-1]:
-                break
-        return found
+        centred = tf.reverse(x, [-1]) if row.flip_channels else x
+        return _taps(tf.cast(centred, dtype), row, arrays, layers, pooling)
 
     compute = forward.get_concrete_function()
     return lambda images: [values.numpy() for values in compute(tf.constant(images))]
+
+
+def _taps(x, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> list:
+    """Return the float32 taps of a batch of centred images, as far as the deepest that is asked for."""
+    import tensorflow as tf
+
+    found = []
+    for number, (_, convolutions) in enumerate(row.blocks, start=1):
+        for conv in range(1, convolutions + 1):
+            kernel, bias = arrays[f"block{number}_conv{conv}"]
+            x = _algorithm(x.shape[1], *kernel.shape[2:])(x, kernel, bias)
+        x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+        if (name := f"block{number}_pool") in layers:
+            found.append(_compiled(_average)(x) if pooling == "average" else tf.cast(x, tf.float32))
+        if name == layers[-1]:
+            break
+    return found
 
 
 def _average(x):
