@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import HeadstartError
+from pipeline.features.fingerprint import without_columns
 from pipeline.features.sections import missing_sections
 from pipeline.features.shards import LOCKS
 from pipeline.fingerprint import canonical, key_of
@@ -99,7 +100,7 @@ def needs_of_runs(known: list[Entry]) -> Needs:
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
             features = fingerprint["features"]
-            base = {name: value for name, value in features.items() if name not in ("layers", "views")}
+            base = without_columns(features)
             requests.append(Request(base, tuple(features["layers"]), tuple(features["views"])))
             folders.add(key_of({"backbone": features["backbone"], **features["weights"]}))
     return Needs(frozenset(folders), tuple(requests))

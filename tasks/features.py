@@ -9,7 +9,7 @@ from luigi.util import inherits
 
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.extract import extract
-from pipeline.features.fingerprint import POOLINGS, STORAGES, cache_fingerprint, parse_layers
+from pipeline.features.fingerprint import POOLINGS, STORAGES, cache_fingerprint, parse_layers, without_columns
 from pipeline.features.sections import missing_sections, why_missing
 from pipeline.features.views import IDENTITY, parse_views
 from pipeline.fingerprint import key_of
@@ -32,8 +32,7 @@ class CachedColumns(PublishedFolder):
 
 def request_of(fingerprint: dict) -> tuple[dict, tuple[str, ...], tuple[str, ...]]:
     """Return the cache's own fingerprint, the layers and the views of a task's fingerprint."""
-    base = {name: value for name, value in fingerprint.items() if name not in ("layers", "views")}
-    return base, tuple(fingerprint["layers"]), tuple(fingerprint["views"])
+    return without_columns(fingerprint), tuple(fingerprint["layers"]), tuple(fingerprint["views"])
 
 
 @inherits(PrepareDataset, DownloadWeights)

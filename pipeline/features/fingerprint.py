@@ -28,6 +28,11 @@ def parse_layers(text: str, backbone: str) -> tuple[str, ...]:
     return tuple(tap for tap in taps if tap in wanted)
 
 
+def without_columns(fingerprint: dict) -> dict:
+    """Return the cache's own part of the fingerprint of some of its layers and views."""
+    return {name: value for name, value in fingerprint.items() if name not in ("layers", "view", "views")}
+
+
 def cache_fingerprint(
     dataset: dict,
     *,

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import DamagedFile
+from pipeline.features.fingerprint import without_columns
 from pipeline.fingerprint import key_of
 from pipeline.publishing import MANIFEST, describe_file, read_manifest, why_incomplete
 
@@ -112,7 +113,7 @@ def known_sections(cache: Path) -> list[Section]:
     for path in sorted(cache.glob(f"*/{MANIFEST}")):
         try:
             fingerprint = read_manifest(path.parent).fingerprint
-            base = {name: value for name, value in fingerprint.items() if name not in ("view", "layers")}
+            base = without_columns(fingerprint)
             section = Section(cache, base, fingerprint["view"], tuple(fingerprint["layers"]))
             in_place = section.folder == path.parent
         except (DamagedFile, KeyError, TypeError):

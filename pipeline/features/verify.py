@@ -10,6 +10,7 @@ from pipeline.backbones.forward import ALGORITHMS
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile, HeadstartError
+from pipeline.features.fingerprint import without_columns
 from pipeline.features.passes import Pass
 from pipeline.features.sections import Section
 from pipeline.fingerprint import canonical
@@ -76,7 +77,7 @@ def _compare(order: dict, sample: int, seed: int, passes: dict[str, Pass]) -> di
 def section_at(folder: Path) -> tuple[Section, Manifest]:
     """Return the section that the manifest of a folder describes, and the manifest; raise DamagedFile."""
     manifest = read_manifest(folder)
-    base = {name: value for name, value in manifest.fingerprint.items() if name not in ("view", "layers")}
+    base = without_columns(manifest.fingerprint)
     section = Section(
         folder.parent, base, manifest.fingerprint["view"], tuple(manifest.fingerprint["layers"])
     )
