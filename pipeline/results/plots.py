@@ -88,6 +88,12 @@ OTHER_FAMILY = Family("other", "#CC79A7", "D")
 
 def new_figure(caption: str, *, width: float = 8.0, height: float = 5.0) -> tuple[Figure, Axes]:
     """Return a figure of width by height inches with one pair of axes and the caption under them."""
+    figure = empty_figure(caption, width=width, height=height)
+    return figure, figure.add_subplot()
+
+
+def empty_figure(caption: str, *, width: float, height: float) -> Figure:
+    """Return a figure of width by height inches without axes, and the caption at its lower edge."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -97,7 +103,7 @@ def new_figure(caption: str, *, width: float = 8.0, height: float = 5.0) -> tupl
     # A line never starts with the dot between two facts.
     wrapped = textwrap.fill(caption.replace(" ·", "\u00a0·"), width=int(width * 15), break_long_words=False)
     figure.supxlabel(wrapped, x=0.012, ha="left", fontsize=8, color=GREY)
-    return figure, figure.add_subplot()
+    return figure
 
 
 def accuracy_over_time(run: RunResult) -> Figure:
@@ -296,12 +302,12 @@ def comparison_alt_text(plot_name: str, table: pd.DataFrame, caption: str) -> st
 
 def draw(plot_name: str, run: RunResult, path: Path) -> None:
     """Publish a row of PLOTS as PNG at path. Raises BadInput for an unknown name."""
-    _publish(_plot(PLOTS, plot_name), path, run)
+    publish_figure(path, _plot(PLOTS, plot_name).function, run)
 
 
 def draw_comparison(plot_name: str, table: pd.DataFrame, caption: str, path: Path) -> None:
     """Publish a row of COMPARISON_PLOTS as PNG at path. Raises BadInput for an unknown name."""
-    _publish(_plot(COMPARISON_PLOTS, plot_name), path, table, caption)
+    publish_figure(path, _plot(COMPARISON_PLOTS, plot_name).function, table, caption)
 
 
 def _plot(plots: dict[str, Plot], name: str) -> Plot:
@@ -310,14 +316,15 @@ def _plot(plots: dict[str, Plot], name: str) -> Plot:
     return plots[name]
 
 
-def _publish(plot: Plot, path: Path, *arguments: object) -> None:
+def publish_figure(path: Path, function: Callable[..., Figure], *arguments: object) -> None:
+    """Publish the figure that function draws from arguments as PNG at path, in the style of all plots."""
     import matplotlib.style
     import numpy as np
     from PIL import Image
 
     # "default" first: a user's own matplotlibrc must not change the picture.
     with matplotlib.style.context(["default", STYLE]):
-        figure = plot.function(*arguments)
+        figure = function(*arguments)
         figure.canvas.draw()
     # 256 colours hold a plot's few hues and their edges, in a third of the bytes.
     picture = (
