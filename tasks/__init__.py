@@ -13,7 +13,8 @@ from tasks.comparison import CompareSchemes  # noqa: E402  tasks read the config
 from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset  # noqa: E402
 from tasks.features import ExtractFeatures  # noqa: E402
 from tasks.results import PlotRun, ScoreRun  # noqa: E402
-from tasks.training import FineTune, TrainFromScratch, TrainHead  # noqa: E402
+from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead  # noqa: E402
+from tasks.tuning import TuneHead  # noqa: E402
 
 __all__ = [
     "CompareSchemes",
@@ -26,4 +27,6 @@ __all__ = [
     "ScoreRun",
     "TrainFromScratch",
     "TrainHead",
+    "TrainTunedHead",
+    "TuneHead",
 ]

@@ -47,8 +47,9 @@ class RunResultTask(Task):
     def run_task(self) -> TrainTask:
         """The training task whose result this one looks at."""
         scheme, recipe = find_scheme(self.scheme)
-        scheme.recipe(recipe, dict(self.settings))
-        return self.clone(training_task(scheme.name), recipe=recipe, **self.settings)
+        task = training_task(scheme.name)
+        scheme.recipe(recipe, {name: value for name, value in self.settings.items() if name != "space"})
+        return self.clone(task, recipe=recipe, **self.settings)
 
     def requires(self) -> luigi.Task:
         """Return the run."""

@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 
 import luigi
 from luigi.util import inherits
 
-from pipeline.backbones.table import BACKBONES
-from pipeline.features.views import IDENTITY
 from pipeline.machine import resolve_precision
 from pipeline.training import settings
-from pipeline.training.recipes import Training
 from pipeline.training.record import train_run
-from pipeline.training.schemes import SCHEMES, Scheme
+from pipeline.training.schemes import SCHEMES
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
-from tasks.features import ExtractFeatures
-from tasks.parameters import SettingParameter, WholeNumber
-from tasks.task import Task
-
-SHARED_WITH_FEATURES = ("dataset", "subset", "split_seed", "backbone", "weights", "precision")
-OF_FEATURES_ALONE = ("input_size", "storage")  # parameters of a scheme that reads features and no images
+from tasks.parameters import WholeNumber
+from tasks.recipes import RecipeTask, recipe_parameters
+from tasks.tuning import SPACE, TuneHead
 
 
-class TrainTask(Task):
+class TrainTask(RecipeTask):
     """Train one run of a scheme and leave recipe, history, model, predictions and costs in data/runs/.
 
     recipe names a row of the scheme's recipes; each setting of it is a parameter of its own.
     """
-
-    scheme: Scheme
-
-    @functools.cached_property
-    def chosen(self) -> Training:
-        """The recipe with the settings of the command line."""
-        names = [field.name for field in dataclasses.fields(self.scheme.recipe_type) if field.metadata]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return self.scheme.recipe(self.recipe, given)
-
-    @property
-    def weights_name(self) -> str:
-        """The weights as tables show them; "none" for a scheme that starts from nothing."""
-        return self.clone(DownloadWeights).choice.name if "weights" in self.scheme.needs else "none"
-
-    @property
-    def features_task(self) -> ExtractFeatures:
-        """The cached layers and views that the recipe reads; the backbone's last layer unless it says."""
-        layers = getattr(self.chosen, "layers", None) or BACKBONES[self.backbone].taps[-1:]
-        views = getattr(self.chosen, "views", (IDENTITY,))
-        names = [*SHARED_WITH_FEATURES, *OF_FEATURES_ALONE]
-        shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
-        return ExtractFeatures(layers=",".join(layers), views=",".join(views), **shared)
 
     @functools.cached_property
     def fingerprint(self) -> dict:
@@ -71,10 +41,7 @@ class TrainTask(Task):
 
     @property
     def place(self) -> str:
-        parts = [self.scheme.name, self.recipe, self.dataset]
-        parts += [str(self.subset)] if self.subset else []
-        parts += [self.weights_name] if self.weights_name != "none" else []
-        return f"runs/{'-'.join(parts)}-seed{self.seed}"
+        return f"runs/{self.readable_place(self.scheme.name)}-seed{self.seed}"
 
     @property
     def reports(self) -> Path:
@@ -99,27 +66,51 @@ class TrainTask(Task):
         self.in_child(train_run, order=order, folder=self.folder, **folders)
 
 
+class TunedTask(TrainTask):
+    """Fit the head that a sweep chose on val anew on train and val, and leave a run in data/runs/.
+
+    recipe and settings are those of the sweep (TuneHead); seed is that of the final fit alone.
+    """
+
+    @property
+    def sweep_task(self) -> TuneHead:
+        """The sweep that chooses."""
+        return self.clone(TuneHead)
+
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """All layers that any head of the sweep reads, one of which is chosen only later."""
+        return self.sweep_task.layers_read
+
+    @functools.cached_property
+    def fingerprint(self) -> dict:
+        """The run's own, and the space of the sweep; the sweep follows from both."""
+        return {**super().fingerprint, "sweep": self.sweep_task.fingerprint}
+
+    def requires(self) -> dict[str, luigi.Task]:
+        """Return what every run needs, and the sweep."""
+        return {**super().requires(), "sweep": self.sweep_task}
+
+
 @functools.cache
 def training_task(name: str) -> type[TrainTask]:
     """Return the Luigi task of a row of SCHEMES, with a parameter for each setting of its recipes."""
     row = SCHEMES[name]
-    fields = [field for field in dataclasses.fields(row.recipe_type) if field.metadata]
+    base = TunedTask if "sweep" in row.needs else TrainTask
     members = {
-        "__doc__": f"{TrainTask.__doc__.splitlines()[0]} The scheme is {row.name}.",
+        "__doc__": f"{base.__doc__.splitlines()[0]} The scheme is {row.name}.",
         "__module__": __name__,
         "scheme": row,
-        "recipe": luigi.Parameter(
-            default=next(iter(row.recipes)), description=f"one of {', '.join(row.recipes)}"
-        ),
         "seed": WholeNumber(default=0, description="seed of weights, order, augmentation and dropout"),
-        "precision": ExtractFeatures.precision,
-        **{field.name: SettingParameter(field) for field in fields},
+        **recipe_parameters(row),
     }
-    if "layers" in members:
-        members |= {name: getattr(ExtractFeatures, name) for name in OF_FEATURES_ALONE}
-    made = type(row.task, (TrainTask,), members)
+    if base is TunedTask:
+        members["space"] = SPACE
+    made = type(row.task, (base,), members)
     return inherits(PrepareDataset, *([DownloadWeights] if "weights" in row.needs else []))(made)
 
 
 TASKS = {name: training_task(name) for name in SCHEMES}  # Luigi finds tasks that exist by their names
-TrainHead, FineTune, TrainFromScratch = (TASKS[name] for name in ("head", "fine-tune", "from-scratch"))
+TrainHead, TrainTunedHead, FineTune, TrainFromScratch = (
+    TASKS[name] for name in ("head", "tuned-head", "fine-tune", "from-scratch")
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,10 @@ class FeatureStore:
         import numpy as np
 
         return np.flatnonzero(self.split == SPLITS[split])
+
+    def width(self, layer: str, view: str = IDENTITY) -> int:
+        """Return how many numbers a layer has for one image."""
+        return math.prod(self._section(layer, view).shapes()[layer])
 
     def load(
         self, layers: list[str] | tuple[str, ...], view: str = IDENTITY, *, mapped: bool = False

@@ -44,8 +44,14 @@ def add_classifier(x: KerasTensor, classes: int) -> KerasTensor:
     """Append logits and class probabilities, in float32 whatever the precision of the rest."""
     import keras
 
-    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
-    return keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
+    return keras.layers.Softmax(dtype="float32", name="probabilities")(add_logits(x, classes))
+
+
+def add_logits(x: KerasTensor, classes: int) -> KerasTensor:
+    """Append logits, in float32 whatever the precision of the rest."""
+    import keras
+
+    return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
 
 
 def logits_model(model: keras.Model) -> keras.Model:

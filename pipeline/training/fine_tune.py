@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
+from pipeline.heads.data import HeadData
+from pipeline.heads.model import with_probabilities
+from pipeline.heads.network import build_answers
 from pipeline.networks.build import add_neck
-from pipeline.training.heads import build_head
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
 from pipeline.training.record import Job, Trained, evaluated_rows
 
@@ -28,7 +30,8 @@ def fine_tune(job: Job) -> Trained:
     examples = Examples.of(images, pixels, len(images.class_names))
     with job.clock.stage("top"):
         seen = dataclasses.replace(examples, inputs=job.features.load(row.taps[-1:]))
-        top = build_head(seen, recipe.dense_blocks, recipe.units, recipe.dropout)
+        answers = build_answers(HeadData(seen), recipe.dense_blocks, recipe.units, recipe.dropout)
+        top = with_probabilities(answers, None)
         stage = Stage.of(
             recipe,
             "top",

@@ -118,9 +118,11 @@ class Classifier:
         return np.concatenate(parts)
 
     def evaluate(self, examples: Examples, rows: np.ndarray) -> tuple[float, float]:
-        """Return mean cross-entropy (nats) and accuracy (0 … 1) over the examples at rows (n,)."""
+        """Return mean cross-entropy (nats) and accuracy (0 … 1) over the examples at rows (n,); NaN for none."""
         import numpy as np
 
+        if len(rows) == 0:
+            return math.nan, math.nan
         probabilities = self.predict(examples.inputs, rows, examples.views)
         labels = examples.labels[rows]
         likelihood = np.maximum(probabilities[np.arange(len(rows)), labels], np.finfo(np.float32).tiny)

@@ -39,6 +39,12 @@ def _cosine(rate: float, updates: int, warmup: int):
 
 SCHEDULES = {"constant": _constant, "cosine": _cosine}
 
+
+def warmup_updates(share: float, updates: int) -> int:
+    """Return over how many of all updates the learning rate rises; the last update is never one of them."""
+    return min(round(share * updates), updates - 1)
+
+
 UNDECAYED = ("bias", "gamma", "beta")  # decay is for kernels: Loshchilov & Hutter 2019, and common practice
 
 
@@ -50,7 +56,7 @@ def make_optimizer(
     warmup is the share of the updates over which the rate rises. Biases and the weights of batch
     normalisation are not decayed.
     """
-    rate = SCHEDULES[schedule](learning_rate, max(1, updates), min(round(warmup * updates), updates - 1))
+    rate = SCHEDULES[schedule](learning_rate, max(1, updates), warmup_updates(warmup, updates))
     made = OPTIMIZERS[optimizer](rate, weight_decay)
     made.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return made

@@ -1,4 +1,4 @@
-"""The recipes: what is trained and how, one row each. Every setting can be overridden by name."""
+"""The recipes of networks that see images: what is trained and how, one row each; heads have their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
-from pipeline.features.views import IDENTITY, parse_views
 from pipeline.networks.build import NECKS
 from pipeline.networks.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -31,28 +30,6 @@ class Training:
 
     def check(self) -> None:
         """Raise BadInput where settings contradict each other."""
-
-
-@dataclass(frozen=True)
-class HeadRecipe(Training):
-    """A classifier on cached features: standardised, then dense blocks, then class probabilities."""
-
-    layers: tuple[str, ...] = setting(
-        ("block3_pool", "block4_pool", "block5_pool"), "cached layers that are joined"
-    )
-    views: tuple[str, ...] = setting(
-        (IDENTITY,), "cached views: one is drawn for each image and epoch, answers are averaged over all"
-    )
-    dense_blocks: str = setting("dense - dropout", "dense blocks in the notation")
-    units: tuple[int, ...] = setting(
-        (), "units of each dense block, none for a linear head", low=1, high=65536
-    )
-    dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
-
-    def check(self) -> None:
-        """Raise BadInput when the dense blocks or the views cannot be read."""
-        parse_views(",".join(self.views))
-        parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
 
 
 @dataclass(frozen=True)
@@ -107,48 +84,12 @@ class ScratchRecipe(Augmented):
             )
 
 
-def _rows(*rows):
+def rows_by_name(*rows):
+    """Return a table of rows by their names."""
     return {row.name: row for row in rows}
 
 
-HEADS: dict[str, HeadRecipe] = _rows(
-    HeadRecipe(
-        name="linear",
-        title="linear head",
-        epochs=20,
-        batch_size=256,
-        learning_rate=1e-2,
-        weight_decay=0.1,
-    ),
-    HeadRecipe(
-        name="dense",
-        title="dense head (dense - dropout)",
-        epochs=20,
-        batch_size=256,
-        units=(512,),
-        weight_decay=0.3,
-    ),
-    HeadRecipe(
-        name="dense-bn",
-        title="dense head (dense - batch norm)",
-        dense_blocks="dense - batch norm",
-        epochs=20,
-        batch_size=256,
-        units=(512,),
-        weight_decay=1.0,
-    ),
-    HeadRecipe(
-        name="dense-bn-dropout",
-        title="dense head (dense - batch norm - dropout)",
-        dense_blocks="dense - batch norm - dropout",
-        epochs=20,
-        batch_size=256,
-        units=(512,),
-        weight_decay=1.0,
-    ),
-)
-
-FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = _rows(
+FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
     FineTuneRecipe(
         name="top_only",
         title="all blocks frozen",
@@ -179,7 +120,7 @@ FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = _rows(
     ),
 )
 
-SCRATCH_RECIPES: dict[str, ScratchRecipe] = _rows(
+SCRATCH_RECIPES: dict[str, ScratchRecipe] = rows_by_name(
     ScratchRecipe(
         name="lesson",
         title="conv - batch norm - conv - maxpool - dropout",

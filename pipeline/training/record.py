@@ -61,7 +61,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Job:
-    """What a scheme's training function is given. features and weights are None where it needs none."""
+    """What a scheme's training function is given. features, weights and sweep are None where it needs none."""
 
     recipe: Training
     seed: int
@@ -71,6 +71,7 @@ class Job:
     backbone: str
     clock: Clock
     progress: Progress
+    sweep: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Trained:
 
     probabilities (N, C) float32 has a row for each row of rows (N,), positions in the data set.
     backbone_parameters are those that the model file does not hold because features stand before it.
+    settings are those that were used where a search chose them, which took tune_seconds.
     """
 
     model: keras.Model
@@ -86,6 +88,8 @@ class Trained:
     rows: np.ndarray
     probabilities: np.ndarray
     backbone_parameters: int = 0
+    settings: dict | None = None
+    tune_seconds: float = 0.0
 
 
 def train_run(
@@ -94,6 +98,7 @@ def train_run(
     folder: str,
     weights: str | None = None,
     features: str | None = None,
+    sweep: str | None = None,
     progress: Progress = silent,
 ) -> dict:
     """Train what order describes and publish its run folder; return its costs.
@@ -109,23 +114,32 @@ def train_run(
         images, store = ImageStore(dataset), FeatureStore(features) if features else None
     module, _, function = scheme.train.partition(":")
     train = getattr(importlib.import_module(module), function)
-    place = weights and Path(weights)
-    job = Job(recipe, order["seed"], images, store, place, order["backbone"], clock, progress)
+    places = {"weights": weights and Path(weights), "sweep": sweep and Path(sweep)}
+    job = Job(
+        recipe=recipe,
+        seed=order["seed"],
+        images=images,
+        features=store,
+        backbone=order["backbone"],
+        clock=clock,
+        progress=progress,
+        **places,
+    )
     trained = train(job)
     with clock.stage("publish"):
         _publish_results(target, trained, images)
     publish_json(target / RECIPE, _description(order, trained, images, state))
-    costs = _costs(target, clock, store, order["fingerprint"].get("features", {}))
+    costs = _costs(target, clock, store, order["fingerprint"].get("features", {}), trained.tune_seconds)
     publish_json(target / COSTS, costs)
     publish_manifest(target, order["fingerprint"], FILES)
     return costs
 
 
-def evaluated_rows(images: ImageStore) -> np.ndarray:
-    """Return the positions (n,) of all val and test images, in the data set's order."""
+def evaluated_rows(images: ImageStore, *, val: bool = True) -> np.ndarray:
+    """Return the positions (n,) of all val and test images, or of test alone, in the data set's order."""
     import numpy as np
 
-    return np.flatnonzero(images.split != SPLITS["train"])
+    return np.flatnonzero(images.split != SPLITS["train"]) if val else images.rows("test")
 
 
 def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None:
@@ -155,15 +169,14 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
     features = order["fingerprint"].get("features", {})
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return {
-        **{
-            name: order[name] for name in ("scheme", "settings", "seed", "weights", "backbone", "fingerprint")
-        },
+        **{name: order[name] for name in ("scheme", "seed", "weights", "backbone", "fingerprint")},
+        "settings": order["settings"] if trained.settings is None else trained.settings,
         "dataset": images.row.name,
         "dataset_title": images.row.title,
         "dataset_note": images.row.note,
         "input_size": features.get("input_size", images.fingerprint["image_size"]),
         "class_names": images.class_names,
-        **{f"n_{split}": count for split, count in images.counts.items()},
+        **_counts(images, trained.rows),
         "precision": order["precision"],
         "epochs": len(trained.history.rows),
         "parameters": model.count_params() + trained.backbone_parameters,
@@ -173,15 +186,26 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
     }
 
 
-def _costs(folder: Path, clock: Clock, store: FeatureStore | None, features: dict) -> dict:
+def _counts(images: ImageStore, evaluated: np.ndarray) -> dict[str, int]:
+    """Return n_train, n_val and n_test; val images that are not evaluated were trained on."""
+    counts = dict(images.counts)
+    if not (images.split[evaluated] == SPLITS["val"]).any():
+        counts["train"], counts["val"] = counts["train"] + counts["val"], 0
+    return {f"n_{split}": count for split, count in counts.items()}
+
+
+def _costs(
+    folder: Path, clock: Clock, store: FeatureStore | None, features: dict, tune_seconds: float
+) -> dict:
     extraction = {"seconds": 0.0, "peak_memory_mb": 0.0}
     if store:
         extraction = store.costs(features["layers"], features["views"])
     seconds = clock.total()
     return {
         "train_seconds": seconds,
+        "tune_seconds": tune_seconds,
         "extract_seconds": extraction["seconds"],
-        "total_seconds": round(seconds + extraction["seconds"], 3),
+        "total_seconds": round(seconds + tune_seconds + extraction["seconds"], 3),
         "peak_memory_mb": round(max(machine.peak_memory_mb(), extraction["peak_memory_mb"]), 1),
         "bytes": sum((folder / name).stat().st_size for name in FILES if name != COSTS),
         "stages": dict(clock.stages),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import BadInput, unknown_name
-from pipeline.training.recipes import FINE_TUNE_RECIPES, HEADS, SCRATCH_RECIPES, Training
+from pipeline.heads.recipes import HEADS
+from pipeline.training.recipes import FINE_TUNE_RECIPES, SCRATCH_RECIPES
 from pipeline.training.settings import override
 
 
@@ -13,23 +16,24 @@ from pipeline.training.settings import override
 class Scheme:
     """A way to train: its recipes, the tiers that it reads, its training function `module:function`.
 
-    The function is called with a `record.Job` and returns a `record.Trained`. needs are among "weights"
-    and "features"; the prepared data set is always there.
+    The function is called with a `record.Job` and returns a `record.Trained`. needs are among
+    "weights", "features" and "sweep"; the prepared data set is always there.
     """
 
     name: str
     task: str  # the name of its Luigi task
-    recipes: dict[str, Training]
+    recipes: dict[str, Any]
     train: str
     needs: tuple[str, ...] = ()
     precision: str | None = None  # what it trains in, where that is not the run's choice
 
     @property
-    def recipe_type(self) -> type[Training]:
-        """The dataclass that holds this scheme's settings."""
-        return type(next(iter(self.recipes.values())))
+    def settings(self) -> dict[str, dataclasses.Field]:
+        """The settings of all its recipes by name; one recipe may have fewer."""
+        kinds = dict.fromkeys(type(recipe) for recipe in self.recipes.values())
+        return {field.name: field for kind in kinds for field in dataclasses.fields(kind) if field.metadata}
 
-    def recipe(self, name: str, overrides: dict | None = None) -> Training:
+    def recipe(self, name: str, overrides: dict | None = None) -> Any:
         """Return a recipe by name with settings replaced and checked; raise BadInput."""
         if name not in self.recipes:
             raise unknown_name(f"{self.name} recipe", name, self.recipes)
@@ -45,9 +49,17 @@ SCHEMES: dict[str, Scheme] = {
             name="head",
             task="TrainHead",
             recipes=HEADS,
-            train="pipeline.training.heads:train_head",
+            train="pipeline.heads.train:train_head",
             needs=("weights", "features"),
             precision="float32",  # a matter of seconds either way; the precision of a run is its features'
+        ),
+        Scheme(
+            name="tuned-head",
+            task="TrainTunedHead",
+            recipes=HEADS,
+            train="pipeline.heads.train:train_tuned_head",
+            needs=("weights", "features", "sweep"),
+            precision="float32",
         ),
         Scheme(
             name="fine-tune",

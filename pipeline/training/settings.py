@@ -69,6 +69,11 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     return _checked_one(field, kind, value, value)
 
 
+def checked_all(recipe: Any, name: str, values: tuple) -> tuple:
+    """Return values of one setting of recipe in its type; raise BadInput for a setting that it has not."""
+    return tuple(getattr(override(recipe, {name: value}), name) for value in values)
+
+
 def override(recipe: Any, overrides: dict[str, Any]) -> Any:
     """Return recipe with settings replaced; raise BadInput for a setting that it has not, or a bad value."""
     fields = {field.name: field for field in dataclasses.fields(recipe) if field.metadata}
@@ -88,7 +93,14 @@ def as_dict(recipe: Any) -> dict[str, Any]:
     values = {
         field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.metadata
     }
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return plain(values)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of settings as JSON has it: mappings as dicts, sequences as lists."""
+    if hasattr(value, "items"):
+        return {name: plain(part) for name, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _checked_one(field: dataclasses.Field, kind: type, part: Any, value: Any) -> Any:

@@ -1,0 +1,44 @@
+"""Linear heads with an L2 penalty: logistic regression, and support vector machines with squared hinge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.heads.data import HeadData
+from pipeline.heads.model import linear_model
+from pipeline.heads.penalised import LinearPath, solve_path
+from pipeline.heads.recipes import LogisticHead, SvmHead
+from pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+
+def fit(recipe: LogisticHead | SvmHead, data: HeadData, *, progress: Progress = silent, **_) -> keras.Model:
+    """Return the head of one penalty, solved to convergence."""
+    path = _solve(recipe, [recipe.c], data, progress)
+    return linear_model(data, path.weights[0], path.bias[0])
+
+
+def answers(
+    recipe: LogisticHead | SvmHead, points: list[dict], data: HeadData, *, progress: Progress = silent, **_
+) -> list[np.ndarray]:
+    """Return the answers on val of a head for the `c` of each point, all solved side by side."""
+    path = _solve(recipe, [point.get("c", recipe.c) for point in points], data, progress)
+    return [
+        data.by_view(data.val @ weights + bias)
+        for weights, bias in zip(path.weights, path.bias, strict=True)
+    ]
+
+
+def _solve(recipe, inverse_penalties: list[float], data: HeadData, progress: Progress) -> LinearPath:
+    """Solve for inverse penalties against the sum over images, however many views each has."""
+    return solve_path(
+        data.train,
+        data.train_labels,
+        classes=data.classes,
+        loss=recipe.loss,
+        inverse_penalties=[c / data.views for c in inverse_penalties],
+        progress=progress,
+    )

@@ -1,0 +1,107 @@
+"""Nearest neighbours by cosine: the k most alike training images vote, the more alike the more.
+
+Votes are weighted by exp(cosine / 0.07) as in Wu et al., Unsupervised Feature Learning via Non-Parametric
+Instance Discrimination (CVPR 2018), and in DINO's evaluation. Features are standardised first.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from pipeline.heads.data import HeadData
+from pipeline.heads.model import standardised_input
+from pipeline.heads.recipes import NeighboursHead
+from pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+SHARPNESS = 1 / 0.07
+FLOOR = 1e-3  # share of the votes of a class that nobody voted for; temperature is fitted on top
+CHUNK = 500  # images that are compared with all others at a time
+
+
+def fit(recipe: NeighboursHead, data: HeadData, **_) -> keras.Model:
+    """Return a model that holds the training rows, in float16, and compares with all of them."""
+    import keras
+    import numpy as np
+
+    features, x = standardised_input(data)
+    count = min(recipe.neighbours, len(data.train))
+    votes = _layer_class()(count, len(data.train), data.classes, dtype="float32", name="logits")
+    model = keras.Model(features, votes(x))
+    members = np.eye(data.classes, dtype=np.float16)[data.train_labels]
+    votes.set_weights([_directions(data.train).astype(np.float16), members])
+    return model
+
+
+def answers(
+    recipe: NeighboursHead, points: list[dict], data: HeadData, *, progress: Progress = silent, **_
+) -> list[np.ndarray]:
+    """Return the answers on val for the `neighbours` of each point, from one comparison."""
+    import numpy as np
+    import tensorflow as tf
+
+    counts = [min(point.get("neighbours", recipe.neighbours), len(data.train)) for point in points]
+    bank = tf.constant(_directions(data.train))
+    members = tf.one_hot(data.train_labels, data.classes)
+    found, queries = [], _directions(data.val)
+    for start in range(0, len(queries), CHUNK):
+        likeness = tf.matmul(queries[start : start + CHUNK], bank, transpose_b=True)
+        values, nearest = tf.math.top_k(likeness, max(counts))
+        votes = tf.exp(SHARPNESS * (values - values[:, :1]))[..., None] * tf.gather(members, nearest)
+        totals = tf.cumsum(votes, axis=1)
+        found.append([_log_shares(totals[:, count - 1]).numpy() for count in counts])
+        progress("nearest neighbours", min(start + CHUNK, len(queries)), len(queries), "images")
+    return [data.by_view(np.concatenate(parts)) for parts in zip(*found, strict=True)]
+
+
+def _directions(rows: np.ndarray) -> np.ndarray:
+    """Return rows (n, D) scaled to length 1; a row of zeros stays one."""
+    import numpy as np
+
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _log_shares(votes: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    shares = votes / tf.reduce_sum(votes, axis=1, keepdims=True)
+    return tf.math.log(shares + FLOOR)
+
+
+@functools.cache
+def _layer_class() -> type[keras.layers.Layer]:
+    """Return the Keras layer, which is defined where Keras is loaded already."""
+    import keras
+    import tensorflow as tf
+
+    @keras.saving.register_keras_serializable(package="headstart")
+    class Neighbours(keras.layers.Layer):
+        """Logarithms (B, C) of the shares of the votes of the nearest rows of a bank (n, D)."""
+
+        def __init__(self, neighbours: int, rows: int, classes: int, **options):
+            super().__init__(**options)
+            self.neighbours, self.rows, self.classes = neighbours, rows, classes
+
+        def build(self, shape):
+            weight = {"initializer": "zeros", "trainable": False, "dtype": "float16"}
+            self.bank = self.add_weight(shape=(self.rows, shape[-1]), name="bank", **weight)
+            self.members = self.add_weight(shape=(self.rows, self.classes), name="members", **weight)
+
+        def call(self, x):
+            x = tf.math.l2_normalize(x, axis=1)
+            likeness = tf.matmul(x, tf.cast(self.bank, x.dtype), transpose_b=True)
+            values, nearest = tf.math.top_k(likeness, self.neighbours)
+            members = tf.cast(tf.gather(self.members, nearest), x.dtype)
+            votes = tf.exp(SHARPNESS * (values - values[:, :1]))[..., None] * members
+            return _log_shares(tf.reduce_sum(votes, axis=1))
+
+        def get_config(self):
+            sizes = {"neighbours": self.neighbours, "rows": self.rows, "classes": self.classes}
+            return {**super().get_config(), **sizes}
+
+    return Neighbours

@@ -1,0 +1,54 @@
+"""Linear and dense heads trained by gradient steps: one as a Keras model, or many at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.heads.data import HeadData
+from pipeline.heads.model import standardised_input, with_probabilities
+from pipeline.heads.recipes import NetworkHead
+from pipeline.networks.build import add_block, add_logits
+from pipeline.networks.notation import parse_dense_blocks
+from pipeline.progress import Progress, silent
+from pipeline.training.loop import Classifier, History, Stage
+from pipeline.training.loop import fit as train
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+
+def fit(
+    recipe: NetworkHead, data: HeadData, *, seed: int, history: History, progress: Progress = silent
+) -> keras.Model:
+    """Return a trained head; history gets a row an epoch."""
+    model = build_answers(data, recipe.dense_blocks, recipe.units, recipe.dropout)
+    classifier, stage = Classifier(with_probabilities(model, None)), Stage.of(recipe, "head")
+    train(classifier, data.examples, stage, seed=seed, history=history, progress=progress)
+    return model
+
+
+def build_answers(data: HeadData, text: str, units: tuple[int, ...], dropout: float) -> keras.Model:
+    """Return an untrained head of dense blocks: features in, answers out of the layer "logits"."""
+    import keras
+
+    features, x = standardised_input(data)
+    blocks = parse_dense_blocks(text, len(units))
+    for number, (block, width) in enumerate(zip(blocks, units, strict=True), start=1):
+        x = add_block(x, block, name=f"dense{number}", width=width, dropout=dropout)
+    return keras.Model(features, add_logits(x, data.classes))
+
+
+def answers(
+    recipe: NetworkHead,
+    points: list[dict],
+    data: HeadData,
+    *,
+    precision: str = "float32",
+    progress: Progress = silent,
+) -> list[np.ndarray]:
+    """Return the answers on val of heads of one shape, trained side by side (see stacked)."""
+    from pipeline.heads.stacked import train_stack
+
+    found = train_stack(recipe, points, data, precision=precision, progress=progress)
+    return [data.by_view(found[:, number]) for number in range(len(points))]

@@ -1,0 +1,310 @@
+"""Many heads of one shape trained at once: every step shows all of them the same images.
+
+The heads' first layers are columns of one matrix, so that one matrix product serves all; what comes after
+is a product of stacks. Each head has a learning rate, weight decay, dropout, label smoothing, set of
+features and initialisation of its own; the order of the images, the drawn views and the draws of dropout
+are shared. A head that is trained here moves as Keras's optimisers would move it alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import BadInput
+from pipeline.heads.data import HeadData
+from pipeline.heads.recipes import NetworkHead
+from pipeline.networks.notation import Block, names_activation, parse_dense_blocks
+from pipeline.progress import Progress, silent
+from pipeline.training.optimizers import SCHEDULES, warmup_updates
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", "seed")  # settings that may differ
+NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-3  # of the notation's batch norm
+ADAM_DECAYS, ADAM_EPSILON = (0.9, 0.999), 1e-7  # Keras's defaults
+SGD_MOMENTUM = 0.9
+CHUNK = 16  # steps in one call into the graph
+
+
+def train_stack(
+    recipe: NetworkHead,
+    points: list[dict],
+    data: HeadData,
+    *,
+    precision: str = "float32",
+    masks: np.ndarray | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Return the answers (V * n, K, C) float32 on the val rows of K heads after training.
+
+    A point may hold any of STACKED; the recipe has the rest. masks (D, K) of 0 and 1 says which features
+    each head sees, by default all. precision is that of products with hidden layers; a linear head is
+    computed in float32, since its answers are the product itself. A head that diverges answers NaN.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    examples = data.examples
+    batch = min(recipe.batch_size, len(examples.train))
+    steps = len(examples.train) // batch
+    stack = _Stack(recipe, points, data, masks, precision if recipe.units else "float32")
+    update = stack.update_function(updates=steps * recipe.epochs)
+    generator = np.random.Generator(np.random.PCG64([_shared_seed(points), 0]))
+    for epoch in range(recipe.epochs):
+        order = generator.permutation(len(examples.train))[: steps * batch].reshape(steps, batch)
+        if data.views > 1:
+            order = order + len(examples.train) * generator.integers(0, data.views, order.shape)
+        for start in range(0, steps, CHUNK):
+            update(tf.constant(order[start : start + CHUNK], tf.int32))
+            done = epoch * steps + min(start + CHUNK, steps)
+            progress(f"{len(points)} heads at once", done, steps * recipe.epochs, "steps")
+    return stack.answers(data.val)
+
+
+def _shared_seed(points: list[dict]) -> int:
+    return points[0].get("seed", 0)
+
+
+@dataclass(eq=False)
+class _Layer:
+    """The weights of one dense layer of all heads, and what follows it in its block."""
+
+    kernel: tf.Variable  # (D, K * H) for the first layer, (K, H, G) after it
+    bias: tf.Variable  # (K, H)
+    rest: tuple = ()  # steps of the notation after the dense
+    norms: tuple = ()  # (scale, offset, moving mean, moving variance), each (K, H), by batch norm of rest
+    activation: str | None = None
+
+
+class _Stack:
+    """The networks of K heads side by side; hidden values are (B, K, H)."""
+
+    def __init__(self, recipe, points, data: HeadData, masks, precision: str):
+        import numpy as np
+        import tensorflow as tf
+
+        self.recipe, self.count, self.classes = recipe, len(points), data.classes
+        self.dtype = tf.as_dtype(precision)
+        self.inputs = tf.constant(data.train, self.dtype)
+        self.labels = tf.constant(data.train_labels)
+        for name in STACKED[:4]:
+            values = [point.get(name, getattr(recipe, name)) for point in points]
+            setattr(self, name, np.array(values, np.float32))
+        seeds = [point.get("seed", 0) for point in points]
+        self.mask = None if masks is None or masks.all() else tf.constant(masks[:, :, None], tf.float32)
+        seen = np.full(self.count, data.train.shape[1]) if masks is None else masks.sum(axis=0)
+        self.draws = tf.constant([seeds[0], 1], tf.int32)
+        generators = [np.random.Generator(np.random.PCG64([seed, 2])) for seed in seeds]
+        self.layers = self._build(generators, data.train.shape[1], seen)
+        self.step_number = tf.Variable(0, dtype=tf.int32)
+
+    def _build(self, generators, features: int, seen: np.ndarray) -> list[_Layer]:
+        import numpy as np
+        import tensorflow as tf
+
+        blocks = parse_dense_blocks(self.recipe.dense_blocks, len(self.recipe.units))
+        parts = [part for block in blocks for part in _dense_parts(block)]
+        widths = [width for block, width in zip(blocks, self.recipe.units, strict=True) for _ in _dense_parts(block)]
+        layers, fan_in = [], features
+        for (rest, activation), width in zip([*parts, ((), None)], [*widths, self.classes], strict=True):
+            kernels = []
+            for generator, head_features in zip(generators, seen, strict=True):
+                inner = head_features if not layers else fan_in
+                limit = math.sqrt(6 / (inner + width))  # Glorot & Bengio 2010, Keras's default
+                kernels.append(generator.uniform(-limit, limit, (fan_in, width)).astype(np.float32))
+            kernel = np.stack(kernels, axis=0 if layers else 1)
+            if not layers:
+                kernel = kernel if self.mask is None else kernel * self.mask.numpy()
+                kernel = kernel.reshape(features, -1)
+            shape = (self.count, width)
+            norms = tuple(
+                tuple(tf.Variable(tf.fill(shape, float(value))) for value in (1, 0, 0, 1))
+                for step in rest
+                if step.word.kind == "norm"
+            )
+            layers.append(_Layer(tf.Variable(kernel), tf.Variable(tf.zeros(shape)), rest, norms, activation))
+            fan_in = width
+        return layers
+
+    def forward(self, inputs: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the answers (B, K, C) float32 to inputs (B, D); noise is the seed (2,) of dropout."""
+        import tensorflow as tf
+
+        x = inputs
+        for number, layer in enumerate(self.layers):
+            kernel = tf.cast(layer.kernel, self.dtype)
+            if number == 0:
+                product = tf.reshape(tf.matmul(x, kernel), (-1, *layer.bias.shape))
+            else:
+                product = tf.einsum("bkh,khg->bkg", x, kernel)
+            last = layer is self.layers[-1]
+            x = (tf.cast(product, tf.float32) if last else product) + tf.cast(
+                layer.bias, tf.float32 if last else self.dtype
+            )
+            x = self._rest(layer, x, noise, number)
+        return x
+
+    def _rest(self, layer: _Layer, x: tf.Tensor, noise: tf.Tensor | None, number: int) -> tf.Tensor:
+        import tensorflow as tf
+
+        norms = iter(layer.norms)
+        x = _activated(x, layer.activation)
+        for place, step in enumerate(layer.rest):
+            if step.word.kind == "activation":
+                x = _activated(x, step.word.name)
+            elif step.word.kind == "norm":
+                x = tf.cast(_normalised(tf.cast(x, tf.float32), next(norms), training=noise is not None), self.dtype)
+            elif noise is not None:
+                rates = self.dropout if step.rate is None else self.dropout * 0 + step.rate
+                draws = tf.random.stateless_uniform(
+                    (tf.shape(x)[0], 1, x.shape[2]), noise + [0, 100 * number + place]
+                )
+                kept = tf.cast(draws >= rates[:, None], self.dtype)
+                x *= kept * tf.cast(1 / (1 - rates[:, None]), self.dtype)
+        return x
+
+    def update_function(self, updates: int):
+        """Return a function that takes a step for each row of row numbers (steps, B)."""
+        import tensorflow as tf
+
+        recipe = self.recipe
+        schedule = SCHEDULES[recipe.schedule](1.0, updates, warmup_updates(recipe.warmup, updates))
+        trained = [weight for layer in self.layers for weight in (layer.kernel, layer.bias)]
+        trained += [weight for layer in self.layers for norm in layer.norms for weight in norm[:2]]
+        rule = RULES[recipe.optimizer](trained)
+        kernels = {id(layer.kernel) for layer in self.layers}
+
+        def step(rows):
+            batch, labels = tf.gather(self.inputs, rows), tf.gather(self.labels, rows)
+            noise = self.draws + tf.stack([0, 1000 * (self.step_number + 1)])
+            with tf.GradientTape() as tape:
+                loss = self._loss(self.forward(batch, noise), labels)
+            gradients = tape.gradient(loss, trained)
+            if self.mask is not None:
+                shape = (-1, self.count, gradients[0].shape[1] // self.count)
+                masked = tf.reshape(gradients[0], shape) * self.mask
+                gradients[0] = tf.reshape(masked, gradients[0].shape)
+            factor = tf.cast(schedule(self.step_number), tf.float32)
+            self.step_number.assign_add(1)
+            for number, (weight, gradient) in enumerate(zip(trained, gradients, strict=True)):
+                rates = self._spread(self.learning_rate, weight) * factor
+                decay = rates * self._spread(self.weight_decay, weight) if id(weight) in kernels else None
+                rule(number, weight, gradient, rates, decay, tf.cast(self.step_number, tf.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=True)
+        def run(order):
+            for rows in order:
+                step(rows)
+
+        return run
+
+    def _spread(self, values: np.ndarray, weight) -> np.ndarray:
+        """Return a value for each head (K,) so that it multiplies that head's part of a weight."""
+        import numpy as np
+
+        if weight is self.layers[0].kernel:
+            return np.repeat(values, weight.shape[1] // self.count)
+        return values.reshape(-1, *([1] * (len(weight.shape) - 1)))
+
+    def _loss(self, answers: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Return the sum over heads of the mean cross-entropy with each head's label smoothing."""
+        import tensorflow as tf
+
+        smoothing = self.label_smoothing[:, None]
+        targets = tf.one_hot(labels, self.classes)[:, None] * (1 - smoothing) + smoothing / self.classes
+        losses = tf.nn.softmax_cross_entropy_with_logits(tf.broadcast_to(targets, tf.shape(answers)), answers)
+        return tf.reduce_sum(tf.reduce_mean(losses, axis=0))
+
+    def answers(self, rows: np.ndarray, chunk: int = 1000) -> np.ndarray:
+        """Return the answers (n, K, C) float32 to standardised rows (n, D)."""
+        import numpy as np
+        import tensorflow as tf
+
+        parts = [
+            self.forward(tf.constant(rows[start : start + chunk], self.dtype)).numpy()
+            for start in range(0, len(rows), chunk)
+        ]
+        return np.concatenate(parts)
+
+
+def _dense_parts(block: Block) -> list[tuple[tuple, str | None]]:
+    """Return for each dense of a block the steps up to the next, and the activation that is implied."""
+    parts: list[list] = []
+    implied = None if names_activation(block) else "relu"
+    for step in block:
+        if step.word.kind == "dense":
+            parts.append([])
+        elif not parts:
+            raise BadInput(
+                f"a sweep: expected dense blocks that begin with dense, received one that begins with "
+                f"{step.word.name}; train such heads one by one"
+            )
+        else:
+            parts[-1].append(step)
+    return [(tuple(steps), implied) for steps in parts]
+
+
+def _activated(x: tf.Tensor, name: str | None) -> tf.Tensor:
+    import tensorflow as tf
+
+    return getattr(tf.nn, name)(x) if name else x
+
+
+def _normalised(x: tf.Tensor, norm: tuple, *, training: bool) -> tf.Tensor:
+    """Return x (B, K, H) after batch normalisation; in training its moving moments follow."""
+    import tensorflow as tf
+
+    scale, offset, moving_mean, moving_variance = norm
+    if training:
+        mean, variance = tf.nn.moments(x, axes=[0])
+        for moving, now in ((moving_mean, mean), (moving_variance, variance)):
+            moving.assign(NORM_MOMENTUM * moving + (1 - NORM_MOMENTUM) * now)
+    else:
+        mean, variance = moving_mean, moving_variance
+    return (x - mean) * (tf.math.rsqrt(variance + NORM_EPSILON) * scale) + offset
+
+
+def _adamw(weights: list):
+    """Return Kingma & Ba's rule with decoupled decay, with the bias correction in the rate as in Keras."""
+    import tensorflow as tf
+
+    first, second = ([tf.Variable(tf.zeros(weight.shape)) for weight in weights] for _ in range(2))
+    one, two = ADAM_DECAYS
+
+    @tf.function(jit_compile=True, autograph=False)
+    def moved(weight, gradient, m, v, rates, decay, number):
+        m, v = one * m + (1 - one) * gradient, two * v + (1 - two) * gradient**2
+        corrected = rates * (tf.sqrt(1 - two**number) / (1 - one**number))
+        return weight * (1 - decay) - corrected * m / (tf.sqrt(v) + ADAM_EPSILON), m, v
+
+    def rule(index, weight, gradient, rates, decay, number):
+        m, v = first[index], second[index]
+        decay = tf.zeros_like(rates) if decay is None else decay
+        new = moved(weight, gradient, m, v, rates, decay, number)
+        for variable, value in zip((weight, m, v), new, strict=True):
+            variable.assign(value)
+
+    return rule
+
+
+def _sgd(weights: list):
+    """Return Nesterov's momentum as Keras has it, with decoupled decay."""
+    import tensorflow as tf
+
+    velocities = [tf.Variable(tf.zeros(weight.shape)) for weight in weights]
+
+    def rule(index, weight, gradient, rates, decay, number):
+        if decay is not None:
+            weight.assign(weight * (1 - decay))
+        velocity = SGD_MOMENTUM * velocities[index] - rates * gradient
+        velocities[index].assign(velocity)
+        weight.assign_add(SGD_MOMENTUM * velocity - rates * gradient)
+
+    return rule
+
+
+RULES = {"adamw": _adamw, "sgd": _sgd}

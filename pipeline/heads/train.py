@@ -1,0 +1,136 @@
+"""Train a head on cached features, or the best head of a sweep; the backbone is not run."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.backbones.table import BACKBONES
+from pipeline.errors import DamagedFile
+from pipeline.heads.data import HeadData, read_views
+from pipeline.heads.recipes import Head
+from pipeline.publishing import read_manifest
+from pipeline.training.record import Job, Trained, evaluated_rows
+from pipeline.training.settings import as_dict, override
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from pipeline.features.store import FeatureStore
+
+CHOICE = "choice.json"  # what a sweep chose, in its folder
+FINAL = "train+val"  # what the chosen head is fitted on
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Reads layer sets of a feature store as the data of heads; the last one is kept."""
+
+    features: FeatureStore
+    views: tuple[str, ...]
+    classes: int
+    fit_on: str = "train"
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 -- a process has one reader, and one data set fits memory
+    def __call__(self, layers: tuple[str, ...]) -> HeadData:
+        """Return the data of the layers joined; no val rows are left where val is fitted on, too."""
+        import numpy as np
+
+        from pipeline.training.loop import Examples
+
+        inputs = read_views(self.features, layers, self.views)
+        examples = Examples.of(self.features, inputs, self.classes, len(self.views))
+        if self.fit_on == FINAL:
+            both = np.sort(np.concatenate([examples.train, examples.val]))
+            examples = replace(examples, train=both, val=examples.val[:0])
+        return HeadData(examples)
+
+    def width(self, layer: str) -> int:
+        """Return how many features a layer has."""
+        return self.features.width(layer, self.views[0])
+
+
+def train_head(job: Job) -> Trained:
+    """Return a head of any kind on the layers that its recipe names, joined: (N, D) features in."""
+    return _train(job, job.recipe)
+
+
+def train_tuned_head(job: Job) -> Trained:
+    """Return the head that a sweep chose on val, fitted anew on train and val together.
+
+    The job's recipe is what was swept. Raises DamagedFile when the sweep is not what its manifest says.
+    """
+    choice = read_choice(job.sweep)
+    wanted = {**choice["settings"], "fit_on": FINAL}
+    if not job.recipe.calibrated:
+        wanted["temperature"] = choice["temperature"]
+    recipe = override(job.recipe, wanted)
+    recipe.check()
+    trained = _train(job, recipe)
+    return replace(trained, settings=as_dict(recipe), tune_seconds=choice["seconds"])
+
+
+def read_choice(sweep: Path) -> dict:
+    """Return what a finished sweep chose: settings, temperature, val_accuracy, seconds, heads."""
+    path = read_manifest(sweep).verified(CHOICE)
+    choice = json.loads(path.read_text(encoding="utf-8"))
+    missing = {"settings", "temperature", "seconds"} - set(choice)
+    if missing:
+        raise DamagedFile(f"{path}: expected {', '.join(sorted(missing))}, found none; delete it and run again")
+    return choice
+
+
+def _train(job: Job, recipe: Head) -> Trained:
+    from pipeline.training.loop import Classifier, History
+
+    with job.clock.stage("read features"):
+        read = Reader(job.features, recipe.views, len(job.images.class_names), recipe.fit_on)
+        data = read(recipe.layers)
+    history, rows = History(), evaluated_rows(job.images, val=recipe.fit_on != FINAL)
+    with job.clock.stage("head"):
+        model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
+    with job.clock.stage("predict"):
+        probabilities = Classifier(model).predict(data.examples.inputs, rows, data.views)
+    return Trained(model, history, rows, probabilities, parameters_below(job.backbone, recipe.layers))
+
+
+def fit_head(recipe: Head, data: HeadData, **options) -> keras.Model:
+    """Return the fitted head with probabilities: features (B, D) in, (B, C) out."""
+    from pipeline.heads.calibration import fit_temperature
+    from pipeline.heads.model import with_probabilities
+
+    model = importlib.import_module(recipe.module).fit(recipe, data, **options)
+    if recipe.calibrated:
+        return with_probabilities(model, None)
+    temperature = recipe.temperature or fit_temperature(_answers_on_val(model, data), data.val_labels)
+    return with_probabilities(model, temperature)
+
+
+def _answers_on_val(model: keras.Model, data: HeadData) -> np.ndarray:
+    """Return the answers (V, n, C) of a model on the val rows of all views."""
+    import numpy as np
+
+    examples, chunk = data.examples, 500
+    starts = range(0, len(examples.inputs), len(examples.labels))
+    rows = np.concatenate([start + examples.val for start in starts])
+    parts = [
+        model(examples.inputs[rows[at : at + chunk]], training=False).numpy()
+        for at in range(0, len(rows), chunk)
+    ]
+    return data.by_view(np.concatenate(parts))
+
+
+def parameters_below(backbone: str, layers: tuple[str, ...]) -> int:
+    """Return how many parameters the backbone has up to the deepest of the layers."""
+    row = BACKBONES[backbone]
+    deepest = max(row.taps.index(layer) for layer in layers) + 1
+    return sum(
+        kernel[0] * kernel[1] * kernel[2] * kernel[3] + bias[0]
+        for name, (kernel, bias) in row.shapes().items()
+        if int(name.partition("_")[0].removeprefix("block")) <= deepest
+    )

@@ -1,0 +1,97 @@
+"""A sweep from cached features to its folder: the table of all settings, its picture, and the choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import machine, numerics
+from pipeline.datasets.store import ImageStore
+from pipeline.features.store import FeatureStore
+from pipeline.heads.recipes import HEADS
+from pipeline.heads.sweep import SEED, Trial, checked_space, points_of, sweep
+from pipeline.heads.train import CHOICE, Reader
+from pipeline.progress import Progress, silent
+from pipeline.publishing import publish_json, publish_manifest, published
+from pipeline.results.plots import publish_figure
+from pipeline.results.scores import wilson_interval
+from pipeline.results.sweeps import draw_sweep
+from pipeline.training.record import Clock
+from pipeline.training.settings import override
+
+TABLE, PICTURE = "sweep.csv", "sweep.png"
+
+
+def tune_head(order: dict, dataset: str, features: str, folder: str, progress: Progress = silent) -> dict:
+    """Run the sweep that order describes, publish it in folder, and return its choice.
+
+    order has recipe, settings, space, precision, weights (a name for the caption) and the whole fingerprint.
+    Heads are trained on the training images and ranked on val; no test image is looked at.
+    """
+    clock, target = Clock(), Path(folder)
+    state = numerics.start(seed=0, precision="float32")
+    recipe = override(HEADS[order["recipe"]], order["settings"])
+    space = checked_space(recipe, {**{name: () for name in recipe.space}, **order["space"]})
+    images, store = ImageStore(dataset), FeatureStore(features)
+    read = Reader(store, recipe.views, len(images.class_names))
+    trials = sweep(recipe, space, read, precision=order["precision"], progress=progress)
+    axes = [name for name in space if name != SEED]
+    table = trial_table(trials, axes, images.counts["val"])
+    with published(target / TABLE) as scratch:
+        table.to_csv(scratch, index=False)
+    caption = (
+        f"{images.row.title}, {images.counts['train']:,} train / {images.counts['val']:,} val · weights "
+        f"{order['weights']} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
+    )
+    publish_figure(target / PICTURE, draw_sweep, table, axes, recipe.title, caption)
+    best = trials[0]
+    choice = {
+        "recipe": recipe.name,
+        "settings": {name: _plain(value) for name, value in best.settings.items()},
+        "temperature": best.temperature,
+        "val_accuracy": best.val_accuracy,
+        "val_loss": best.val_loss,
+        "heads": len(points_of(space)),
+        "seconds": clock.total(),
+        "precision": order["precision"],
+        "peak_memory_mb": round(machine.peak_memory_mb(), 1),
+        "versions": machine.versions(),
+        "machine": {**machine.describe(), **state},
+    }
+    publish_json(target / CHOICE, choice)
+    publish_manifest(target, order["fingerprint"], [TABLE, PICTURE, CHOICE])
+    return choice
+
+
+def trial_table(trials: list[Trial], axes: list[str], n_val: int):
+    """Return a row a trial, best first: rank, the axes, and what it reached on n_val images.
+
+    low and high bound val_accuracy with 95 % confidence (Wilson); spread is over seeds, seconds its share.
+    """
+    import pandas as pd
+
+    rows = []
+    for rank, trial in enumerate(trials, start=1):
+        low, high = wilson_interval(round(trial.val_accuracy * n_val), n_val)
+        rows.append(
+            {
+                "rank": rank,
+                **{name: _text(trial.settings[name]) for name in axes},
+                "seeds": trial.seeds,
+                "val_accuracy": trial.val_accuracy,
+                "val_accuracy_low": low,
+                "val_accuracy_high": high,
+                "val_accuracy_spread": trial.spread,
+                "val_loss": trial.val_loss,
+                "temperature": trial.temperature,
+                "seconds": round(trial.seconds, 4),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _text(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value

@@ -1,0 +1,70 @@
+"""What tasks that take a recipe have in common: a parameter for each setting, and what the recipe reads."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import luigi
+
+from pipeline.backbones.table import BACKBONES
+from pipeline.features.views import IDENTITY
+from pipeline.training.schemes import Scheme
+from tasks.data import DownloadWeights
+from tasks.features import ExtractFeatures
+from tasks.parameters import SettingParameter
+from tasks.task import Task
+
+SHARED_WITH_FEATURES = ("dataset", "subset", "split_seed", "backbone", "weights", "precision")
+OF_FEATURES_ALONE = ("input_size", "storage")  # parameters of a scheme that reads features and no images
+
+
+class RecipeTask(Task):
+    """A task with a recipe of a scheme; `recipe` names its row, each setting is a parameter of its own."""
+
+    scheme: Scheme
+
+    @functools.cached_property
+    def chosen(self) -> Any:
+        """The recipe with the settings of the command line."""
+        values = {name: getattr(self, name) for name in self.scheme.settings}
+        given = {name: value for name, value in values.items() if value is not None}
+        return self.scheme.recipe(self.recipe, given)
+
+    @property
+    def weights_name(self) -> str:
+        """The weights as tables show them; "none" for a scheme that starts from nothing."""
+        return self.clone(DownloadWeights).choice.name if "weights" in self.scheme.needs else "none"
+
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """The layers that the recipe reads; the backbone's last unless it says."""
+        return getattr(self.chosen, "layers", None) or BACKBONES[self.backbone].taps[-1:]
+
+    @property
+    def features_task(self) -> ExtractFeatures:
+        """The cached layers and views that the recipe reads."""
+        views = getattr(self.chosen, "views", (IDENTITY,))
+        names = [*SHARED_WITH_FEATURES, *OF_FEATURES_ALONE]
+        shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return ExtractFeatures(layers=",".join(self.layers_read), views=",".join(views), **shared)
+
+    def readable_place(self, name: str) -> str:
+        """Return a name with the recipe, the data and the weights behind it."""
+        parts = [name, self.recipe, self.dataset]
+        parts += [str(self.subset)] if self.subset else []
+        parts += [self.weights_name] if self.weights_name != "none" else []
+        return "-".join(parts)
+
+
+def recipe_parameters(scheme: Scheme) -> dict[str, luigi.Parameter]:
+    """Return the parameters of a task that takes a recipe of a scheme, by name."""
+    rows = scheme.recipes
+    found = {
+        "recipe": luigi.Parameter(default=next(iter(rows)), description=f"one of {', '.join(rows)}"),
+        "precision": ExtractFeatures.precision,
+        **{name: SettingParameter(field) for name, field in scheme.settings.items()},
+    }
+    if "layers" in found:
+        found |= {name: getattr(ExtractFeatures, name) for name in OF_FEATURES_ALONE}
+    return found

@@ -1,0 +1,77 @@
+"""Sweeps of heads: every setting of a space on val, from cached features."""
+
+from __future__ import annotations
+
+import functools
+
+import luigi
+from luigi.util import inherits
+
+from pipeline.heads.recipes import NetworkHead
+from pipeline.heads.sweep import checked_space, layers_of
+from pipeline.heads.tune import tune_head
+from pipeline.machine import resolve_precision
+from pipeline.training import settings
+from pipeline.training.schemes import SCHEMES
+from tasks.data import DownloadWeights, PrepareDataset
+from tasks.parameters import SettingsParameter
+from tasks.recipes import RecipeTask, recipe_parameters
+
+SPACE = SettingsParameter(
+    default={},
+    description='values to try, such as {"learning_rate": [0.001, 0.01], "layers": ["block4_pool"]}; '
+    "an empty list leaves a setting as it is [default: the recipe's own space]",
+)
+
+
+class _TuneHead(RecipeTask):
+    scheme = SCHEMES["head"]
+
+    @functools.cached_property
+    def searched(self) -> dict[str, tuple]:
+        """The values to try, by setting."""
+        return checked_space(self.chosen, settings.plain(self.space))
+
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """All layers that any head of the sweep reads."""
+        return layers_of(self.chosen, self.searched)
+
+    @functools.cached_property
+    def fingerprint(self) -> dict:
+        """The recipe, the space, and the features; of the precision only what heads are computed in."""
+        hidden = isinstance(self.chosen, NetworkHead) and (self.chosen.units or "units" in self.searched)
+        return {
+            "recipe": self.recipe,
+            "settings": settings.as_dict(self.chosen),
+            "space": settings.plain(self.searched),
+            "precision": resolve_precision(self.precision) if hidden else "float32",
+            "dataset": self.clone(PrepareDataset).fingerprint,
+            "features": self.features_task.fingerprint,
+        }
+
+    @property
+    def place(self) -> str:
+        return f"sweeps/{self.readable_place('head')}"
+
+    def requires(self) -> dict[str, luigi.Task]:
+        """Return the prepared data set and the features."""
+        return {"dataset": self.clone(PrepareDataset), "features": self.features_task}
+
+    def make(self) -> None:
+        order = {name: self.fingerprint[name] for name in ("recipe", "settings", "space", "precision")}
+        order |= {"weights": self.weights_name, "fingerprint": self.fingerprint}
+        folders = {name: task.folder for name, task in self.requires().items()}
+        self.in_child(tune_head, order=order, folder=self.folder, **folders)
+
+
+def _tune_head() -> type[_TuneHead]:
+    doc = (
+        "Try every setting of a head's space at once and rank them on val: sweep.csv, sweep.png, choice.json.\n\n"
+        "TrainTunedHead fits the chosen head anew on train and val. Each setting of the recipe is a parameter."
+    )
+    members = {"__doc__": doc, "__module__": __name__, "space": SPACE, **recipe_parameters(SCHEMES["head"])}
+    return inherits(PrepareDataset, DownloadWeights)(type("TuneHead", (_TuneHead,), members))
+
+
+TuneHead = _tune_head()
