@@ -39,13 +39,13 @@ class _TuneHead(RecipeTask):
 
     @functools.cached_property
     def fingerprint(self) -> dict:
-        """The recipe, the space, and the features; of the precision only what heads are computed in."""
-        hidden = isinstance(self.chosen, NetworkHead) and (self.chosen.units or "units" in self.searched)
+        """The recipe, the space, and the features; of the precision only what networks are trained in."""
+        network = isinstance(self.chosen, NetworkHead)
         return {
             "recipe": self.recipe,
             "settings": settings.as_dict(self.chosen),
             "space": settings.plain(self.searched),
-            "precision": resolve_precision(self.precision) if hidden else "float32",
+            "precision": resolve_precision(self.precision) if network else "float32",
             "dataset": self.clone(PrepareDataset).fingerprint,
             "features": self.features_task.fingerprint,
         }

@@ -27,6 +27,7 @@ STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", "seed"
 NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-3  # of the notation's batch norm
 ADAM_DECAYS, ADAM_EPSILON = (0.9, 0.999), 1e-7  # Keras's defaults
 SGD_MOMENTUM = 0.9
+CHEAP_OUTPUTS = 16  # of a head: up to here all pairs of heads cost less than each head by itself
 CHUNK = 16  # steps in one call into the graph
 
 
@@ -42,8 +43,8 @@ def train_stack(
     """Return the answers (V * n, K, C) float32 on the val rows of K heads after training.
 
     A point may hold any of STACKED; the recipe has the rest. masks (D, K) of 0 and 1 says which features
-    each head sees, by default all. precision is that of products with hidden layers; a linear head is
-    computed in float32, since its answers are the product itself. A head that diverges answers NaN.
+    each head sees, by default all. precision is that of the products in training; answers are computed in
+    float32. A head that diverges answers NaN.
     """
     import numpy as np
     import tensorflow as tf
@@ -51,7 +52,7 @@ def train_stack(
     examples = data.examples
     batch = min(recipe.batch_size, len(examples.train))
     steps = len(examples.train) // batch
-    stack = _Stack(recipe, points, data, masks, precision if recipe.units else "float32")
+    stack = _Stack(recipe, points, data, masks, precision)
     update = stack.update_function(updates=steps * recipe.epochs)
     generator = np.random.Generator(np.random.PCG64([_shared_seed(points), 0]))
     for epoch in range(recipe.epochs):
@@ -91,9 +92,10 @@ class _Stack:
         self.dtype = tf.as_dtype(precision)
         self.inputs = tf.constant(data.train, self.dtype)
         self.labels = tf.constant(data.train_labels)
-        for name in STACKED[:4]:
-            values = [point.get(name, getattr(recipe, name)) for point in points]
-            setattr(self, name, np.array(values, np.float32))
+        self.learning_rate, self.weight_decay, self.dropout, self.label_smoothing = (
+            np.array([point.get(name, getattr(recipe, name)) for point in points], np.float32)
+            for name in STACKED[:4]
+        )
         seeds = [point.get("seed", 0) for point in points]
         self.mask = None if masks is None or masks.all() else tf.constant(masks[:, :, None], tf.float32)
         seen = np.full(self.count, data.train.shape[1]) if masks is None else masks.sum(axis=0)
@@ -118,8 +120,7 @@ class _Stack:
                 kernels.append(generator.uniform(-limit, limit, (fan_in, width)).astype(np.float32))
             kernel = np.stack(kernels, axis=0 if layers else 1)
             if not layers:
-                kernel = kernel if self.mask is None else kernel * self.mask.numpy()
-                kernel = kernel.reshape(features, -1)
+                kernel = (kernel if self.mask is None else kernel * self.mask.numpy()).reshape(features, -1)
             shape = (self.count, width)
             norms = tuple(
                 tuple(tf.Variable(tf.fill(shape, float(value))) for value in (1, 0, 0, 1))
@@ -130,42 +131,54 @@ class _Stack:
             fan_in = width
         return layers
 
-    def forward(self, inputs: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
-        """Return the answers (B, K, C) float32 to inputs (B, D); noise is the seed (2,) of dropout."""
+    def kernels(self) -> list[tf.Tensor]:
+        """Return the kernels in the precision of the products; gradients are taken of these."""
+        import tensorflow as tf
+
+        return [tf.cast(layer.kernel, self.dtype) for layer in self.layers]
+
+    def forward(self, inputs: tf.Tensor, kernels: list, noise: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the answers (B, K, C) float32 to inputs (B, D) in the precision of both.
+
+        noise is the seed (2,) of dropout in training, None where heads only answer.
+        """
         import tensorflow as tf
 
         x = inputs
-        for number, layer in enumerate(self.layers):
-            kernel = tf.cast(layer.kernel, self.dtype)
+        for number, (layer, kernel) in enumerate(zip(self.layers, kernels, strict=True)):
             if number == 0:
-                product = tf.reshape(tf.matmul(x, kernel), (-1, *layer.bias.shape))
+                x = tf.reshape(tf.matmul(x, kernel), (-1, *layer.bias.shape))
             else:
-                product = tf.einsum("bkh,khg->bkg", x, kernel)
-            last = layer is self.layers[-1]
-            x = (tf.cast(product, tf.float32) if last else product) + tf.cast(
-                layer.bias, tf.float32 if last else self.dtype
-            )
-            x = self._rest(layer, x, noise, number)
-        return x
+                x = _product_by_head(x, kernel)
+            if number < len(self.layers) - 1:
+                x = self._rest(layer, x, noise, number)
+        return tf.cast(x, tf.float32) + self.layers[-1].bias
 
     def _rest(self, layer: _Layer, x: tf.Tensor, noise: tf.Tensor | None, number: int) -> tf.Tensor:
+        """Return what follows a product: bias, activation, and the steps behind the dense."""
         import tensorflow as tf
 
-        norms = iter(layer.norms)
-        x = _activated(x, layer.activation)
+        training, draws = noise is not None, []
         for place, step in enumerate(layer.rest):
-            if step.word.kind == "activation":
-                x = _activated(x, step.word.name)
-            elif step.word.kind == "norm":
-                x = tf.cast(_normalised(tf.cast(x, tf.float32), next(norms), training=noise is not None), self.dtype)
-            elif noise is not None:
-                rates = self.dropout if step.rate is None else self.dropout * 0 + step.rate
-                draws = tf.random.stateless_uniform(
-                    (tf.shape(x)[0], 1, x.shape[2]), noise + [0, 100 * number + place]
-                )
-                kept = tf.cast(draws >= rates[:, None], self.dtype)
-                x *= kept * tf.cast(1 / (1 - rates[:, None]), self.dtype)
-        return x
+            if step.word.kind == "dropout" and training:
+                seed = noise + [0, 100 * number + place]
+                draws.append(tf.random.stateless_uniform((tf.shape(x)[0], 1, x.shape[2]), seed))
+
+        def rest(x, bias, *draws):
+            x, draws, norms = _activated(x + bias, layer.activation), iter(draws), iter(layer.norms)
+            for step in layer.rest:
+                if step.word.kind == "activation":
+                    x = _activated(x, step.word.name)
+                elif step.word.kind == "norm":
+                    normed = _normalised(tf.cast(x, tf.float32), next(norms), training=training)
+                    x = tf.cast(normed, x.dtype)
+                elif training:
+                    x = _dropped(x, next(draws), self.dropout if step.rate is None else 0 * self.dropout + step.rate)
+            return x
+
+        if training and not layer.norms:  # one pass over memory; moving moments are state, and stay outside
+            rest = tf.function(rest, jit_compile=True, autograph=False)
+        return rest(x, tf.cast(layer.bias, x.dtype), *draws)
 
     def update_function(self, updates: int):
         """Return a function that takes a step for each row of row numbers (steps, B)."""
@@ -173,27 +186,29 @@ class _Stack:
 
         recipe = self.recipe
         schedule = SCHEDULES[recipe.schedule](1.0, updates, warmup_updates(recipe.warmup, updates))
-        trained = [weight for layer in self.layers for weight in (layer.kernel, layer.bias)]
-        trained += [weight for layer in self.layers for norm in layer.norms for weight in norm[:2]]
-        rule = RULES[recipe.optimizer](trained)
-        kernels = {id(layer.kernel) for layer in self.layers}
+        kernels = [layer.kernel for layer in self.layers]
+        others = [layer.bias for layer in self.layers]
+        others += [weight for layer in self.layers for norm in layer.norms for weight in norm[:2]]
+        rule = RULES[recipe.optimizer]([*kernels, *others])
+        rates = [self._spread(self.learning_rate, weight) for weight in (*kernels, *others)]
+        decays = [self._spread(self.weight_decay, weight) for weight in kernels] + [None] * len(others)
 
         def step(rows):
             batch, labels = tf.gather(self.inputs, rows), tf.gather(self.labels, rows)
             noise = self.draws + tf.stack([0, 1000 * (self.step_number + 1)])
             with tf.GradientTape() as tape:
-                loss = self._loss(self.forward(batch, noise), labels)
-            gradients = tape.gradient(loss, trained)
-            if self.mask is not None:
-                shape = (-1, self.count, gradients[0].shape[1] // self.count)
-                masked = tf.reshape(gradients[0], shape) * self.mask
-                gradients[0] = tf.reshape(masked, gradients[0].shape)
+                held = self.kernels()
+                tape.watch(held)
+                loss = self._loss(self.forward(batch, held, noise), labels)
+            gradients = tape.gradient(loss, [*held, *others])
+            gradients[0] = self._masked(gradients[0])
             factor = tf.cast(schedule(self.step_number), tf.float32)
             self.step_number.assign_add(1)
-            for number, (weight, gradient) in enumerate(zip(trained, gradients, strict=True)):
-                rates = self._spread(self.learning_rate, weight) * factor
-                decay = rates * self._spread(self.weight_decay, weight) if id(weight) in kernels else None
-                rule(number, weight, gradient, rates, decay, tf.cast(self.step_number, tf.float32))
+            number = tf.cast(self.step_number, tf.float32)
+            for index, gradient in enumerate(gradients):
+                rate = rates[index] * factor
+                decay = None if decays[index] is None else rate * decays[index]
+                rule(index, gradient, rate, decay, number)
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=True)
         def run(order):
@@ -201,6 +216,15 @@ class _Stack:
                 step(rows)
 
         return run
+
+    def _masked(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Return the first kernel's gradient without the features that a head does not see."""
+        import tensorflow as tf
+
+        if self.mask is None:
+            return gradient
+        shape = (-1, self.count, gradient.shape[1] // self.count)
+        return tf.reshape(tf.reshape(gradient, shape) * tf.cast(self.mask, gradient.dtype), gradient.shape)
 
     def _spread(self, values: np.ndarray, weight) -> np.ndarray:
         """Return a value for each head (K,) so that it multiplies that head's part of a weight."""
@@ -220,12 +244,12 @@ class _Stack:
         return tf.reduce_sum(tf.reduce_mean(losses, axis=0))
 
     def answers(self, rows: np.ndarray, chunk: int = 1000) -> np.ndarray:
-        """Return the answers (n, K, C) float32 to standardised rows (n, D)."""
+        """Return the answers (n, K, C) to standardised rows (n, D), computed in float32."""
         import numpy as np
-        import tensorflow as tf
 
+        kernels = [layer.kernel for layer in self.layers]
         parts = [
-            self.forward(tf.constant(rows[start : start + chunk], self.dtype)).numpy()
+            self.forward(rows[start : start + chunk], kernels).numpy()
             for start in range(0, len(rows), chunk)
         ]
         return np.concatenate(parts)
@@ -254,6 +278,39 @@ def _activated(x: tf.Tensor, name: str | None) -> tf.Tensor:
     return getattr(tf.nn, name)(x) if name else x
 
 
+def _product_by_head(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Return the product (B, K, G) of x (B, K, H) and kernel (K, H, G), head by head.
+
+    The kernel's gradient is the diagonal of one product over all heads where that is cheap, because products
+    of many small matrices are far from what the machine can do.
+    """
+    import tensorflow as tf
+
+    heads, width, outputs = kernel.shape
+    if outputs > CHEAP_OUTPUTS:
+        return tf.einsum("bkh,khg->bkg", x, kernel)
+
+    @tf.custom_gradient
+    def product(x, kernel):
+        def gradient(upstream):
+            flat, above = tf.reshape(x, (-1, heads * width)), tf.reshape(upstream, (-1, heads * outputs))
+            pairs = tf.reshape(tf.matmul(flat, above, transpose_a=True), (heads, width, heads, outputs))
+            own = tf.stack([pairs[head, :, head] for head in range(heads)])
+            return tf.einsum("bkg,khg->bkh", upstream, kernel), own
+
+        return tf.einsum("bkh,khg->bkg", x, kernel), gradient
+
+    return product(x, kernel)
+
+
+def _dropped(x: tf.Tensor, draws: tf.Tensor, rates: np.ndarray) -> tf.Tensor:
+    """Return x (B, K, H) with dropout at the rate (K,) of each head, which share draws (B, 1, H)."""
+    import tensorflow as tf
+
+    kept = tf.cast(draws >= rates[:, None], x.dtype)
+    return x * kept * tf.cast(1 / (1 - rates[:, None]), x.dtype)
+
+
 def _normalised(x: tf.Tensor, norm: tuple, *, training: bool) -> tf.Tensor:
     """Return x (B, K, H) after batch normalisation; in training its moving moments follow."""
     import tensorflow as tf
@@ -275,18 +332,23 @@ def _adamw(weights: list):
     first, second = ([tf.Variable(tf.zeros(weight.shape)) for weight in weights] for _ in range(2))
     one, two = ADAM_DECAYS
 
-    @tf.function(jit_compile=True, autograph=False)
-    def moved(weight, gradient, m, v, rates, decay, number):
-        m, v = one * m + (1 - one) * gradient, two * v + (1 - two) * gradient**2
-        corrected = rates * (tf.sqrt(1 - two**number) / (1 - one**number))
-        return weight * (1 - decay) - corrected * m / (tf.sqrt(v) + ADAM_EPSILON), m, v
+    def moving(index):
+        weight, m, v = weights[index], first[index], second[index]
 
-    def rule(index, weight, gradient, rates, decay, number):
-        m, v = first[index], second[index]
-        decay = tf.zeros_like(rates) if decay is None else decay
-        new = moved(weight, gradient, m, v, rates, decay, number)
-        for variable, value in zip((weight, m, v), new, strict=True):
-            variable.assign(value)
+        @tf.function(jit_compile=True, autograph=False)  # one pass over memory, in place
+        def move(gradient, rates, decay, number):
+            gradient = tf.cast(gradient, tf.float32)
+            m.assign(one * m + (1 - one) * gradient)
+            v.assign(two * v + (1 - two) * gradient**2)
+            corrected = rates * (tf.sqrt(1 - two**number) / (1 - one**number))
+            weight.assign(weight * (1 - decay) - corrected * m / (tf.sqrt(v) + ADAM_EPSILON))
+
+        return move
+
+    moves = [moving(index) for index in range(len(weights))]
+
+    def rule(index, gradient, rates, decay, number):
+        moves[index](gradient, rates, tf.zeros_like(rates) if decay is None else decay, number)
 
     return rule
 
@@ -297,7 +359,8 @@ def _sgd(weights: list):
 
     velocities = [tf.Variable(tf.zeros(weight.shape)) for weight in weights]
 
-    def rule(index, weight, gradient, rates, decay, number):
+    def rule(index, gradient, rates, decay, number):
+        weight, gradient = weights[index], tf.cast(gradient, tf.float32)
         if decay is not None:
             weight.assign(weight * (1 - decay))
         velocity = SGD_MOMENTUM * velocities[index] - rates * gradient
