@@ -67,8 +67,8 @@ class _TuneHead(RecipeTask):
 
 def _tune_head() -> type[_TuneHead]:
     doc = (
-        "Try every setting of a head's space at once and rank them on val: sweep.csv, sweep.png, choice.json.\n\n"
-        "TrainTunedHead fits the chosen head anew on train and val. Each setting of the recipe is a parameter."
+        "Try all settings of a head's space at once, rank them on val: sweep.csv, sweep.png, choice.json.\n\n"
+        "TrainTunedHead fits the chosen head anew on train and val; each setting of a recipe is a parameter."
     )
     members = {"__doc__": doc, "__module__": __name__, "space": SPACE, **recipe_parameters(SCHEMES["head"])}
     return inherits(PrepareDataset, DownloadWeights)(type("TuneHead", (_TuneHead,), members))

@@ -36,7 +36,9 @@ def fit_temperature(answers: np.ndarray, labels: np.ndarray) -> float:
     grid = np.linspace(-WIDEST, WIDEST, 25)
     start = grid[int(np.argmin([loss(value) for value in grid]))]
     step = grid[1] - grid[0]
-    found = minimize_scalar(loss, bounds=(start - step, start + step), method="bounded", options={"xatol": 1e-3})
+    found = minimize_scalar(
+        loss, bounds=(start - step, start + step), method="bounded", options={"xatol": 1e-3}
+    )
     return float(spread * np.exp(found.x))
 
 

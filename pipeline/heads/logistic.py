@@ -27,8 +27,7 @@ def answers(
     """Return the answers on val of a head for the `c` of each point, all solved side by side."""
     path = _solve(recipe, [point.get("c", recipe.c) for point in points], data, progress)
     return [
-        data.by_view(data.val @ weights + bias)
-        for weights, bias in zip(path.weights, path.bias, strict=True)
+        data.by_view(data.val @ weights + bias) for weights, bias in zip(path.weights, path.bias, strict=True)
     ]
 
 

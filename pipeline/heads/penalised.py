@@ -124,7 +124,7 @@ def solve_path(
 
 
 def _rotate(inputs: np.ndarray):
-    """Return basis (D, r), eigenvalues (r + 1,) and the centred inputs in that basis with a column of ones."""
+    """Return basis (D, r), eigenvalues (r + 1,), and the centred inputs in it with a column of ones."""
     import numpy as np
     import tensorflow as tf
 
@@ -155,7 +155,9 @@ class _Path:
         self.decay = decay[..., None].astype(np.float32)
         scaled = loss.scale * eigenvalues[:, None, None] + self.decay
         self.metric = scaled.astype(np.float32)
-        self._value, self._curvature = (tf.function(part, autograph=False) for part in (loss.value, loss.curvature))
+        self._value, self._curvature = (
+            tf.function(part, autograph=False) for part in (loss.value, loss.curvature)
+        )
 
     def run(self, tolerance: float, most_iterations: int, progress: Progress) -> None:
         """Solve all penalties; those that have converged leave, in groups, so that shapes change seldom."""

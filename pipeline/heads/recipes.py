@@ -23,7 +23,7 @@ from pipeline.training.recipes import Training, rows_by_name
 from pipeline.training.settings import setting
 
 FIT_ON = ("train", "train+val")
-CAUGHT = ("block3_pool", "block4_pool", "block5_pool")  # the best join of the hed weights at 32 px
+ALL_BLOCKS = tuple(f"block{block}_pool" for block in range(1, 6))
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Head:
 
     name: str
     title: str
-    layers: tuple[str, ...] = setting(CAUGHT, "cached layers that are joined")
+    layers: tuple[str, ...] = setting(ALL_BLOCKS, "cached layers that are joined")
     views: tuple[str, ...] = setting(
         (IDENTITY,), "cached views: training shows each image in all of them, answers are averaged over all"
     )

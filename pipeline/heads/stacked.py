@@ -110,7 +110,8 @@ class _Stack:
 
         blocks = parse_dense_blocks(self.recipe.dense_blocks, len(self.recipe.units))
         parts = [part for block in blocks for part in _dense_parts(block)]
-        widths = [width for block, width in zip(blocks, self.recipe.units, strict=True) for _ in _dense_parts(block)]
+        units = zip(blocks, self.recipe.units, strict=True)
+        widths = [width for block, width in units for _ in _dense_parts(block)]
         layers, fan_in = [], features
         for (rest, activation), width in zip([*parts, ((), None)], [*widths, self.classes], strict=True):
             kernels = []
@@ -156,6 +157,7 @@ class _Stack:
 
     def _rest(self, layer: _Layer, x: tf.Tensor, noise: tf.Tensor | None, number: int) -> tf.Tensor:
         """Return what follows a product: bias, activation, and the steps behind the dense."""
+        import numpy as np
         import tensorflow as tf
 
         training, draws = noise is not None, []
@@ -173,7 +175,8 @@ class _Stack:
                     normed = _normalised(tf.cast(x, tf.float32), next(norms), training=training)
                     x = tf.cast(normed, x.dtype)
                 elif training:
-                    x = _dropped(x, next(draws), self.dropout if step.rate is None else 0 * self.dropout + step.rate)
+                    own = self.dropout if step.rate is None else np.full_like(self.dropout, step.rate)
+                    x = _dropped(x, next(draws), own)
             return x
 
         if training and not layer.norms:  # one pass over memory; moving moments are state, and stay outside
@@ -249,8 +252,7 @@ class _Stack:
 
         kernels = [layer.kernel for layer in self.layers]
         parts = [
-            self.forward(rows[start : start + chunk], kernels).numpy()
-            for start in range(0, len(rows), chunk)
+            self.forward(rows[start : start + chunk], kernels).numpy() for start in range(0, len(rows), chunk)
         ]
         return np.concatenate(parts)
 

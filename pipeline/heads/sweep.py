@@ -53,7 +53,9 @@ def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple]:
     found: dict[str, tuple] = {}
     for name, values in {**recipe.space, **space}.items():
         if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-            raise BadInput(f"space of {recipe.name}: expected a list of values for {name}, received {values!r}")
+            raise BadInput(
+                f"space of {recipe.name}: expected a list of values for {name}, received {values!r}"
+            )
         wanted = tuple(_listed(value) if name in ("layers", "units") else value for value in values)
         if not wanted:
             continue  # an empty list leaves the setting as the recipe has it
@@ -102,7 +104,9 @@ def sweep(
         found |= {number: (*score, seconds) for number, score in zip(group, scores, strict=True)}
     trials = _pooled(points, [found[number] for number in range(len(points))])
     if trials[0].val_loss == float("inf"):
-        raise Diverged(f"sweep of {recipe.name}: no head answers with finite numbers; try smaller learning rates")
+        raise Diverged(
+            f"sweep of {recipe.name}: no head answers with finite numbers; try smaller learning rates"
+        )
     return trials
 
 

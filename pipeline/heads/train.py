@@ -81,7 +81,9 @@ def read_choice(sweep: Path) -> dict:
     choice = json.loads(path.read_text(encoding="utf-8"))
     missing = {"settings", "temperature", "seconds"} - set(choice)
     if missing:
-        raise DamagedFile(f"{path}: expected {', '.join(sorted(missing))}, found none; delete it and run again")
+        raise DamagedFile(
+            f"{path}: expected {', '.join(sorted(missing))}, found none; delete it and run again"
+        )
     return choice
 
 

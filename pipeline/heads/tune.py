@@ -30,7 +30,7 @@ def tune_head(order: dict, dataset: str, features: str, folder: str, progress: P
     clock, target = Clock(), Path(folder)
     state = numerics.start(seed=0, precision="float32")
     recipe = override(HEADS[order["recipe"]], order["settings"])
-    space = checked_space(recipe, {**{name: () for name in recipe.space}, **order["space"]})
+    space = checked_space(recipe, {**dict.fromkeys(recipe.space, ()), **order["space"]})
     images, store = ImageStore(dataset), FeatureStore(features)
     read = Reader(store, recipe.views, len(images.class_names))
     trials = sweep(recipe, space, read, precision=order["precision"], progress=progress)
