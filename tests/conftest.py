@@ -1,4 +1,4 @@
-"""Faults that tests of several folders inject."""
+"""Faults that tests of several folders inject; what several folders share is in small_examples."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytest_plugins = ["small_examples"]
 
 
 @pytest.fixture

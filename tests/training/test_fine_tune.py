@@ -13,11 +13,13 @@ from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
+from pipeline.heads.data import HeadData
+from pipeline.heads.model import with_probabilities
+from pipeline.heads.network import build_answers
 from pipeline.networks.build import add_block
 from pipeline.networks.notation import parse_block
 from pipeline.progress import silent
 from pipeline.training.fine_tune import fine_tune, freeze_blocks, join
-from pipeline.training.heads import build_head
 from pipeline.training.loop import Classifier, Examples, History, fit
 from pipeline.training.record import Clock, Job
 from pipeline.training.schemes import SCHEMES
@@ -34,7 +36,7 @@ def features_of(backbone: keras.Model, pictures: Examples) -> np.ndarray:
 def top_on(backbone: keras.Model, pictures: Examples, text: str = "dense - dropout") -> keras.Model:
     """Return a fresh top for the backbone's features."""
     seen = dataclasses.replace(pictures, inputs=features_of(backbone, pictures))
-    return build_head(seen, text, (8,), 0.5)
+    return with_probabilities(build_answers(HeadData(seen), text, (8,), 0.5), None)
 
 
 def weights_by_layer(model: keras.Model) -> dict[str, list[np.ndarray]]:

@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import BadInput
+from pipeline.heads.recipes import HEADS
 from pipeline.presets import PRESETS, find_preset
-from pipeline.training.recipes import FINE_TUNE_RECIPES, HEADS, SCRATCH_RECIPES
+from pipeline.training.recipes import FINE_TUNE_RECIPES, SCRATCH_RECIPES
 from pipeline.training.schemes import SCHEMES, find_scheme
-from pipeline.training.settings import override
+from pipeline.training.settings import as_dict, describe, override
 
 TABLES = {"HEADS": HEADS, "FINE_TUNE_RECIPES": FINE_TUNE_RECIPES, "SCRATCH_RECIPES": SCRATCH_RECIPES}
 ROWS = [pytest.param(row, id=f"{table}-{name}") for table in TABLES for name, row in TABLES[table].items()]
@@ -106,10 +107,21 @@ def test_a_scheme_is_found_with_its_recipes_name():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_a_schemes_training_function_exists_and_its_recipes_are_of_one_type(scheme):
+def test_a_schemes_training_function_exists_and_its_settings_are_those_of_all_its_recipes(scheme):
     module, _, function = scheme.train.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
-    assert {type(recipe) for recipe in scheme.recipes.values()} == {scheme.recipe_type}
+    expected = {name for recipe in scheme.recipes.values() for name in as_dict(recipe)}
+    assert set(scheme.settings) == expected
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_a_setting_that_kinds_share_by_name_means_the_same_in_all(scheme):
+    for recipe in scheme.recipes.values():
+        for field in dataclasses.fields(recipe):
+            if field.metadata:
+                shared = scheme.settings[field.name]
+                assert (field.type, field.name) == (shared.type, shared.name)
+                assert describe(field).partition(", C of ")[0] == describe(shared).partition(", C of ")[0]
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -15,9 +15,9 @@ from pipeline import machine
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
+from pipeline.heads.train import parameters_below
 from pipeline.publishing import MANIFEST, read_manifest
 from pipeline.results.run import HISTORY_COLUMNS, read_run
-from pipeline.training.heads import parameters_below
 from pipeline.training.record import FILES, train_run
 from pipeline.training.schemes import find_scheme
 from pipeline.training.settings import as_dict
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 TINY = {"conv_blocks": "conv - maxpool", "filters": [4], "units": [8], "epochs": 1, "batch_size": 16}
 RUNS = {
     "from-scratch:lesson": TINY,
-    "head:dense": {"units": [8], "epochs": 2},
+    "head:dense": {"units": [8], "epochs": 2, "layers": ["block3_pool", "block4_pool", "block5_pool"]},
     "fine-tune:block5": {"units": [8], "epochs": 1, "top_epochs": 1, "batch_size": 35},
 }
 STAGES = {

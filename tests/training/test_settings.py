@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.training.recipes import FINE_TUNE_RECIPES, HEADS, SCRATCH_RECIPES
+from pipeline.heads.recipes import HEADS
+from pipeline.training.recipes import FINE_TUNE_RECIPES, SCRATCH_RECIPES
 from pipeline.training.settings import as_dict, checked, describe, override, parse, setting
 
 RECIPES = [recipe for table in (HEADS, FINE_TUNE_RECIPES, SCRATCH_RECIPES) for recipe in table.values()]

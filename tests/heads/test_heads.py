@@ -12,8 +12,11 @@ from pipeline import numerics
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
+from pipeline.heads.data import HeadData, moments
+from pipeline.heads.model import with_probabilities
+from pipeline.heads.network import build_answers
+from pipeline.heads.train import parameters_below, train_head
 from pipeline.progress import silent
-from pipeline.training.heads import build_head, moments, parameters_below, train_head
 from pipeline.training.loop import Examples
 from pipeline.training.record import Clock, Job
 from pipeline.training.schemes import SCHEMES
@@ -21,7 +24,7 @@ from pipeline.training.schemes import SCHEMES
 
 def standardised(examples: Examples) -> np.ndarray:
     """Return all inputs as a head's first layer passes them on."""
-    head = build_head(examples, "dense", (), 0.0)
+    head = build_answers(HeadData(examples), "dense", (), 0.0)
     return head.get_layer("standardise")(examples.inputs).numpy()
 
 
@@ -69,13 +72,13 @@ def test_moments_of_large_numbers_are_exact():
 
 
 def test_a_linear_head_has_a_weight_for_each_feature_and_class_and_a_bias(toy):
-    head = build_head(toy, "dense - dropout", (), 0.5)
+    head = with_probabilities(build_answers(HeadData(toy), "dense - dropout", (), 0.5), None)
     assert head.count_params() == 4 * 3 + 3
     assert [layer.name for layer in head.layers] == ["features", "standardise", "logits", "probabilities"]
 
 
 def test_a_dense_head_has_a_block_for_each_number_of_units(toy):
-    head = build_head(toy, "dense - batch norm - dropout", (8, 5), 0.4)
+    head = build_answers(HeadData(toy), "dense - batch norm - dropout", (8, 5), 0.4)
     assert head.count_params() == (4 * 8 + 8 + 4 * 8) + (8 * 5 + 5 + 4 * 5) + (5 * 3 + 3)
     assert head.get_layer("dense1_dropout1").rate == head.get_layer("dense2_dropout1").rate == 0.4
     assert head.get_layer("dense2_dense1").units == 5

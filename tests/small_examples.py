@@ -1,0 +1,78 @@
+"""What several folders of tests share: a hundred digits, random weights, their features; toy examples."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.backbones.table import BACKBONES, choose_weights
+from pipeline.backbones.weights import FILE, publish_weights, random_arrays, read_keras_notop
+from pipeline.datasets.store import prepare
+from pipeline.datasets.table import dataset_fingerprint
+from pipeline.features.extract import extract
+from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.training.loop import Examples
+
+DIGITS = dataset_fingerprint("digits", subset=100, split_seed=0)
+
+
+@pytest.fixture(autouse=True)
+def float32_again() -> Iterator[None]:
+    """Set Keras's precision back after a test; it is global."""
+    yield
+    if keras := sys.modules.get("keras"):
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory) -> Iterator[Path]:
+    """A folder for what all tests share; removed at the end, because weights are large."""
+    folder = tmp_path_factory.mktemp("training")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def digits(shelf) -> Path:
+    """The folder of a prepared data set of one hundred digits."""
+    prepare(DIGITS, None, str(shelf / "digits"))
+    return shelf / "digits"
+
+
+@pytest.fixture(scope="session")
+def weights(shelf) -> Path:
+    """The folder of VGG16's random weights."""
+    fingerprint = {"backbone": "vgg16", "weights": choose_weights("random", "vgg16").identity}
+    publish_weights(shelf / "weights", fingerprint, random_arrays(BACKBONES["vgg16"], seed=0), {})
+    return shelf / "weights"
+
+
+@pytest.fixture(scope="session")
+def arrays(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The arrays of those weights."""
+    return read_keras_notop(weights / FILE, BACKBONES["vgg16"])
+
+
+@pytest.fixture(scope="session")
+def features(shelf, digits, weights) -> Path:
+    """The cache of the digits' features at every layer of two views, in float32."""
+    base = cache_fingerprint(
+        DIGITS, backbone="vgg16", weights=choose_weights("random", "vgg16"), precision="float32"
+    )
+    places = {"dataset": str(digits), "weights": str(weights), "folder": str(shelf / "features")}
+    extract(base, list(BACKBONES["vgg16"].taps), ["identity", "hflip"], **places)
+    return shelf / "features"
+
+
+@pytest.fixture
+def toy() -> Examples:
+    """Three classes of 16 points in four dimensions that a line separates; the last 12 are val."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(48) % 3
+    inputs = 4 * np.eye(4)[labels] + rng.normal(scale=0.5, size=(48, 4))
+    return Examples(inputs.astype(np.float32), labels.astype(np.int64), np.arange(36), np.arange(36, 48), 3)
