@@ -10,7 +10,7 @@ import luigi
 
 from pipeline.presets import Preset, find_preset
 from pipeline.publishing import publish_manifest, publish_text, published, read_manifest, whole_files
-from pipeline.results.comparison import caption_of, compare, comparison_markdown, comparison_text
+from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
 from pipeline.results.run import read_run
 from pipeline.results.scores import SCORES
@@ -20,11 +20,13 @@ from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
 from tasks.results import PlotRun, ScoreRun, stamp_of
 from tasks.task import Task
 
+TABLES = ("comparison.csv", "comparison.md", "comparison.txt", "differences.csv")
+
 logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
 
 
 class CompareSchemes(Task):
-    """Compare the schemes of a preset: comparison.csv, comparison.md and plots in data/reports/<preset>/."""
+    """Compare the schemes of a preset: tables, real differences and plots in data/reports/<preset>/."""
 
     preset = luigi.Parameter(default="demo", description="demo, quick or full")
     dataset = luigi.OptionalStrParameter(default=None, description="data set [default: the preset's]")
@@ -86,18 +88,17 @@ class CompareSchemes(Task):
         return read_manifest(self.folder).facts == self.facts
 
     def make(self) -> None:
-        runs = [read_run(score.run_task.folder) for score, _ in self.results]
-        table, caption = compare(runs), caption_of(runs)
+        comparison = compare([read_run(score.run_task.folder) for score, _ in self.results])
         kept = whole_files(self.folder, self.facts)
-        with published(self.folder / "comparison.csv") as scratch:
-            table.to_csv(scratch, index=False)
-        publish_text(self.folder / "comparison.md", comparison_markdown(table, self.row.title, caption))
-        text = f"{comparison_text(table)}\n{caption}\n"
+        for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
+            with published(self.folder / f"{name}.csv") as scratch:
+                table.to_csv(scratch, index=False)
+        publish_text(self.folder / "comparison.md", comparison_markdown(comparison, self.row.title))
+        text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
         publish_text(self.folder / "comparison.txt", text)
         for name in COMPARISON_PLOTS:
             if f"{name}.png" not in kept:
-                draw_comparison(name, table, caption, self.folder / f"{name}.png")
-        files = ["comparison.csv", "comparison.md", "comparison.txt"]
-        files += [f"{name}.png" for name in COMPARISON_PLOTS]
-        publish_manifest(self.folder, self.fingerprint, files, self.facts)
+                draw_comparison(name, comparison, self.folder / f"{name}.png")
+        plots = [f"{name}.png" for name in COMPARISON_PLOTS]
+        publish_manifest(self.folder, self.fingerprint, [*TABLES, *plots], self.facts)
         logger.info("%s\n%s\nTables and plots are in %s", self.row.title, text, self.folder)

@@ -1,14 +1,17 @@
-"""One table over many runs: what each scheme reached on test and what it cost, and the answer in words."""
+"""Many runs side by side: what each scheme reached on test, what it cost, what differs, all in words."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
+from pipeline.results.paired import paired_differences
 from pipeline.results.run import RunResult, data_of, family_of, label_of
 from pipeline.results.scores import SCORES, markdown_table, score, shown, shown_interval
+from pipeline.results.verdicts import Ranking, rankings, rivals_sentence, verdicts_markdown, verdicts_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +36,19 @@ COLUMNS = (
     "trainable_parameters",
 )
 TEXT_WIDTH = 110
-NAMED_OVERLAPS = 3  # a sentence that lists more names is no longer read
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What tables, plots and words of a comparison are made of.
+
+    table has one row a run with columns(), differences one row a pair of schemes with DIFFERENCE_COLUMNS;
+    caption is the line under all of it.
+    """
+
+    table: pd.DataFrame
+    differences: pd.DataFrame
+    caption: str
 
 
 def columns() -> tuple[str, ...]:
@@ -41,21 +56,23 @@ def columns() -> tuple[str, ...]:
     return COLUMNS + tuple(name for name in SCORES if name not in COLUMNS)
 
 
-def compare(runs: Sequence[RunResult]) -> pd.DataFrame:
-    """Return one row a run (a scheme and seed), in the order given, with the columns of columns().
+def compare(runs: Sequence[RunResult]) -> Comparison:
+    """Return the comparison of runs: a row a run (a scheme and seed), in the order given, and what differs.
 
     Scores are those on test, fractions in 0..1 (log_loss in nats); times are in seconds, memory in MB.
-    Raises BadInput when there are no runs.
+    Raises BadInput when there are no runs, or runs of one data set were tested on other images.
     """
     import pandas as pd
 
     if not runs:
         raise BadInput("expected at least one run to compare, found none; train a scheme first")
-    return pd.DataFrame([_row(run) for run in runs], columns=list(columns()))
+    table = pd.DataFrame([_row(run) for run in runs], columns=list(columns()))
+    return Comparison(table, paired_differences(runs), caption_of(runs))
 
 
-def comparison_markdown(table: pd.DataFrame, title: str, caption: str) -> str:
-    """Return the comparison as Markdown: title, table (the best accuracy in bold), answer, caption."""
+def comparison_markdown(comparison: Comparison, title: str) -> str:
+    """Return the comparison as Markdown: title, table (the best in bold), answer, caption, differences."""
+    table = comparison.table
     extras = [row for name, row in SCORES.items() if name not in COLUMNS]
     header = ["scheme", "weights", "data set (train / test)", "seed", "accuracy", "log loss"]
     header += [row.title for row in extras]
@@ -80,12 +97,13 @@ def comparison_markdown(table: pd.DataFrame, title: str, caption: str) -> str:
             ]
         )
     note = "Accuracy on test with its 95 % Wilson interval."
-    parts = [f"# {title}", markdown_table(header, rows), *answers(table), f"{note} {caption}."]
+    parts = [f"# {title}", markdown_table(header, rows), *answers(comparison)]
+    parts += [f"{note} {comparison.caption}.", verdicts_markdown(comparison.differences)]
     return "\n\n".join(parts) + "\n"
 
 
-def comparison_text(table: pd.DataFrame) -> str:
-    """Return the comparison for a terminal: aligned columns, then the answer; at most 110 columns wide."""
+def comparison_text(comparison: Comparison) -> str:
+    """Return the comparison for a terminal, at most 110 columns wide: table, answer, differences."""
     header = ["scheme", "seed", "test accuracy", "log loss", "training", "total time", "memory", "params"]
     rows = [
         [
@@ -98,19 +116,21 @@ def comparison_text(table: pd.DataFrame) -> str:
             _memory(line),
             shown_count(line["parameters"]),
         ]
-        for line in table.to_dict("records")
+        for line in comparison.table.to_dict("records")
     ]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     gaps = 2 * (len(widths) - 1)
     widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
     lines = [_aligned(cells, widths) for cells in (header, ["-" * width for width in widths], *rows)]
-    answer = [line for text in answers(table) for line in ("", *textwrap.wrap(text, TEXT_WIDTH))]
-    return "\n".join([*lines, *answer]) + "\n"
+    answer = [line for text in answers(comparison) for line in ("", *textwrap.wrap(text, TEXT_WIDTH))]
+    return "\n".join([*lines, *answer, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
 
 
-def answers(table: pd.DataFrame) -> list[str]:
-    """Return one plain sentence for each data set: the most accurate scheme, its lead and its price."""
-    return [_answer(rows) for _, rows in table.groupby("data_set", sort=False)]
+def answers(comparison: Comparison) -> list[str]:
+    """Return one plain sentence for each data set: the most accurate scheme, its lead, price and rivals."""
+    ranked = {ranking.data_set: ranking for ranking in rankings(comparison.differences)}
+    by_data = comparison.table.groupby("data_set", sort=False)
+    return [_answer(rows, ranked.get(title)) for title, rows in by_data]
 
 
 def caption_of(runs: Sequence[RunResult]) -> str:
@@ -160,7 +180,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([f"{first:<{widths[0]}}", *others])
 
 
-def _answer(rows: pd.DataFrame) -> str:
+def _answer(rows: pd.DataFrame, ranking: Ranking | None) -> str:
     schemes = _by_scheme(rows)
     best = schemes.loc[schemes["accuracy"].idxmax()]
     others = schemes.drop(index=best.name)
@@ -169,11 +189,11 @@ def _answer(rows: pd.DataFrame) -> str:
     reached = f"{best['label']} is most accurate on {images}, with {accuracy}"
     if best["seeds"] > 1:
         reached += f" (mean of {best['seeds']} seeds)"
-    if others.empty:
+    if others.empty or ranking is None:
         return (
             f"{reached} in {shown_seconds(best['total_seconds'])}; there is no other scheme to compare with."
         )
-    return f"{reached}, {_price(best, schemes, others)}; {_overlap(best, others)}."
+    return f"{reached}, {_price(best, schemes, others)}; {rivals_sentence(ranking, best['label'])}."
 
 
 def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
@@ -214,17 +234,6 @@ def _price(best: pd.Series, schemes: pd.DataFrame, others: pd.DataFrame) -> str:
         return f"{lead} ({times})"
     multiple = best["total_seconds"] / cheapest["total_seconds"]
     return f"{lead}, at {multiple:,.{0 if multiple >= 10 else 1}f} times its total time ({times})"
-
-
-def _overlap(best: pd.Series, others: pd.DataFrame) -> str:
-    near = others[others["accuracy_high"] >= best["accuracy_low"]].sort_values("accuracy", ascending=False)
-    names = near["label"].tolist()
-    if not names:
-        return "no other scheme's 95 % interval overlaps with its own"
-    more = len(names) - NAMED_OVERLAPS
-    listed = [*names[:NAMED_OVERLAPS], f"{more} more"] if more > 0 else names
-    several = f"{', '.join(listed[:-1])} and {listed[-1]}" if len(listed) > 1 else listed[0]
-    return f"the intervals overlap with {several}, so that chance may have decided the order among them"
 
 
 def _points(difference: float) -> str:

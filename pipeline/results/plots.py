@@ -1,22 +1,22 @@
 """Plots of stored results: a row a plot, drawn without global state, the same bytes for the same run.
 
-A new plot is one function that starts with new_figure and one row in PLOTS or COMPARISON_PLOTS.
-Colours are Okabe and Ito's (Color Universal Design, 2008), told apart with every common colour vision.
+A new plot is one function that starts with new_figure and one row in PLOTS or COMPARISON_PLOTS. A function
+of PLOTS receives a RunResult, one of COMPARISON_PLOTS a Comparison.
 """
 
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import unknown_name
-from pipeline.publishing import published
-from pipeline.results.comparison import shown_seconds
+from pipeline.results.comparison import Comparison, shown_seconds
+from pipeline.results.figure import BLACK, BLUE, ORANGE, new_figure, publish_figure, readable_on
 from pipeline.results.labels import GREY, place_labels
+from pipeline.results.matrix import differences
 from pipeline.results.run import RunResult, caption, family_of, label, label_of
 from pipeline.results.scores import class_scores, score, shown
 
@@ -26,24 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 120
-PALETTE_COLOURS = 256
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
-    "font.size": 10,
-    "text.parse_math": False,  # a class may be named $5
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-}
-BLACK, BLUE, ORANGE = "#000000", "#0072B2", "#D55E00"
 ANNOTATED_CLASSES = 12  # beyond this, numbers in the cells of a confusion matrix cannot be read
 NAMED_CLASSES = 40  # beyond this, names along the axes of a confusion matrix collide
 SHOWN_BARS = 40  # beyond this, the figure no longer fits a screen
@@ -61,7 +43,10 @@ SHORTEST = TICK_SECONDS[0]  # a logarithmic axis has no zero; anything shorter i
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: name is the file's stem; alt may use {label}, {caption} and {accuracy}; function draws."""
+    """A plot: name is the file's stem; function draws; alt may use {label}, {caption} and {accuracy}.
+
+    A comparison's alt may also use {count} of the runs, {pairs} of schemes and how many are {real}.
+    """
 
     name: str
     title: str
@@ -84,26 +69,6 @@ FAMILIES = {
     "from-scratch": Family("from scratch", "#009E73", "^"),
 }
 OTHER_FAMILY = Family("other", "#CC79A7", "D")
-
-
-def new_figure(caption: str, *, width: float = 8.0, height: float = 5.0) -> tuple[Figure, Axes]:
-    """Return a figure of width by height inches with one pair of axes and the caption under them."""
-    figure = empty_figure(caption, width=width, height=height)
-    return figure, figure.add_subplot()
-
-
-def empty_figure(caption: str, *, width: float, height: float) -> Figure:
-    """Return a figure of width by height inches without axes, and the caption at its lower edge."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
-    # A line never starts with the dot between two facts.
-    wrapped = textwrap.fill(caption.replace(" ·", "\u00a0·"), width=int(width * 15), break_long_words=False)
-    figure.supxlabel(wrapped, x=0.012, ha="left", fontsize=8, color=GREY)
-    return figure
 
 
 def accuracy_over_time(run: RunResult) -> Figure:
@@ -182,10 +147,11 @@ def per_class_accuracy(run: RunResult) -> Figure:
     return figure
 
 
-def accuracy_with_intervals(table: pd.DataFrame, caption: str) -> Figure:
-    """Draw one point a row of the comparison with its 95 % interval, most accurate on top."""
-    table = table.assign(label=_row_labels(table)).sort_values("accuracy", kind="stable", ignore_index=True)
-    figure, axes = new_figure(caption, height=2.0 + 0.34 * len(table))
+def accuracy_with_intervals(comparison: Comparison) -> Figure:
+    """Draw one point a run of the comparison with its 95 % interval, most accurate on top."""
+    table = comparison.table.assign(label=_row_labels(comparison.table))
+    table = table.sort_values("accuracy", kind="stable", ignore_index=True)
+    figure, axes = new_figure(comparison.caption, height=2.0 + 0.34 * len(table))
     for family, rows in _by_family(table):
         axes.errorbar(
             100 * rows["accuracy"], rows.index, xerr=_errors(rows, "accuracy"), **_marks(family), capsize=3
@@ -202,13 +168,14 @@ def accuracy_with_intervals(table: pd.DataFrame, caption: str) -> Figure:
     return figure
 
 
-def accuracy_against_cost(table: pd.DataFrame, caption: str) -> Figure:
+def accuracy_against_cost(comparison: Comparison) -> Figure:
     """Draw test accuracy with its interval against total time (logarithmic) and the Pareto front.
 
     On the front, nothing that takes no longer is as accurate. A time below 0.01 s is drawn at 0.01 s.
     """
+    table = comparison.table
     table = table.assign(seconds=table["total_seconds"].clip(lower=SHORTEST))
-    figure, axes = new_figure(caption, width=9.0, height=6.2)
+    figure, axes = new_figure(comparison.caption, width=9.0, height=6.2)
     left, right = table["seconds"].min() / 2, table["seconds"].max() * 2.5
     front = _pareto_front(table)
     steps = ([*front["seconds"], right], [*(100 * front["accuracy"]), 100 * front["accuracy"].max()])
@@ -279,6 +246,13 @@ COMPARISON_PLOTS = {
             "{accuracy}. {caption}.",
             accuracy_against_cost,
         ),
+        Plot(
+            "differences",
+            "Which differences are real",
+            "Matrix of the differences in test accuracy between every two schemes; {real} of {pairs} are "
+            "real after Holm's correction. {caption}.",
+            differences,
+        ),
     )
 }
 
@@ -289,14 +263,17 @@ def alt_text(plot_name: str, run: RunResult) -> str:
     return _plot(PLOTS, plot_name).alt.format(label=label(run), caption=caption(run), accuracy=accuracy)
 
 
-def comparison_alt_text(plot_name: str, table: pd.DataFrame, caption: str) -> str:
+def comparison_alt_text(plot_name: str, comparison: Comparison) -> str:
     """Return a comparison's plot in words. Raises BadInput for a name that is not in COMPARISON_PLOTS."""
+    table = comparison.table
     best = table.loc[table["accuracy"].idxmax()]
     return _plot(COMPARISON_PLOTS, plot_name).alt.format(
         label=label_of(best["scheme"], best["weights"]),
         accuracy=shown(best["accuracy"], "%"),
-        caption=caption,
+        caption=comparison.caption,
         count=len(table),
+        pairs=len(comparison.differences),
+        real=sum(comparison.differences["real"]),
     )
 
 
@@ -305,33 +282,15 @@ def draw(plot_name: str, run: RunResult, path: Path) -> None:
     publish_figure(path, _plot(PLOTS, plot_name).function, run)
 
 
-def draw_comparison(plot_name: str, table: pd.DataFrame, caption: str, path: Path) -> None:
+def draw_comparison(plot_name: str, comparison: Comparison, path: Path) -> None:
     """Publish a row of COMPARISON_PLOTS as PNG at path. Raises BadInput for an unknown name."""
-    publish_figure(path, _plot(COMPARISON_PLOTS, plot_name).function, table, caption)
+    publish_figure(path, _plot(COMPARISON_PLOTS, plot_name).function, comparison)
 
 
 def _plot(plots: dict[str, Plot], name: str) -> Plot:
     if name not in plots:
         raise unknown_name("plot", name, plots)
     return plots[name]
-
-
-def publish_figure(path: Path, function: Callable[..., Figure], *arguments: object) -> None:
-    """Publish the figure that function draws from arguments as PNG at path, in the style of all plots."""
-    import matplotlib.style
-    import numpy as np
-    from PIL import Image
-
-    # "default" first: a user's own matplotlibrc must not change the picture.
-    with matplotlib.style.context(["default", STYLE]):
-        figure = function(*arguments)
-        figure.canvas.draw()
-    # 256 colours hold a plot's few hues and their edges, in a third of the bytes.
-    picture = (
-        Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(PALETTE_COLOURS)
-    )
-    with published(path) as scratch:
-        picture.save(scratch, format="PNG", optimize=True, dpi=(DPI, DPI))
 
 
 def _over_time(run: RunResult, *, quantity: str) -> tuple[Figure, Axes]:
@@ -394,7 +353,7 @@ def _annotate_cells(axes: Axes, shares: np.ndarray, counts: np.ndarray) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count == 0:
             continue
-        colour = _readable_on(image.cmap(image.norm(shares[row, column])))
+        colour = readable_on(image.cmap(image.norm(shares[row, column])))
         axes.text(
             column,
             row - 0.14,
@@ -405,13 +364,6 @@ def _annotate_cells(axes: Axes, shares: np.ndarray, counts: np.ndarray) -> None:
             fontsize=9,
         )
         axes.text(column, row + 0.24, f"{count:,}", ha="center", va="center", color=colour, fontsize=7)
-
-
-def _readable_on(colour: Sequence[float]) -> str:
-    """Return black or white, whichever contrasts more with an RGB(A) colour in 0..1 (WCAG 2, luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    return BLACK if luminance > 0.179 else "#ffffff"
 
 
 def _row_labels(table: pd.DataFrame) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.results.plots import BLUE, GREY, ORANGE, empty_figure
+from pipeline.results.figure import BLUE, ORANGE, empty_figure
+from pipeline.results.labels import GREY
 from pipeline.results.scores import shown
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def _draw_axis(panel: Axes, table: pd.DataFrame, name: str) -> None:
     x, y = table[name].map(places), 100 * table["val_accuracy"]
     panel.plot(x, y, "o", color=BLUE, alpha=0.35, markersize=4, label="a trial")
     best = table.groupby(name)["val_accuracy"].max()
-    panel.plot(range(len(places)), [100 * best[value] for value in places], color=BLUE, label="best of a value")
+    panel.plot(
+        range(len(places)), [100 * best[value] for value in places], color=BLUE, label="best of a value"
+    )
     panel.plot(x.iloc[0], y.iloc[0], "D", color=ORANGE, markersize=8, label="chosen", zorder=5)
     panel.set_xlabel(name)
     panel.set_ylabel("accuracy on val, %")
@@ -88,7 +91,9 @@ def _set_ticks(set_ticks, values: list, *, turned: bool) -> None:
 
 def _name(value) -> str:
     if isinstance(value, str):
-        return value.replace("block", "").replace("_pool", "").replace(",", "+") if "block" in value else value
+        return (
+            value.replace("block", "").replace("_pool", "").replace(",", "+") if "block" in value else value
+        )
     return f"{value:g}"
 
 

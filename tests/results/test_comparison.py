@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from pipeline.errors import BadInput
 from pipeline.results.comparison import (
     COLUMNS,
+    Comparison,
     answers,
     caption_of,
     columns,
@@ -18,6 +22,7 @@ from pipeline.results.comparison import (
     shown_count,
     shown_seconds,
 )
+from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.scores import SCORES, Score
 
 
@@ -30,8 +35,34 @@ def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="hed", seed=0, dat
     }
 
 
-def answer(*rows) -> str:
-    (sentence,) = answers(pd.DataFrame(rows))
+def pairs_of(table: pd.DataFrame, unsure: set) -> pd.DataFrame:
+    """Return what differs between the schemes of each data set; between two of unsure it is not real."""
+    means = table.groupby(["data_set", "scheme", "weights"], sort=False, as_index=False)["accuracy"].mean()
+    rows = []
+    for title, schemes in means.groupby("data_set", sort=False):
+        ranked = schemes.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
+        for a, b in itertools.combinations(ranked, 2):
+            real = not {a["scheme"], b["scheme"]} <= unsure
+            lead = a["accuracy"] - b["accuracy"]
+            rows.append(
+                {
+                    **{f"{name}_a": a[name] for name in ("scheme", "weights", "accuracy")},
+                    **{f"{name}_b": b[name] for name in ("scheme", "weights", "accuracy")},
+                    **{"data_set": title, "n": 10_000, "seeds_a": 1, "seeds_b": 1, "difference": lead},
+                    **{"low": lead - 0.01, "high": lead + 0.01, "only_a_right": 9, "only_b_right": 5},
+                    **{"p": 0.01, "p_holm": 0.001 if real else 0.2, "real": real},
+                }
+            )
+    return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
+
+
+def comparison(*rows, unsure=()) -> Comparison:
+    table = pd.DataFrame(rows)
+    return Comparison(table, pairs_of(table, set(unsure)), "a caption")
+
+
+def answer(*rows, unsure=()) -> str:
+    (sentence,) = answers(comparison(*rows, unsure=unsure))
     return sentence
 
 
@@ -51,11 +82,11 @@ def test_the_columns_are_exactly_these(two_runs):
         "train_seconds extract_seconds total_seconds peak_memory_mb parameters trainable_parameters"
     )
     assert tuple(first.split()) == COLUMNS
-    assert list(compare(two_runs).columns) == [*COLUMNS, "calibration_error", "macro_f1"]
+    assert list(compare(two_runs).table.columns) == [*COLUMNS, "calibration_error", "macro_f1"]
 
 
 def test_one_row_a_run_in_the_order_given(two_runs):
-    table = compare(two_runs)
+    table = compare(two_runs).table
     assert table["scheme"].tolist() == ["fine-tune:block5", "head:linear"]
     assert table["data_set"].tolist() == ["CIFAR-10"] * 2
     assert table["n_test"].tolist() == [300, 300]
@@ -67,12 +98,14 @@ def test_comparing_nothing_is_refused():
         compare([])
 
 
-def test_the_table_survives_csv(two_runs, tmp_path):
-    table = compare(two_runs)
-    table.to_csv(tmp_path / "comparison.csv", index=False)
-    again = pd.read_csv(tmp_path / "comparison.csv")
-    pd.testing.assert_frame_equal(again, table)
-    assert comparison_text(again) == comparison_text(table)
+def test_the_tables_survive_csv(two_runs, tmp_path):
+    compared, again = compare(two_runs), {}
+    for name in ("table", "differences"):
+        table = getattr(compared, name)
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        again[name] = pd.read_csv(tmp_path / f"{name}.csv")
+        pd.testing.assert_frame_equal(again[name], table)
+    assert comparison_text(dataclasses.replace(compared, **again)) == comparison_text(compared)
 
 
 def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
@@ -80,30 +113,39 @@ def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
         return float(np.max(probabilities))
 
     monkeypatch.setitem(SCORES, "surest", Score("surest", "highest confidence", True, surest, unit="%"))
-    table = compare(two_runs)
-    assert table.columns[-1] == "surest"
-    assert "| highest confidence |" in comparison_markdown(table, "Comparison", caption_of(two_runs))
+    compared = compare(two_runs)
+    assert compared.table.columns[-1] == "surest"
+    assert "| highest confidence |" in comparison_markdown(compared, "Comparison")
 
 
-def test_the_sentence_says_lead_price_and_that_intervals_are_apart():
+def test_the_sentence_says_lead_price_and_that_the_lead_is_real():
     sentence = answer(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
     assert sentence == (
         "fine-tune:block5 · hed is most accurate on the 10,000 test images of CIFAR-10, with "
         "70.0 % (69.0–71.0), 10.0 points above head:linear · hed, the cheapest head, at 12 times its total "
-        "time (4 min 10 s against 20.0 s); no other scheme's 95 % interval overlaps with its own."
+        "time (4 min 10 s against 20.0 s); the paired test tells it apart from every other scheme."
     )
 
 
-def test_the_sentence_says_when_the_intervals_overlap():
-    sentence = answer(row("head:linear", 0.69, seconds=20), row("fine-tune:block5", 0.70, seconds=50))
+def test_the_sentence_says_when_the_lead_may_be_chance():
+    rows = row("head:linear", 0.69, seconds=20), row("fine-tune:block5", 0.70, seconds=50)
+    sentence = answer(*rows, unsure=["head:linear", "fine-tune:block5"])
     assert "1.0 point above head:linear · hed" in sentence
     assert "2.5 times" in sentence
-    assert "the intervals overlap with head:linear · hed, so that chance may have decided" in sentence
+    assert "the paired test does not tell it apart from head:linear · hed: chance may have" in sentence
 
 
-def test_the_sentence_names_every_rival_that_chance_may_have_put_second():
-    sentence = answer(row("head:a", 0.5), row("head:b", 0.695), row("head:c", 0.7), row("head:d", 0.69))
-    assert "overlap with head:b · hed and head:d · hed, so" in sentence
+def test_the_paired_test_decides_even_where_the_separate_intervals_overlap():
+    sentence = answer(row("head:linear", 0.695), row("fine-tune:block5", 0.70))
+    assert "tells it apart from every other scheme" in sentence
+
+
+def test_the_sentence_names_three_rivals_and_counts_the_others():
+    rows = [row(f"head:{name}", 0.7 - place / 1000) for place, name in enumerate("abcdef")]
+    some = answer(*rows, unsure=["head:a", "head:b", "head:d"])
+    assert "apart from head:b · hed and head:d · hed:" in some
+    every = answer(*rows, unsure=[line["scheme"] for line in rows])
+    assert "apart from head:b · hed, head:c · hed, head:d · hed and 2 more:" in every
 
 
 def test_a_head_on_random_features_is_no_price_to_compare_with():
@@ -123,10 +165,10 @@ def test_a_head_that_is_best_and_cheapest_is_said_to_be_both():
 def test_a_scheme_is_compared_by_the_mean_over_its_seeds_not_by_its_best_seed():
     lucky = [row("head:lucky", accuracy, seed=seed) for seed, accuracy in enumerate((0.5, 0.9))]
     steady = [row("head:steady", 0.8, seed=seed) for seed in range(2)]
-    sentence = answer(*lucky, *steady)
+    sentence = answer(*lucky, *steady, unsure=["head:lucky", "head:steady"])
     assert sentence.startswith("head:steady · hed is most accurate")
     assert "(mean of 2 seeds)" in sentence
-    assert "the intervals overlap with head:lucky" in sentence
+    assert "does not tell it apart from head:lucky" in sentence
 
 
 def test_a_single_scheme_is_not_called_a_winner_over_anything():
@@ -135,15 +177,16 @@ def test_a_single_scheme_is_not_called_a_winner_over_anything():
 
 def test_each_data_set_gets_its_own_answer():
     rows = [row("head:a", 0.6), row("head:a", 0.9, data_set="digits")]
-    assert ["digits" in sentence for sentence in answers(pd.DataFrame(rows))] == [False, True]
+    assert ["digits" in sentence for sentence in answers(comparison(*rows))] == [False, True]
 
 
 def test_the_best_accuracy_is_bold_and_numbers_are_for_people(two_runs):
-    text = comparison_markdown(compare(two_runs), "Comparison", caption_of(two_runs))
+    text = comparison_markdown(compare(two_runs), "Comparison")
     assert text.startswith("# Comparison\n")
     lines = text.splitlines()
     assert "| **" in next(line for line in lines if line.startswith("| fine-tune:block5"))
     assert "**" not in next(line for line in lines if line.startswith("| head:linear"))
+    assert text.index("is most accurate") < text.index("## Which differences are real")
     assert "| 12 min 05 s |" in text
     assert "| 14.7 M |" in text
     assert "1,600 train / 100 val / 300 test" in text
@@ -151,7 +194,7 @@ def test_the_best_accuracy_is_bold_and_numbers_are_for_people(two_runs):
 
 def test_the_terminal_table_is_aligned_and_narrow():
     rows = [row(f"fine-tune:{'a-very-long-name-' * 8}", 0.9), row("head:linear", 0.6, seconds=4000)]
-    lines = comparison_text(pd.DataFrame(rows)).splitlines()
+    lines = comparison_text(comparison(*rows)).splitlines()
     assert max(map(len, lines)) <= 110
     assert len({len(line) for line in lines[:4]}) == 1
     assert "…" in lines[2]

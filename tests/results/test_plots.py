@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.results import labels, plots
-from pipeline.results.comparison import caption_of, compare
+from pipeline.results import figure, labels, plots
+from pipeline.results.comparison import compare
 from pipeline.results.plots import COMPARISON_PLOTS, PLOTS, Plot, draw, draw_comparison
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -49,7 +49,7 @@ def test_every_plot_draws_a_small_png_and_the_same_run_gives_the_same_bytes(fine
 
 @pytest.mark.parametrize("name", COMPARISON_PLOTS)
 def test_every_comparison_plot_draws_a_small_png(runs, tmp_path, name):
-    draw_comparison(name, compare(runs), caption_of(runs), tmp_path / "plot.png")
+    draw_comparison(name, compare(runs), tmp_path / "plot.png")
     content = (tmp_path / "plot.png").read_bytes()
     assert content.startswith(PNG)
     assert len(content) < LARGEST
@@ -75,8 +75,8 @@ def test_a_demonstration_on_digits_says_so(make_run, name):
 
 @pytest.mark.parametrize("name", COMPARISON_PLOTS)
 def test_a_comparison_plot_carries_its_caption(runs, name):
-    figure = COMPARISON_PLOTS[name].function(compare(runs), caption_of(runs))
-    assert "weights hed, none" in caption_under(figure)
+    drawn = COMPARISON_PLOTS[name].function(compare(runs))
+    assert "weights hed, none" in caption_under(drawn)
 
 
 def test_the_stages_of_fine_tuning_are_marked(fine_tuned):
@@ -99,20 +99,20 @@ def test_many_classes_are_drawn_without_numbers_and_within_the_size(make_run, tm
 
 
 def test_the_text_in_a_cell_contrasts_with_the_cell():
-    assert plots._readable_on((1, 1, 1, 1)) == "#000000"
-    assert plots._readable_on((0.03, 0.19, 0.42, 1)) == "#ffffff"
+    assert figure.readable_on((1, 1, 1, 1)) == "#000000"
+    assert figure.readable_on((0.03, 0.19, 0.42, 1)) == "#ffffff"
 
 
 def test_the_pareto_front_holds_what_nothing_cheaper_matches(runs):
-    table = compare(runs).assign(seconds=[3.0, 2.0, 1.0], accuracy=[0.8, 0.5, 0.6])
+    table = compare(runs).table.assign(seconds=[3.0, 2.0, 1.0], accuracy=[0.8, 0.5, 0.6])
     assert plots._pareto_front(table)["seconds"].tolist() == [1.0, 3.0]
 
 
 def test_the_names_beside_points_of_one_place_do_not_overlap(make_run):
     several = [make_run(f"run{number}", scheme=f"head:{number}", total_seconds=10) for number in range(5)]
-    figure = COMPARISON_PLOTS["accuracy_against_cost"].function(compare(several), caption_of(several))
-    renderer = figure.canvas.get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts if text.arrow_patch is None]
+    drawn = COMPARISON_PLOTS["accuracy_against_cost"].function(compare(several))
+    renderer = drawn.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in drawn.axes[0].texts if text.arrow_patch is None]
     names = [box for box in boxes if box.width > 5]
     assert len(names) == 5
     assert not any(labels._shared(one, other) for one in names for other in names if one is not other)
@@ -120,9 +120,9 @@ def test_the_names_beside_points_of_one_place_do_not_overlap(make_run):
 
 def test_a_plot_added_as_a_row_is_drawn(fine_tuned, tmp_path, monkeypatch):
     def learning_rate(run):
-        figure, axes = plots.new_figure(plots.caption(run))
+        drawn, axes = plots.new_figure(plots.caption(run))
         axes.plot(run.history["epoch"], run.history["learning_rate"])
-        return figure
+        return drawn
 
     row = Plot("learning_rate", "Learning rate", "Learning rate of {label}.", learning_rate)
     monkeypatch.setitem(PLOTS, row.name, row)
@@ -139,8 +139,9 @@ def test_an_unknown_plot_is_refused_with_the_known_ones(fine_tuned, tmp_path):
 
 def test_alt_texts_say_the_result(runs, fine_tuned):
     assert "fine-tune:block5 · hed" in plots.alt_text("confusion_matrix", fine_tuned)
-    text = plots.comparison_alt_text("accuracy_against_cost", compare(runs), caption_of(runs))
+    text = plots.comparison_alt_text("accuracy_against_cost", compare(runs))
     assert "3 runs; the best is from-scratch:small with" in text
+    assert "of 3 are real" in plots.comparison_alt_text("differences", compare(runs))
 
 
 def test_drawing_uses_no_global_figures(fine_tuned, tmp_path):

@@ -13,7 +13,9 @@ import pytest
 from conftest import build
 
 from pipeline.presets import PRESETS, Plan, Preset
+from pipeline.publishing import read_manifest
 from pipeline.results.comparison import COLUMNS
+from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.plots import PLOTS
 from pipeline.results.scores import SCORES
 from tasks import CompareSchemes, ExtractFeatures, PlotRun, ScoreRun, TrainFromScratch, TrainHead
@@ -76,6 +78,10 @@ def test_all_schemes_and_seeds_of_a_preset_end_in_one_comparison(presets, data_f
     assert [(row["scheme"], row["seed"]) for row in rows] == [(s, seed) for s in schemes for seed in "01"]
     assert {row["weights"] for row in rows} == {"random", "none"}
     assert all(float(row["accuracy_low"]) <= float(row["accuracy"]) for row in rows)
+    with (data_folder / "reports" / "tiny" / "differences.csv").open() as file:
+        pairs = list(csv.DictReader(file))
+    assert tuple(pairs[0]) == DIFFERENCE_COLUMNS
+    assert [(pair["seeds_a"], pair["seeds_b"]) for pair in pairs] == [("2", "2")] * 3
     assert len(list((data_folder / "features").iterdir())) == 1  # one pass serves heads and fine-tuning
 
 
@@ -99,6 +105,13 @@ def test_a_finished_graph_computes_nothing_and_a_deleted_plot_is_redrawn_alone(f
     assert build(root)
     drawn = stamps(data_folder, "*.png")
     assert {path.name for path in drawn if drawn[path] != before.get(path)} == {"accuracy_against_cost.png"}
+
+
+def test_a_comparison_of_one_run_is_finished_and_says_that_nothing_was_tested(finished):
+    folder = finished.folder
+    assert (folder / "differences.csv").read_text().splitlines() == [",".join(DIFFERENCE_COLUMNS)]
+    assert "there is no difference to test" in (folder / "comparison.txt").read_text()
+    assert {"differences.csv", "differences.png"} <= set(read_manifest(folder).files)
 
 
 def test_raising_an_epoch_count_retrains_that_scheme_alone(finished, data_folder):

@@ -1,0 +1,136 @@
+"""The words and the picture of a comparison say which differences are real, briefly and readably."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.results.comparison import compare, comparison_markdown, comparison_text
+from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
+from pipeline.results.verdicts import enumerated, shown_p, signed, span
+
+SCHEMES = {  # skill of each: the second and third, and the fifth and sixth, cannot be told apart
+    "fine-tune:whole": 4.0,
+    "fine-tune:block5": 2.6,
+    "fine-tune:block4": 2.61,
+    "from-scratch:a-recipe-with-quite-a-long-name-of-its-own": 1.5,
+    "head:linear": 0.9,
+    "head:dense": 0.91,
+    "head:dense-bn": 0.3,
+    "head:dense-bn-dropout": 0.0,
+}
+
+
+@pytest.fixture
+def compared(make_run):
+    """Return a function that compares the first so many schemes, with some seeds each."""
+
+    def make(count: int, seeds: int = 1):
+        chosen = list(SCHEMES.items())[:count]
+        return compare(
+            [
+                make_run(f"{place}-{seed}", scheme=name, skill=skill, seed=seed)
+                for place, (name, skill) in enumerate(chosen)
+                for seed in range(seeds)
+            ]
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_the_text_stays_within_110_columns_and_is_short(compared, count):
+    lines = comparison_text(compared(count)).splitlines()
+    assert max(map(len, lines)) <= 110
+    assert len(lines) <= 2 + count + 20
+
+
+def test_what_is_real_is_counted_and_what_is_not_is_named(compared):
+    text = " ".join(comparison_text(compared(4)).split())
+    assert "5 of the 6 differences on the same 300 test images of CIFAR-10 are real at p < 0.05 in" in text
+    assert text.endswith("Not told apart: fine-tune:block5 · hed from fine-tune:block4 · hed (+0.7)")
+
+
+def test_one_pair_is_told_with_its_numbers(compared):
+    sentence = comparison_text(compared(2)).split("\n\n")[-1]
+    assert sentence.startswith("The difference on the same 300 test images of CIFAR-10 is real: +")
+    assert " ".join(sentence.split()).endswith("p < 0.001 in McNemar's exact test.")
+
+
+def test_where_no_two_schemes_can_be_compared_words_and_picture_say_so(compared, make_run):
+    elsewhere = make_run("elsewhere", scheme="head:dense", dataset_title="digits")
+    for result in (compared(1), compare([make_run("here"), elsewhere])):
+        words = "No two schemes were tested on the same images"
+        assert words in comparison_text(result)
+        assert words in comparison_markdown(result, "Comparison")
+        figure = COMPARISON_PLOTS["differences"].function(result)
+        assert figure.axes[0].texts[0].get_text() == words.lower()
+
+
+def test_the_section_ranks_the_schemes_and_names_the_places_they_share(compared):
+    text = comparison_markdown(compared(4), "Comparison").split("## Which differences are real")[1]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row[0][2:5] for row in rows] == ["1. ", "2. ", "3. ", "4. "]
+    assert [row[-1] for row in rows] == ["– |", "3 |", "2 |", "– |"]
+    assert "not of what other seeds would have given" in text
+    assert "mean over its seeds" not in text
+
+
+def test_the_note_says_how_several_seeds_are_tested(compared):
+    assert "with more of its seeds" in comparison_markdown(compared(2, seeds=2), "Comparison")
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_matrix_has_a_cell_a_pair_and_hatches_what_is_not_real(compared, count):
+    result = compared(count)
+    patches = COMPARISON_PLOTS["differences"].function(result).axes[0].patches
+    hatched = [cell for cell in patches if cell.get_hatch()]
+    assert len(patches) == len(result.differences) == count * (count - 1) // 2
+    assert len(hatched) == (~result.differences["real"]).sum()
+
+
+def test_the_matrix_has_a_legend_in_words_and_the_numbers_of_the_table(compared):
+    result = compared(4)
+    axes = COMPARISON_PLOTS["differences"].function(result).axes[0]
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert words == ["real: the darker, the larger", "not real after Holm's correction: may be chance"]
+    rows = result.differences
+    numbers = [
+        text
+        for low, high, lead in zip(rows["low"], rows["high"], rows["difference"], strict=True)
+        for text in (signed(lead), span(low, high))
+    ]
+    assert [text.get_text() for text in axes.texts] == numbers
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_the_picture_exists_and_is_not_blank(compared, tmp_path, count):
+    draw_comparison("differences", compared(count), tmp_path / "differences.png")
+    pixels = np.asarray(Image.open(tmp_path / "differences.png").convert("L"))
+    assert 0.005 < (pixels < 250).mean() < 0.6
+    assert (pixels < 100).any()
+
+
+def test_data_sets_share_no_cell_even_where_their_schemes_have_the_same_names(make_run):
+    runs = [
+        make_run(f"{title}-{name}", scheme=name, skill=skill, dataset_title=title)
+        for title in ("CIFAR-10", "digits")
+        for name, skill in (("head:linear", 1.0), ("head:dense", 2.0))
+    ]
+    axes = COMPARISON_PLOTS["differences"].function(compare(runs)).axes[0]
+    assert [cell.get_xy() for cell in axes.patches] == [(-0.48, -0.46), (1.52, 1.54)]
+    assert [tick.get_text() for tick in axes.get_xticklabels()][-1] == "head:linear · hed · digits"
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"), [(0.0123, "+1.2"), (-0.004, "−0.4"), (0.0, "0.0"), (-0.0004, "0.0")]
+)
+def test_differences_read_well(difference, text):
+    assert signed(difference) == text
+
+
+def test_intervals_p_values_and_lists_read_well():
+    assert span(-0.003, 0.021) == "−0.3 to 2.1"
+    assert [shown_p(p) for p in (0.0002, 0.0123, 1.0)] == ["< 0.001", "= 0.012", "= 1.000"]
+    assert [enumerated("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
