@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
-PALETTE_COLOURS = 256
+PALETTE_COLOURS = 256  # they hold a plot's few hues and their edges, in a third of the bytes
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 10,
@@ -58,8 +58,13 @@ def empty_figure(caption: str, *, width: float, height: float) -> Figure:
     return figure
 
 
-def publish_figure(path: Path, function: Callable[..., Figure], *arguments: object) -> None:
-    """Publish the figure that function draws from arguments as PNG at path, in the style of all plots."""
+def publish_figure(
+    path: Path, function: Callable[..., Figure], *arguments: object, colours: int | None = PALETTE_COLOURS
+) -> None:
+    """Publish the figure that function draws from arguments as PNG at path, in the style of all plots.
+
+    colours is the size of its palette; None keeps every colour, as photographs need.
+    """
     import matplotlib.style
     import numpy as np
     from PIL import Image
@@ -68,10 +73,9 @@ def publish_figure(path: Path, function: Callable[..., Figure], *arguments: obje
     with matplotlib.style.context(["default", STYLE]):
         figure = function(*arguments)
         figure.canvas.draw()
-    # 256 colours hold a plot's few hues and their edges, in a third of the bytes.
-    picture = (
-        Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(PALETTE_COLOURS)
-    )
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    if colours:
+        picture = picture.quantize(colours)
     with published(path) as scratch:
         picture.save(scratch, format="PNG", optimize=True, dpi=(DPI, DPI))
 
