@@ -120,7 +120,7 @@ def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -
     """Return in words why a folder is not needed, None when it is or when that is not for us to say."""
     finished = entry.manifest is not None or entry.fault is not None
     named = entry.folder.relative_to(data).as_posix() in needs.folders
-    if entry.kind in ("run", "metrics", "plots", "dataset") and not finished:
+    if entry.kind in ("run", "metrics", "plots", "findings", "dataset") and not finished:
         return f"unfinished {entry.kind}, without a manifest"
     if entry.kind == "section" and not finished:
         return None if entry.folder in going_on else "unfinished features, without a manifest"

@@ -29,6 +29,7 @@ PLACES = {  # kind of folder: where it lies below the data folder
     "run": rf"runs/{KEYED}",
     "metrics": rf"reports/runs/{KEYED}/metrics",
     "plots": rf"reports/runs/{KEYED}/plots",
+    "findings": rf"reports/runs/{KEYED}/findings",
     "comparison": r"reports/(?!runs$)[^/.][^/]*",
 }
 

@@ -12,12 +12,14 @@ configure()
 from tasks.comparison import CompareSchemes  # noqa: E402  tasks read the configuration while they are defined
 from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset  # noqa: E402
 from tasks.features import ExtractFeatures  # noqa: E402
+from tasks.findings import DataFindings  # noqa: E402
 from tasks.results import PlotRun, ScoreRun  # noqa: E402
 from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead  # noqa: E402
 from tasks.tuning import TuneHead  # noqa: E402
 
 __all__ = [
     "CompareSchemes",
+    "DataFindings",
     "DownloadCifar10",
     "DownloadWeights",
     "ExtractFeatures",

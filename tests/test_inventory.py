@@ -21,6 +21,7 @@ from pipeline.publishing import publish_manifest
         ("features/vgg16-hed-digits-0123456789ab/hflip+left2-0123456789ab", "section"),
         ("runs/head-linear-digits-hed-seed0-0123456789ab", "run"),
         ("reports/runs/head-linear-0123456789ab/metrics", "metrics"),
+        ("reports/runs/head-linear-0123456789ab/findings", "findings"),
         ("reports/demo", "comparison"),
         ("reports/runs", None),
         ("runs/notes", None),
