@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from pipeline.errors import Diverged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,11 +25,20 @@ def read_views(features: FeatureStore, layers: tuple[str, ...], views: tuple[str
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean (D,) and variance (D,) float32 of features (n, D); the variance of dead features is 1."""
+    """Return mean (D,) and variance (D,) float32 of features (n, D); the variance of dead features is 1.
+
+    Raises Diverged when a feature is not a finite number.
+    """
     import numpy as np
 
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
+    if not np.isfinite(variance).all():
+        broken = int((~np.isfinite(variance)).sum())
+        raise Diverged(
+            f"features: expected finite numbers, found NaN or infinity in {broken} of {len(variance)}; "
+            "extract them again"
+        )
     variance = np.where(variance > DEAD_VARIANCE * (variance + mean**2), variance, 1.0)
     return mean.astype(np.float32), variance.astype(np.float32)
 
@@ -37,6 +48,7 @@ class HeadData:
     """Examples of features, and their standardised rows; all views of a training row are training rows."""
 
     examples: Examples
+    standard: np.ndarray | None = None  # rows (n,) that standardise, by default the training rows
 
     @property
     def views(self) -> int:
@@ -50,8 +62,8 @@ class HeadData:
 
     @functools.cached_property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance (D,) float32 of the features of the training rows."""
-        return moments(self._rows(self.examples.train))
+        """Mean and variance (D,) float32 of the features of the rows that standardise."""
+        return moments(self._rows(self.examples.train if self.standard is None else self.standard))
 
     @functools.cached_property
     def train(self) -> np.ndarray:
@@ -74,6 +86,13 @@ class HeadData:
     def val_labels(self) -> np.ndarray:
         """The labels (n,) int64 of the val images."""
         return self.examples.labels[self.examples.val]
+
+    def with_train(self, rows: np.ndarray) -> HeadData:
+        """Return the same data with other training rows (n,), standardised as before."""
+        standard = self.examples.train if self.standard is None else self.standard
+        found = HeadData(replace(self.examples, train=rows), standard)
+        vars(found).update(moments=self.moments, val=self.val)  # computed once for all
+        return found
 
     def by_view(self, answers: np.ndarray) -> np.ndarray:
         """Return answers (V * n, …) as (V, n, …)."""

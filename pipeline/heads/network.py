@@ -23,7 +23,8 @@ def fit(
 ) -> keras.Model:
     """Return a trained head; history gets a row an epoch."""
     model = build_answers(data, recipe.dense_blocks, recipe.units, recipe.dropout)
-    classifier, stage = Classifier(with_probabilities(model, None)), Stage.of(recipe, "head")
+    classifier = Classifier(with_probabilities(model, None))
+    stage = Stage.of(recipe, "head", epochs=data.examples.epochs(recipe))
     train(classifier, data.examples, stage, seed=seed, history=history, progress=progress)
     return model
 

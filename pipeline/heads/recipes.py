@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from pipeline.errors import BadInput
 from pipeline.features.views import IDENTITY, parse_views
 from pipeline.networks.notation import parse_dense_blocks
-from pipeline.training.recipes import Training, rows_by_name
+from pipeline.training.recipes import Labelled, Training, rows_by_name
 from pipeline.training.settings import setting
 
 FIT_ON = ("train", "train+val")
@@ -27,11 +27,9 @@ ALL_BLOCKS = tuple(f"block{block}_pool" for block in range(1, 6))
 
 
 @dataclass(frozen=True)
-class Head:
+class Head(Labelled):
     """What all kinds have in common. space names the values that a sweep tries of some settings."""
 
-    name: str
-    title: str
     layers: tuple[str, ...] = setting(ALL_BLOCKS, "cached layers that are joined")
     views: tuple[str, ...] = setting(
         (IDENTITY,), "cached views: training shows each image in all of them, answers are averaged over all"
@@ -44,6 +42,7 @@ class Head:
 
     def check(self) -> None:
         """Raise BadInput when views cannot be read, or nothing is left to fit a temperature on."""
+        super().check()
         parse_views(",".join(self.views))
         if not self.calibrated and self.fit_on != "train" and not self.temperature:
             raise BadInput(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.backbones.table import BACKBONES
+from pipeline.datasets.labels import ALL_LABELS
 from pipeline.errors import DamagedFile
 from pipeline.heads.data import HeadData, read_views
 from pipeline.heads.recipes import Head
@@ -35,6 +36,7 @@ class Reader:
     views: tuple[str, ...]
     classes: int
     fit_on: str = "train"
+    given: str = ALL_LABELS
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 -- a process has one reader, and one data set fits memory
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
@@ -44,7 +46,7 @@ class Reader:
         from pipeline.training.loop import Examples
 
         inputs = read_views(self.features, layers, self.views)
-        examples = Examples.of(self.features, inputs, self.classes, len(self.views))
+        examples = Examples.of(self.features, inputs, self.classes, len(self.views), given=self.given)
         if self.fit_on == FINAL:
             both = np.sort(np.concatenate([examples.train, examples.val]))
             examples = replace(examples, train=both, val=examples.val[:0])
@@ -91,14 +93,15 @@ def _train(job: Job, recipe: Head) -> Trained:
     from pipeline.training.loop import Classifier, History
 
     with job.clock.stage("read features"):
-        read = Reader(job.features, recipe.views, len(job.images.class_names), recipe.fit_on)
+        read = Reader(job.features, recipe.views, len(job.images.class_names), recipe.fit_on, recipe.labels)
         data = read(recipe.layers)
     history, rows = History(), evaluated_rows(job.images, val=recipe.fit_on != FINAL)
     with job.clock.stage("head"):
         model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
     with job.clock.stage("predict"):
         probabilities = Classifier(model).predict(data.examples.inputs, rows, data.views)
-    return Trained(model, history, rows, probabilities, parameters_below(job.backbone, recipe.layers))
+    below = parameters_below(job.backbone, recipe.layers)
+    return Trained(model, history, rows, probabilities, below, n_train=len(data.examples.train))
 
 
 def fit_head(recipe: Head, data: HeadData, **options) -> keras.Model:

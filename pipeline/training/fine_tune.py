@@ -27,7 +27,7 @@ def fine_tune(job: Job) -> Trained:
     row = BACKBONES[job.backbone]
     with job.clock.stage("read images"):
         pixels = images.images()
-    examples = Examples.of(images, pixels, len(images.class_names))
+    examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
     with job.clock.stage("top"):
         seen = dataclasses.replace(examples, inputs=job.features.load(row.taps[-1:]))
         answers = build_answers(HeadData(seen), recipe.dense_blocks, recipe.units, recipe.dropout)
@@ -46,12 +46,12 @@ def fine_tune(job: Job) -> Trained:
         backbone = build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1])
         freeze_blocks(backbone, recipe.freeze_through)
         whole = Classifier(join(backbone, top))
-        stage = Stage.of(recipe, "blocks", salt=1)
+        stage = Stage.of(recipe, "blocks", salt=1, epochs=examples.epochs(recipe))
         fit(whole, examples, stage, seed=job.seed, history=history, progress=job.progress)
     rows = evaluated_rows(images)
     with job.clock.stage("predict"):
         probabilities = whole.predict(pixels, rows)
-    return Trained(whole.model, history, rows, probabilities)
+    return Trained(whole.model, history, rows, probabilities, n_train=len(examples.train))
 
 
 def freeze_blocks(backbone: keras.Model, through: int) -> None:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pipeline.datasets.labels import ALL_LABELS, given_rows
 from pipeline.errors import Diverged
 from pipeline.networks.build import logits_model
 from pipeline.progress import Progress, silent
@@ -40,11 +41,23 @@ class Examples:
     val: np.ndarray
     classes: int
     views: int = 1
+    share: float = 1.0  # of all training images, that train is
 
     @classmethod
-    def of(cls, store, inputs: np.ndarray, classes: int, views: int = 1) -> Examples:
-        """Return the examples of an image or feature store whose rows inputs are, a block for each view."""
-        return cls(inputs, store.labels, store.rows("train"), store.rows("val"), classes, views)
+    def of(
+        cls, store, inputs: np.ndarray, classes: int, views: int = 1, *, given: str = ALL_LABELS
+    ) -> Examples:
+        """Return the examples of an image or feature store whose rows inputs are, a block for each view.
+
+        given says which training labels there are (see datasets.labels).
+        """
+        rows = store.rows("train")
+        train = given_rows(store.labels, rows, given, store.index)
+        return cls(inputs, store.labels, train, store.rows("val"), classes, views, len(train) / len(rows))
+
+    def epochs(self, recipe) -> int:
+        """Return how many epochs a recipe takes here: epochs / sqrt(share) where it stretches over fewer."""
+        return math.ceil(recipe.epochs / math.sqrt(self.share)) if recipe.stretch else recipe.epochs
 
     def shown(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return positions in inputs of a randomly drawn view of each of rows."""
@@ -118,7 +131,7 @@ class Classifier:
         return np.concatenate(parts)
 
     def evaluate(self, examples: Examples, rows: np.ndarray) -> tuple[float, float]:
-        """Return mean cross-entropy (nats) and accuracy (0 … 1) over the examples at rows (n,); NaN for none."""
+        """Return mean cross-entropy (nats) and accuracy (0 … 1) over examples at rows (n,), NaN for none."""
         import numpy as np
 
         if len(rows) == 0:

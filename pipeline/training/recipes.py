@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pipeline.datasets.labels import ALL_LABELS, parse_budget
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
 from pipeline.networks.build import NECKS
@@ -14,12 +15,28 @@ from pipeline.training.settings import setting
 
 
 @dataclass(frozen=True)
-class Training:
-    """How weights are updated; shared by all recipes."""
+class Labelled:
+    """What all recipes share: a name, and the training labels that are given."""
 
     name: str
     title: str
+    labels: str = setting(
+        ALL_LABELS, "training labels that are given, such as 5% or 25/class, with #1 behind for another draw"
+    )
+
+    def check(self) -> None:
+        """Raise BadInput where settings cannot be read or contradict each other."""
+        parse_budget(self.labels)
+
+
+@dataclass(frozen=True)
+class Training(Labelled):
+    """How weights are updated; shared by all recipes of networks."""
+
     epochs: int = setting(20, "passes over the training images", low=0, high=10_000)
+    stretch: bool = setting(
+        False, "whether fewer labels are passed over more often: epochs / sqrt(share of the labels)"
+    )
     batch_size: int = setting(128, "images in one update", low=1, high=8192)
     optimizer: str = setting("adamw", "rule of the updates", choices=tuple(OPTIMIZERS))
     learning_rate: float = setting(1e-3, "largest step size", low=0.0, high=100.0)
@@ -27,9 +44,6 @@ class Training:
     warmup: float = setting(0.05, "share of the updates over which the step size rises", low=0.0, high=0.9)
     weight_decay: float = setting(1e-4, "decoupled decay of kernels", low=0.0, high=10.0)
     label_smoothing: float = setting(0.0, "share of a label spread over all classes", low=0.0, high=0.9)
-
-    def check(self) -> None:
-        """Raise BadInput where settings contradict each other."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,7 @@ class FineTuneRecipe(Augmented):
 
     def check(self) -> None:
         """Raise BadInput when the dense blocks cannot be read."""
+        super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
 
 
@@ -72,6 +87,7 @@ class ScratchRecipe(Augmented):
 
     def check(self) -> None:
         """Raise BadInput when a block cannot be read or the pools leave nothing of the image."""
+        super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
         if not self.filters:
             raise BadInput("setting filters: expected one number or more, received none")

@@ -61,7 +61,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Job:
-    """What a scheme's training function is given. features, weights and sweep are None where it needs none."""
+    """What a scheme's training function is given; features, weights, sweep are None where it needs none."""
 
     recipe: Training
     seed: int
@@ -80,7 +80,8 @@ class Trained:
 
     probabilities (N, C) float32 has a row for each row of rows (N,), positions in the data set.
     backbone_parameters are those that the model file does not hold because features stand before it.
-    settings are those that were used where a search chose them, which took tune_seconds.
+    n_train is how many images it was trained on, by default all training images. settings are those that
+    were used where a search chose them, which took tune_seconds.
     """
 
     model: keras.Model
@@ -88,6 +89,7 @@ class Trained:
     rows: np.ndarray
     probabilities: np.ndarray
     backbone_parameters: int = 0
+    n_train: int | None = None
     settings: dict | None = None
     tune_seconds: float = 0.0
 
@@ -176,7 +178,7 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
         "dataset_note": images.row.note,
         "input_size": features.get("input_size", images.fingerprint["image_size"]),
         "class_names": images.class_names,
-        **_counts(images, trained.rows),
+        **_counts(images, trained),
         "precision": order["precision"],
         "epochs": len(trained.history.rows),
         "parameters": model.count_params() + trained.backbone_parameters,
@@ -186,11 +188,10 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
     }
 
 
-def _counts(images: ImageStore, evaluated: np.ndarray) -> dict[str, int]:
-    """Return n_train, n_val and n_test; val images that are not evaluated were trained on."""
-    counts = dict(images.counts)
-    if not (images.split[evaluated] == SPLITS["val"]).any():
-        counts["train"], counts["val"] = counts["train"] + counts["val"], 0
+def _counts(images: ImageStore, trained: Trained) -> dict[str, int]:
+    """Return n_train, n_val and n_test: the images trained on, and the evaluated ones of each split."""
+    counts = {name: int((images.split[trained.rows] == code).sum()) for name, code in SPLITS.items()}
+    counts["train"] = images.counts["train"] if trained.n_train is None else trained.n_train
     return {f"n_{split}": count for split, count in counts.items()}
 
 

@@ -21,7 +21,7 @@ def train_from_scratch(job: Job) -> Trained:
     images, history = job.images, History()
     with job.clock.stage("read images"):
         pixels = images.images()
-    examples = Examples.of(images, pixels, len(images.class_names))
+    examples = Examples.of(images, pixels, len(images.class_names), given=job.recipe.labels)
     mean, variance = channel_moments(pixels[examples.train])
     network = Classifier(
         build_network(
@@ -29,12 +29,12 @@ def train_from_scratch(job: Job) -> Trained:
         )
     )
     with job.clock.stage("blocks"):
-        stage = Stage.of(job.recipe, "blocks")
+        stage = Stage.of(job.recipe, "blocks", epochs=examples.epochs(job.recipe))
         fit(network, examples, stage, seed=job.seed, history=history, progress=job.progress)
     rows = evaluated_rows(images)
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)
-    return Trained(network.model, history, rows, probabilities)
+    return Trained(network.model, history, rows, probabilities, n_train=len(examples.train))
 
 
 def build_network(

@@ -6,10 +6,11 @@ import dataclasses
 
 from pipeline.backbones.table import BACKBONES, Backbone
 from pipeline.datasets.table import DATASETS, Dataset, RawImages
+from pipeline.heads.recipes import HEADS
 from pipeline.presets import PRESETS, Plan, Preset
 from pipeline.results.plots import COMPARISON_PLOTS, PLOTS, Plot, new_figure
 from pipeline.results.scores import SCORES, Score
-from pipeline.training.recipes import HEADS, SCRATCH_RECIPES, Training
+from pipeline.training.recipes import SCRATCH_RECIPES, Training
 from pipeline.training.schemes import SCHEMES, Scheme
 
 CLASSES = 3
