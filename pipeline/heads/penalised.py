@@ -7,8 +7,8 @@ For each inverse penalty c, as in scikit-learn's LogisticRegression and LinearSV
 by L-BFGS (Nocedal & Wright, Numerical Optimization, 2nd edition, algorithm 7.4). All penalties share each
 pass over the data: one matrix product gives the answers of all, another their gradients. Three things keep
 the passes few: the features are rotated into the eigenvectors of their covariance, where the Hessian is
-nearly diagonal and known beforehand but for a factor; a step is a Newton step along its direction, whose
-answers are known already; and penalties that have converged leave the computation.
+nearly diagonal and known beforehand but for a factor, which follows from the last step; a step is a Newton
+step along its direction, whose answers are known already; and penalties that have converged leave.
 """
 
 from __future__ import annotations
@@ -107,8 +107,9 @@ def solve_path(
     """Return the minimisers for all inverse penalties, in their order.
 
     inputs (n, D) float32 should be standardised, labels (n,) are in 0 … classes - 1. A penalty counts as
-    converged once its mean loss lies less than tolerance above the minimum, by the quadratic model. The bias
-    is not penalised. Raises BadInput for an unknown loss and Diverged when a loss is not a finite number.
+    converged once its mean loss lies less than tolerance above the minimum, by the quadratic model, which can
+    be some ten times too hopeful for weak penalties. The bias is not penalised. Raises BadInput for an
+    unknown loss and Diverged when inputs or a loss are not finite numbers.
     """
     import numpy as np
 
@@ -129,6 +130,8 @@ def _rotate(inputs: np.ndarray):
     import tensorflow as tf
 
     mean = inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if not np.isfinite(mean).all():
+        raise Diverged("path of penalties: expected finite inputs, found NaN or infinity; extract them again")
     centred = tf.constant(inputs - mean)
     covariance = tf.matmul(centred, centred, transpose_a=True).numpy() / len(inputs)
     values, vectors = np.linalg.eigh(covariance.astype(np.float64))
@@ -164,9 +167,9 @@ class _Path:
         import numpy as np
 
         waiting = np.arange(self.solution.shape[1])
-        number = 0
+        number, pairs = 0, []
         while len(waiting) and number < most_iterations:
-            group = _Group(self, waiting)
+            group = _Group(self, waiting, pairs)
             while number < most_iterations:
                 group.step()
                 number += 1
@@ -178,6 +181,7 @@ class _Path:
                     break
             self.solution[:, waiting] = group.solution
             waiting = waiting[open_ones]
+            pairs = group.pairs_of(open_ones)
 
     def answers(self, solution: np.ndarray) -> tf.Tensor:
         """Return the answers (n, K, C) of a solution (r + 1, K, C)."""
@@ -199,8 +203,8 @@ class _Path:
 class _Group:
     """The penalties that are still being solved, with their answers, gradients and memory."""
 
-    def __init__(self, path: _Path, which: np.ndarray):
-        self.path, self.pairs = path, []
+    def __init__(self, path: _Path, which: np.ndarray, pairs: list[tuple]):
+        self.path, self.pairs = path, pairs
         self.solution = path.solution[:, which]
         self.decay, self.metric = path.decay[:, which], path.metric[:, which]
         self.answers = path.answers(self.solution)
@@ -210,6 +214,10 @@ class _Group:
     def above_minimum(self) -> np.ndarray:
         """Return how far each loss (K,) lies above its minimum by the quadratic model: g H^-1 g / 2."""
         return -0.5 * _inner(self.slope, self._direction())
+
+    def pairs_of(self, which: np.ndarray) -> list[tuple]:
+        """Return the memory of some of the penalties."""
+        return [(moved[:, which], change[:, which], inverse[which]) for moved, change, inverse in self.pairs]
 
     def step(self) -> None:
         """Move each penalty's solution along its direction, by Newton's step on that line."""
@@ -259,10 +267,21 @@ class _Group:
             weight = inverse * _inner(moved, q)
             q -= (weight[:, None] * change).astype(q.dtype)
             weights.append(weight)
-        q /= self.metric
+        q *= self._scale()[:, None] / self.metric
         for (moved, change, inverse), weight in zip(self.pairs, reversed(weights), strict=True):
             q += ((weight - inverse * _inner(change, q))[:, None] * moved).astype(q.dtype)
         return -q
+
+    def _scale(self) -> np.ndarray:
+        """Return the factor (K,) of the inverse metric that fits the last pair (ibid., equation 7.20)."""
+        import numpy as np
+
+        if not self.pairs:
+            return np.ones(self.metric.shape[1], np.float32)
+        moved, change, inverse = self.pairs[-1]
+        curved = _inner(change, change / self.metric)
+        fitted = _inner(moved, change) / np.where(inverse > 0, curved, 1)
+        return np.where(inverse > 0, fitted, 1).astype(np.float32)
 
 
 def _inner(one: np.ndarray, other: np.ndarray) -> np.ndarray:
