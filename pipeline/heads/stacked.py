@@ -257,6 +257,12 @@ class _Stack:
         return np.concatenate(parts)
 
 
+def check_stackable(recipe: NetworkHead) -> None:
+    """Raise BadInput when heads of the recipe's shape cannot be trained at once."""
+    for block in parse_dense_blocks(recipe.dense_blocks, len(recipe.units)):
+        _dense_parts(block)
+
+
 def _dense_parts(block: Block) -> list[tuple[tuple, str | None]]:
     """Return for each dense of a block the steps up to the next, and the activation that is implied."""
     parts: list[list] = []

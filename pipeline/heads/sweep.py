@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 LARGEST_SPACE = 4096  # combinations; a mistyped space should not run for a week
 SEED = "seed"
+FIXED = ("views", "fit_on", "labels", "temperature")  # all heads of a sweep learn from the same examples
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Trial:
 def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple]:
     """Return the space to try: the recipe's own with axes replaced or added by space; raise BadInput.
 
-    An axis is a setting of the recipe or "seed"; a layer set is a list of layers or a text with commas.
+    An axis is a setting of the recipe or "seed"; a layer set is a list of layers or a text with commas. A
+    value that is named twice is tried once.
     """
     found: dict[str, tuple] = {}
     for name, values in {**recipe.space, **space}.items():
@@ -59,17 +62,42 @@ def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple]:
         wanted = tuple(_listed(value) if name in ("layers", "units") else value for value in values)
         if not wanted:
             continue  # an empty list leaves the setting as the recipe has it
-        found[name] = wanted if name == SEED else checked_all(recipe, name, wanted)
-    if len(points_of(found)) > LARGEST_SPACE:
+        if name in FIXED:
+            raise BadInput(
+                f"space of {recipe.name}: expected no axis {name}, which all heads of a sweep share; "
+                "set it beside the space"
+            )
+        known = _checked_seeds(recipe, wanted) if name == SEED else checked_all(recipe, name, wanted)
+        found[name] = tuple(dict.fromkeys(known))
+    count = math.prod(len(values) for values in found.values())
+    if count > LARGEST_SPACE:
         raise BadInput(
-            f"space of {recipe.name}: expected {LARGEST_SPACE} combinations at most, "
-            f"received {len(points_of(found))}"
+            f"space of {recipe.name}: expected {LARGEST_SPACE} combinations at most, received {count}"
         )
+    _check_together(recipe, points_of(found))
     return found
 
 
 def _listed(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _checked_seeds(recipe: Head, seeds: tuple) -> tuple[int, ...]:
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise BadInput(f"space of {recipe.name}: expected seeds of 0 or more, received {seed!r}")
+    return seeds
+
+
+def _check_together(recipe: Head, points: list[dict]) -> None:
+    """Raise BadInput for combinations of settings that contradict each other or cannot be tried at once."""
+    from pipeline.heads.stacked import check_stackable
+
+    for group in _groups(recipe, points):
+        together = override(recipe, _apart(recipe, points[group[0]]))
+        together.check()
+        if isinstance(together, NetworkHead):
+            check_stackable(together)
 
 
 def points_of(space: dict[str, tuple]) -> list[dict[str, Any]]:
@@ -92,18 +120,19 @@ def sweep(
 ) -> list[Trial]:
     """Return the trials of a space, best first: by val accuracy, then by val loss, then in the space's order.
 
-    read gives the data of a layer set. Raises Diverged when no head answers with finite numbers.
+    A trial of which any seed diverged comes last. read gives the data of a layer set.
+    Raises Diverged when no head answers with finite numbers.
     """
     found: dict[int, tuple] = {}
     points = points_of(space)
     for group in _groups(recipe, points):
         began = time.perf_counter()
         data, answers = _answers(recipe, [points[number] for number in group], read, precision, progress)
-        scores = [_scored(one, data.val_labels, calibrated=recipe.calibrated) for one in answers]
+        scores = [_scored(recipe, one, data.val_labels) for one in answers]
         seconds = (time.perf_counter() - began) / len(group)
         found |= {number: (*score, seconds) for number, score in zip(group, scores, strict=True)}
     trials = _pooled(points, [found[number] for number in range(len(points))])
-    if trials[0].val_loss == float("inf"):
+    if trials[0].val_loss == math.inf:
         raise Diverged(
             f"sweep of {recipe.name}: no head answers with finite numbers; try smaller learning rates"
         )
@@ -153,13 +182,13 @@ def _masked_answers(recipe: NetworkHead, points: list[dict], read, precision: st
     return data, [data.by_view(found[:, number]) for number in range(len(points))]
 
 
-def _scored(answers: np.ndarray, labels: np.ndarray, *, calibrated: bool) -> tuple:
+def _scored(recipe: Head, answers: np.ndarray, labels: np.ndarray) -> tuple:
     """Return accuracy, loss and temperature; a head that does not answer with finite numbers is last."""
     import numpy as np
 
     if not np.isfinite(answers).all():
-        return 0.0, float("inf"), None
-    temperature = None if calibrated else fit_temperature(answers, labels)
+        return 0.0, math.inf, None
+    temperature = None if recipe.calibrated else recipe.temperature or fit_temperature(answers, labels)
     probabilities = probabilities_of(answers, temperature or 1.0)
     right = float((probabilities.argmax(axis=1) == labels).mean())
     return right, cross_entropy(probabilities, labels), temperature
@@ -184,4 +213,4 @@ def _pooled(points: list[dict], scores: list[tuple]) -> list[Trial]:
                 seconds=sum(seconds),
             )
         )
-    return sorted(trials, key=lambda trial: (-trial.val_accuracy, trial.val_loss))
+    return sorted(trials, key=lambda trial: (trial.val_loss == math.inf, -trial.val_accuracy, trial.val_loss))
