@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.heads.data import HeadData
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 def fit(recipe: RidgeHead, data: HeadData, **_) -> keras.Model:
     """Return the head of one penalty in closed form."""
-    basis, values, products, bias = _decomposed(data)
-    weights = basis @ (products / (values + recipe.alpha * data.views)[:, None])
-    return linear_model(data, weights.astype("float32"), bias)
+    solved = _decomposed(data)
+    weights = solved.basis @ (solved.products / (solved.values + recipe.alpha * data.views)[:, None])
+    bias = solved.target - solved.mean @ weights
+    return linear_model(data, weights.astype("float32"), bias.astype("float32"))
 
 
 def answers(recipe: RidgeHead, points: list[dict], data: HeadData, **_) -> list[np.ndarray]:
@@ -25,27 +27,38 @@ def answers(recipe: RidgeHead, points: list[dict], data: HeadData, **_) -> list[
     import numpy as np
     import tensorflow as tf
 
-    basis, values, products, bias = _decomposed(data)
-    rotated = tf.matmul(data.val, basis.astype(np.float32)).numpy()
+    solved = _decomposed(data)
+    rotated = tf.matmul(data.val - solved.mean, solved.basis.astype(np.float32)).numpy()
     alphas = np.array([point.get("alpha", recipe.alpha) for point in points])
-    scaled = products[:, None] / (values[:, None] + alphas * data.views)[..., None]  # (D, K, C)
-    found = rotated @ scaled.reshape(len(values), -1).astype(np.float32)
-    found = found.reshape(-1, len(points), data.classes) + bias
+    scaled = solved.products[:, None] / (solved.values[:, None] + alphas * data.views)[..., None]  # (D, K, C)
+    found = rotated @ scaled.reshape(len(solved.values), -1).astype(np.float32)
+    found = found.reshape(-1, len(points), data.classes) + solved.target
     return [data.by_view(found[:, number]) for number in range(len(points))]
 
 
-def _decomposed(data: HeadData) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return eigenvectors (D, D) and values (D,) of X'X, X'Y in their basis (D, C), and the bias (C,).
+@dataclass(frozen=True, eq=False)
+class _Decomposed:
+    """Eigenvectors (D, D) and values (D,) of X'X, X'Y in their basis (D, C), and the means of X and Y.
 
-    X is the standardised training rows, so its columns have mean 0 and the bias is the mean target.
+    X and Y are the training rows and targets without their means (D,) and (C,).
     """
+
+    basis: np.ndarray
+    values: np.ndarray
+    products: np.ndarray
+    mean: np.ndarray
+    target: np.ndarray
+
+
+def _decomposed(data: HeadData) -> _Decomposed:
     import numpy as np
     import tensorflow as tf
 
-    inputs = tf.constant(data.train)
+    mean = data.train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    inputs = tf.constant(data.train - mean)
     targets = 2 * np.eye(data.classes, dtype=np.float32)[data.train_labels] - 1
-    bias = targets.mean(axis=0, dtype=np.float64)
+    target = targets.mean(axis=0, dtype=np.float64).astype(np.float32)
     gram = tf.matmul(inputs, inputs, transpose_a=True).numpy().astype(np.float64)
-    products = tf.matmul(inputs, targets - bias.astype(np.float32), transpose_a=True).numpy()
+    products = tf.matmul(inputs, targets - target, transpose_a=True).numpy().astype(np.float64)
     values, basis = np.linalg.eigh(gram)
-    return basis, np.maximum(values, 0), basis.T @ products.astype(np.float64), bias.astype(np.float32)
+    return _Decomposed(basis, np.maximum(values, 0), basis.T @ products, mean, target)
