@@ -6,10 +6,10 @@ All sides learn from the same cached features in memory, blocks 3, 4 and 5 joine
 standardised; each runs in a process of its own, and seconds count from the data in memory to val accuracy.
 The caches are the graph's own, in the data folder; what is there already is not made again.
 
-- keras-linear, keras-dense: Keras `fit` of one linear or one dense head (512 units), float32, AdamW, 20 epochs
-  in batches of 256 as most people write it;
-- linear-32, dense-16: this project's sweep of 32 linear heads (4 rates x 8 decays) and of 16 dense heads (rates,
-  decays, dropout), 20 epochs, in batches of 1,024;
+- keras-linear, keras-dense: Keras `fit` of one linear or one dense head (512 units), float32, AdamW, 20
+  epochs in batches of 256 as most people write it;
+- linear-32, dense-16: this project's sweep of 32 linear heads (4 rates x 8 decays) and of 16 dense heads
+  (rates, decays, dropout), 20 epochs, in batches of 1,024;
 - ridge-33: 33 penalties; sklearn-ridge: scikit-learn's RidgeClassifier, one of them;
 - logistic-45: 45 inverse penalties from 10^-6 to 10^5; sklearn-logistic: scikit-learn's LogisticRegression at
   five of them, to convergence, whose val accuracies are compared.
@@ -217,8 +217,8 @@ def _table(found: dict[str, dict]) -> str:
     first = next(iter(found.values()))
     names = ", ".join(f"{name} {versions[name]}" for name in ("tensorflow", "keras", "scikit-learn"))
     lines.append(
-        f"\n{first['rows']:,} x {first['features']:,} features, {facts['processor']}, {facts['cores']} cores; "
-        f"{names}."
+        f"\n{first['rows']:,} x {first['features']:,} features, "
+        f"{facts['processor']}, {facts['cores']} cores; {names}."
     )
     return "\n".join(lines)
 
@@ -231,7 +231,10 @@ def _spot_checks(found: dict[str, dict]) -> str:
 
     path = dict(zip(HEADS["logistic"].space["c"], found["logistic-45"]["val"], strict=True))
     theirs = found["sklearn-logistic"]
-    lines = ["| C | scikit-learn, s | scikit-learn | path | difference, points |", "|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| C | scikit-learn, s | scikit-learn | path | difference, points |",
+        "|---:|---:|---:|---:|---:|",
+    ]
     for c, seconds, accuracy in zip(SPOT_CHECKS, theirs["each"], theirs["val"], strict=True):
         apart = 100 * (path[c] - accuracy)
         lines.append(

@@ -29,6 +29,8 @@ class Preset:
     plans: tuple[Plan, ...]
 
 
+# What a sweep of many heads needs on tens of thousands of images: large batches, and mirrored images as well.
+SWEPT = {"batch_size": 1024, "views": ["identity", "hflip"]}
 # A thousand digits want more updates an epoch, and a mirrored digit is not a digit.
 DIGITS = {"batch_size": 32, "flip": False}
 
@@ -45,6 +47,7 @@ PRESETS: dict[str, Preset] = {
             plans=(
                 Plan("head:linear"),
                 Plan("head:dense"),
+                Plan("tuned-head:linear"),
                 Plan("head:linear", weights="random"),
                 Plan("fine-tune:block5", DIGITS | {"epochs": 4, "top_epochs": 30}),
                 Plan("fine-tune:whole", DIGITS | {"epochs": 4, "top_epochs": 30}),
@@ -62,6 +65,7 @@ PRESETS: dict[str, Preset] = {
             plans=(
                 Plan("head:linear"),
                 Plan("head:dense"),
+                Plan("tuned-head:linear"),
                 Plan("head:linear", weights="random"),
                 Plan("fine-tune:block5", {"epochs": 3}),
                 Plan("fine-tune:whole", {"epochs": 3}),
@@ -80,6 +84,8 @@ PRESETS: dict[str, Preset] = {
                 Plan("head:dense"),
                 Plan("head:dense-bn"),
                 Plan("head:dense-bn-dropout"),
+                Plan("tuned-head:linear", SWEPT),
+                Plan("tuned-head:dense-bn-dropout", SWEPT),
                 Plan("head:linear", weights="random"),
                 Plan("fine-tune:block5"),
                 Plan("fine-tune:whole"),

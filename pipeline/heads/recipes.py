@@ -136,8 +136,8 @@ LINEAR_SPACE = {
 }
 DENSE_SPACE = {
     "learning_rate": (1e-3, 3e-3),
-    "weight_decay": (0.1, 0.3, 1.0, 3.0),
-    "dropout": (0.3, 0.6),
+    "weight_decay": (0.3, 1.0),
+    "dropout": (0.1, 0.2, 0.3, 0.5),
 }
 NORM_SPACE = {"learning_rate": (1e-3, 3e-3), "weight_decay": (0.1, 0.3, 1.0, 3.0)}
 

@@ -65,6 +65,7 @@ class Family:
 
 FAMILIES = {
     "head": Family("head on cached features", BLUE, "o"),
+    "tuned-head": Family("head chosen by a sweep", "#56B4E9", "P"),
     "fine-tune": Family("fine-tuned", ORANGE, "s"),
     "from-scratch": Family("from scratch", "#009E73", "^"),
 }
