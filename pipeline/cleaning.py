@@ -35,6 +35,8 @@ from pipeline.publishing import is_left_behind, is_scratch
 from pipeline.results.run import RECIPE
 
 SOURCES = ("download", "weights", "dataset", "cache", "section")  # what tasks further down read
+TRAINED = ("run", "sweep", "curve")  # what reads features
+DERIVED = ("metrics", "plots", "findings", "atlas", "labels")
 PREPARED = ("download", "weights", "dataset")  # what an extraction reads, or a preparation
 
 
@@ -91,10 +93,10 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
 
 
 def needs_of_runs(known: list[Entry]) -> Needs:
-    """Return what the runs among entries were made from: data sets, weights, features."""
+    """Return what runs, sweeps and curves among entries were made from: data sets, weights, features."""
     folders, requests = set(), []
     for entry in known:
-        fingerprint = _fingerprint_of_run(entry) if entry.kind == "run" else None
+        fingerprint = _fingerprint_of_run(entry) if entry.kind in TRAINED else None
         if not fingerprint:
             continue
         with contextlib.suppress(KeyError, TypeError, AttributeError):
@@ -120,7 +122,7 @@ def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -
     """Return in words why a folder is not needed, None when it is or when that is not for us to say."""
     finished = entry.manifest is not None or entry.fault is not None
     named = entry.folder.relative_to(data).as_posix() in needs.folders
-    if entry.kind in ("run", "metrics", "plots", "findings", "dataset") and not finished:
+    if entry.kind in (*TRAINED, *DERIVED, "dataset") and not finished:
         return f"unfinished {entry.kind}, without a manifest"
     if entry.kind == "section" and not finished:
         return None if entry.folder in going_on else "unfinished features, without a manifest"
@@ -188,7 +190,7 @@ def _busy_kinds(data: Path) -> dict[str, str]:
         busy["download"] = "kept while a data set is prepared"
     if any(is_held(lock) for lock in data.glob(f"features/*/*/{LOCKS}/*.lock")):
         busy |= dict.fromkeys(PREPARED, "kept while features are extracted")
-    if any(is_held(lock) for lock in data.glob(f"{LOCKS}/runs-*.lock")):
+    if any(is_held(lock) for kind in TRAINED for lock in data.glob(f"{LOCKS}/{kind}s-*.lock")):
         busy |= dict.fromkeys(SOURCES, "kept while a run is trained, which may read it")
     return busy
 

@@ -102,7 +102,7 @@ class Measurements:
             )
 
         near = min(alike, key=distance)
-        seen = images * max(1, fingerprint["settings"]["epochs"])
+        seen = images * passes(fingerprint["settings"])
         training = (near.seconds - near.start_seconds) * seen / near.seen
         return Estimate(near.start_seconds + training, near.bytes)
 
@@ -146,7 +146,7 @@ class Measurements:
                 start_seconds=float(costs["stages"].get("start", 0.0)),
                 seconds=float(costs["train_seconds"]),
                 bytes=int(costs["bytes"]),
-                seen=int(recipe["n_train"]) * max(1, int(recipe["settings"]["epochs"])) or 1,
+                seen=int(recipe["n_train"]) * passes(recipe["settings"]) or 1,
             )
         except FAULTS:
             return None
@@ -161,6 +161,11 @@ def multiply_adds(base: dict, layers: tuple[str, ...]) -> int:
             total += (base["input_size"] >> block) ** 2 * 9 * channels * filters
             channels = filters
     return total
+
+
+def passes(settings: dict) -> int:
+    """Return how often a recipe's training sees its images; heads that are solved count as one pass."""
+    return max(1, int(settings.get("epochs", 1)))
 
 
 def _distance(found: MeasuredSection, wanted: Section) -> tuple:

@@ -27,10 +27,14 @@ PLACES = {  # kind of folder: where it lies below the data folder
     "cache": rf"features/{KEYED}",
     "section": rf"features/{KEYED}/{KEYED}",
     "run": rf"runs/{KEYED}",
+    "sweep": rf"sweeps/{KEYED}",
+    "curve": rf"curves/{KEYED}",
     "metrics": rf"reports/runs/{KEYED}/metrics",
     "plots": rf"reports/runs/{KEYED}/plots",
     "findings": rf"reports/runs/{KEYED}/findings",
-    "comparison": r"reports/(?!runs$)[^/.][^/]*",
+    "atlas": rf"reports/atlas/{KEYED}",
+    "labels": rf"reports/labels/{KEYED}",
+    "comparison": r"reports/(?!(?:runs|atlas|labels)$)[^/.][^/]*",
 }
 
 

@@ -33,8 +33,8 @@ def why_lines(name: str, root: CompareSchemes) -> list[str]:
     if found:
         return _joined(_on_entry(entry, known, graph) for entry in found)
     families = sorted({step.task.task_family for step in graph})
-    derived = ("metrics", "plots", "findings")  # folders of one name below every run's
-    folders = sorted({entry.folder.name for entry in known if entry.kind not in derived})
+    below = ("metrics", "plots", "findings")  # folders of one name below every run's
+    folders = sorted({entry.folder.name for entry in known if entry.kind not in below})
     raise BadInput(
         f"unknown task or key {name!r}: expected one of {', '.join(families)}, or the key or the beginning "
         f"of the name of a folder: {', '.join(map(plain, folders)) or 'there is none yet'}"
