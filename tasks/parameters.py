@@ -84,18 +84,24 @@ class OptionalNumber(luigi.OptionalIntParameter):
 class SettingsParameter(luigi.DictParameter):
     """Settings of a recipe as a JSON object, such as {"epochs": 5}."""
 
+    def __init__(self, *, example: str = '{"epochs": 5}', **options):
+        super().__init__(**options)
+        self._example = example
+
     def parse(self, text: str) -> Any:
         """Return the settings in text."""
         with one_line_errors():
             try:
                 value = super().parse(text)
             except ValueError as error:
-                raise BadInput(
-                    f'settings: expected a JSON object such as {{"epochs": 5}}, received {text!r} ({error})'
-                ) from None
+                raise self._wrong(f"{text!r} ({error})") from None
             if not hasattr(value, "items"):
-                raise BadInput(f"settings: expected a JSON object, received {text!r}")
+                raise self._wrong(repr(text))
             return value
+
+    def _wrong(self, received: str) -> BadInput:
+        expected = f"a JSON object such as {self._example}"
+        return BadInput(f"--{_flag(self)}: expected {expected}, received {received}")
 
 
 class SettingParameter(luigi.Parameter):

@@ -48,7 +48,8 @@ class RunResultTask(Task):
         """The training task whose result this one looks at."""
         scheme, recipe = find_scheme(self.scheme)
         task = training_task(scheme.name)
-        scheme.recipe(recipe, {name: value for name, value in self.settings.items() if name != "space"})
+        beside = ("space",) if "sweep" in scheme.needs else ()  # a parameter of the task, no setting
+        scheme.recipe(recipe, {name: value for name, value in self.settings.items() if name not in beside})
         return self.clone(task, recipe=recipe, **self.settings)
 
     def requires(self) -> luigi.Task:

@@ -19,6 +19,7 @@ from tasks.recipes import RecipeTask, recipe_parameters
 
 SPACE = SettingsParameter(
     default={},
+    example='{"alpha": [1, 10]}',
     description='values to try, such as {"learning_rate": [0.001, 0.01], "layers": ["block4_pool"]}; '
     "an empty list leaves a setting as it is [default: the recipe's own space]",
 )
