@@ -9,10 +9,12 @@ from tasks.configuration import configure
 
 configure()
 
-from tasks.comparison import CompareSchemes  # noqa: E402  tasks read the configuration while they are defined
+from tasks.atlas import LayerAtlas  # noqa: E402  tasks read the configuration while they are defined
+from tasks.comparison import CompareSchemes  # noqa: E402
 from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset  # noqa: E402
 from tasks.features import ExtractFeatures  # noqa: E402
 from tasks.findings import DataFindings  # noqa: E402
+from tasks.labels import HeadCurve, LabelEfficiency  # noqa: E402
 from tasks.results import PlotRun, ScoreRun  # noqa: E402
 from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead  # noqa: E402
 from tasks.tuning import TuneHead  # noqa: E402
@@ -24,6 +26,9 @@ __all__ = [
     "DownloadWeights",
     "ExtractFeatures",
     "FineTune",
+    "HeadCurve",
+    "LabelEfficiency",
+    "LayerAtlas",
     "PlotRun",
     "PrepareDataset",
     "ScoreRun",

@@ -1,0 +1,74 @@
+"""The layer atlas on a hundred digits, as a task of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+
+import luigi
+import numpy as np
+import pytest
+from conftest import build
+from PIL import Image
+
+from pipeline.atlas.probe import PROBES
+from pipeline.atlas.report import FILES
+from pipeline.publishing import read_manifest
+from tasks import ExtractFeatures, LayerAtlas, PrepareDataset
+
+DIGITS = {"dataset": "digits", "subset": 100, "weights": "random", "precision": "float32"}
+
+
+@pytest.fixture
+def atlas(data_folder):
+    """A finished atlas."""
+    task = LayerAtlas(**DIGITS)
+    assert not task.complete()
+    assert build(task)
+    return task
+
+
+def test_an_atlas_runs_to_its_end_and_names_a_cut_and_a_second_run_does_nothing(atlas):
+    assert set(read_manifest(atlas.folder).files) == set(FILES)
+    with (atlas.folder / "atlas.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["blocks"] for row in rows[:: len(PROBES)]][:6] == ["1", "2", "3", "4", "5", "1+2"]
+    assert all(float(row["test_accuracy_low"]) <= float(row["test_accuracy"]) for row in rows)
+    assert {row["multiply_adds"] for row in rows if row["depth"] == "5"} == {"313196544"}
+    cut = json.loads((atlas.folder / "cut.json").read_text())
+    assert 1 <= cut["freeze_through"] <= 4
+    assert f"Cut behind block {cut['freeze_through']}: " in (atlas.folder / "atlas.md").read_text()
+    for name in ("accuracy_by_depth.png", "per_class_by_depth.png"):
+        pixels = np.asarray(Image.open(atlas.folder / name).convert("RGB"))
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+    before = {path: path.stat().st_mtime_ns for path in atlas.folder.iterdir()}
+    luigi.task_register.Register.clear_instance_cache()
+    assert build(LayerAtlas(**DIGITS))
+    assert {path: path.stat().st_mtime_ns for path in atlas.folder.iterdir()} == before
+
+    (atlas.folder / "accuracy_by_depth.png").unlink()
+    assert not atlas.complete()
+    assert build(atlas)
+    tables = [atlas.folder / name for name in ("atlas.csv", "per_class.csv")]
+    assert [path.stat().st_mtime_ns for path in tables] == [
+        before[path] for path in tables
+    ]  # not probed again
+
+
+def test_the_command_of_an_atlas_names_a_fine_tuning_of_the_same_data_and_weights():
+    words = shlex.split(LayerAtlas(**DIGITS).command)
+    assert words[:6] == ["luigi", "--module", "tasks", "FineTune", "--recipe", "whole"]
+    told = dict(zip(words[6::2], words[7::2], strict=True))
+    assert told == {f"--{name}": str(value) for name, value in DIGITS.items()}
+
+
+def test_an_atlas_reads_all_layers_of_each_image_as_it_is():
+    task = LayerAtlas(input_size=64, storage="float16", **DIGITS)
+    features = ExtractFeatures(layers="all", views="identity", input_size=64, storage="float16", **DIGITS)
+    data = PrepareDataset(dataset="digits", subset=100)
+    assert task.requires() == {"dataset": data, "features": features}
+    assert task.folder.parent.name == "atlas"
+    assert task.folder.name.startswith("vgg16-random-digits-100-")
+    assert task.folder != LayerAtlas(**DIGITS).folder
