@@ -13,7 +13,7 @@ from pipeline.heads.recipes import HEADS
 from pipeline.presets import PRESETS, find_preset
 from pipeline.training.recipes import FINE_TUNE_RECIPES, SCRATCH_RECIPES
 from pipeline.training.schemes import SCHEMES, find_scheme
-from pipeline.training.settings import as_dict, describe, override
+from pipeline.training.settings import as_dict, describe, override, plain
 
 TABLES = {"HEADS": HEADS, "FINE_TUNE_RECIPES": FINE_TUNE_RECIPES, "SCRATCH_RECIPES": SCRATCH_RECIPES}
 ROWS = [pytest.param(row, id=f"{table}-{name}") for table in TABLES for name, row in TABLES[table].items()]
@@ -127,8 +127,11 @@ def test_a_setting_that_kinds_share_by_name_means_the_same_in_all(scheme):
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_plan_of_every_preset_resolves(plan):
     scheme, name = find_scheme(plan.scheme)
-    recipe = scheme.recipe(name, plan.settings)
-    assert {key: getattr(recipe, key) for key in plan.settings} == plan.settings
+    settings = plain(plan.settings)
+    space = settings.pop("space", {})
+    found = as_dict(scheme.recipe(name, settings))
+    assert {key: found[key] for key in settings} == settings
+    assert not space or "sweep" in scheme.needs
     assert plan.weights is None or "weights" in scheme.needs
 
 
