@@ -82,7 +82,7 @@ class _HeadCurve(RecipeTask):
 
 
 def _curve_parameters() -> dict:
-    words = "labels that are given, by commas: shares such as 5%, or numbers such as 25/class"
+    words = "labels that are given, by commas: shares such as 5%%, or numbers such as 25/class"
     draws = WholeNumber(default=3, low=1, description="draws of each budget")
     return {"budgets": luigi.Parameter(default=BUDGETS, description=words), "draws": draws}
 

@@ -108,7 +108,9 @@ class SettingParameter(luigi.Parameter):
     """One setting of a recipe, made from its declaration; the default None takes the recipe's own value."""
 
     def __init__(self, field: dataclasses.Field):
-        super().__init__(default=None, description=f"{settings.describe(field)} [default: the recipe's]")
+        super().__init__(
+            default=None, description=f"{settings.describe(field)} [default: the recipe's]".replace("%", "%%")
+        )
         self._field = field
 
     def parse(self, text: str) -> Any:
