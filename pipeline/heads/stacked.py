@@ -51,18 +51,18 @@ def train_stack(
 
     examples = data.examples
     batch = min(recipe.batch_size, len(examples.train))
-    steps = len(examples.train) // batch
+    steps, epochs = len(examples.train) // batch, examples.epochs(recipe)
     stack = _Stack(recipe, points, data, masks, precision)
-    update = stack.update_function(updates=steps * recipe.epochs)
+    update = stack.update_function(updates=steps * epochs)
     generator = np.random.Generator(np.random.PCG64([_shared_seed(points), 0]))
-    for epoch in range(recipe.epochs):
+    for epoch in range(epochs):
         order = generator.permutation(len(examples.train))[: steps * batch].reshape(steps, batch)
         if data.views > 1:
             order = order + len(examples.train) * generator.integers(0, data.views, order.shape)
         for start in range(0, steps, CHUNK):
             update(tf.constant(order[start : start + CHUNK], tf.int32))
             done = epoch * steps + min(start + CHUNK, steps)
-            progress(f"{len(points)} heads at once", done, steps * recipe.epochs, "steps")
+            progress(f"{len(points)} heads at once", done, steps * epochs, "steps")
     return stack.answers(data.val)
 
 

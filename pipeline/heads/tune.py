@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import machine, numerics
+from pipeline.datasets.labels import given_rows
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
 from pipeline.heads.recipes import HEADS
@@ -38,8 +39,9 @@ def tune_head(order: dict, dataset: str, features: str, folder: str, progress: P
     table = trial_table(trials, axes, images.counts["val"])
     with published(target / TABLE) as scratch:
         table.to_csv(scratch, index=False)
+    given = len(given_rows(store.labels, store.rows("train"), recipe.labels, store.index))
     caption = (
-        f"{images.row.title}, {images.counts['train']:,} train / {images.counts['val']:,} val · weights "
+        f"{images.row.title}, {given:,} train / {images.counts['val']:,} val · weights "
         f"{order['weights']} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
     )
     publish_figure(target / PICTURE, draw_sweep, table, axes, recipe.title, caption)

@@ -36,7 +36,8 @@ def kerass_answers(recipe: NetworkHead, data: HeadData) -> np.ndarray:
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     for layer, twin in zip(dense, start.layers, strict=True):
         layer.kernel.assign(tf.reshape(twin.kernel, layer.kernel.shape))
-    classifier, stage = Classifier(with_probabilities(model, None)), Stage.of(recipe, "head")
+    classifier = Classifier(with_probabilities(model, None))
+    stage = Stage.of(recipe, "head", epochs=data.examples.epochs(recipe))
     fit(classifier, data.examples, stage, seed=0, history=History())
     return model(data.examples.inputs[data.examples.val], training=False).numpy()
 
@@ -57,6 +58,14 @@ def test_a_head_moves_as_kerass_optimiser_moves_the_same_model(overlapping, text
     assert found.shape == (80, 1, 4)
     assert found.std() > 0.5
     np.testing.assert_allclose(found[:, 0], kerass_answers(recipe, overlapping), atol=CLOSE)
+
+
+def test_training_that_stretches_over_few_labels_does_so_in_a_stack_too(overlapping):
+    few = HeadData(dataclasses.replace(overlapping.examples, train=np.arange(60), share=0.25))
+    recipe, reports = recipe_of(stretch=True), []
+    found = train_stack(recipe, [{}], few, progress=lambda *report: reports.append(report))
+    assert reports[-1][1:3] == (6, 6)  # three epochs of one step, twice as many for a quarter of the labels
+    np.testing.assert_allclose(found[:, 0], kerass_answers(recipe, few), atol=CLOSE)
 
 
 @pytest.mark.parametrize(
