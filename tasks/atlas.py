@@ -53,6 +53,11 @@ class LayerAtlas(Task):
         return self.clone(DownloadWeights).choice.name
 
     @property
+    def of_random_weights(self) -> bool:
+        """Say whether the features are a control, of weights that were never trained."""
+        return self.clone(DownloadWeights).choice.kind == "random"
+
+    @property
     def place(self) -> str:
         parts = [self.backbone, self.weights_name, self.dataset, *([str(self.subset)] if self.subset else [])]
         return f"reports/atlas/{'-'.join(parts)}"

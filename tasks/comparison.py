@@ -8,12 +8,15 @@ from pathlib import Path
 
 import luigi
 
+from pipeline.atlas.report import Atlas, atlas_markdown, atlas_text, read_atlas
+from pipeline.heads.recipes import HEADS
 from pipeline.presets import Preset, find_preset
 from pipeline.publishing import publish_manifest, publish_text, published, read_manifest, whole_files
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
 from pipeline.results.run import read_run
 from pipeline.results.scores import SCORES
+from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
 from tasks.features import ExtractFeatures
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
@@ -26,7 +29,10 @@ logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
 
 
 class CompareSchemes(Task):
-    """Compare the schemes of a preset: tables, real differences and plots in data/reports/<preset>/."""
+    """Compare the schemes of a preset: tables, real differences and plots in data/reports/<preset>/.
+
+    Where heads read features of pretrained weights, the atlas of all layers is part of the report.
+    """
 
     preset = luigi.Parameter(default="demo", description="demo, quick or full")
     dataset = luigi.OptionalStrParameter(default=None, description="data set [default: the preset's]")
@@ -62,10 +68,22 @@ class CompareSchemes(Task):
         return list(dict.fromkeys(found))  # weights of one's own choice may equal those of a plan
 
     @functools.cached_property
+    def atlases(self) -> list[LayerAtlas]:
+        """The atlas of what heads read; not of random weights, of which nothing is worth freezing."""
+        heads = [score.run_task for score, _ in self.results if score.run_task.scheme.recipes is HEADS]
+        found = dict.fromkeys(run.clone(LayerAtlas) for run in heads)
+        return [atlas for atlas in found if not atlas.of_random_weights]
+
+    @functools.cached_property
     def fingerprint(self) -> dict:
-        """The runs, and the names of scores and plots."""
-        runs = [score.run_task.fingerprint for score, _ in self.results]
-        return {"preset": self.preset, "runs": runs, "scores": [*SCORES], "plots": [*COMPARISON_PLOTS]}
+        """The runs, the atlases, and the names of scores and plots."""
+        return {
+            "preset": self.preset,
+            "runs": [score.run_task.fingerprint for score, _ in self.results],
+            "atlases": [atlas.fingerprint for atlas in self.atlases],
+            "scores": [*SCORES],
+            "plots": [*COMPARISON_PLOTS],
+        }
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -74,15 +92,18 @@ class CompareSchemes(Task):
 
     @property
     def facts(self) -> dict:
-        """What tells whether the runs are still those that were compared."""
-        return {"runs": [stamp_of(score.run_task.folder) for score, _ in self.results]}
+        """What tells whether the runs and atlases are still those that were compared."""
+        return {
+            "runs": [stamp_of(score.run_task.folder) for score, _ in self.results],
+            "atlases": [stamp_of(atlas.folder) for atlas in self.atlases],
+        }
 
     def requires(self) -> list[luigi.Task]:
-        """Return the tables and plots of every run."""
-        return [task for pair in self.results for task in pair]
+        """Return the atlases, which read the most features, and the tables and plots of every run."""
+        return [*self.atlases, *(task for pair in self.results for task in pair)]
 
     def complete(self) -> bool:
-        """Say whether the report is whole and so are the tables and plots of the runs that it compares."""
+        """Say whether the report is whole and so is all that it is made from."""
         if not (super().complete() and all(task.complete() for task in self.requires())):
             return False
         return read_manifest(self.folder).facts == self.facts
@@ -93,8 +114,11 @@ class CompareSchemes(Task):
         for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
             with published(self.folder / f"{name}.csv") as scratch:
                 table.to_csv(scratch, index=False)
-        publish_text(self.folder / "comparison.md", comparison_markdown(comparison, self.row.title))
+        atlases = [read_atlas(atlas.folder) for atlas in self.atlases]
+        page = [comparison_markdown(comparison, self.row.title), *map(_atlas_section, atlases)]
+        publish_text(self.folder / "comparison.md", "\n".join(page))
         text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
+        text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in atlases)
         publish_text(self.folder / "comparison.txt", text)
         for name in COMPARISON_PLOTS:
             if f"{name}.png" not in kept:
@@ -102,3 +126,9 @@ class CompareSchemes(Task):
         plots = [f"{name}.png" for name in COMPARISON_PLOTS]
         publish_manifest(self.folder, self.fingerprint, [*TABLES, *plots], self.facts)
         logger.info("%s\n%s\nTables and plots are in %s", self.row.title, text, self.folder)
+
+
+def _atlas_section(atlas: Atlas) -> str:
+    """Return an atlas as a section of the report, which shows the pictures where they are."""
+    folder = f"../{atlas.folder.parent.name}/{atlas.folder.name}/"
+    return f"## Layer atlas\n\n{atlas_markdown(atlas, folder)}\n"

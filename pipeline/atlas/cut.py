@@ -72,12 +72,12 @@ def narrowest_words(table: pd.DataFrame) -> str:
     best = sets.loc[sets["val_accuracy"].idxmax()]
     near = sets[sets["val_accuracy"] >= best["val_accuracy_low"]]
     narrow = near.loc[near["width"].idxmin()]
-    words = f"For a head on frozen features, {_set_words(best)} are best: {_on_val(best)}"
+    words = f"For a head on frozen features, those of {_blocks(best)} are best: {_on_val(best)}"
     if narrow["blocks"] == best["blocks"]:
         return f"{words}; no set with fewer features comes within that interval."
     return (
         f"{words}. The fewest features within that interval are the {narrow['width']:,} of "
-        f"{_set_words(narrow)}, with {shown(narrow['val_accuracy'], '%')}."
+        f"{_blocks(narrow)}, with {shown(narrow['val_accuracy'], '%')}."
     )
 
 
@@ -99,6 +99,5 @@ def _on_val(row: pd.Series) -> str:
     return f"{interval} of {row['n_val']:,} val images"
 
 
-def _set_words(row: pd.Series) -> str:
-    name = short_name(str(row["blocks"]))
-    return f"blocks {name}" if "+" in str(row["blocks"]) else f"the features of block {name}"
+def _blocks(row: pd.Series) -> str:
+    return f"block{'s' * ('+' in row['blocks'])} {short_name(row['blocks'])}"

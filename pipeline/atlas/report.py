@@ -125,7 +125,7 @@ def caption_of(images: ImageStore, base: dict) -> str:
 
 def atlas_text(atlas: Atlas, width: int = TEXT_WIDTH) -> str:
     """Return what an atlas says, for a terminal of so many columns; the command has a line of its own."""
-    return "\n".join([*textwrap.wrap(atlas.words, width), f"    {atlas.command}"])
+    return "\n".join([*textwrap.wrap(atlas.words, width, break_on_hyphens=False), f"    {atlas.command}"])
 
 
 def atlas_markdown(atlas: Atlas, folder: str = "") -> str:

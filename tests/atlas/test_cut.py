@@ -49,7 +49,7 @@ def test_neither_test_accuracy_nor_neighbours_nor_joins_move_the_cut(second_best
     [
         (
             {"1+2": 0.9, "2": 0.895},
-            "The fewest features within that interval are the 8 of the features of block 2",
+            "The fewest features within that interval are the 8 of block 2",
         ),
         ({"2": 0.95}, "no set with fewer features comes within that interval"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 
 import luigi
@@ -14,8 +15,9 @@ from PIL import Image
 
 from pipeline.atlas.probe import PROBES
 from pipeline.atlas.report import FILES
+from pipeline.presets import PRESETS, Plan, Preset
 from pipeline.publishing import read_manifest
-from tasks import ExtractFeatures, LayerAtlas, PrepareDataset
+from tasks import CompareSchemes, ExtractFeatures, LayerAtlas, PrepareDataset
 
 DIGITS = {"dataset": "digits", "subset": 100, "weights": "random", "precision": "float32"}
 
@@ -72,3 +74,40 @@ def test_an_atlas_reads_all_layers_of_each_image_as_it_is():
     assert task.folder.parent.name == "atlas"
     assert task.folder.name.startswith("vgg16-random-digits-100-")
     assert task.folder != LayerAtlas(**DIGITS).folder
+
+
+def test_every_preset_reports_the_atlas_of_its_own_weights_once_and_none_of_random_ones():
+    for name, preset in PRESETS.items():
+        report = CompareSchemes(preset=name)
+        expected = LayerAtlas(dataset=preset.dataset, subset=preset.subset, weights=preset.weights)
+        assert report.atlases == [expected]
+        assert expected in report.requires()
+    assert CompareSchemes(preset="demo", weights="random").atlases == []
+
+
+def test_a_preset_without_heads_reports_no_atlas(monkeypatch):
+    preset = Preset("scratch", "", "digits", 100, "hed", (0,), (Plan("from-scratch:lesson"),))
+    monkeypatch.setitem(PRESETS, "scratch", preset)
+    assert CompareSchemes(preset="scratch").atlases == []
+
+
+@pytest.mark.slow
+def test_a_report_shows_table_pictures_and_words_of_its_atlas_and_follows_it(monkeypatch, data_folder):
+    head = Plan("head:linear", {"epochs": 2, "layers": ["block1_pool"]})
+    monkeypatch.setitem(PRESETS, "few", Preset("few", "", "digits", 100, "hed", (0,), (head,)))
+    report = CompareSchemes(preset="few")
+    assert build(report)
+    (atlas,) = report.atlases
+    words = json.loads((atlas.folder / "cut.json").read_text())
+    page, text = ((report.folder / f"comparison.{suffix}").read_text() for suffix in ("md", "txt"))
+    assert words["words"] in page
+    assert words["words"] in " ".join(text.split())
+    assert words["command"] in text
+    pictures = re.findall(r"\]\(([^)]*by_depth\.png)\)", page)
+    assert len(pictures) == 2
+    assert all((report.folder / picture).is_file() for picture in pictures)
+    assert len(list((data_folder / "features").glob("*/*/manifest.json"))) == 1  # one extraction serves both
+
+    (atlas.folder / "atlas.md").unlink()
+    assert not report.complete()
+    assert build(report)
