@@ -75,7 +75,7 @@ def publish_atlas(
     atlas = Atlas(folder=target, table=table, **said)
     publish_json(target / CUT, said)
     publish_figure(target / DEPTH_PICTURE, draw_depth, table, cut.freeze_through, atlas.caption)
-    publish_figure(target / CLASS_PICTURE, draw_classes, classes, atlas.caption)
+    publish_figure(target / CLASS_PICTURE, draw_classes, classes, atlas.caption, colours=None)
     publish_text(target / PAGE, f"# Layer atlas\n\n{atlas_markdown(atlas)}\n")
     publish_manifest(target, fingerprint, FILES)
     return atlas_text(atlas)

@@ -18,7 +18,7 @@ COLUMNS_EXPLAINED = (
     "Penalty and number of neighbours were chosen on val for each row; accuracy on test, looked at once for "
     "each row, with its 95 % Wilson interval. Multiply-adds are those of the convolutions up to the deepest "
     "block, as a share of the whole backbone's. Seconds are those of extracting this data set that far: "
-    "measured, or with “about” an estimate, the measured seconds of an extraction that went further in "
+    "measured, or with “about” an estimate from an extraction that went further: its start, and the rest in "
     "proportion to the multiply-adds."
 )
 
