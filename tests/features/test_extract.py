@@ -28,10 +28,17 @@ from pipeline.publishing import read_manifest
 VGG16 = BACKBONES["vgg16"]
 
 EXTRACT = """
-import json, sys, time
+import json, os, pathlib, sys, time
 from pipeline.features import extract, sections
 
+def meet(others):
+    here = pathlib.Path(sys.argv[6]).parent
+    (here / f"met-{os.getpid()}").touch()
+    while len(list(here.glob("met-*"))) < others:
+        time.sleep(0.01)
+
 def progress(stage, done, total, unit):
+    meet(int(sys.argv[7]))
     time.sleep(float(sys.argv[5]))
     if done >= int(sys.argv[4]):
         print("standing still", flush=True)
@@ -66,9 +73,10 @@ def rerun(extracted):
 def in_process(start_script, sources):
     """Return a function that starts an extraction in ten shards in a process of its own."""
 
-    def start(folder: Path, *, stand_still_at: int = 1000, pause: float = 0.0):
-        wanted = json.dumps(base_of())
-        return start_script(EXTRACT, wanted, sources.dataset, sources.weights, stand_still_at, pause, folder)
+    def start(folder: Path, *, stand_still_at: int = 1000, pause: float = 0.0, processes: int = 1):
+        """With processes, an extraction waits after its first images until so many have come as far."""
+        wanted, places = json.dumps(base_of()), (sources.dataset, sources.weights)
+        return start_script(EXTRACT, wanted, *places, stand_still_at, pause, folder, processes)
 
     return start
 
@@ -196,7 +204,7 @@ def test_fault_19_two_extractions_at_once_share_the_work_and_do_none_of_it_twice
     undisturbed, tmp_path, in_process
 ):
     folder = tmp_path / "shared"
-    running = [in_process(folder, pause=0.3) for _ in range(2)]
+    running = [in_process(folder, pause=0.05, processes=2) for _ in range(2)]
     assert [child.stdout.readline() for child in running] == ["finished\n"] * 2
     assert shards(folder) == shards(undisturbed)
     notes = [json.loads(path.read_text()) for path in sorted(folder.rglob("shard-*.json"))]
