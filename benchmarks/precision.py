@@ -31,7 +31,9 @@ def main() -> int:
     shared = {"dataset": options.dataset, "weights": options.weights, "subset": options.subset}
     heads = {
         (precision, storage): [
-            TrainHead(recipe="linear", precision=precision, storage=storage, seed=seed, **shared)
+            TrainHead(
+                recipe="linear", layers=LAYERS, precision=precision, storage=storage, seed=seed, **shared
+            )
             for seed in seeds
         ]
         for precision, storage in VARIANTS

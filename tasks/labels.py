@@ -24,7 +24,7 @@ from pipeline.training.schemes import SCHEMES, Scheme, find_scheme
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
-from tasks.recipes import RecipeTask, recipe_parameters
+from tasks.recipes import HeadTask, recipe_parameters
 from tasks.results import stamp_of
 from tasks.task import Task
 from tasks.training import training_task
@@ -49,9 +49,7 @@ def texts_of(budgets: str, draws: int) -> list[str]:
     return found
 
 
-class _HeadCurve(RecipeTask):
-    scheme = SCHEMES["head"]
-
+class _HeadCurve(HeadTask):
     @functools.cached_property
     def fingerprint(self) -> dict:
         """The recipe, the penalties to choose from, the budgets, and the features."""
@@ -70,15 +68,8 @@ class _HeadCurve(RecipeTask):
     def place(self) -> str:
         return f"curves/{self.readable_place('head')}"
 
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return the prepared data set and the features."""
-        return {"dataset": self.clone(PrepareDataset), "features": self.features_task}
-
     def make(self) -> None:
-        order = {name: self.fingerprint[name] for name in ("settings", "space", "labels")}
-        order |= {"recipe": self.recipe, "fingerprint": self.fingerprint}
-        folders = {name: task.folder for name, task in self.requires().items()}
-        self.in_child(head_curve, order=order, folder=self.folder, **folders)
+        self.publish(head_curve, "settings", "space", "labels")
 
 
 def _curve_parameters() -> dict:
@@ -128,7 +119,9 @@ class LabelEfficiency(Task):
         given = settings.plain(self.settings)
         wanted = [part.strip() for part in self.schemes.split(",") if part.strip()]
         strangers = sorted(set(given) - set(wanted))
-        if strangers or not wanted:
+        if not wanted:
+            raise BadInput("schemes: expected at least one, such as head:logistic, received none")
+        if strangers:
             raise BadInput(f"settings of {strangers}: expected settings of the schemes {', '.join(wanted)}")
         for text in wanted:
             scheme, name = find_scheme(text)
@@ -137,8 +130,8 @@ class LabelEfficiency(Task):
                 shared = {"budgets": self.budgets, "draws": self.draws}
                 found.append((text, "", self.clone(HeadCurve, recipe=name, **shared, **given.get(text, {}))))
             else:
-                runs = [self._run(scheme, name, given.get(text, {}), labels) for labels in self.texts]
-                found += [(text, labels, task) for labels, task in runs]
+                for labels in self.texts:
+                    found.append((text, labels, self._run(scheme, name, labels, given.get(text, {}))))
         return found
 
     @property
@@ -146,10 +139,9 @@ class LabelEfficiency(Task):
         """Every budget in every draw."""
         return texts_of(self.budgets, self.draws)
 
-    def _run(self, scheme: Scheme, recipe: str, given: dict, labels: str) -> tuple[str, Task]:
-        changes = {**given, "labels": labels, "stretch": True}
-        task = training_task(scheme.name)
-        return labels, self.clone(task, recipe=recipe, seed=parse_budget(labels).draw, **changes)
+    def _run(self, scheme: Scheme, recipe: str, labels: str, given: dict) -> Task:
+        changes = {**given, "labels": labels, "stretch": True, "seed": parse_budget(labels).draw}
+        return self.clone(training_task(scheme.name), recipe=recipe, **changes)
 
     @functools.cached_property
     def fingerprint(self) -> dict:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import luigi
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.features.views import IDENTITY
-from pipeline.training.schemes import Scheme
-from tasks.data import DownloadWeights
+from pipeline.training.schemes import SCHEMES, Scheme
+from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingParameter
 from tasks.task import Task
@@ -55,6 +56,23 @@ class RecipeTask(Task):
         parts += [str(self.subset)] if self.subset else []
         parts += [self.weights_name] if self.weights_name != "none" else []
         return "-".join(parts)
+
+
+class HeadTask(RecipeTask):
+    """What learns from the cached features of a data set and is no run: a sweep, a curve."""
+
+    scheme = SCHEMES["head"]
+
+    def requires(self) -> dict[str, luigi.Task]:
+        """Return the prepared data set and the features."""
+        return {"dataset": self.clone(PrepareDataset), "features": self.features_task}
+
+    def publish(self, function: Callable[..., Any], *fields: str, **more: Any) -> None:
+        """Run a function in a child with these fields of the fingerprint, and more, as its order."""
+        order = {name: self.fingerprint[name] for name in fields}
+        folders = {name: task.folder for name, task in self.requires().items()}
+        order |= {"recipe": self.recipe, "fingerprint": self.fingerprint, **more}
+        self.in_child(function, order=order, folder=self.folder, **folders)
 
 
 def recipe_parameters(scheme: Scheme) -> dict[str, luigi.Parameter]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import luigi
 from luigi.util import inherits
 
 from pipeline.heads.recipes import NetworkHead
@@ -15,7 +14,7 @@ from pipeline.training import settings
 from pipeline.training.schemes import SCHEMES
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.parameters import SettingsParameter
-from tasks.recipes import RecipeTask, recipe_parameters
+from tasks.recipes import HeadTask, recipe_parameters
 
 SPACE = SettingsParameter(
     default={},
@@ -25,9 +24,7 @@ SPACE = SettingsParameter(
 )
 
 
-class _TuneHead(RecipeTask):
-    scheme = SCHEMES["head"]
-
+class _TuneHead(HeadTask):
     @functools.cached_property
     def searched(self) -> dict[str, tuple]:
         """The values to try, by setting."""
@@ -55,15 +52,8 @@ class _TuneHead(RecipeTask):
     def place(self) -> str:
         return f"sweeps/{self.readable_place('head')}"
 
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return the prepared data set and the features."""
-        return {"dataset": self.clone(PrepareDataset), "features": self.features_task}
-
     def make(self) -> None:
-        order = {name: self.fingerprint[name] for name in ("recipe", "settings", "space", "precision")}
-        order |= {"weights": self.weights_name, "fingerprint": self.fingerprint}
-        folders = {name: task.folder for name, task in self.requires().items()}
-        self.in_child(tune_head, order=order, folder=self.folder, **folders)
+        self.publish(tune_head, "settings", "space", "precision", weights=self.weights_name)
 
 
 def _tune_head() -> type[_TuneHead]:

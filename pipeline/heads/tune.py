@@ -17,7 +17,7 @@ from pipeline.results.plots import publish_figure
 from pipeline.results.scores import wilson_interval
 from pipeline.results.sweeps import draw_sweep
 from pipeline.training.record import Clock
-from pipeline.training.settings import override
+from pipeline.training.settings import override, plain
 
 TABLE, PICTURE = "sweep.csv", "sweep.png"
 
@@ -48,7 +48,7 @@ def tune_head(order: dict, dataset: str, features: str, folder: str, progress: P
     best = trials[0]
     choice = {
         "recipe": recipe.name,
-        "settings": {name: _plain(value) for name, value in best.settings.items()},
+        "settings": plain(best.settings),
         "temperature": best.temperature,
         "val_accuracy": best.val_accuracy,
         "val_loss": best.val_loss,
@@ -89,10 +89,6 @@ def trial_table(trials: list[Trial], axes: list[str], n_val: int):
             }
         )
     return pd.DataFrame(rows)
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _text(value):
