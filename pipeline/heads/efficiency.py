@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import numerics
 from pipeline.datasets.labels import given_rows
@@ -19,9 +18,6 @@ from pipeline.progress import Progress, silent
 from pipeline.publishing import publish_json, publish_manifest, published
 from pipeline.training.record import Clock
 from pipeline.training.settings import override
-
-if TYPE_CHECKING:
-    pass
 
 CURVE, COSTS = "curve.csv", "costs.json"
 
