@@ -131,7 +131,7 @@ def _words(seconds: dict[str, float], epochs: int) -> str:
         f"Extraction {extract:.1f} s, one linear head from the cache {head:.1f} s; one epoch of that head "
         f"with the frozen network in the loop {epoch:.1f} s, {epochs} epochs {epochs * epoch:.0f} s.\n"
         f"With heads of {epochs} epochs the cache has paid for itself {when}; "
-        f"in the first, that is in epoch {math.ceil((extract + head) / epoch)} of training through the network.\n"
+        f"in the first, that is in epoch {math.ceil((extract + head) / epoch)} of training without a cache.\n"
         f"{facts['processor']}, {facts['cores']} cores, "
         f"tensorflow {versions['tensorflow']}, keras {versions['keras']}."
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 TRAIN, VAL, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+FIT_ON = ("train", "train+val")  # what a final fit may learn from, once all choices are made on val
+FINAL = FIT_ON[1]
 
 
 def split_images(

@@ -31,7 +31,7 @@ def show(images: np.ndarray, view: str) -> np.ndarray:
     """Return the view of (n, height, width, channels) images as an array of the same shape and dtype."""
     import numpy as np
 
-    mirrored, down, right = _parts(view)
+    mirrored, down, right = parts_of(view)
     if mirrored:
         images = images[:, :, ::-1]
     if not (down or right):
@@ -43,14 +43,14 @@ def show(images: np.ndarray, view: str) -> np.ndarray:
 
 
 def _canonical(view: str) -> str:
-    mirrored, down, right = _parts(view)
+    mirrored, down, right = parts_of(view)
     parts = [MIRRORED] if mirrored else []
     parts += [f"{'right' if right > 0 else 'left'}{abs(right)}"] if right else []
     parts += [f"{'down' if down > 0 else 'up'}{abs(down)}"] if down else []
     return "+".join(parts) or IDENTITY
 
 
-def _parts(view: str) -> tuple[bool, int, int]:
+def parts_of(view: str) -> tuple[bool, int, int]:
     """Return whether a view is mirrored, and by how many pixels it moves down and to the right."""
     mirrored, moves = False, {}
     if view == IDENTITY:

@@ -16,13 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from pipeline.datasets.split import FIT_ON
 from pipeline.errors import BadInput
 from pipeline.features.views import IDENTITY, parse_views
 from pipeline.networks.notation import parse_dense_blocks
 from pipeline.training.recipes import Labelled, Training, rows_by_name
 from pipeline.training.settings import setting
 
-FIT_ON = ("train", "train+val")
 ALL_BLOCKS = tuple(f"block{block}_pool" for block in range(1, 6))
 
 

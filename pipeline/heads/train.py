@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.labels import ALL_LABELS
+from pipeline.datasets.split import FINAL
 from pipeline.errors import DamagedFile
 from pipeline.heads.data import HeadData, read_views
 from pipeline.heads.recipes import Head
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.features.store import FeatureStore
 
 CHOICE = "choice.json"  # what a sweep chose, in its folder
-FINAL = "train+val"  # what the chosen head is fitted on
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +41,13 @@ class Reader:
     @functools.lru_cache(maxsize=1)  # noqa: B019 -- a process has one reader, and one data set fits memory
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
         """Return the data of the layers joined; no val rows are left where val is fitted on, too."""
-        import numpy as np
 
         from pipeline.training.loop import Examples
 
         inputs = read_views(self.features, layers, self.views)
         examples = Examples.of(self.features, inputs, self.classes, len(self.views), given=self.given)
         if self.fit_on == FINAL:
-            both = np.sort(np.concatenate([examples.train, examples.val]))
-            examples = replace(examples, train=both, val=examples.val[:0])
+            examples = examples.with_val()
         return HeadData(examples)
 
     def width(self, layer: str) -> int:

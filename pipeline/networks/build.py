@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import keras
     from keras import KerasTensor
 
-NECKS = ("flatten", "average")
+NECKS = ("flatten", "average", "maximum")
 
 
 def add_block(x: KerasTensor, block: Block, *, name: str, width: int, dropout: float) -> KerasTensor:
@@ -33,25 +33,32 @@ def add_block(x: KerasTensor, block: Block, *, name: str, width: int, dropout: f
 
 
 def add_neck(x: KerasTensor, neck: str) -> KerasTensor:
-    """Turn the last feature map into a vector: "flatten" keeps positions, "average" drops them."""
+    """Turn the last feature map into a vector: "flatten" keeps positions, "average" and "maximum" do not."""
     import keras
 
-    layer = keras.layers.Flatten if neck == "flatten" else keras.layers.GlobalAveragePooling2D
-    return layer(name="neck")(x)
+    layers = {
+        "flatten": keras.layers.Flatten,
+        "average": keras.layers.GlobalAveragePooling2D,
+        "maximum": keras.layers.GlobalMaxPooling2D,
+    }
+    return layers[neck](name="neck")(x)
 
 
-def add_classifier(x: KerasTensor, classes: int) -> KerasTensor:
-    """Append logits and class probabilities, in float32 whatever the precision of the rest."""
+def add_classifier(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTensor:
+    """Append logits, times scale, and class probabilities, in float32 whatever the precision of the rest."""
     import keras
 
-    return keras.layers.Softmax(dtype="float32", name="probabilities")(add_logits(x, classes))
+    return keras.layers.Softmax(dtype="float32", name="probabilities")(add_logits(x, classes, scale=scale))
 
 
-def add_logits(x: KerasTensor, classes: int) -> KerasTensor:
-    """Append logits, in float32 whatever the precision of the rest."""
+def add_logits(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTensor:
+    """Append logits, times scale, in float32 whatever the precision of the rest."""
     import keras
 
-    return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
+    if scale == 1:
+        return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
+    answers = keras.layers.Dense(classes, dtype="float32", name="answers")(x)
+    return keras.layers.Rescaling(scale, dtype="float32", name="logits")(answers)
 
 
 def logits_model(model: keras.Model) -> keras.Model:

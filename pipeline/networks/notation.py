@@ -1,7 +1,8 @@
 """The language in which networks are written: `conv - batch norm - conv - maxpool - dropout`.
 
 A block is a list of words joined by " - ". A word may carry one argument: `conv 5x5`, `maxpool 3`,
-`dropout 0.4`. Several different blocks are joined by " | ". This module reads text; it loads no framework.
+`dropout 0.4`, `batch norm 0.6` (the share of its running moments that one step keeps). Several different
+blocks are joined by " | ". This module reads text; it loads no framework.
 
     block  = word { " - " word }
     blocks = block { " | " block }

@@ -39,7 +39,8 @@ def _dense(step, *, width, activation, dropout, name):
 def _batch_norm(step, *, width, activation, dropout, name):
     import keras
 
-    return keras.layers.BatchNormalization(momentum=0.9, name=name)
+    momentum = 0.9 if step.rate is None else step.rate
+    return keras.layers.BatchNormalization(momentum=momentum, name=name)
 
 
 def _maxpool(step, *, width, activation, dropout, name):
@@ -71,7 +72,7 @@ WORDS: dict[str, Word] = {
     for word in (
         Word("conv", "conv", _conv, argument="size", in_dense_blocks=False),
         Word("dense", "dense", _dense, in_conv_blocks=False),
-        Word("batch norm", "norm", _batch_norm),
+        Word("batch norm", "norm", _batch_norm, argument="rate"),
         Word("maxpool", "pool", _maxpool, argument="size", in_dense_blocks=False),
         Word("avgpool", "pool", _avgpool, argument="size", in_dense_blocks=False),
         Word("dropout", "dropout", _dropout, argument="rate"),

@@ -8,17 +8,21 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def augmented(images: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int) -> tf.Tensor:
+def augmented(
+    images: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, mirrored: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return images (B, H, W, C) uint8, each flipped with chance 1/2 and shifted by -shift … shift pixels.
 
     seed is (2,) int32: the same seed gives the same variations, whatever came before. Pixels that a shift
-    brings in from outside are the reflected edge.
+    brings in from outside are the reflected edge. mirrored (B,) bool says which images are flipped where
+    that is not left to chance.
     """
     import tensorflow as tf
 
     if flip:
-        chance = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed)
-        images = tf.where(chance < 0.5, tf.reverse(images, axis=[2]), images)
+        if mirrored is None:
+            mirrored = tf.random.stateless_uniform((tf.shape(images)[0],), seed) < 0.5
+        images = tf.where(mirrored[:, None, None, None], tf.reverse(images, axis=[2]), images)
     if shift:
         images = _shifted(images, seed + tf.constant([0, 1], seed.dtype), shift)
     return images

@@ -32,10 +32,11 @@ def fine_tune(job: Job) -> Trained:
         seen = dataclasses.replace(examples, inputs=job.features.load(row.taps[-1:]))
         answers = build_answers(HeadData(seen), recipe.dense_blocks, recipe.units, recipe.dropout)
         top = with_probabilities(answers, None)
+        interrupted = job.checkpoint is not None and job.checkpoint.stage == "blocks"  # it holds the top, too
         stage = Stage.of(
             recipe,
             "top",
-            epochs=recipe.top_epochs,
+            epochs=0 if interrupted else recipe.top_epochs,
             learning_rate=recipe.top_learning_rate,
             batch_size=TOP_BATCH,
             flip=False,
@@ -47,7 +48,8 @@ def fine_tune(job: Job) -> Trained:
         freeze_blocks(backbone, recipe.freeze_through)
         whole = Classifier(join(backbone, top))
         stage = Stage.of(recipe, "blocks", salt=1, epochs=examples.epochs(recipe))
-        fit(whole, examples, stage, seed=job.seed, history=history, progress=job.progress)
+        told = {"seed": job.seed, "history": history, "progress": job.progress}
+        fit(whole, examples, stage, checkpoint=job.checkpoint, **told)
     rows = evaluated_rows(images)
     with job.clock.stage("predict"):
         probabilities = whole.predict(pixels, rows)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.datasets.labels import ALL_LABELS, given_rows
@@ -16,11 +17,14 @@ from pipeline.errors import Diverged
 from pipeline.networks.build import logits_model
 from pipeline.progress import Progress, silent
 from pipeline.training.augment import augmented
-from pipeline.training.optimizers import make_optimizer
+from pipeline.training.averaging import AVERAGES
+from pipeline.training.optimizers import Pace, make_optimizer
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
+
+    from pipeline.training.checkpoint import Checkpoint
 
 EVALUATION_BATCH = 500
 REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown
@@ -59,6 +63,13 @@ class Examples:
         """Return how many epochs a recipe takes here: epochs / sqrt(share) where it stretches over fewer."""
         return math.ceil(recipe.epochs / math.sqrt(self.share)) if recipe.stretch else recipe.epochs
 
+    def with_val(self) -> Examples:
+        """Return the examples with val among what is learnt from, and nothing left as val."""
+        import numpy as np
+
+        both = np.sort(np.concatenate([self.train, self.val]))
+        return replace(self, train=both, val=self.val[:0])
+
     def shown(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return positions in inputs of a randomly drawn view of each of rows."""
         if self.views == 1:
@@ -80,7 +91,11 @@ class Stage:
     weight_decay: float
     label_smoothing: float
     flip: bool = False
+    alternate: bool = False
     shift: int = 0
+    momentum: float = 0.9
+    decay_biases: bool = False
+    averaging: str = "none"
     salt: int = 0  # makes the random order of one stage differ from another's
 
     @classmethod
@@ -105,14 +120,15 @@ class History:
 class Classifier:
     """A Keras model that ends in the layers "logits" and "probabilities", with its answering graph.
 
-    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained.
+    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained. A
+    model that only answers may have no such layers (logits=False).
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, *, logits: bool = True):
         import tensorflow as tf
 
         self.model = model
-        self.logits = logits_model(model)
+        self.logits = logits_model(model) if logits else None
         self._forward = tf.function(lambda batch: self.model(batch, training=False), reduce_retracing=True)
 
     def predict(self, inputs: np.ndarray, rows: np.ndarray, views: int = 1) -> np.ndarray:
@@ -151,26 +167,37 @@ def fit(
     seed: int,
     history: History,
     progress: Progress = silent,
+    checkpoint: Checkpoint | None = None,
+    paces: Callable[[int], dict[str, Pace]] | None = None,
 ) -> None:
     """Train the weights of a classifier that are trainable now, and add a row an epoch to history.
 
     The loss is cross-entropy with label smoothing; train loss and accuracy are means over the epoch as it
     went (with augmentation and dropout), val loss is plain cross-entropy after it. Raises Diverged when the
     loss or a weight is not a finite number; a fused ReLU turns NaN into 0, so the loss alone can hide it.
+
+    With a checkpoint the state after each epoch is kept there, and a stage that was broken off goes on
+    behind its last whole epoch as if nothing had happened. paces gives factors of the rate by variable,
+    told how many updates an epoch has (see make_optimizer).
     """
     import numpy as np
 
     batch = min(stage.batch_size, len(examples.train))
     steps = len(examples.train) // batch
     total = steps * stage.epochs
-    optimizer = _optimizer(stage, total)
-    update = _update_function(classifier.logits, examples, stage, optimizer, seed)
+    optimizer = _optimizer(stage, total, paces(steps) if paces else None)
+    average = AVERAGES[stage.averaging](classifier.model, total)
+    update = _update_function(classifier.logits, examples, stage, optimizer, average, seed=seed, steps=steps)
     generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
     pace = _Pace()
+    state = [*classifier.model.variables, *optimizer.variables, *average.variables]
+    done_before = checkpoint.restore(stage.name, state, history) if checkpoint else 0
     for epoch in range(stage.epochs):
         began = time.perf_counter()
         order = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
         order = examples.shown(order, generator)
+        if epoch < done_before:  # drawn all the same, so that what follows is what it would have been
+            continue
         sums, done = np.zeros(2), 0
         while done < steps:
             chunk = order[done : done + pace.steps]
@@ -178,6 +205,8 @@ def fit(
             done += len(chunk)
             _refuse_divergence(stage, epoch, finite=math.isfinite(sums[0]), found=f"the loss is {sums[0]}")
             progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
+        if epoch + 1 == stage.epochs:
+            average.end()
         sound = all(np.isfinite(array).all() for array in classifier.model.get_weights())
         _refuse_divergence(stage, epoch, finite=sound, found="weights are not finite numbers")
         val_loss, val_accuracy = classifier.evaluate(examples, examples.val)
@@ -191,6 +220,8 @@ def fit(
             val_accuracy=val_accuracy,
             learning_rate=rate,
         )
+        if checkpoint:
+            checkpoint.keep(stage.name, epoch + 1, state, history)
 
 
 class _Pace:
@@ -210,7 +241,7 @@ class _Pace:
         return sums
 
 
-def _optimizer(stage: Stage, updates: int):
+def _optimizer(stage: Stage, updates: int, paces: dict[str, Pace] | None):
     return make_optimizer(
         optimizer=stage.optimizer,
         learning_rate=stage.learning_rate,
@@ -218,11 +249,20 @@ def _optimizer(stage: Stage, updates: int):
         warmup=stage.warmup,
         weight_decay=stage.weight_decay,
         updates=updates,
+        momentum=stage.momentum,
+        decay_biases=stage.decay_biases,
+        paces=paces,
     )
 
 
-def _update_function(logits: keras.Model, examples: Examples, stage: Stage, optimizer, seed: int):
-    """Return a function from row numbers (steps, B) to the sum of losses over steps and of right answers."""
+def _update_function(
+    logits: keras.Model, examples: Examples, stage: Stage, optimizer, average, *, seed: int, steps: int
+):
+    """Return a function from row numbers (n, B) to the sum of losses over n steps and of right answers.
+
+    steps is how many there are in an epoch.
+    """
+    import numpy as np
     import tensorflow as tf
 
     inputs = tf.constant(examples.inputs)
@@ -230,18 +270,22 @@ def _update_function(logits: keras.Model, examples: Examples, stage: Stage, opti
     weights = logits.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes
+    first = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, len(examples.inputs))
+    first = tf.constant(first, tf.int32)  # whether an image is mirrored in even or in odd epochs
 
     def step(rows):
         batch, wanted = tf.gather(inputs, rows), tf.gather(labels, rows)
         number = tf.cast(optimizer.iterations, tf.int32)
         if stage.flip or stage.shift:
             variation = tf.stack([seed, 4 * number + 2 * stage.salt])  # augmented() uses two seeds of it
-            batch = augmented(batch, variation, flip=stage.flip, shift=stage.shift)
+            mirrored = (tf.gather(first, rows) + number // steps) % 2 == 1 if stage.alternate else None
+            batch = augmented(batch, variation, flip=stage.flip, shift=stage.shift, mirrored=mirrored)
         targets = tf.one_hot(wanted, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
             answers = logits(batch, training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, answers))
         optimizer.apply(tape.gradient(loss, weights), weights)
+        average.after(number + 1)
         right = tf.reduce_sum(tf.cast(tf.argmax(answers, axis=1) == wanted, tf.float32))
         return loss, right
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 
-def _adamw(rate, weight_decay: float):
+def _adamw(weight_decay: float, momentum: float):
     import keras
 
-    return keras.optimizers.AdamW(rate, weight_decay=weight_decay)
+    return keras.optimizers.AdamW, {"weight_decay": weight_decay}
 
 
-def _sgd(rate, weight_decay: float):
+def _sgd(weight_decay: float, momentum: float):
     import keras
 
-    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+    return keras.optimizers.SGD, {"momentum": momentum, "nesterov": True, "weight_decay": weight_decay}
 
 
 OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
+TRIANGLE_START, TRIANGLE_END = 0.2, 0.07  # shares of the peak: those of airbench (Jordan 2024)
 
 
 def _constant(rate: float, updates: int, warmup: int):
@@ -37,7 +40,26 @@ def _cosine(rate: float, updates: int, warmup: int):
     return CosineDecay(rate, updates)
 
 
-SCHEDULES = {"constant": _constant, "cosine": _cosine}
+def _triangle(rate: float, updates: int, warmup: int):
+    from keras.optimizers.schedules import PolynomialDecay
+
+    if not warmup:
+        return PolynomialDecay(rate, updates, rate * TRIANGLE_END)
+
+    class Triangle(PolynomialDecay):
+        """A straight line up to the peak, and another down from it."""
+
+        def __call__(self, step):
+            import tensorflow as tf
+
+            number = tf.cast(step, tf.float32)
+            rise = rate * (TRIANGLE_START + (1 - TRIANGLE_START) * number / warmup)
+            return tf.minimum(rise, super().__call__(tf.maximum(number - warmup, 0.0)))
+
+    return Triangle(rate, updates - warmup, rate * TRIANGLE_END)
+
+
+SCHEDULES = {"constant": _constant, "cosine": _cosine, "triangle": _triangle}
 
 
 def warmup_updates(share: float, updates: int) -> int:
@@ -47,16 +69,42 @@ def warmup_updates(share: float, updates: int) -> int:
 
 UNDECAYED = ("bias", "gamma", "beta")  # decay is for kernels: Loshchilov & Hutter 2019, and common practice
 
+Pace = Callable[["tf.Tensor"], "tf.Tensor"]  # from the number of the update to a factor of the rate
+
 
 def make_optimizer(
-    *, optimizer: str, learning_rate: float, schedule: str, warmup: float, weight_decay: float, updates: int
+    *,
+    optimizer: str,
+    learning_rate: float,
+    schedule: str,
+    warmup: float,
+    weight_decay: float,
+    updates: int,
+    momentum: float = 0.9,
+    decay_biases: bool = False,
+    paces: dict[str, Pace] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Return a Keras optimiser whose learning rate follows schedule over a known number of updates.
 
     warmup is the share of the updates over which the rate rises. Biases and the weights of batch
-    normalisation are not decayed.
+    normalisation are not decayed unless decay_biases says so. paces has, by the path of a variable, a
+    factor of the rate of its updates (not of its decay) that may change with the number of the update.
     """
     rate = SCHEDULES[schedule](learning_rate, max(1, updates), warmup_updates(warmup, updates))
-    made = OPTIMIZERS[optimizer](rate, weight_decay)
-    made.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    kind, settings = OPTIMIZERS[optimizer](weight_decay, momentum)
+    made = (_paced(kind, paces) if paces else kind)(rate, **settings)
+    if not decay_biases:
+        made.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return made
+
+
+def _paced(kind: type[keras.optimizers.Optimizer], paces: dict[str, Pace]):
+    """Return the kind of optimiser with a pace of its own for some variables."""
+
+    class Paced(kind):
+        def update_step(self, gradient, variable, learning_rate):
+            if variable.path in paces:
+                learning_rate = learning_rate * paces[variable.path](self.iterations)
+            super().update_step(gradient, variable, learning_rate)
+
+    return Paced

@@ -28,6 +28,7 @@ from pipeline.results.run import (
     RECIPE,
     write_predictions,
 )
+from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.loop import History
 from pipeline.training.schemes import SCHEMES
 
@@ -55,8 +56,14 @@ class Clock:
         self.stages[name] = round(self.stages.get(name, 0.0) + time.perf_counter() - began, 3)
 
     def total(self) -> float:
-        """Return the seconds since this clock was made."""
+        """Return the seconds since this clock was made, and of the attempts before."""
         return round(time.perf_counter() - self.began, 3)
+
+    def resume(self, seconds: float, stages: dict[str, float]) -> None:
+        """Count the seconds of an attempt that was broken off as well."""
+        self.began -= seconds
+        for name, spent in stages.items():
+            self.stages[name] = round(self.stages.get(name, 0.0) + spent, 3)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Job:
     clock: Clock
     progress: Progress
     sweep: Path | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,7 @@ def train_run(
         backbone=order["backbone"],
         clock=clock,
         progress=progress,
+        checkpoint=Checkpoint(target, clock),
         **places,
     )
     trained = train(job)
@@ -134,6 +143,7 @@ def train_run(
     costs = _costs(target, clock, store, order["fingerprint"].get("features", {}), trained.tune_seconds)
     publish_json(target / COSTS, costs)
     publish_manifest(target, order["fingerprint"], FILES)
+    job.checkpoint.remove()
     return costs
 
 

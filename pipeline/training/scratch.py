@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.datasets.split import FINAL
+from pipeline.features.views import IDENTITY
 from pipeline.networks.build import add_block, add_classifier, add_neck
 from pipeline.networks.notation import parse_conv_blocks, parse_dense_blocks
+from pipeline.networks.starts import PATCH, WHITENED_IMAGES, start_dirac, whitening_kernel
+from pipeline.networks.views import over_views
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
 from pipeline.training.record import Job, Trained, evaluated_rows
 
@@ -13,25 +17,41 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from pipeline.training.optimizers import Pace
     from pipeline.training.recipes import ScratchRecipe
+
+STANDARDISE, WHITENING = "standardise", "whitening"
 
 
 def train_from_scratch(job: Job) -> Trained:
     """Return the recipe's network, pixels in, trained on the training images."""
-    images, history = job.images, History()
+    recipe, images, history = job.recipe, job.images, History()
     with job.clock.stage("read images"):
         pixels = images.images()
-    examples = Examples.of(images, pixels, len(images.class_names), given=job.recipe.labels)
+    examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
+    if recipe.fit_on == FINAL:
+        examples = examples.with_val()
     mean, variance = channel_moments(pixels[examples.train])
-    network = Classifier(
-        build_network(
-            job.recipe, mean=mean, variance=variance, size=pixels.shape[1], classes=examples.classes
-        )
+    model = build_network(
+        recipe, mean=mean, variance=variance, size=pixels.shape[1], classes=examples.classes
     )
+    start_weights(recipe, model, pixels[examples.train[:WHITENED_IMAGES]])
+    network = Classifier(model)
     with job.clock.stage("blocks"):
-        stage = Stage.of(job.recipe, "blocks", epochs=examples.epochs(job.recipe))
-        fit(network, examples, stage, seed=job.seed, history=history, progress=job.progress)
-    rows = evaluated_rows(images)
+        stage = Stage.of(recipe, "blocks", epochs=examples.epochs(recipe))
+        fit(
+            network,
+            examples,
+            stage,
+            seed=job.seed,
+            history=history,
+            progress=job.progress,
+            checkpoint=job.checkpoint,
+            paces=lambda steps: paces_of(recipe, model, steps),
+        )
+    rows = evaluated_rows(images, val=recipe.fit_on != FINAL)
+    if recipe.test_views != (IDENTITY,):
+        network = Classifier(over_views(model, recipe.test_views), logits=False)
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)
     return Trained(network.model, history, rows, probabilities, n_train=len(examples.train))
@@ -49,7 +69,10 @@ def build_network(
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     deviation = [value**0.5 for value in variance]
     scale, offset = [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
-    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="standardise")(pixels)
+    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDISE)(pixels)
+    if recipe.stem == "whitening":
+        x = keras.layers.Conv2D(8 * x.shape[-1], PATCH, name=WHITENING)(x)
+        x = keras.layers.Activation("gelu", name=f"{WHITENING}_activation")(x)
     blocks = parse_conv_blocks(recipe.conv_blocks, len(recipe.filters))
     for number, (block, filters) in enumerate(zip(blocks, recipe.filters, strict=True), start=1):
         x = add_block(x, block, name=f"block{number}", width=filters, dropout=recipe.dropout)
@@ -57,7 +80,45 @@ def build_network(
     tops = parse_dense_blocks(recipe.dense_blocks, len(recipe.units))
     for number, (block, units) in enumerate(zip(tops, recipe.units, strict=True), start=1):
         x = add_block(x, block, name=f"dense{number}", width=units, dropout=recipe.dense_dropout)
-    return keras.Model(pixels, add_classifier(x, classes))
+    return keras.Model(pixels, add_classifier(x, classes, scale=recipe.logit_scale))
+
+
+def start_weights(recipe: ScratchRecipe, model: keras.Model, images: np.ndarray) -> None:
+    """Give a network the start of its recipe; images (N, H, W, 3) uint8 are what a stem whitens.
+
+    A whitening kernel never moves, nor does a scale of batch normalisation that the recipe does not want.
+    """
+    import keras
+
+    if recipe.start == "dirac":
+        start_dirac(model)
+    if recipe.stem == "whitening":
+        stem = model.get_layer(WHITENING)
+        seen = keras.ops.convert_to_numpy(model.get_layer(STANDARDISE)(images))
+        stem.kernel.assign(whitening_kernel(seen))
+        stem.kernel.trainable = False
+    if not recipe.norm_scale:
+        for layer in _norms(model):
+            layer.gamma.trainable = False
+
+
+def paces_of(recipe: ScratchRecipe, model: keras.Model, steps: int) -> dict[str, Pace]:
+    """Return the factors of the rate of single variables, where an epoch has so many steps."""
+    import tensorflow as tf
+
+    found: dict[str, Pace] = {}
+    if recipe.norm_bias_pace != 1:
+        found |= {layer.beta.path: lambda _: recipe.norm_bias_pace for layer in _norms(model)}
+    if recipe.stem == "whitening":
+        last = recipe.stem_epochs * steps
+        found[model.get_layer(WHITENING).bias.path] = lambda number: tf.cast(number < last, tf.float32)
+    return found
+
+
+def _norms(model: keras.Model) -> list:
+    import keras
+
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:

@@ -62,7 +62,7 @@ def test_a_word_takes_its_argument(part, step):
         ("dropout 1.5", "a rate from 0 to below 1 after 'dropout', received '1.5'"),
         ("dropout 3x3", "a rate from 0 to below 1 after 'dropout', received '3x3'"),
         ("relu 2", "no argument after 'relu', received '2'"),
-        ("batch norm 3", "no argument after 'batch norm', received '3'"),
+        ("batch norm 3", "a rate from 0 to below 1 after 'batch norm', received '3'"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_what_the_word_takes(part, wanted):

@@ -1,0 +1,95 @@
+"""What a training was when its last epoch ended, on the disk: after a kill it goes on from there.
+
+One file, published whole: the variables of the model, the optimiser and the average of weights, the stage
+and the epoch, the history, and the seconds so far. Order and augmentation follow from the seed and the
+number of the epoch, so that the rest of the training is what it would have been.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.publishing import published
+
+if TYPE_CHECKING:
+    from pipeline.training.loop import History
+    from pipeline.training.record import Clock
+
+FILE = "checkpoint.npz"
+STATE = "state"
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """The state of one training in one folder; clock counts the seconds of all its attempts."""
+
+    def __init__(self, folder: Path, clock: Clock):
+        self._path, self._clock = Path(folder) / FILE, clock
+        self._kept = self._read()
+        if self._kept:
+            clock.resume(self._kept[0]["seconds"], self._kept[0]["stages"])
+
+    @property
+    def stage(self) -> str | None:
+        """The stage in which the training was broken off, None where there is nothing to go on from."""
+        return self._kept[0]["stage"] if self._kept else None
+
+    def restore(self, stage: str, variables: list, history: History) -> int:
+        """Put the kept state of a stage into variables and history; return how many epochs are done.
+
+        Returns 0, and changes nothing, where nothing fitting is kept.
+        """
+        if self.stage != stage:
+            return 0
+        state, arrays = self._kept
+        if [tuple(array.shape) for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            logger.warning(
+                "%s is of another network; the stage %s starts from its beginning", self._path, stage
+            )
+            return 0
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        history.rows[:] = state["history"]
+        history.seconds = state["training_seconds"]
+        logger.info("%s goes on behind epoch %d of the stage %s", self._path.parent, state["epoch"], stage)
+        return state["epoch"]
+
+    def keep(self, stage: str, epoch: int, variables: list, history: History) -> None:
+        """Publish the state after so many epochs of a stage in place of the one before."""
+        import numpy as np
+
+        state = {
+            "stage": stage,
+            "epoch": epoch,
+            "history": history.rows,
+            "training_seconds": history.seconds,
+            "seconds": self._clock.total(),
+            "stages": self._clock.stages,
+        }
+        text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+        arrays = {f"variable{number}": np.asarray(one) for number, one in enumerate(variables)}
+        with published(self._path) as scratch:
+            np.savez(scratch, **{STATE: text}, **arrays)
+
+    def remove(self) -> None:
+        """Remove what is kept, when the run is finished."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self) -> tuple[dict, list] | None:
+        import numpy as np
+
+        if not self._path.exists():
+            return None
+        try:
+            with np.load(self._path, allow_pickle=False) as file:  # each member has a CRC
+                state = json.loads(file[STATE].tobytes())
+                return state, [file[f"variable{number}"] for number in range(len(file.files) - 1)]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+            logger.warning("%s is damaged (%s); the training starts from its beginning", self._path, problem)
+            self._path.unlink(missing_ok=True)
+            return None
