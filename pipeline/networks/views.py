@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.features.views import parts_of
+from pipeline.features.views import IDENTITY, parts_of
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +18,8 @@ def over_views(model: keras.Model, views: tuple[str, ...]) -> keras.Model:
     """
     import keras
 
+    if views == (IDENTITY,):
+        return model
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     answers = [model(_shown(pixels, view)) for view in views]
     mean = keras.layers.Average(dtype="float32", name="mean_over_views")(answers)

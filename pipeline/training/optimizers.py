@@ -102,9 +102,14 @@ def _paced(kind: type[keras.optimizers.Optimizer], paces: dict[str, Pace]):
     """Return the kind of optimiser with a pace of its own for some variables."""
 
     class Paced(kind):
+        def build(self, variables):
+            super().build(variables)
+            self._paces = [paces.get(variable.path) for variable in variables]
+
         def update_step(self, gradient, variable, learning_rate):
-            if variable.path in paces:
-                learning_rate = learning_rate * paces[variable.path](self.iterations)
+            pace = self._paces[self._get_variable_index(variable)]
+            if pace:
+                learning_rate = learning_rate * pace(self.iterations)
             super().update_step(gradient, variable, learning_rate)
 
     return Paced

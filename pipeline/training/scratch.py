@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.datasets.split import FINAL
-from pipeline.features.views import IDENTITY
 from pipeline.networks.build import add_block, add_classifier, add_neck
 from pipeline.networks.notation import parse_conv_blocks, parse_dense_blocks
+from pipeline.networks.quick import quick_copy
 from pipeline.networks.starts import PATCH, WHITENED_IMAGES, start_dirac, whitening_kernel
 from pipeline.networks.views import over_views
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
@@ -36,7 +36,7 @@ def train_from_scratch(job: Job) -> Trained:
         recipe, mean=mean, variance=variance, size=pixels.shape[1], classes=examples.classes
     )
     start_weights(recipe, model, pixels[examples.train[:WHITENED_IMAGES]])
-    network = Classifier(model)
+    network = Classifier(quick_copy(model))
     with job.clock.stage("blocks"):
         stage = Stage.of(recipe, "blocks", epochs=examples.epochs(recipe))
         fit(
@@ -47,11 +47,11 @@ def train_from_scratch(job: Job) -> Trained:
             history=history,
             progress=job.progress,
             checkpoint=job.checkpoint,
-            paces=lambda steps: paces_of(recipe, model, steps),
+            paces=lambda steps: paces_of(recipe, network.model, steps),
         )
+    model.set_weights(network.model.get_weights())
     rows = evaluated_rows(images, val=recipe.fit_on != FINAL)
-    if recipe.test_views != (IDENTITY,):
-        network = Classifier(over_views(model, recipe.test_views), logits=False)
+    network = Classifier(over_views(model, recipe.test_views), logits=False)
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)
     return Trained(network.model, history, rows, probabilities, n_train=len(examples.train))
