@@ -41,7 +41,6 @@ class Reader:
     @functools.lru_cache(maxsize=1)  # noqa: B019 -- a process has one reader, and one data set fits memory
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
         """Return the data of the layers joined; no val rows are left where val is fitted on, too."""
-
         from pipeline.training.loop import Examples
 
         inputs = read_views(self.features, layers, self.views)

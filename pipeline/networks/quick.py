@@ -1,6 +1,6 @@
 """A copy of a network that trains faster: the same weights and the same functions, other kernels.
 
-Keras normalises a 16-bit batch in float32 by single operations, and the error function of a GELU is one of
+Keras normalises a bfloat16 batch in float32 by single operations, and the error function of a GELU is one of
 TensorFlow's slowest; TensorFlow's fused normalisation and XLA's GELU take 0.2 and 0.4 of the time. What is
 saved is the network made of Keras's own layers, to which the weights are copied back.
 """

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import DamagedFile
 from pipeline.publishing import published
 
 if TYPE_CHECKING:
@@ -42,16 +43,17 @@ class Checkpoint:
     def restore(self, stage: str, variables: list, history: History) -> int:
         """Put the kept state of a stage into variables and history; return how many epochs are done.
 
-        Returns 0, and changes nothing, where nothing fitting is kept.
+        Returns 0 where nothing of that stage is kept. Raises DamagedFile where it is of another network.
         """
         if self.stage != stage:
             return 0
         state, arrays = self._kept
-        if [tuple(array.shape) for array in arrays] != [tuple(variable.shape) for variable in variables]:
-            logger.warning(
-                "%s is of another network; the stage %s starts from its beginning", self._path, stage
+        expected = [tuple(variable.shape) for variable in variables]
+        if [tuple(array.shape) for array in arrays] != expected:
+            raise DamagedFile(
+                f"{self._path}: expected the {len(expected)} variables of this network, found {len(arrays)} "
+                "of another, kept by another version of the project; delete the file and run again"
             )
-            return 0
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         history.rows[:] = state["history"]
@@ -69,7 +71,7 @@ class Checkpoint:
             "history": history.rows,
             "training_seconds": history.seconds,
             "seconds": self._clock.total(),
-            "stages": self._clock.stages,
+            "stages": self._clock.so_far(),
         }
         text = np.frombuffer(json.dumps(state).encode(), np.uint8)
         arrays = {f"variable{number}": np.asarray(one) for number, one in enumerate(variables)}

@@ -6,9 +6,10 @@ row numbers, and a batch is gathered inside the graph. Order, augmentation and d
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -118,18 +119,21 @@ class History:
 
 
 class Classifier:
-    """A Keras model that ends in the layers "logits" and "probabilities", with its answering graph.
+    """A Keras model of probabilities, with its answering graph; what is trained has a layer "logits".
 
-    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained. A
-    model that only answers may have no such layers (logits=False).
+    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained.
     """
 
-    def __init__(self, model: keras.Model, *, logits: bool = True):
+    def __init__(self, model: keras.Model):
         import tensorflow as tf
 
         self.model = model
-        self.logits = logits_model(model) if logits else None
         self._forward = tf.function(lambda batch: self.model(batch, training=False), reduce_retracing=True)
+
+    @functools.cached_property
+    def logits(self) -> keras.Model:
+        """The part of the model that ends in logits."""
+        return logits_model(self.model)
 
     def predict(self, inputs: np.ndarray, rows: np.ndarray, views: int = 1) -> np.ndarray:
         """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over the views."""
@@ -198,11 +202,9 @@ def fit(
         order = examples.shown(order, generator)
         if epoch < done_before:  # drawn all the same, so that what follows is what it would have been
             continue
-        sums, done = np.zeros(2), 0
-        while done < steps:
-            chunk = order[done : done + pace.steps]
-            sums += pace.timed(update, chunk)
-            done += len(chunk)
+        sums = np.zeros(2)
+        for done, found in pace.over(order, update):
+            sums += found
             _refuse_divergence(stage, epoch, finite=math.isfinite(sums[0]), found=f"the loss is {sums[0]}")
             progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
         if epoch + 1 == stage.epochs:
@@ -211,14 +213,13 @@ def fit(
         _refuse_divergence(stage, epoch, finite=sound, found="weights are not finite numbers")
         val_loss, val_accuracy = classifier.evaluate(examples, examples.val)
         history.seconds += time.perf_counter() - began
-        rate = float(np.asarray(optimizer.learning_rate))
         history.add(
             stage=stage.name,
             train_loss=float(sums[0] / steps),
             train_accuracy=float(sums[1] / (steps * batch)),
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            learning_rate=rate,
+            learning_rate=float(np.asarray(optimizer.learning_rate)),
         )
         if checkpoint:
             checkpoint.keep(stage.name, epoch + 1, state, history)
@@ -231,7 +232,16 @@ class _Pace:
         self.steps = 1
         self._calls = 0
 
-    def timed(self, update, chunk: np.ndarray) -> np.ndarray:
+    def over(self, order: np.ndarray, update) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield how many of the steps of an order are done, and the sums of the last call."""
+        done = 0
+        while done < len(order):
+            chunk = order[done : done + self.steps]
+            sums = self._timed(update, chunk)
+            done += len(chunk)
+            yield done, sums
+
+    def _timed(self, update, chunk: np.ndarray) -> np.ndarray:
         began = time.perf_counter()
         sums = update(chunk)
         self._calls += 1
@@ -270,15 +280,15 @@ def _update_function(
     weights = logits.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes
-    first = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, len(examples.inputs))
-    first = tf.constant(first, tf.int32)  # whether an image is mirrored in even or in odd epochs
+    draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, len(examples.inputs))
+    parity = tf.constant(draws, tf.int32)  # whether an image is mirrored in even or in odd epochs
 
     def step(rows):
         batch, wanted = tf.gather(inputs, rows), tf.gather(labels, rows)
         number = tf.cast(optimizer.iterations, tf.int32)
         if stage.flip or stage.shift:
             variation = tf.stack([seed, 4 * number + 2 * stage.salt])  # augmented() uses two seeds of it
-            mirrored = (tf.gather(first, rows) + number // steps) % 2 == 1 if stage.alternate else None
+            mirrored = (tf.gather(parity, rows) + number // steps) % 2 == 1 if stage.alternate else None
             batch = augmented(batch, variation, flip=stage.flip, shift=stage.shift, mirrored=mirrored)
         targets = tf.one_hot(wanted, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:

@@ -12,7 +12,7 @@ from pipeline.errors import BadInput
 from pipeline.features.views import IDENTITY, parse_views
 from pipeline.networks.build import NECKS
 from pipeline.networks.notation import parse_conv_blocks, parse_dense_blocks
-from pipeline.networks.starts import STARTS, STEMS
+from pipeline.networks.starts import PATCH, STARTS, STEMS
 from pipeline.training.averaging import AVERAGES
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 from pipeline.training.settings import setting
@@ -118,10 +118,11 @@ class ScratchRecipe(Augmented):
             raise BadInput("setting filters: expected one number or more, received none")
         blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
         pools = [step.size or 2 for block in blocks for step in block if step.word.kind == "pool"]
-        if math.prod(pools) > IMAGE_SIZE:
+        size = IMAGE_SIZE if self.stem == "none" else IMAGE_SIZE - PATCH + 1
+        if math.prod(pools) > size:
             raise BadInput(
                 f"conv blocks {self.conv_blocks!r} with {len(self.filters)} filter numbers: their pools "
-                f"divide the image by {math.prod(pools)}, expected {IMAGE_SIZE} at most; use fewer of them"
+                f"divide the image by {math.prod(pools)}, expected {size} at most; use fewer of them"
             )
 
 

@@ -47,13 +47,21 @@ class Clock:
 
     stages: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
+    _open: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the seconds of the block under a name."""
-        began = time.perf_counter()
+        self._open[name] = time.perf_counter()
         yield
-        self.stages[name] = round(self.stages.get(name, 0.0) + time.perf_counter() - began, 3)
+        self.stages = self.so_far()
+        del self._open[name]
+
+    def so_far(self) -> dict[str, float]:
+        """Return the seconds by stage, that under way included."""
+        now = time.perf_counter()
+        running = {name: self.stages.get(name, 0.0) + now - began for name, began in self._open.items()}
+        return {**self.stages, **{name: round(seconds, 3) for name, seconds in running.items()}}
 
     def total(self) -> float:
         """Return the seconds since this clock was made, and of the attempts before."""

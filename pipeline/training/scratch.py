@@ -51,7 +51,7 @@ def train_from_scratch(job: Job) -> Trained:
         )
     model.set_weights(network.model.get_weights())
     rows = evaluated_rows(images, val=recipe.fit_on != FINAL)
-    network = Classifier(over_views(model, recipe.test_views), logits=False)
+    network = Classifier(over_views(model, recipe.test_views))
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)
     return Trained(network.model, history, rows, probabilities, n_train=len(examples.train))

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
+from small_networks import picture_classifier, rows_without_seconds
 
 from pipeline import numerics
-from pipeline.networks.build import add_block, add_classifier, add_neck
-from pipeline.networks.notation import parse_block
+from pipeline.errors import DamagedFile
 from pipeline.training.checkpoint import FILE, Checkpoint
-from pipeline.training.loop import Classifier, History, fit
+from pipeline.training.loop import History, fit
 from pipeline.training.record import Clock
 
 
 class Interrupted(Exception):
     """Stands for whatever ends a process between two epochs."""
-
-
-def classifier() -> Classifier:
-    """Return a network with everything that draws random numbers or keeps a state."""
-    pixels = keras.Input((32, 32, 3), dtype="uint8")
-    x = keras.layers.Rescaling(1 / 255)(pixels)
-    block = parse_block("conv - batch norm - maxpool 4 - dropout", dense=False)
-    x = add_block(x, block, name="block1", width=4, dropout=0.3)
-    return Classifier(keras.Model(pixels, add_classifier(add_neck(x, "flatten"), 2)))
 
 
 @pytest.fixture
@@ -42,7 +32,7 @@ def train(pictures, make_stage):
 
     def run(folder, stop_after: int | None = None) -> tuple[list, list]:
         numerics.start(seed=0, precision="float32")
-        network, history = classifier(), History()
+        network, history = picture_classifier(), History()
         checkpoint = Checkpoint(folder, Clock())
 
         def watch(_, done, total, unit):
@@ -51,8 +41,7 @@ def train(pictures, make_stage):
 
         told = {"seed": 0, "history": history, "checkpoint": checkpoint, "progress": watch}
         fit(network, pictures, stage, **told)
-        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
-        return network.model.get_weights(), rows
+        return network.model.get_weights(), rows_without_seconds(history)
 
     return run
 
@@ -81,3 +70,20 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(train, t
     assert again == history
     for mine, theirs in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_advice(train, tmp_path):
+    train(tmp_path)
+    kept = Checkpoint(tmp_path, Clock())
+    with pytest.raises(DamagedFile, match="expected the 1 variables .*, found .* delete the file"):
+        kept.restore("blocks", [np.zeros(3)], History())
+
+
+def test_seconds_by_stage_of_all_attempts_are_counted(tmp_path):
+    clock = Clock()
+    with clock.stage("blocks"):
+        Checkpoint(tmp_path, clock).keep("blocks", 1, [], History())
+    resumed = Clock()
+    Checkpoint(tmp_path, resumed)
+    assert 0 <= resumed.stages["blocks"] <= clock.stages["blocks"]
+    assert resumed.total() >= resumed.stages["blocks"]

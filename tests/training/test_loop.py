@@ -8,13 +8,16 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from small_networks import picture_classifier, rows_without_seconds
 
 from pipeline import numerics
 from pipeline.errors import Diverged
-from pipeline.networks.build import add_block, add_classifier, add_neck
+from pipeline.networks.build import add_block, add_classifier
 from pipeline.networks.notation import parse_block
 from pipeline.results.run import HISTORY_COLUMNS
 from pipeline.training import loop
+from pipeline.training.averaging import Lookahead
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
 from pipeline.training.recipes import SCRATCH_RECIPES
@@ -31,15 +34,6 @@ def toy_classifier() -> Classifier:
     return Classifier(keras.Model(features, add_classifier(x, 3)))
 
 
-def picture_classifier() -> Classifier:
-    """Return a network with everything that draws random numbers or keeps a state."""
-    pixels = keras.Input((32, 32, 3), dtype="uint8")
-    x = keras.layers.Rescaling(1 / 255)(pixels)
-    block = parse_block("conv - batch norm - maxpool 4 - dropout", dense=False)
-    x = add_block(x, block, name="block1", width=4, dropout=0.3)
-    return Classifier(keras.Model(pixels, add_classifier(add_neck(x, "flatten"), 2)))
-
-
 def trained(build, examples: Examples, *stages: Stage, seed: int = 0) -> tuple[Classifier, History]:
     """Return a fresh classifier after some stages, and their history."""
     numerics.start(seed=seed, precision="float32")
@@ -51,10 +45,6 @@ def trained(build, examples: Examples, *stages: Stage, seed: int = 0) -> tuple[C
 
 def weights_of(classifier: Classifier) -> bytes:
     return b"".join(array.tobytes() for array in classifier.model.get_weights())
-
-
-def rows_without_seconds(history: History) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
 
 
 def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> float:
@@ -258,3 +248,38 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone(optimize
     after = {weight.name: np.unique(weight.numpy()).tolist() for weight in weights}
     assert after.pop("kernel") == pytest.approx([1 - 0.1 * 0.5])
     assert after == {"bias": [1.0], "gamma": [1.0], "beta": [1.0]}
+
+
+def test_the_triangle_starts_at_a_fifth_peaks_after_the_warmup_and_ends_at_seven_hundredths():
+    rates = [float(SCHEDULES["triangle"](2.0, 100, 20)(step)) for step in range(101)]
+    assert rates[:21] == pytest.approx(np.linspace(0.4, 2.0, 21))
+    assert rates[20:] == pytest.approx(np.linspace(2.0, 0.14, 81))
+
+
+def test_a_variable_with_a_pace_moves_by_that_factor_of_the_rate():
+    first, second, still = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("a", "b", "c"))
+    paces = {second.path: lambda number: 3.0, still.path: lambda number: 0.0}
+    plain = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "momentum": 0.0}
+    made = make_optimizer(optimizer="sgd", learning_rate=0.1, updates=10, paces=paces, **plain)
+    made.apply([np.ones(2, np.float32)] * 3, [first, second, still])
+    found = [keras.ops.convert_to_numpy(variable) for variable in (first, second, still)]
+    np.testing.assert_allclose(found, [[0.9] * 2, [0.7] * 2, [1.0] * 2], rtol=1e-6)
+
+
+def test_lookahead_pulls_the_weights_back_every_five_updates_and_leaves_the_slow_ones_at_the_end():
+    network = toy_classifier().model
+    average = Lookahead(network, 10)
+    slow = network.get_weights()
+    for number in range(1, 8):
+        network.set_weights([array + 1 for array in network.get_weights()])
+        before = network.get_weights()
+        average.after(tf.constant(number))
+        if number == 5:
+            share = 0.95**5 * 0.5**3
+            slow = [share * old + (1 - share) * new for old, new in zip(slow, before, strict=True)]
+            before = slow
+        for found, wanted in zip(network.get_weights(), before, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    average.end()
+    for found, wanted in zip(network.get_weights(), slow, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)

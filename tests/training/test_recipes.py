@@ -60,6 +60,11 @@ def test_pools_that_leave_nothing_of_the_image_are_refused_with_advice(blocks, f
         SCHEMES["from-scratch"].recipe("lesson", {"conv_blocks": blocks, "filters": filters})
 
 
+def test_a_whitening_stem_takes_a_pixel_of_what_pools_may_divide():
+    with pytest.raises(BadInput, match="divide the image by 32, expected 31 at most"):
+        SCHEMES["from-scratch"].recipe("vgg16", {"stem": "whitening"})
+
+
 def test_pools_that_leave_one_pixel_are_accepted():
     SCHEMES["from-scratch"].recipe("lesson", {"conv_blocks": "conv - maxpool", "filters": [8] * 5})
 

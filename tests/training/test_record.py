@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline import machine
+from pipeline.children import run_in_child
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
@@ -36,6 +40,23 @@ STAGES = {
     "head:dense": ["head", "head"],
     "fine-tune:block5": ["top", "blocks"],
 }
+
+
+KILLED_AFTER_ITS_SECOND_EPOCH = """
+import json, os, signal, sys
+from pipeline.training import record
+from pipeline.training.checkpoint import Checkpoint
+
+keep = Checkpoint.keep
+
+def keep_and_die(self, stage, epoch, *rest):
+    keep(self, stage, epoch, *rest)
+    if epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoint.keep = keep_and_die
+record.train_run(**json.load(sys.stdin))
+"""
 
 
 @dataclass(frozen=True)
@@ -186,3 +207,25 @@ def test_a_run_that_diverges_leaves_no_manifest(digits, tmp_path):
     with pytest.raises(Diverged, match=r"^blocks: .* in epoch \d; try a learning rate below 100"):
         train_run(order, str(digits), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["from-scratch:lesson", "fine-tune:block5"])
+def test_a_training_that_was_killed_ends_as_an_undisturbed_one(text, request, tmp_path):
+    order = order_of(text, {**RUNS[text], "epochs": 4})
+    arguments = {"order": order, "dataset": str(request.getfixturevalue("digits"))}
+    if find_scheme(text)[0].needs:
+        arguments |= {name: str(request.getfixturevalue(name)) for name in ("weights", "features")}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_in_child(train_run, {**arguments, "folder": str(whole)})
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED_AFTER_ITS_SECOND_EPOCH], stdin=subprocess.PIPE, text=True
+    )
+    child.communicate(json.dumps({**arguments, "folder": str(killed)}))
+    assert child.returncode == -signal.SIGKILL
+    assert [path.name for path in killed.iterdir()] == ["checkpoint.npz"]
+    run_in_child(train_run, {**arguments, "folder": str(killed)})
+    assert not (killed / "checkpoint.npz").exists()
+    assert (killed / "predictions.h5").read_bytes() == (whole / "predictions.h5").read_bytes()
+    histories = [read_run(folder).history.drop(columns="seconds") for folder in (whole, killed)]
+    assert histories[0].equals(histories[1])
