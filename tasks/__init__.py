@@ -16,11 +16,14 @@ from tasks.features import ExtractFeatures  # noqa: E402
 from tasks.findings import DataFindings  # noqa: E402
 from tasks.labels import HeadCurve, LabelEfficiency  # noqa: E402
 from tasks.results import PlotRun, ScoreRun  # noqa: E402
+from tasks.studies import BlockStudy, CompareSeeds  # noqa: E402
 from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead  # noqa: E402
 from tasks.tuning import TuneHead  # noqa: E402
 
 __all__ = [
+    "BlockStudy",
     "CompareSchemes",
+    "CompareSeeds",
     "DataFindings",
     "DownloadCifar10",
     "DownloadWeights",

@@ -11,7 +11,7 @@ import luigi
 from pipeline.atlas.report import Atlas, atlas_markdown, atlas_text, read_atlas
 from pipeline.heads.recipes import HEADS
 from pipeline.presets import Preset, find_preset
-from pipeline.publishing import publish_manifest, publish_text, published, read_manifest, whole_files
+from pipeline.publishing import publish_manifest, publish_text, published, whole_files
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
 from pipeline.results.run import read_run
@@ -20,7 +20,8 @@ from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
 from tasks.features import ExtractFeatures
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
-from tasks.results import PlotRun, ScoreRun, stamp_of
+from tasks.reports import ReportTask
+from tasks.results import PlotRun, ScoreRun
 from tasks.task import Task
 
 TABLES = ("comparison.csv", "comparison.md", "comparison.txt", "differences.csv")
@@ -28,7 +29,7 @@ TABLES = ("comparison.csv", "comparison.md", "comparison.txt", "differences.csv"
 logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
 
 
-class CompareSchemes(Task):
+class CompareSchemes(ReportTask):
     """Compare the schemes of a preset: tables, real differences and plots in data/reports/<preset>/.
 
     Where heads read features of pretrained weights, the atlas of all layers is part of the report.
@@ -91,22 +92,13 @@ class CompareSchemes(Task):
         return data_folder() / "reports" / self.preset
 
     @property
-    def facts(self) -> dict:
-        """What tells whether the runs and atlases are still those that were compared."""
-        return {
-            "runs": [stamp_of(score.run_task.folder) for score, _ in self.results],
-            "atlases": [stamp_of(atlas.folder) for atlas in self.atlases],
-        }
+    def sources(self) -> list[Task]:
+        """The runs and the atlases."""
+        return [*(score.run_task for score, _ in self.results), *self.atlases]
 
     def requires(self) -> list[luigi.Task]:
         """Return the atlases, which read the most features, and the tables and plots of every run."""
         return [*self.atlases, *(task for pair in self.results for task in pair)]
-
-    def complete(self) -> bool:
-        """Say whether the report is whole and so is all that it is made from."""
-        if not (super().complete() and all(task.complete() for task in self.requires())):
-            return False
-        return read_manifest(self.folder).facts == self.facts
 
     def make(self) -> None:
         comparison = compare([read_run(score.run_task.folder) for score, _ in self.results])

@@ -14,18 +14,17 @@ from pipeline.errors import BadInput
 from pipeline.heads.efficiency import CURVE, head_curve
 from pipeline.heads.recipes import NetworkHead
 from pipeline.heads.sweep import checked_space
-from pipeline.publishing import publish_manifest, publish_text, published, read_manifest
+from pipeline.publishing import read_manifest
 from pipeline.results.efficiency import COLUMNS, draw_efficiency, efficiency_markdown
-from pipeline.results.plots import publish_figure
 from pipeline.results.run import data_of, read_run
 from pipeline.results.scores import score
 from pipeline.training import settings
-from pipeline.training.schemes import SCHEMES, Scheme, find_scheme
+from pipeline.training.schemes import SCHEMES, Scheme
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
-from tasks.recipes import HeadTask, recipe_parameters
-from tasks.results import stamp_of
+from tasks.recipes import HeadTask, recipe_parameters, wanted_schemes
+from tasks.reports import ReportTask
 from tasks.task import Task
 from tasks.training import training_task
 
@@ -93,7 +92,7 @@ HeadCurve = _head_curve()
 
 
 @inherits(PrepareDataset, DownloadWeights)
-class LabelEfficiency(Task):
+class LabelEfficiency(ReportTask):
     """Train schemes on shares of the training labels and plot accuracy against labels, with bands.
 
     Heads that are solved share one task (HeadCurve); every other scheme is trained for each budget and draw,
@@ -116,22 +115,14 @@ class LabelEfficiency(Task):
     def parts(self) -> list[tuple[str, str, Task]]:
         """(scheme, labels, task) of each curve ("" stands for all labels of a curve) and of each run."""
         found = []
-        given = settings.plain(self.settings)
-        wanted = [part.strip() for part in self.schemes.split(",") if part.strip()]
-        strangers = sorted(set(given) - set(wanted))
-        if not wanted:
-            raise BadInput("schemes: expected at least one, such as head:logistic, received none")
-        if strangers:
-            raise BadInput(f"settings of {strangers}: expected settings of the schemes {', '.join(wanted)}")
-        for text in wanted:
-            scheme, name = find_scheme(text)
-            row = scheme.recipe(name, given.get(text, {}))
+        for text, scheme, name, given in wanted_schemes(self.schemes, self.settings):
+            row = scheme.recipe(name, given)
             if scheme.name == "head" and not isinstance(row, NetworkHead):
                 shared = {"budgets": self.budgets, "draws": self.draws}
-                found.append((text, "", self.clone(HeadCurve, recipe=name, **shared, **given.get(text, {}))))
+                found.append((text, "", self.clone(HeadCurve, recipe=name, **shared, **given)))
             else:
                 for labels in self.texts:
-                    found.append((text, labels, self._run(scheme, name, labels, given.get(text, {}))))
+                    found.append((text, labels, self._run(scheme, name, labels, given)))
         return found
 
     @property
@@ -154,19 +145,9 @@ class LabelEfficiency(Task):
         return f"reports/labels/{self.dataset}{subset}-{self.clone(DownloadWeights).choice.name}"
 
     @property
-    def facts(self) -> dict:
-        """What tells whether the curves and runs are still those that are shown."""
-        return {"parts": [stamp_of(task.folder) for _, _, task in self.parts]}
-
-    def requires(self) -> list[luigi.Task]:
-        """Return the curves and runs."""
+    def sources(self) -> list[Task]:
+        """The curves and runs."""
         return [task for _, _, task in self.parts]
-
-    def complete(self) -> bool:
-        """Say whether the report is whole and of the curves and runs as they are now."""
-        if not (super().complete() and all(task.complete() for task in self.requires())):
-            return False
-        return read_manifest(self.folder).facts == self.facts
 
     def make(self) -> None:
         import pandas as pd
@@ -179,14 +160,12 @@ class LabelEfficiency(Task):
         words |= {f"n_{split}": count for split, count in counts.items()}
         weights = self.clone(DownloadWeights).choice.name
         caption = f"{data_of(words)} · weights {weights} · {self.draws} draws · settings chosen on val"
-        with published(self.folder / "labels.csv") as scratch:
-            table.to_csv(scratch, index=False)
-        publish_text(
-            self.folder / "labels.md", efficiency_markdown(table, "Accuracy against labels", caption)
+        page = efficiency_markdown(table, "Accuracy against labels", caption)
+        self.publish(
+            tables={"labels.csv": table},
+            texts={"labels.md": page},
+            figures={"labels.png": (draw_efficiency, table, caption)},
         )
-        publish_figure(self.folder / "labels.png", draw_efficiency, table, caption)
-        files = ["labels.csv", "labels.md", "labels.png"]
-        publish_manifest(self.folder, self.fingerprint, files, self.facts)
 
 
 def _rows(scheme: str, labels: str, folder: Path) -> list[dict]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import luigi
 
 from pipeline.backbones.table import BACKBONES
+from pipeline.errors import BadInput
 from pipeline.features.views import IDENTITY
-from pipeline.training.schemes import SCHEMES, Scheme
+from pipeline.training import settings
+from pipeline.training.schemes import SCHEMES, Scheme, find_scheme
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingParameter
@@ -86,3 +88,18 @@ def recipe_parameters(scheme: Scheme) -> dict[str, luigi.Parameter]:
     if "layers" in found:
         found |= {name: getattr(ExtractFeatures, name) for name in OF_FEATURES_ALONE}
     return found
+
+
+def wanted_schemes(schemes: str, given: Mapping) -> list[tuple[str, Scheme, str, dict]]:
+    """Return (text, scheme, name of the recipe, its settings) of each of schemes, which commas separate.
+
+    given has settings by scheme. Raises BadInput for no scheme, an unknown one, or settings of another.
+    """
+    values = settings.plain(given)
+    wanted = [part.strip() for part in schemes.split(",") if part.strip()]
+    strangers = sorted(set(values) - set(wanted))
+    if not wanted:
+        raise BadInput("schemes: expected at least one, such as head:logistic, received none")
+    if strangers:
+        raise BadInput(f"settings of {strangers}: expected settings of the schemes {', '.join(wanted)}")
+    return [(text, *find_scheme(text), values.get(text, {})) for text in dict.fromkeys(wanted)]

@@ -188,7 +188,7 @@ class _Stack:
         import tensorflow as tf
 
         recipe = self.recipe
-        schedule = SCHEDULES[recipe.schedule](1.0, updates, warmup_updates(recipe.warmup, updates))
+        schedule = SCHEDULES[recipe.lr_schedule](1.0, updates, warmup_updates(recipe.warmup, updates))
         kernels = [layer.kernel for layer in self.layers]
         others = [layer.bias for layer in self.layers]
         others += [weight for layer in self.layers for norm in layer.norms for weight in norm[:2]]

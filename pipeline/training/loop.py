@@ -87,7 +87,7 @@ class Stage:
     batch_size: int
     learning_rate: float
     optimizer: str
-    schedule: str
+    lr_schedule: str
     warmup: float
     weight_decay: float
     label_smoothing: float
@@ -255,7 +255,7 @@ def _optimizer(stage: Stage, updates: int, paces: dict[str, Pace] | None):
     return make_optimizer(
         optimizer=stage.optimizer,
         learning_rate=stage.learning_rate,
-        schedule=stage.schedule,
+        lr_schedule=stage.lr_schedule,
         warmup=stage.warmup,
         weight_decay=stage.weight_decay,
         updates=updates,

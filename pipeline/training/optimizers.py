@@ -76,7 +76,7 @@ def make_optimizer(
     *,
     optimizer: str,
     learning_rate: float,
-    schedule: str,
+    lr_schedule: str,
     warmup: float,
     weight_decay: float,
     updates: int,
@@ -84,13 +84,13 @@ def make_optimizer(
     decay_biases: bool = False,
     paces: dict[str, Pace] | None = None,
 ) -> keras.optimizers.Optimizer:
-    """Return a Keras optimiser whose learning rate follows schedule over a known number of updates.
+    """Return a Keras optimiser whose learning rate follows lr_schedule over a known number of updates.
 
     warmup is the share of the updates over which the rate rises. Biases and the weights of batch
     normalisation are not decayed unless decay_biases says so. paces has, by the path of a variable, a
     factor of the rate of its updates (not of its decay) that may change with the number of the update.
     """
-    rate = SCHEDULES[schedule](learning_rate, max(1, updates), warmup_updates(warmup, updates))
+    rate = SCHEDULES[lr_schedule](learning_rate, max(1, updates), warmup_updates(warmup, updates))
     kind, settings = OPTIMIZERS[optimizer](weight_decay, momentum)
     made = (_paced(kind, paces) if paces else kind)(rate, **settings)
     if not decay_biases:

@@ -43,7 +43,7 @@ def kerass_answers(recipe: NetworkHead, data: HeadData) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("text", "units", "optimizer", "schedule"),
+    ("text", "units", "optimizer", "lr_schedule"),
     [
         ("dense", (), "adamw", "cosine"),
         ("dense", (), "sgd", "constant"),
@@ -52,8 +52,10 @@ def kerass_answers(recipe: NetworkHead, data: HeadData) -> np.ndarray:
         ("dense - gelu - dense - relu - batch norm", (8, 6), "adamw", "constant"),
     ],
 )
-def test_a_head_moves_as_kerass_optimiser_moves_the_same_model(overlapping, text, units, optimizer, schedule):
-    recipe = recipe_of(text, units, optimizer=optimizer, schedule=schedule)
+def test_a_head_moves_as_kerass_optimiser_moves_the_same_model(
+    overlapping, text, units, optimizer, lr_schedule
+):
+    recipe = recipe_of(text, units, optimizer=optimizer, lr_schedule=lr_schedule)
     found = train_stack(recipe, [{}], overlapping)
     assert found.shape == (80, 1, 4)
     assert found.std() > 0.5

@@ -24,7 +24,7 @@ def make_stage() -> Callable[..., Stage]:
     def make(name: str = "blocks", **changes) -> Stage:
         plain = {
             **{"epochs": 1, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.01},
-            **{"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0},
+            **{"lr_schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0},
         }
         return Stage(name, **{**plain, **changes})
 

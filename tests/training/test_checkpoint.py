@@ -27,7 +27,7 @@ def train(pictures, make_stage):
         shift=2,
         averaging="lookahead",
         optimizer="sgd",
-        schedule="triangle",
+        lr_schedule="triangle",
     )
 
     def run(folder, stop_after: int | None = None) -> tuple[list, list]:

@@ -81,9 +81,9 @@ def test_the_seed_decides_the_order_of_the_rows(toy, make_stage):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_loss_falls_on_a_problem_that_a_line_solves(toy, make_stage, optimizer, schedule):
-    stage = make_stage(epochs=8, optimizer=optimizer, schedule=schedule, warmup=0.1, learning_rate=0.03)
+@pytest.mark.parametrize("lr_schedule", SCHEDULES)
+def test_the_loss_falls_on_a_problem_that_a_line_solves(toy, make_stage, optimizer, lr_schedule):
+    stage = make_stage(epochs=8, optimizer=optimizer, lr_schedule=lr_schedule, warmup=0.1, learning_rate=0.03)
     _, history = trained(toy_classifier, toy, stage)
     first, last = history.rows[0], history.rows[-1]
     assert last["train_loss"] < 0.3 * first["train_loss"]
@@ -224,7 +224,7 @@ def test_the_constant_schedule_is_constant_after_its_warmup():
 
 
 def test_a_training_follows_its_schedule_to_the_end(toy, make_stage):
-    _, history = trained(toy_classifier, toy, make_stage(epochs=4, schedule="cosine", warmup=0.25))
+    _, history = trained(toy_classifier, toy, make_stage(epochs=4, lr_schedule="cosine", warmup=0.25))
     rates = [row["learning_rate"] for row in history.rows]
     assert rates[0] == pytest.approx(0.01)  # the warmup is the first of four epochs
     assert rates[-1] == pytest.approx(0, abs=1e-9)
@@ -239,7 +239,7 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone(optimize
     made = make_optimizer(
         optimizer=optimizer,
         learning_rate=0.1,
-        schedule="constant",
+        lr_schedule="constant",
         warmup=0.0,
         weight_decay=0.5,
         updates=10,
@@ -259,7 +259,7 @@ def test_the_triangle_starts_at_a_fifth_peaks_after_the_warmup_and_ends_at_seven
 def test_a_variable_with_a_pace_moves_by_that_factor_of_the_rate():
     first, second, still = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("a", "b", "c"))
     paces = {second.path: lambda number: 3.0, still.path: lambda number: 0.0}
-    plain = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "momentum": 0.0}
+    plain = {"lr_schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "momentum": 0.0}
     made = make_optimizer(optimizer="sgd", learning_rate=0.1, updates=10, paces=paces, **plain)
     made.apply([np.ones(2, np.float32)] * 3, [first, second, still])
     found = [keras.ops.convert_to_numpy(variable) for variable in (first, second, still)]

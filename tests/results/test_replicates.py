@@ -1,0 +1,146 @@
+"""Means over seeds have Student's intervals, and what a block is worth is told apart from the seed's luck."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from pipeline.results.figure import publish_figure
+from pipeline.results.replicate_plots import draw_blocks, draw_curves, draw_replicates
+from pipeline.results.replicates import (
+    COLUMNS,
+    effects,
+    effects_markdown,
+    mean_interval,
+    replicate_row,
+    runs_markdown,
+    summarise,
+    summary_markdown,
+)
+from pipeline.results.run import HISTORY_COLUMNS, read_run
+
+COUNTS = {"n_val": 50, "n_test": 100, "n_train": 350, "epochs": 8, "train_seconds": 3.0}
+
+
+def row(seed, accuracy, val=0.5, **words) -> dict:
+    bounds = {"accuracy_low": accuracy - 0.05, "accuracy_high": accuracy + 0.05}
+    return {**words, "seed": seed, "accuracy": accuracy, "val_accuracy": val, **bounds, **COUNTS}
+
+
+@pytest.fixture
+def grid() -> pd.DataFrame:
+    """Two conv by two dense blocks by three seeds: a is 0.10 better, x is 0.02 better, seeds differ."""
+    return pd.DataFrame(
+        [
+            row(seed, 0.5 + 0.1 * (conv == "a") + 0.02 * (dense == "x") + luck, conv=conv, dense=dense)
+            for conv in ("a", "b")
+            for dense in ("x", "y")
+            for seed, luck in enumerate((0.0, 0.05, -0.08))
+        ]
+    )
+
+
+@pytest.mark.parametrize("values", [(0.9, 0.92), (0.94, 0.941, 0.938), tuple(np.linspace(0.1, 0.7, 9))])
+def test_the_interval_of_a_mean_is_students(values):
+    mean, low, high = mean_interval(values)
+    spread = scipy.stats.sem(values)
+    expected = scipy.stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=spread)
+    assert (low, high) == pytest.approx(expected)
+    assert mean == pytest.approx(np.mean(values))
+
+
+def test_a_single_seed_has_no_interval_and_val_that_was_trained_on_no_accuracy():
+    mean, low, high = mean_interval([0.7])
+    assert mean == 0.7
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert all(map(math.isnan, mean_interval([math.nan, math.nan])))
+
+
+def test_an_interval_of_shares_stays_between_nothing_and_all():
+    table = pd.DataFrame([row(0, 0.99, variant="v"), row(1, 0.9, variant="v")])
+    found = summarise(table, ["variant"]).iloc[0]
+    assert found["accuracy_high"] == 1.0
+    assert found["accuracy_low"] > 0
+
+
+def test_a_row_for_each_combination_says_how_far_seeds_lie_apart(grid):
+    found = summarise(grid, ["conv", "dense"])
+    assert list(zip(found["conv"], found["dense"], strict=True)) == [
+        ("a", "x"),
+        ("a", "y"),
+        ("b", "x"),
+        ("b", "y"),
+    ]
+    assert found["seeds"].tolist() == [3, 3, 3, 3]
+    assert found["accuracy"].tolist() == pytest.approx([0.61, 0.59, 0.51, 0.49])
+    assert found["accuracy_spread"].tolist() == pytest.approx([np.std([0, 0.05, -0.08], ddof=1)] * 4)
+
+
+@pytest.mark.parametrize(("factor", "worth"), [("conv", 0.05), ("dense", 0.01)])
+def test_what_a_block_is_worth_does_not_depend_on_the_seeds_luck(grid, factor, worth):
+    found = effects(grid, factor)
+    assert found["effect"].tolist() == pytest.approx([worth, -worth])
+    assert found["low"].tolist() == pytest.approx([worth, -worth])
+    assert found["high"].tolist() == pytest.approx([worth, -worth])
+
+
+def test_what_a_block_is_worth_is_unsure_where_seeds_disagree_about_it(grid):
+    grid.loc[(grid["conv"] == "a") & (grid["seed"] == 0), "accuracy"] -= 0.2
+    found = effects(grid, "conv").set_index("level")
+    assert found.loc["a", "low"] < 0 < found.loc["a", "high"]
+
+
+def test_tables_name_what_differs_and_show_a_dash_for_what_is_not_known():
+    table = pd.DataFrame([row(0, 0.7, math.nan, variant="v"), row(1, 0.72, math.nan, variant="v")])
+    text = summary_markdown(summarise(table, ["variant"]), ["variant"])
+    assert "| v | 2 | 71.0 % (58.3–83.7) | 1.41 | – | 8 | 3.0 s |" in text
+    assert "| v | 1 | 72.0 % (67.0–77.0) | – | 3.0 s |" in runs_markdown(table, ["variant"])
+
+
+def test_effects_are_told_in_points_best_first(grid):
+    lines = effects_markdown(effects(grid, "conv"), "conv").splitlines()
+    assert lines[2] == "| a | +5.0 | +5.0 … +5.0 |"
+    assert lines[3].startswith("| b | -5.0 |")
+
+
+def test_a_runs_row_has_what_its_folder_says(run_folder):
+    run = read_run(run_folder)
+    found = replicate_row(run)
+    assert tuple(found) == COLUMNS
+    test = run.split("test")
+    assert found["accuracy"] == (test.probabilities.argmax(axis=1) == test.labels).mean()
+    assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
+    assert found["train_seconds"] == run.costs["train_seconds"]
+
+
+def test_pictures_are_drawn_of_one_seed_and_of_several_with_and_without_val(grid, tmp_path):
+    several = grid.assign(variant=grid["conv"] + grid["dense"])
+    nothing = pd.DataFrame(columns=list(HISTORY_COLUMNS))
+    epochs = pd.DataFrame(
+        {"seconds": [9.0, 20.0], "train_accuracy": [0.3, 0.5], "val_accuracy": [0.4, math.nan]}
+    )
+    curves = {"v": [epochs, epochs], "trained on val": [epochs.assign(val_accuracy=math.nan)], "h": [nothing]}
+    pictures = {
+        "several": (draw_replicates, several, "title", "caption"),
+        "single": (draw_replicates, several[several["seed"] == 0], "title", "caption"),
+        "curves": (draw_curves, curves, "caption"),
+        "no curve": (draw_curves, {"h": [nothing]}, "caption"),
+        "blocks": (draw_blocks, grid, ("conv", "dense"), "title", "caption"),
+        "blocks of one seed": (draw_blocks, grid[grid["seed"] == 0], ("conv", "dense"), "title", "caption"),
+    }
+    for name, (function, *arguments) in pictures.items():
+        publish_figure(tmp_path / f"{name}.png", function, *arguments)
+        assert (tmp_path / f"{name}.png").stat().st_size > 3_000
+
+
+def test_the_curves_have_a_line_for_each_seed_and_split():
+    epochs = pd.DataFrame({"seconds": [9.0, 20.0], "train_accuracy": [0.3, 0.5], "val_accuracy": [0.4, 0.6]})
+    figure = draw_curves({"v": [epochs, epochs], "w": [epochs.assign(val_accuracy=math.nan)]}, "caption")
+    axes = figure.axes[0]
+    assert len(axes.lines) == 2 * 2 + 1
+    assert [text.get_text() for text in axes.get_legend().texts] == ["v", "w (train; val is trained on)"]
