@@ -21,6 +21,7 @@ from pipeline.features.shards import LOCKS
 from pipeline.fingerprint import canonical, key_of
 from pipeline.inventory import (
     OWN_PAGES,
+    PLACES,
     QUARANTINE,
     Entry,
     bytes_of,
@@ -35,8 +36,8 @@ from pipeline.publishing import is_left_behind, is_scratch
 from pipeline.results.run import RECIPE
 
 SOURCES = ("download", "weights", "dataset", "cache", "section")  # what tasks further down read
-TRAINED = ("run", "sweep", "curve")  # what reads features
-DERIVED = ("metrics", "plots", "findings", "atlas", "labels")
+TRAINED = ("run", "sweep", "curve", "study")  # what reads images and features
+DERIVED = ("metrics", "plots", "findings", "atlas", "labels", "seeds", "blocks", "recipe")
 PREPARED = ("download", "weights", "dataset")  # what an extraction reads, or a preparation
 
 
@@ -122,6 +123,8 @@ def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -
     """Return in words why a folder is not needed, None when it is or when that is not for us to say."""
     finished = entry.manifest is not None or entry.fault is not None
     named = entry.folder.relative_to(data).as_posix() in needs.folders
+    if entry.kind == "study" and not finished:
+        return None  # it goes on behind its last trial
     if entry.kind in (*TRAINED, *DERIVED, "dataset") and not finished:
         return f"unfinished {entry.kind}, without a manifest"
     if entry.kind == "section" and not finished:
@@ -190,7 +193,8 @@ def _busy_kinds(data: Path) -> dict[str, str]:
         busy["download"] = "kept while a data set is prepared"
     if any(is_held(lock) for lock in data.glob(f"features/*/*/{LOCKS}/*.lock")):
         busy |= dict.fromkeys(PREPARED, "kept while features are extracted")
-    if any(is_held(lock) for kind in TRAINED for lock in data.glob(f"{LOCKS}/{kind}s-*.lock")):
+    rooms = {PLACES[kind].partition("/")[0] for kind in TRAINED}
+    if any(is_held(lock) for room in rooms for lock in data.glob(f"{LOCKS}/{room}-*.lock")):
         busy |= dict.fromkeys(SOURCES, "kept while a run is trained, which may read it")
     return busy
 

@@ -28,13 +28,17 @@ PLACES = {  # kind of folder: where it lies below the data folder
     "section": rf"features/{KEYED}/{KEYED}",
     "run": rf"runs/{KEYED}",
     "sweep": rf"sweeps/{KEYED}",
+    "study": rf"studies/{KEYED}",
+    "recipe": r"recipes/[^/.][^/]*",
     "curve": rf"curves/{KEYED}",
     "metrics": rf"reports/runs/{KEYED}/metrics",
     "plots": rf"reports/runs/{KEYED}/plots",
     "findings": rf"reports/runs/{KEYED}/findings",
     "atlas": rf"reports/atlas/{KEYED}",
     "labels": rf"reports/labels/{KEYED}",
-    "comparison": r"reports/(?!(?:runs|atlas|labels)$)[^/.][^/]*",
+    "seeds": rf"reports/seeds/{KEYED}",
+    "blocks": rf"reports/blocks/{KEYED}",
+    "comparison": r"reports/(?!(?:runs|atlas|labels|seeds|blocks)$)[^/.][^/]*",
 }
 
 

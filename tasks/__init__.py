@@ -16,6 +16,7 @@ from tasks.features import ExtractFeatures  # noqa: E402
 from tasks.findings import DataFindings  # noqa: E402
 from tasks.labels import HeadCurve, LabelEfficiency  # noqa: E402
 from tasks.results import PlotRun, ScoreRun  # noqa: E402
+from tasks.search import TuneFineTune, TuneFromScratch  # noqa: E402
 from tasks.studies import BlockStudy, CompareSeeds  # noqa: E402
 from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead  # noqa: E402
 from tasks.tuning import TuneHead  # noqa: E402
@@ -38,5 +39,7 @@ __all__ = [
     "TrainFromScratch",
     "TrainHead",
     "TrainTunedHead",
+    "TuneFineTune",
+    "TuneFromScratch",
     "TuneHead",
 ]

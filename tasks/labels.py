@@ -19,11 +19,12 @@ from pipeline.results.efficiency import COLUMNS, draw_efficiency, efficiency_mar
 from pipeline.results.run import data_of, read_run
 from pipeline.results.scores import score
 from pipeline.training import settings
+from pipeline.training.named import named_recipe
 from pipeline.training.schemes import SCHEMES, Scheme
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
-from tasks.recipes import HeadTask, recipe_parameters, wanted_schemes
+from tasks.recipes import HeadTask, recipe_parameters, recipes_folder, wanted_schemes
 from tasks.reports import ReportTask
 from tasks.task import Task
 from tasks.training import training_task
@@ -116,7 +117,7 @@ class LabelEfficiency(ReportTask):
         """(scheme, labels, task) of each curve ("" stands for all labels of a curve) and of each run."""
         found = []
         for text, scheme, name, given in wanted_schemes(self.schemes, self.settings):
-            row = scheme.recipe(name, given)
+            row = named_recipe(recipes_folder(), scheme, name, given)
             if scheme.name == "head" and not isinstance(row, NetworkHead):
                 shared = {"budgets": self.budgets, "draws": self.draws}
                 found.append((text, "", self.clone(HeadCurve, recipe=name, **shared, **given)))

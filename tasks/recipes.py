@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import luigi
@@ -12,7 +13,9 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.errors import BadInput
 from pipeline.features.views import IDENTITY
 from pipeline.training import settings
-from pipeline.training.schemes import SCHEMES, Scheme, find_scheme
+from pipeline.training.named import base_of, find_named, named_recipe
+from pipeline.training.schemes import SCHEMES, Scheme
+from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingParameter
@@ -22,8 +25,13 @@ SHARED_WITH_FEATURES = ("dataset", "subset", "split_seed", "backbone", "weights"
 OF_FEATURES_ALONE = ("input_size", "storage")  # parameters of a scheme that reads features and no images
 
 
+def recipes_folder() -> Path:
+    """Return the folder of the recipes that searches left."""
+    return data_folder() / "recipes"
+
+
 class RecipeTask(Task):
-    """A task with a recipe of a scheme; `recipe` names its row, each setting is a parameter of its own."""
+    """A task with a recipe of a scheme; `recipe` names it, each setting is a parameter of its own."""
 
     scheme: Scheme
 
@@ -32,7 +40,21 @@ class RecipeTask(Task):
         """The recipe with the settings of the command line."""
         values = {name: getattr(self, name) for name in self.scheme.settings}
         given = {name: value for name, value in values.items() if value is not None}
-        return self.scheme.recipe(self.recipe, given)
+        return named_recipe(recipes_folder(), self.scheme, self.recipe, given)
+
+    @property
+    def row(self) -> str:
+        """The row of the scheme's recipes that the recipe is, or that it was found from."""
+        return base_of(recipes_folder(), self.scheme, self.recipe)[0]
+
+    def sources(self) -> dict[str, luigi.Task]:
+        """Return the prepared data set, and the weights and features that the scheme needs."""
+        needed = {"dataset": self.clone(PrepareDataset)}
+        if "weights" in self.scheme.needs:
+            needed["weights"] = self.clone(DownloadWeights)
+        if "features" in self.scheme.needs:
+            needed["features"] = self.features_task
+        return needed
 
     @property
     def weights_name(self) -> str:
@@ -81,7 +103,9 @@ def recipe_parameters(scheme: Scheme) -> dict[str, luigi.Parameter]:
     """Return the parameters of a task that takes a recipe of a scheme, by name."""
     rows = scheme.recipes
     found = {
-        "recipe": luigi.Parameter(default=next(iter(rows)), description=f"one of {', '.join(rows)}"),
+        "recipe": luigi.Parameter(
+            default=next(iter(rows)), description=f"one of {', '.join(rows)}, or the name that a search gave"
+        ),
         "precision": ExtractFeatures.precision,
         **{name: SettingParameter(field) for name, field in scheme.settings.items()},
     }
@@ -102,4 +126,6 @@ def wanted_schemes(schemes: str, given: Mapping) -> list[tuple[str, Scheme, str,
         raise BadInput("schemes: expected at least one, such as head:logistic, received none")
     if strangers:
         raise BadInput(f"settings of {strangers}: expected settings of the schemes {', '.join(wanted)}")
-    return [(text, *find_scheme(text), values.get(text, {})) for text in dict.fromkeys(wanted)]
+    return [
+        (text, *find_named(recipes_folder(), text), values.get(text, {})) for text in dict.fromkeys(wanted)
+    ]

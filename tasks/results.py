@@ -20,10 +20,11 @@ from pipeline.publishing import (
 from pipeline.results.plots import PLOTS, draw
 from pipeline.results.run import read_run
 from pipeline.results.scores import CLASS_SCORES, SCORES, metric_table, metrics_markdown
-from pipeline.training.schemes import find_scheme
+from pipeline.training.named import find_named, named_recipe
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
+from tasks.recipes import recipes_folder
 from tasks.task import Task
 from tasks.training import TrainTask, training_task
 
@@ -46,10 +47,11 @@ class RunResultTask(Task):
     @functools.cached_property
     def run_task(self) -> TrainTask:
         """The training task whose result this one looks at."""
-        scheme, recipe = find_scheme(self.scheme)
+        scheme, recipe = find_named(recipes_folder(), self.scheme)
         task = training_task(scheme.name)
         beside = ("space",) if "sweep" in scheme.needs else ()  # a parameter of the task, no setting
-        scheme.recipe(recipe, {name: value for name, value in self.settings.items() if name not in beside})
+        given = {name: value for name, value in self.settings.items() if name not in beside}
+        named_recipe(recipes_folder(), scheme, recipe, given)
         return self.clone(task, recipe=recipe, **self.settings)
 
     def requires(self) -> luigi.Task:

@@ -50,16 +50,11 @@ class TrainTask(RecipeTask):
 
     def requires(self) -> dict[str, luigi.Task]:
         """Return the prepared data set, and the weights and features that the scheme needs."""
-        needed = {"dataset": self.clone(PrepareDataset)}
-        if "weights" in self.scheme.needs:
-            needed["weights"] = self.clone(DownloadWeights)
-        if "features" in self.scheme.needs:
-            needed["features"] = self.features_task
-        return needed
+        return self.sources()
 
     def make(self) -> None:
         order = {name: self.fingerprint[name] for name in ("scheme", "settings", "seed", "precision")}
-        order["weights"] = self.weights_name
+        order["row"], order["weights"] = self.row, self.weights_name
         order["backbone"] = self.backbone if "weights" in self.scheme.needs else "none"
         order["fingerprint"] = self.fingerprint
         folders = {name: task.folder for name, task in self.requires().items()}

@@ -16,7 +16,7 @@ from pipeline.errors import DamagedFile
 from pipeline.heads.data import HeadData, read_views
 from pipeline.heads.recipes import Head
 from pipeline.publishing import read_manifest
-from pipeline.training.record import Job, Trained, evaluated_rows
+from pipeline.training.record import Job, Trained
 from pipeline.training.settings import as_dict, override
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Reader:
 
 def train_head(job: Job) -> Trained:
     """Return a head of any kind on the layers that its recipe names, joined: (N, D) features in."""
-    return _train(job, job.recipe)
+    return _train(job)
 
 
 def train_tuned_head(job: Job) -> Trained:
@@ -70,7 +70,7 @@ def train_tuned_head(job: Job) -> Trained:
         wanted["temperature"] = choice["temperature"]
     recipe = override(job.recipe, wanted)
     recipe.check()
-    trained = _train(job, recipe)
+    trained = _train(replace(job, recipe=recipe))
     return replace(trained, settings=as_dict(recipe), tune_seconds=choice["seconds"])
 
 
@@ -86,13 +86,14 @@ def read_choice(sweep: Path) -> dict:
     return choice
 
 
-def _train(job: Job, recipe: Head) -> Trained:
+def _train(job: Job) -> Trained:
     from pipeline.training.loop import Classifier, History
 
+    recipe = job.recipe
     with job.clock.stage("read features"):
         read = Reader(job.features, recipe.views, len(job.images.class_names), recipe.fit_on, recipe.labels)
         data = read(recipe.layers)
-    history, rows = History(), evaluated_rows(job.images, val=recipe.fit_on != FINAL)
+    history, rows = History(), job.rows()
     with job.clock.stage("head"):
         model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
     with job.clock.stage("predict"):

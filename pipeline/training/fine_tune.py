@@ -13,7 +13,7 @@ from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_answers
 from pipeline.networks.build import add_neck
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
-from pipeline.training.record import Job, Trained, evaluated_rows
+from pipeline.training.record import Job, Trained
 
 if TYPE_CHECKING:
     import keras
@@ -42,15 +42,15 @@ def fine_tune(job: Job) -> Trained:
             flip=False,
             shift=0,
         )
-        fit(Classifier(top), seen, stage, seed=job.seed, history=history, progress=job.progress)
+        told = {"seed": job.seed, "history": history, "progress": job.progress, "watch": job.watch}
+        fit(Classifier(top), seen, stage, **told)
     with job.clock.stage("blocks"):
         backbone = build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1])
         freeze_blocks(backbone, recipe.freeze_through)
         whole = Classifier(join(backbone, top))
         stage = Stage.of(recipe, "blocks", salt=1, epochs=examples.epochs(recipe))
-        told = {"seed": job.seed, "history": history, "progress": job.progress}
         fit(whole, examples, stage, checkpoint=job.checkpoint, **told)
-    rows = evaluated_rows(images)
+    rows = job.rows()
     with job.clock.stage("predict"):
         probabilities = whole.predict(pixels, rows)
     return Trained(whole.model, history, rows, probabilities, n_train=len(examples.train))

@@ -173,6 +173,7 @@ def fit(
     progress: Progress = silent,
     checkpoint: Checkpoint | None = None,
     paces: Callable[[int], dict[str, Pace]] | None = None,
+    watch: Callable[[History], None] | None = None,
 ) -> None:
     """Train the weights of a classifier that are trainable now, and add a row an epoch to history.
 
@@ -182,7 +183,8 @@ def fit(
 
     With a checkpoint the state after each epoch is kept there, and a stage that was broken off goes on
     behind its last whole epoch as if nothing had happened. paces gives factors of the rate by variable,
-    told how many updates an epoch has (see make_optimizer).
+    told how many updates an epoch has (see make_optimizer). watch is called after each epoch; what it raises
+    ends the training.
     """
     import numpy as np
 
@@ -223,6 +225,8 @@ def fit(
         )
         if checkpoint:
             checkpoint.keep(stage.name, epoch + 1, state, history)
+        if watch:
+            watch(history)
 
 
 class _Pace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.datasets.labels import ALL_LABELS, parse_budget
 from pipeline.datasets.split import FIT_ON
@@ -16,6 +16,19 @@ from pipeline.networks.starts import PATCH, STARTS, STEMS
 from pipeline.training.averaging import AVERAGES
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 from pipeline.training.settings import setting
+from pipeline.tuning.space import Axis, Choice, Range
+
+LESSON_BLOCKS = {
+    "lesson": "conv - batch norm - conv - maxpool - dropout",
+    "lesson-norm-first": "batch norm - conv - batch norm - conv - maxpool - dropout",
+    "lesson-norm-twice": "conv - batch norm - conv - batch norm - maxpool",
+    "lesson-dropout": "conv - dropout - conv - dropout - maxpool",
+}
+LESSON_DENSE_BLOCKS = {  # by the names of the dense heads; the first is that of a recipe without a suffix
+    "dense-bn-dropout": "dense - batch norm - dropout",
+    "dense-bn": "dense - batch norm",
+    "dense": "dense - dropout",
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,28 @@ class Augmented(Training):
     )
 
 
+FINE_TUNE_SPACE: dict[str, Axis] = {
+    "freeze_through": Choice((0, 2, 3, 4)),
+    "learning_rate": Range(1e-5, 1e-3, log=True),
+    "weight_decay": Range(1e-5, 1e-1, log=True),
+    "label_smoothing": Range(0.0, 0.2),
+    "dropout": Range(0.0, 0.7),
+    "dense_blocks": Choice(tuple(LESSON_DENSE_BLOCKS.values())),
+    "units": Choice(((256,), (512,), (1024,))),
+}
+SCRATCH_SPACE: dict[str, Axis] = {
+    "learning_rate": Range(3e-4, 3e-2, log=True),
+    "weight_decay": Range(1e-4, 1e-1, log=True),
+    "batch_size": Choice((64, 128, 256)),
+    "label_smoothing": Range(0.0, 0.2),
+    "conv_blocks": Choice(tuple(LESSON_BLOCKS.values())),
+    "filters": Choice(((32, 64, 128), (48, 96, 192), (64, 128, 256))),
+    "dropout": Range(0.0, 0.5),
+    "dense_blocks": Choice(tuple(LESSON_DENSE_BLOCKS.values())),
+    "dense_dropout": Range(0.0, 0.7),
+}
+
+
 @dataclass(frozen=True)
 class FineTuneRecipe(Augmented):
     """A pretrained backbone with a fresh top: the top is fitted first, then all that is not frozen."""
@@ -75,6 +110,7 @@ class FineTuneRecipe(Augmented):
         10, "passes in which only the top is fitted, on cached features", low=0, high=10_000
     )
     top_learning_rate: float = setting(1e-3, "largest step size while the top is fitted", low=0.0, high=100.0)
+    space: dict[str, Axis] = field(default_factory=lambda: FINE_TUNE_SPACE, compare=False)
 
     def check(self) -> None:
         """Raise BadInput when the dense blocks cannot be read."""
@@ -110,6 +146,7 @@ class ScratchRecipe(Augmented):
     test_views: tuple[str, ...] = setting(
         (IDENTITY,), "views of an image over which the finished network averages its answers"
     )
+    space: dict[str, Axis] = field(default_factory=lambda: SCRATCH_SPACE, compare=False)
 
     def check(self) -> None:
         """Raise BadInput when a block cannot be read or the pools leave nothing of the image."""
@@ -133,17 +170,6 @@ def rows_by_name(*rows):
     return {row.name: row for row in rows}
 
 
-LESSON_BLOCKS = {
-    "lesson": "conv - batch norm - conv - maxpool - dropout",
-    "lesson-norm-first": "batch norm - conv - batch norm - conv - maxpool - dropout",
-    "lesson-norm-twice": "conv - batch norm - conv - batch norm - maxpool",
-    "lesson-dropout": "conv - dropout - conv - dropout - maxpool",
-}
-LESSON_DENSE_BLOCKS = {  # by the names of the dense heads; the first is that of a recipe without a suffix
-    "dense-bn-dropout": "dense - batch norm - dropout",
-    "dense-bn": "dense - batch norm",
-    "dense": "dense - dropout",
-}
 FAST_BLOCK = "conv - maxpool - batch norm 0.6 - gelu - conv - batch norm 0.6 - gelu"
 SIX_VIEWS = (IDENTITY, "hflip", "left1+up1", "hflip+left1+up1", "right1+down1", "hflip+right1+down1")
 # Convolutions in each of five blocks, by depth: Simonyan & Zisserman (2015), table 1, columns A, B, D, E.

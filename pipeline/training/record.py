@@ -7,13 +7,13 @@ import csv
 import importlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import machine, numerics
-from pipeline.datasets.split import SPLITS
+from pipeline.datasets.split import FINAL, SPLITS
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
@@ -88,6 +88,19 @@ class Job:
     progress: Progress
     sweep: Path | None = None
     checkpoint: Checkpoint | None = None
+    splits: tuple[str, ...] = ("val", "test")  # whose images the trained network is asked about
+    watch: Callable[[History], None] | None = None  # called after each epoch
+
+    def rows(self) -> np.ndarray:
+        """Return the positions (n,) of the images that the trained network is asked about.
+
+        They come in the data set's order; val is left out where it was trained on.
+        """
+        import numpy as np
+
+        trained_on_val = getattr(self.recipe, "fit_on", None) == FINAL
+        asked = [SPLITS[name] for name in self.splits if not (trained_on_val and name == "val")]
+        return np.flatnonzero(np.isin(self.images.split, asked))
 
 
 @dataclass(frozen=True)
@@ -126,25 +139,11 @@ def train_run(
     """
     clock, target = Clock(), Path(folder)
     with clock.stage("start"):
-        scheme = SCHEMES[order["scheme"].partition(":")[0]]
-        state = numerics.start(seed=order["seed"], precision=scheme.precision or order["precision"])
-        recipe = scheme.recipe(order["scheme"].partition(":")[2], order["settings"])
-        images, store = ImageStore(dataset), FeatureStore(features) if features else None
-    module, _, function = scheme.train.partition(":")
-    train = getattr(importlib.import_module(module), function)
-    places = {"weights": weights and Path(weights), "sweep": sweep and Path(sweep)}
-    job = Job(
-        recipe=recipe,
-        seed=order["seed"],
-        images=images,
-        features=store,
-        backbone=order["backbone"],
-        clock=clock,
-        progress=progress,
-        checkpoint=Checkpoint(target, clock),
-        **places,
-    )
-    trained = train(job)
+        inputs = {"dataset": dataset, "weights": weights, "features": features, "sweep": sweep}
+        own = {"clock": clock, "progress": progress, "checkpoint": Checkpoint(target, clock)}
+        job, state = prepare_job(order, **inputs, **own)
+    trained = train(order, job)
+    images, store = job.images, job.features
     with clock.stage("publish"):
         _publish_results(target, trained, images)
     publish_json(target / RECIPE, _description(order, trained, images, state))
@@ -155,11 +154,39 @@ def train_run(
     return costs
 
 
-def evaluated_rows(images: ImageStore, *, val: bool = True) -> np.ndarray:
-    """Return the positions (n,) of all val and test images, or of test alone, in the data set's order."""
-    import numpy as np
+def prepare_job(
+    order: dict,
+    *,
+    dataset: str,
+    weights: str | None = None,
+    features: str | None = None,
+    sweep: str | None = None,
+    **more,
+) -> tuple[Job, dict]:
+    """Set TensorFlow up for what order describes; return its job, with more fields, and that state.
 
-    return np.flatnonzero(images.split != SPLITS["train"]) if val else images.rows("test")
+    order has what train_run is given; row is the recipe's row where its name is none.
+    """
+    name, _, recipe = order["scheme"].partition(":")
+    scheme = SCHEMES[name]
+    state = numerics.start(seed=order["seed"], precision=scheme.precision or order["precision"])
+    job = Job(
+        recipe=scheme.recipe(order.get("row", recipe), order["settings"]),
+        seed=order["seed"],
+        images=ImageStore(dataset),
+        features=FeatureStore(features) if features else None,
+        weights=Path(weights) if weights else None,
+        sweep=Path(sweep) if sweep else None,
+        backbone=order["backbone"],
+        **more,
+    )
+    return job, state
+
+
+def train(order: dict, job: Job) -> Trained:
+    """Return what the training function of order's scheme makes of a job."""
+    module, _, function = SCHEMES[order["scheme"].partition(":")[0]].train.partition(":")
+    return getattr(importlib.import_module(module), function)(job)
 
 
 def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None:

@@ -11,7 +11,7 @@ from pipeline.networks.quick import quick_copy
 from pipeline.networks.starts import PATCH, WHITENED_IMAGES, start_dirac, whitening_kernel
 from pipeline.networks.views import over_views
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
-from pipeline.training.record import Job, Trained, evaluated_rows
+from pipeline.training.record import Job, Trained
 
 if TYPE_CHECKING:
     import keras
@@ -47,10 +47,11 @@ def train_from_scratch(job: Job) -> Trained:
             history=history,
             progress=job.progress,
             checkpoint=job.checkpoint,
+            watch=job.watch,
             paces=lambda steps: paces_of(recipe, network.model, steps),
         )
     model.set_weights(network.model.get_weights())
-    rows = evaluated_rows(images, val=recipe.fit_on != FINAL)
+    rows = job.rows()
     network = Classifier(over_views(model, recipe.test_views))
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)

@@ -1,0 +1,175 @@
+"""A study draws, stops, goes on after a kill as if nothing had happened, and counts what ended by itself."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+from optuna.trial import TrialState
+
+from pipeline.errors import HeadstartError
+from pipeline.training.recipes import SCRATCH_RECIPES
+from pipeline.tuning.space import checked_axes
+from pipeline.tuning.study import (
+    AGAIN,
+    REASON,
+    Budget,
+    best_trial,
+    distributions,
+    finished,
+    opened,
+    prepare_study,
+    run_trials,
+    settings_of,
+)
+
+LESSON = SCRATCH_RECIPES["lesson"]
+SPACE = {
+    **dict.fromkeys(LESSON.space, ()),
+    "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+    "batch_size": {"low": 32, "high": 256, "step": 32},
+    "filters": ["8", "8,16"],
+}
+AXES = checked_axes(LESSON, SPACE)
+
+
+class Killed(BaseException):
+    """What ends a process at once."""
+
+
+def quality(params: dict) -> float:
+    """Best at a learning rate of 0.01 with two filter numbers."""
+    return -abs(math.log10(params["learning_rate"]) + 2) - 0.1 * (params["filters"] == "8")
+
+
+def trainer(path, *, kill_at: int | None = None, seed: int = 0):
+    """Return what runs a trial: its quality is its value; the trial numbered kill_at never ends."""
+
+    def one(draw: int) -> None:
+        study = opened(path, draw, seed)
+        trial = study.ask(distributions(LESSON, AXES))
+        if trial.number == kill_at:
+            raise Killed
+        study.tell(trial, quality(trial.params))
+
+    return one
+
+
+def drawn(path) -> list[dict]:
+    return [trial.params for trial in finished(opened(path))]
+
+
+def searched(path, trials: int, **options) -> list[dict]:
+    prepare_study(opened(path), LESSON, AXES)
+    run_trials(path, Budget(trials), trainer(path, **options), jobs=1)
+    return drawn(path)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "study.db"
+
+
+@pytest.fixture(autouse=True)
+def learns_early(monkeypatch):
+    """The sampler learns from the third trial on, so that few trials do."""
+    monkeypatch.setattr("pipeline.tuning.study.STARTUP_TRIALS", 3)
+
+
+def test_the_first_trial_is_the_recipe_as_far_as_the_space_has_it(path):
+    first = searched(path, 1)[0]
+    assert first["learning_rate"] == LESSON.learning_rate
+    assert first["batch_size"] == LESSON.batch_size
+    assert first["filters"] in ("8", "8,16")
+
+
+def test_the_same_seed_draws_the_same_trials_and_another_seed_others(tmp_path):
+    one, same, other = (
+        searched(tmp_path / f"{name}.db", 5, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert one == same
+    assert one[0] == other[0] | {"filters": one[0]["filters"]}
+    assert one[1:] != other[1:]
+
+
+@pytest.mark.slow
+def test_the_sampler_learns_what_is_good(path):
+    searched(path, 30)
+    assert abs(math.log10(best_trial(opened(path)).params["learning_rate"]) + 2) < 0.15
+
+
+@pytest.mark.parametrize(
+    "kill_at", [pytest.param(0, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 4]
+)
+def test_a_study_that_was_killed_draws_what_an_undisturbed_one_draws(tmp_path, kill_at):
+    undisturbed = searched(tmp_path / "whole.db", 6)
+    path = tmp_path / "killed.db"
+    with pytest.raises(Killed):
+        searched(path, 6, kill_at=kill_at)
+    assert len(drawn(path)) == kill_at
+    assert searched(path, 6) == undisturbed
+    assert [trial.number for trial in opened(path).trials if AGAIN in trial.user_attrs] == [kill_at + 1]
+
+
+def test_a_trial_that_was_broken_off_twice_is_not_taken_up_a_third_time(path):
+    for number in (1, 2):
+        with pytest.raises(Killed):
+            searched(path, 3, kill_at=number)
+    searched(path, 3)
+    assert len([trial for trial in opened(path).trials if AGAIN in trial.user_attrs]) == 1
+    assert len(drawn(path)) == 3
+
+
+def test_more_trials_go_on_with_those_that_are_there(path):
+    first = searched(path, 2)
+    assert searched(path, 4)[:2] == first
+    assert len(searched(path, 3)) == 4
+
+
+def test_a_study_without_a_limit_of_trials_ends_by_its_minutes(path, monkeypatch):
+    monkeypatch.setattr("pipeline.tuning.study.seconds_of", lambda study: 13.0 * len(finished(study)))
+    prepare_study(opened(path), LESSON, AXES)
+    run_trials(path, Budget(0, minutes=1), trainer(path), jobs=1)
+    assert len(drawn(path)) == 5
+
+
+def test_two_jobs_run_at_the_same_time_and_make_no_trial_too_many(path):
+    together = threading.Barrier(2, timeout=30)
+    lock = threading.Lock()
+
+    def one(draw: int) -> None:
+        together.wait()
+        with lock:
+            trainer(path)(draw)
+
+    prepare_study(opened(path), LESSON, AXES)
+    run_trials(path, Budget(4), one, jobs=2)
+    assert len(drawn(path)) == 4
+
+
+def test_what_a_trial_raises_ends_the_study_and_keeps_what_is_done(path):
+    def one(draw: int) -> None:
+        if draw == 2:
+            raise HeadstartError("the disk is full")
+        trainer(path)(draw)
+
+    prepare_study(opened(path), LESSON, AXES)
+    with pytest.raises(HeadstartError, match="disk is full"):
+        run_trials(path, Budget(6), one, jobs=1)
+    assert len(drawn(path)) == 2
+
+
+def test_a_trial_that_failed_for_a_reason_counts_and_is_never_the_best(path):
+    study = opened(path)
+    trial = study.ask(distributions(LESSON, AXES))
+    trial.set_user_attr(REASON, "the loss is nan")
+    study.tell(trial, state=TrialState.FAIL)
+    assert len(finished(study)) == 1
+    with pytest.raises(HeadstartError, match="none of 1 trials came to its end; .* the loss is nan"):
+        best_trial(study)
+
+
+def test_parameters_become_settings_in_their_own_types(path):
+    found = settings_of(LESSON, {"learning_rate": 0.01, "batch_size": 64, "filters": "8,16"})
+    assert found == {"learning_rate": 0.01, "batch_size": 64, "filters": (8, 16)}
