@@ -131,7 +131,7 @@ class BlockStudy(_Study):
     mean of all, with intervals over the seeds. All runs have the same images, epochs and optimiser.
     """
 
-    subset = WholeNumber(default=12_000, description="images in a stratified subset, 0 for all")
+    subset = WholeNumber(default=6_000, description="images in a stratified subset, 0 for all")
     conv_blocks = luigi.Parameter(
         default="; ".join(LESSON_BLOCKS.values()), description="conv blocks in the notation, by semicolons"
     )

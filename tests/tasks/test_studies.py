@@ -18,7 +18,7 @@ def test_a_block_study_has_the_lessons_blocks_with_three_seeds_each():
     assert len(parts) == 4 * 3 * 3
     assert len({task.task_id for _, task in parts}) == len(parts)
     budgets = {(task.chosen.epochs, task.chosen.learning_rate, task.subset) for _, task in parts}
-    assert budgets == {(8, 1e-3, 12_000)}
+    assert budgets == {(8, 1e-3, 6_000)}
 
 
 def test_a_seed_that_is_named_twice_is_run_once():
