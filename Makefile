@@ -8,7 +8,7 @@ RUN_OPTIONS := $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATASET),--dataset
 	$(if $(SUBSET),--subset '$(SUBSET)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(WORKERS),--workers '$(WORKERS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-all lint format bench-extract bench-heads clean-data clean-venv
+.PHONY: help demo run test test-all lint format bench-extract bench-heads bench-train clean-data clean-venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ bench-extract: $(VENV)/bench.installed ## extraction against model.predict, PyTo
 
 bench-heads: $(VENV)/offline.installed ## sweeps of heads against Keras and scikit-learn, in one run
 	$(BIN)/python benchmarks/heads.py $(BENCH)
+
+bench-train: $(VENV)/offline.installed ## training steps from scratch against Keras fit, in one run
+	$(BIN)/python benchmarks/training.py $(BENCH)
 
 clean-data: ## remove what the graph made, downloads excepted
 	rm -rf data/datasets data/features data/sweeps data/curves data/runs data/reports data/.locks

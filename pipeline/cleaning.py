@@ -32,8 +32,9 @@ from pipeline.inventory import (
     locks_of,
     walk,
 )
-from pipeline.publishing import is_left_behind, is_scratch
+from pipeline.publishing import MANIFEST, is_left_behind, is_scratch
 from pipeline.results.run import RECIPE
+from pipeline.training.checkpoint import FILE as CHECKPOINT
 
 SOURCES = ("download", "weights", "dataset", "cache", "section")  # what tasks further down read
 TRAINED = ("run", "sweep", "curve", "study")  # what reads images and features
@@ -179,6 +180,8 @@ def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
         found = {data / QUARANTINE: "a link; what it leads to stays"}
     for _, files, links in walk(data):
         found |= {path: "scratch file of a process that is gone" for path in files if is_left_behind(path)}
+        if {MANIFEST, CHECKPOINT} <= {path.name for path in files}:
+            found[files[0].with_name(CHECKPOINT)] = "state of a training that is finished"
         for path in links:
             place = path.relative_to(data).as_posix()
             if kind_of(place) not in (None, "comparison", "run") and place not in needs.folders:

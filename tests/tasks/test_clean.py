@@ -93,6 +93,23 @@ def test_scratch_of_dead_processes_goes_and_that_of_living_ones_stays(little, he
     assert [path.exists() for path in (dead, alive, elsewhere)] == [False, True, True]
 
 
+def test_the_checkpoint_of_a_finished_run_goes_and_the_run_stays(little, headstart):
+    run = only(little, "runs/*")
+    (run / "checkpoint.npz").write_bytes(b"state")
+    before = tree(run)
+    headstart("clean", "--yes")
+    assert set(before) - set(tree(run)) == {"checkpoint.npz"}
+
+
+def test_a_study_that_was_broken_off_stays_with_its_images(little, headstart):
+    study = little / "studies" / "from-scratch-lesson-digits-0123456789ab"
+    study.mkdir(parents=True)
+    (study / "study.db").write_bytes(b"trials")
+    _, output, _ = headstart("clean", "--yes")
+    assert (study / "study.db").exists()
+    assert "studies" not in output
+
+
 def test_what_was_put_aside_goes(little, headstart):
     (little / "quarantine" / "20260101-000000" / "runs").mkdir(parents=True)
     assert "quarantine/20260101-000000" in listed(headstart("clean")[1], "unneeded")
