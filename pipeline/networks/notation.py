@@ -34,20 +34,25 @@ Block = tuple[Step, ...]
 
 def parse_conv_blocks(text: str, count: int) -> tuple[Block, ...]:
     """Return count convolutional blocks: one text for each, or one text for all. Raises BadInput."""
-    blocks = tuple(parse_block(part, dense=False) for part in text.split("|"))
-    if len(blocks) == 1:
-        return blocks * count
-    if len(blocks) != count:
-        raise BadInput(
-            f"conv blocks {text!r}: expected one block, or one for each of the {count} filter numbers, "
-            f"received {len(blocks)}"
-        )
-    return blocks
+    return _parse_blocks(text, count, dense=False)
 
 
 def parse_dense_blocks(text: str, count: int) -> tuple[Block, ...]:
-    """Return count dense blocks that are all written as text; none when count is 0. Raises BadInput."""
-    return (parse_block(text, dense=True),) * count if count else ()
+    """Return count dense blocks in the same way; none when count is 0. Raises BadInput."""
+    return _parse_blocks(text, count, dense=True) if count else ()
+
+
+def _parse_blocks(text: str, count: int, *, dense: bool) -> tuple[Block, ...]:
+    blocks = tuple(parse_block(part, dense=dense) for part in text.split("|"))
+    if len(blocks) == 1:
+        return blocks * count
+    if len(blocks) != count:
+        kind, numbers = ("dense", "numbers of units") if dense else ("conv", "filter numbers")
+        raise BadInput(
+            f"{kind} blocks {text!r}: expected one block, or one for each of the {count} {numbers}, "
+            f"received {len(blocks)}"
+        )
+    return blocks
 
 
 def parse_block(text: str, *, dense: bool) -> Block:

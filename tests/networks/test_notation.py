@@ -140,6 +140,16 @@ def test_one_text_stands_for_all_dense_blocks_and_none_is_needed_for_a_linear_he
     assert parse_dense_blocks("dense - dropout", 0) == ()
 
 
+def test_dense_blocks_may_differ_and_are_as_many_as_numbers_of_units():
+    found = parse_dense_blocks("dense - batch norm | dense - dropout", 2)
+    assert found == (
+        parse_block("dense - batch norm", dense=True),
+        parse_block("dense - dropout", dense=True),
+    )
+    with pytest.raises(BadInput, match=r"dense blocks 'dense \| dense': .* each of the 3 numbers of units"):
+        parse_dense_blocks("dense | dense", 3)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [("conv - maxpool", False), ("conv - relu", True), ("conv - conv - gelu - maxpool", True)],

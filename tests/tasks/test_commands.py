@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from luigi.cmdline_parser import CmdlineParser
+
+from pipeline.training.schemes import SCHEMES
 
 LUIGI = ("-m", "luigi", "--module", "tasks")
 HEADSTART = ("-m", "tasks.command")
@@ -18,6 +21,16 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
         (["TrainHead", "--seed", "one"], "--seed: expected a whole number, received 'one'"),
         (["TrainHead", "--seed", "-1"], "--seed: expected 0 to 2147483647, received -1"),
         (["TrainHead", "--recipe", "huge"], "unknown head recipe 'huge': expected one of dense"),
+        (
+            ["TuneFromScratch", "--space", '{"speed": [1]}'],
+            "unknown setting 'speed'; expected some of labels",
+        ),
+        (
+            ["TuneFineTune", "--trials", "0"],
+            "expected --trials or --minutes of 1 or more, received 0 of both",
+        ),
+        (["BlockStudy", "--conv-blocks", "conv - lstm"], "'lstm' in block 'conv - lstm'"),
+        (["CompareSeeds", "--schemes", "nobody"], "unknown scheme 'nobody': expected one of head:linear"),
         (["TrainHead", "--layers", "block9_pool"], "block9_pool"),
         (
             ["FineTune", "--freeze-through", "9"],
@@ -97,3 +110,12 @@ def test_an_extension_that_is_not_there_is_named(call):
     assert done.returncode == 2
     assert "HEADSTART_EXTENSIONS: no module 'no_such_rows'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_setting_is_an_abbreviation_of_one_of_luigis_own_options():
+    """Luigi's parser would call such a flag ambiguous before it has seen the task."""
+    options = CmdlineParser._build_parser()._option_string_actions
+    flags = {f"--{name.replace('_', '-')}" for scheme in SCHEMES.values() for name in scheme.settings}
+    assert len(flags) > 30
+    for flag in flags:
+        assert [option for option in options if option.startswith(flag) and option != flag] == []
