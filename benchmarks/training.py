@@ -92,7 +92,10 @@ def _measured(options: argparse.Namespace) -> dict:
     from pipeline.training.loop import Examples
 
     who, _, precision = options.side.partition("-")
-    numerics.start(seed=0, precision=precision)
+    if who == "keras":
+        _start_keras(precision)
+    else:
+        numerics.start(seed=0, precision=precision)
     recipe, store = SCRATCH_RECIPES[options.recipe], ImageStore(options.folder)
     rows = store.rows("train")[: options.images]
     images, labels = store.images()[rows], store.labels[rows]
@@ -106,6 +109,14 @@ def _measured(options: argparse.Namespace) -> dict:
     if options.side == "headstart-bfloat16":
         found["input_share"] = _input_seconds(recipe, examples, batch) / (seconds / (len(rows) // batch))
     return found
+
+
+def _start_keras(precision: str) -> None:
+    """Set Keras's precision alone: with deterministic operations, tf.data would vary images one by one."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
 
 
 def _network(recipe: ScratchRecipe, images: np.ndarray, classes: int):

@@ -18,7 +18,7 @@ from pipeline.datasets.store import ImageStore
 from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
 from pipeline.progress import Progress, silent
-from pipeline.publishing import publish_json, publish_manifest, published
+from pipeline.publishing import MANIFEST, publish_json, publish_manifest, published
 from pipeline.results.run import (
     COSTS,
     HISTORY,
@@ -196,6 +196,7 @@ def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None
         raise Diverged(f"{folder.name}: the trained model's probabilities are not finite numbers")
     with published(folder / MODEL) as scratch:
         trained.model.save(scratch)
+        (folder / MANIFEST).unlink(missing_ok=True)  # one of an earlier training would vouch for a mixture
     with published(folder / HISTORY) as scratch, scratch.open("w", newline="") as file:
         writer = csv.DictWriter(file, HISTORY_COLUMNS)
         writer.writeheader()

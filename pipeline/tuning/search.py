@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import machine
 from pipeline.children import run_in_child
 from pipeline.fingerprint import key_of
-from pipeline.progress import Progress
+from pipeline.progress import Progress, silent
 from pipeline.publishing import MANIFEST, publish_json, publish_manifest, publish_text, published, sha256_of
 from pipeline.results.figure import publish_figure
 from pipeline.results.replicates import mean_interval
@@ -28,6 +28,7 @@ from pipeline.training.schemes import SCHEMES
 from pipeline.training.settings import override, plain
 from pipeline.tuning.space import Axis, Range, read_axes
 from pipeline.tuning.study import (
+    AGAIN,
     FILE,
     REASON,
     Budget,
@@ -90,7 +91,10 @@ def search(
         def tell(stage: str, *counts) -> None:
             progress(f"trial {draw + 1}: {stage}", *counts)
 
-        run_in_child(run_trial, {"order": order, "study": str(path), "draw": draw, **inputs}, tell)
+        arguments = {"order": order, "study": str(path), "draw": draw, **inputs}
+        run_in_child(run_trial, arguments, tell if wanted.jobs == 1 else silent)
+        if wanted.jobs > 1:  # reports of several trainings would hide each other
+            progress(f"trials, {wanted.jobs} at a time", draw + 1, wanted.budget.trials, "trials")
 
     run_trials(path, wanted.budget, one, jobs=wanted.jobs)
     best = best_trial(study)
@@ -150,8 +154,8 @@ def _trained_again(
 
 def _as_it_is(trials: list[optuna.trial.FrozenTrial]) -> float | None:
     """Return what the recipe's own settings reached, which are the first trial; None where that failed."""
-    first = trials[0]
-    return first.value if first.number == 0 and first.state.name == "COMPLETE" else None
+    first = next((one for one in trials if one.number == 0 or one.user_attrs.get(AGAIN) == 0), None)
+    return first.value if first and first.state.name == "COMPLETE" else None
 
 
 def _publish(

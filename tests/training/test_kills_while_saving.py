@@ -1,133 +1,141 @@
-"""A training that is killed while it saves, or between its files, ends as an undisturbed one does."""
+"""Wherever SIGKILL ends a training, the next attempt goes on behind the last whole epoch to the same end."""
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from killed_training import Kill, train_in_child
+from small_orders import order_of
 
-from pipeline.children import run_in_child
-from pipeline.publishing import read_manifest
-from pipeline.results.run import read_run
-from pipeline.training.checkpoint import FILE
-from pipeline.training.record import FILES, train_run
+from pipeline.publishing import MANIFEST, is_left_behind, is_scratch, read_manifest, why_incomplete
+from pipeline.results.run import HISTORY, MODEL, PREDICTIONS, RECIPE, read_run
+from pipeline.training.checkpoint import FILE as CHECKPOINT
+from pipeline.training.record import FILES
 from pipeline.training.schemes import find_scheme
-from pipeline.training.settings import as_dict
 
-# Keras saves and loads its variables in a way of which NumPy 2 warns
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-# Three epochs write three checkpoints; then come model, history, predictions, recipe, costs and manifest.
-EPOCHS, FILES_BEFORE = 3, 3
-KINDS = {
+EPOCHS = 4
+RECIPES = {  # no epoch ends as slow and fast weights meet (see averaging), so that both matter
     "from-scratch:lesson": {
-        "conv_blocks": "conv - batch norm - maxpool - dropout",
-        **{"filters": [4], "units": [8], "batch_size": 16, "optimizer": "sgd", "averaging": "lookahead"},
+        **{"conv_blocks": "conv - batch norm - maxpool 4 - dropout", "filters": [4], "units": [8]},
+        **{"epochs": EPOCHS, "batch_size": 10, "optimizer": "sgd", "learning_rate": 0.1},
+        **{"lr_schedule": "triangle", "averaging": "lookahead"},
     },
-    "fine-tune:block5": {"units": [8], "top_epochs": 1, "batch_size": 35},
+    "fine-tune:block5": {  # without normalisation, features of random weights kill all units of the top
+        **{"dense_blocks": "dense - batch norm - dropout", "units": [8], "top_epochs": 2},
+        **{"epochs": EPOCHS, "batch_size": 20},
+    },
 }
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-import numpy
-
-way, number = sys.argv[1], int(sys.argv[2])
-seen = 0
-replace, savez = Path.replace, numpy.savez
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def counted_replace(self, target):
-    global seen
-    seen += 1
-    if way == "before" and seen == number:
-        die()
-    found = replace(self, target)
-    if way == "behind" and seen == number:
-        die()
-    return found
-
-def half(path, **arrays):
-    global seen
-    savez(path, **arrays)
-    if way == "amid" and seen + 1 == number:
-        os.truncate(path, os.path.getsize(path) // 2)
-        die()
-
-Path.replace, numpy.savez = counted_replace, half
-from pipeline.training.record import train_run
-train_run(**json.load(sys.stdin))
-"""
+SCRATCH, FINE_TUNE = RECIPES
+TOP = [f"top, epoch {number}/2" for number in (1, 2)]
+BLOCKS = [f"blocks, epoch {number}/{EPOCHS}" for number in range(1, EPOCHS + 1)]
+SAVED = (CHECKPOINT,)
 
 
-def arguments_of(text: str, request) -> dict:
-    """Return what train_run is told for a small run of a scheme."""
-    scheme, name = find_scheme(text)
-    pretrained = "weights" in scheme.needs
-    order = {
-        "scheme": text,
-        "settings": as_dict(scheme.recipe(name, {**KINDS[text], "epochs": EPOCHS})),
-        "seed": 3,
-        "precision": "float32",
-    }
-    features = {"features": {"layers": ["block5_pool"], "views": ["identity"]}} if pretrained else {}
-    order |= {
-        "fingerprint": {**order, **features},
-        "weights": "random" if pretrained else "none",
-        "backbone": "vgg16" if pretrained else "none",
-    }
-    inputs = {name: str(request.getfixturevalue(name)) for name in scheme.needs}
-    return {"order": order, "dataset": str(request.getfixturevalue("digits")), **inputs}
+@dataclass(frozen=True)
+class Case:
+    """A kill, the files that are whole after it, and how many epochs the next attempt need not repeat.
+
+    scratch says whether the kill leaves a scratch file.
+    """
+
+    kill: Kill
+    left: tuple[str, ...]
+    done: int = EPOCHS
+    scratch: bool = False
 
 
-@pytest.fixture(scope="module")
-def undisturbed(request, shelf):
-    """Return the folder of a run of a scheme that nobody disturbed, made once."""
-    made = {}
+CASES = {
+    "in the top": Case(Kill("step", TOP[1]), (), done=0),
+    "in an epoch": Case(Kill("step", BLOCKS[2], 2), SAVED, done=2),
+    "in the first checkpoint": Case(Kill("half", CHECKPOINT), (), done=0, scratch=True),
+    "in the second checkpoint": Case(Kill("half", CHECKPOINT, 2), SAVED, done=1, scratch=True),
+    "before the second checkpoint": Case(Kill("before", CHECKPOINT, 2), SAVED, done=1, scratch=True),
+    "behind the second checkpoint": Case(Kill("behind", CHECKPOINT, 2), SAVED, done=2),
+    "in the last checkpoint": Case(Kill("half", CHECKPOINT, EPOCHS), SAVED, done=EPOCHS - 1, scratch=True),
+    "before the first file": Case(Kill("before", MODEL), SAVED, scratch=True),
+    "behind the model": Case(Kill("behind", MODEL), (*SAVED, MODEL)),
+    "behind the history": Case(Kill("behind", HISTORY), (*SAVED, MODEL, HISTORY)),
+    "behind the predictions": Case(Kill("behind", PREDICTIONS), (*SAVED, MODEL, HISTORY, PREDICTIONS)),
+    "behind the recipe": Case(Kill("behind", RECIPE), (*SAVED, MODEL, HISTORY, PREDICTIONS, RECIPE)),
+    "before the manifest": Case(Kill("before", MANIFEST), (*SAVED, *FILES), scratch=True),
+    "behind the manifest": Case(Kill("behind", MANIFEST), (*SAVED, *FILES, MANIFEST)),
+}
+KILLS = {
+    SCRATCH: [name for name in CASES if name != "in the top"],
+    FINE_TUNE: [
+        *("in the top", "in an epoch", "in the second checkpoint", "behind the second checkpoint"),
+        *("behind the predictions", "before the manifest", "behind the manifest"),
+    ],
+}
+ALWAYS = (SCRATCH, "in the second checkpoint")
 
-    def folder(text: str):
-        if text not in made:
-            made[text] = shelf / f"undisturbed-{text.partition(':')[0]}"
-            run_in_child(train_run, {**arguments_of(text, request), "folder": str(made[text])})
-        return made[text]
 
-    return folder
+@pytest.fixture
+def arguments_of(request, digits) -> Callable[[str], dict]:
+    """Return a function that gives the arguments of train_run for a recipe, all but the folder."""
+
+    def arguments(text: str) -> dict:
+        needs = [name for name in ("weights", "features") if name in find_scheme(text)[0].needs]
+        inputs = {name: str(request.getfixturevalue(name)) for name in needs}
+        return {"order": order_of(text, RECIPES[text]), "dataset": str(digits), **inputs}
+
+    return arguments
 
 
-def points(text: str) -> list:
-    """Return every moment at which a run of a scheme is killed."""
-    found = [("amid", 2), ("before", 2), ("behind", 2)]
-    found += [("before", FILES_BEFORE + number) for number in range(1, len(FILES) + 2)]
-    found += [("behind", FILES_BEFORE + len(FILES) + 1)]
-    return [(text, way, number) for way, number in found]
+def names_in(folder: Path) -> set[str]:
+    """Return the names in a folder, none where there is no folder."""
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def assert_finished(folder: Path, fingerprint: dict) -> None:
+    """Fail unless a folder has the files of a run and nothing else, each as its manifest says."""
+    assert names_in(folder) == {*FILES, MANIFEST}
+    assert why_incomplete(folder, fingerprint) is None
+    for name in FILES:
+        read_manifest(folder).verified(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        pytest.param(text, name, marks=() if (text, name) == ALWAYS else pytest.mark.slow)
+        for text, names in KILLS.items()
+        for name in names
+    ],
+)
+def test_fault_23_a_training_killed_anywhere_goes_on_behind_its_last_whole_epoch(
+    text, name, arguments_of, tmp_path
+):
+    case, arguments = CASES[name], arguments_of(text)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    fingerprint = arguments["order"]["fingerprint"]
+
+    train_in_child({**arguments, "folder": str(whole)}, {**arguments, "folder": str(killed)}, kill=case.kill)
+    scratch = [path for path in killed.glob(".*") if is_scratch(path)]
+    assert [is_left_behind(path) for path in scratch] == [True] * case.scratch
+    assert names_in(killed) == {*case.left, *(path.name for path in scratch)}
+    assert (why_incomplete(killed, fingerprint) is None) == (MANIFEST in case.left)
+
+    top = TOP if text == FINE_TUNE and not case.done else []
+    assert train_in_child({**arguments, "folder": str(killed)}) == top + BLOCKS[case.done :]
+    assert_finished(killed, fingerprint)
+    assert (killed / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()
+    ends = [read_run(folder) for folder in (killed, whole)]
+    assert ends[0].history.drop(columns="seconds").equals(ends[1].history.drop(columns="seconds"))
+    answers = ends[0].split("test").probabilities
+    assert answers.std(axis=0).max() > 0.01  # a network that says the same of all images proves nothing
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("text", "way", "number"), [*points("from-scratch:lesson"), *points("fine-tune:block5")]
-)
-def test_a_kill_while_saving_or_between_files_changes_nothing(
-    text, way, number, undisturbed, request, tmp_path
-):
-    arguments = {**arguments_of(text, request), "folder": str(tmp_path / "run")}
-    child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, way, str(number)], stdin=subprocess.PIPE, text=True
-    )
-    child.communicate(json.dumps(arguments))
-    assert child.returncode == -signal.SIGKILL
-    finished = way == "behind" and number > FILES_BEFORE
-    assert (tmp_path / "run" / "manifest.json").exists() == finished
-    assert (tmp_path / "run" / FILE).exists()
-    if not finished:
-        run_in_child(train_run, arguments)
-        assert {path.name for path in (tmp_path / "run").iterdir()} == {*FILES, "manifest.json"}
-    assert read_manifest(tmp_path / "run").missing() is None
-    whole, killed = undisturbed(text), tmp_path / "run"
-    assert (killed / "predictions.h5").read_bytes() == (whole / "predictions.h5").read_bytes()
-    histories = [read_run(folder).history.drop(columns="seconds") for folder in (whole, killed)]
-    assert histories[0].equals(histories[1])
-    assert len(histories[0]) == EPOCHS + (text == "fine-tune:block5")
+def test_a_run_that_is_trained_again_is_unfinished_until_all_its_files_are_new(arguments_of, tmp_path):
+    arguments, folder = {**arguments_of(SCRATCH), "folder": str(tmp_path / "run")}, tmp_path / "run"
+    fingerprint = arguments["order"]["fingerprint"]
+    train_in_child(arguments)
+    (folder / MODEL).unlink()
+    train_in_child(arguments, kill=Kill("behind", MODEL))
+    assert why_incomplete(folder, fingerprint) is not None
+    train_in_child(arguments)
+    assert_finished(folder, fingerprint)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from small_orders import order_of
 
 from pipeline import machine
-from pipeline.children import run_in_child
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
@@ -24,7 +21,6 @@ from pipeline.publishing import MANIFEST, read_manifest
 from pipeline.results.run import HISTORY_COLUMNS, read_run
 from pipeline.training.record import FILES, train_run
 from pipeline.training.schemes import find_scheme
-from pipeline.training.settings import as_dict
 
 # Keras saves and loads its variables in a way of which NumPy 2 warns
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -42,23 +38,6 @@ STAGES = {
 }
 
 
-KILLED_AFTER_ITS_SECOND_EPOCH = """
-import json, os, signal, sys
-from pipeline.training import record
-from pipeline.training.checkpoint import Checkpoint
-
-keep = Checkpoint.keep
-
-def keep_and_die(self, stage, epoch, *rest):
-    keep(self, stage, epoch, *rest)
-    if epoch == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Checkpoint.keep = keep_and_die
-record.train_run(**json.load(sys.stdin))
-"""
-
-
 @dataclass(frozen=True)
 class Made:
     """A run that was trained, with what it was trained from."""
@@ -68,26 +47,6 @@ class Made:
     costs: dict
     images: ImageStore
     features: FeatureStore | None
-
-
-def order_of(text: str, overrides: dict, *, precision: str = "float32") -> dict:
-    """Return the order of a run, as its task makes it."""
-    scheme, name = find_scheme(text)
-    order = {
-        "scheme": text,
-        "settings": as_dict(scheme.recipe(name, overrides)),
-        "seed": 3,
-        "precision": precision,
-    }
-    pretrained = "weights" in scheme.needs
-    layers = order["settings"].get("layers", ["block5_pool"])
-    features = {"features": {"layers": layers, "views": ["identity"]}} if pretrained else {}
-    return {
-        **order,
-        "weights": "random" if pretrained else "none",
-        "backbone": "vgg16" if pretrained else "none",
-        "fingerprint": {**order, **features},
-    }
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -207,25 +166,3 @@ def test_a_run_that_diverges_leaves_no_manifest(digits, tmp_path):
     with pytest.raises(Diverged, match=r"^blocks: .* in epoch \d; try a learning rate below 100"):
         train_run(order, str(digits), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("text", ["from-scratch:lesson", "fine-tune:block5"])
-def test_a_training_that_was_killed_ends_as_an_undisturbed_one(text, request, tmp_path):
-    order = order_of(text, {**RUNS[text], "epochs": 4})
-    arguments = {"order": order, "dataset": str(request.getfixturevalue("digits"))}
-    if find_scheme(text)[0].needs:
-        arguments |= {name: str(request.getfixturevalue(name)) for name in ("weights", "features")}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_in_child(train_run, {**arguments, "folder": str(whole)})
-    child = subprocess.Popen(
-        [sys.executable, "-c", KILLED_AFTER_ITS_SECOND_EPOCH], stdin=subprocess.PIPE, text=True
-    )
-    child.communicate(json.dumps({**arguments, "folder": str(killed)}))
-    assert child.returncode == -signal.SIGKILL
-    assert [path.name for path in killed.iterdir()] == ["checkpoint.npz"]
-    run_in_child(train_run, {**arguments, "folder": str(killed)})
-    assert not (killed / "checkpoint.npz").exists()
-    assert (killed / "predictions.h5").read_bytes() == (whole / "predictions.h5").read_bytes()
-    histories = [read_run(folder).history.drop(columns="seconds") for folder in (whole, killed)]
-    assert histories[0].equals(histories[1])

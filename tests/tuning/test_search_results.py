@@ -1,0 +1,114 @@
+"""A search leaves a table, pictures, an honest comparison with the recipe as it is, and a named recipe."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.progress import silent
+from pipeline.publishing import read_manifest
+from pipeline.training.named import named_recipe
+from pipeline.training.recipes import SCRATCH_RECIPES
+from pipeline.training.schemes import SCHEMES
+from pipeline.training.settings import as_dict
+from pipeline.tuning import search as module
+from pipeline.tuning.search import Wanted, search
+from pipeline.tuning.space import checked_axes, plain_axes
+from pipeline.tuning.study import Budget, distributions, opened, settings_of
+from pipeline.tuning.trial import recipe_of, run_again
+
+LESSON = SCRATCH_RECIPES["lesson"]
+AXES = checked_axes(
+    LESSON,
+    {**dict.fromkeys(LESSON.space, ()), "learning_rate": {"low": 1e-4, "high": 1.0, "log": True}},
+)
+SEEDS_APART = {0: 0.0, 1: 0.01, 2: -0.01}
+
+
+def accuracy(rate: float, seed: int) -> float:
+    """Stands for a training: best at a rate of 0.1."""
+    return 0.8 - 0.1 * abs(math.log10(rate) + 1) + SEEDS_APART[seed]
+
+
+def in_this_process(function, arguments: dict, progress) -> float | None:
+    """Do what a child does, without a training."""
+    order = arguments["order"]
+    if function is run_again:
+        return accuracy(order["settings"]["learning_rate"], order["seed"])
+    recipe = recipe_of(order)
+    study = opened(Path(arguments["study"]), arguments["draw"], order["search_seed"])
+    trial = study.ask(distributions(recipe, AXES))
+    study.tell(trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], order["seed"]))
+    return None
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The folder of a finished search of six trials, the folder of recipes, and the choice."""
+    folder = tmp_path_factory.mktemp("search")
+    order = {
+        "scheme": "from-scratch:lesson",
+        "settings": as_dict(LESSON),
+        "space": plain_axes(AXES),
+        **{"seed": 0, "search_seed": 0, "fingerprint": {"search": "lesson"}},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "run_in_child", in_this_process)
+        choice = search(
+            order,
+            Wanted("mine", Budget(6), confirmations=2, jobs=1),
+            folder=folder / "study",
+            recipes=folder / "recipes",
+            inputs={},
+            n_val=100,
+            caption="caption",
+            progress=silent,
+        )
+    return folder / "study", folder / "recipes", choice
+
+
+def test_all_files_are_listed_and_whole(found):
+    files = read_manifest(found[0]).files
+    assert set(files) == {
+        *("study.db", "trials.csv", "study.md", "choice.json"),
+        *("history.png", "importance.png", "parallel.png"),
+    }
+    assert read_manifest(found[0]).missing() is None
+
+
+def test_the_choice_is_the_best_trial_and_stands_beside_the_recipe_as_it_is(found):
+    folder, _, choice = found
+    table = pd.read_csv(folder / "trials.csv")
+    assert choice["val_accuracy"] == table["val_accuracy"].max()
+    assert choice["as_it_is"] == pytest.approx(accuracy(LESSON.learning_rate, 0))
+    assert json.loads((folder / "choice.json").read_text())["settings"] == choice["settings"]
+    assert "optuna" in choice["versions"]
+
+
+def test_the_choice_is_compared_with_seeds_that_the_search_did_not_use(found):
+    again = found[2]["again"]
+    assert again["seeds"] == [1, 2]
+    gain = accuracy(found[2]["settings"]["learning_rate"], 0) - accuracy(LESSON.learning_rate, 0)
+    assert again["difference"]["mean"] == pytest.approx(gain)
+    assert again["difference"]["low"] == pytest.approx(gain, abs=1e-9)
+
+
+def test_the_page_says_what_was_gained_and_how_to_train_it(found):
+    page = (found[0] / "study.md").read_text()
+    gain = 100 * found[2]["again"]["difference"]["mean"]
+    assert f": {gain:+.1f} points (95 % over seeds: {gain:+.1f} … {gain:+.1f})." in page
+    assert "`luigi --module tasks TrainFromScratch --recipe mine` trains what was chosen." in page
+
+
+def test_the_named_recipe_has_the_chosen_settings_and_says_where_they_come_from(found):
+    _, recipes, choice = found
+    recipe = named_recipe(recipes, SCHEMES["from-scratch"], "mine")
+    assert recipe.learning_rate == choice["settings"]["learning_rate"]
+    assert recipe.conv_blocks == LESSON.conv_blocks
+    saved = json.loads((recipes / "mine" / "recipe.json").read_text())
+    assert list(saved["settings"]) == ["learning_rate"]
+    assert saved["origin"]["trial"] == choice["trial"]
