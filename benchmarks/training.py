@@ -4,14 +4,15 @@
                                   [--batch N] [--sides NAME,...]
 
 All sides train the same network from the same weights on the same uint8 images in memory, with flips, shifts,
-batches, loss, optimiser and course of the rate of the recipe; each runs in a process of its own. The first
-pass, which builds the graph, does not count.
+batches, loss, optimiser and course of the rate of the recipe; each runs in a process of its own. What only
+the loop does (averaging, single variables' own rates) costs it time and not Keras. The first pass, which
+builds the graph, does not count.
 
 - keras-float32, keras-bfloat16: Keras `compile` and `fit` of the network as it is saved, on a tf.data
   pipeline that shuffles, batches, varies in parallel and prefetches; without XLA, which is the faster way on
   a processor;
-- keras-float32-xla, keras-bfloat16-xla: the same compiled by XLA, which is what jit_compile="auto" chooses
-  where operations need not be deterministic; only where --sides names them, being several times slower;
+- keras-float32-xla, keras-bfloat16-xla: the same compiled by XLA, which jit_compile="auto" leaves off on a
+  processor; several times slower there, so only where --sides names them;
 - headstart-float32, headstart-bfloat16: the project's own loop on the quick copy, as TrainFromScratch runs
   it.
 

@@ -19,20 +19,26 @@ def augmented(
     """
     import tensorflow as tf
 
+    if not (flip or shift):
+        return images
+    count, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
+    rows, columns = tf.range(height)[None], tf.range(width)[None]
+    if shift:
+        second = seed + tf.constant([0, 1], seed.dtype)
+        start = tf.random.stateless_uniform((count, 2), second, maxval=2 * shift + 1, dtype=tf.int32) - shift
+        rows, columns = _reflected(rows + start[:, :1], height), _reflected(columns + start[:, 1:], width)
     if flip:
         if mirrored is None:
-            mirrored = tf.random.stateless_uniform((tf.shape(images)[0],), seed) < 0.5
-        images = tf.where(mirrored[:, None, None, None], tf.reverse(images, axis=[2]), images)
-    if shift:
-        images = _shifted(images, seed + tf.constant([0, 1], seed.dtype), shift)
-    return images
+            mirrored = tf.random.stateless_uniform((count,), seed) < 0.5
+        columns = tf.where(mirrored[:, None], width - 1 - columns, columns)
+    # One lookup a pixel: flips and shifts of whole images would copy them three times more.
+    pixels = tf.reshape(rows[:, :, None] * width + columns[:, None, :], (count, height * width))
+    flat = tf.reshape(images, (count, height * width, channels))
+    return tf.reshape(tf.gather(flat, pixels, axis=1, batch_dims=1), tf.shape(images))
 
 
-def _shifted(images: tf.Tensor, seed: tf.Tensor, shift: int) -> tf.Tensor:
+def _reflected(places: tf.Tensor, size: int) -> tf.Tensor:
+    """Return places at most size - 1 outside of 0 … size - 1 mirrored at the edge that they passed."""
     import tensorflow as tf
 
-    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    padded = tf.pad(images, [[0, 0], [shift, shift], [shift, shift], [0, 0]], mode="REFLECT")
-    start = tf.random.stateless_uniform((count, 2), seed, maxval=2 * shift + 1, dtype=tf.int32)
-    rows = tf.gather(padded, start[:, :1] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, start[:, 1:] + tf.range(width), axis=2, batch_dims=1)
+    return size - 1 - tf.abs(size - 1 - tf.abs(places))
