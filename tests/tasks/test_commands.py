@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
+from conftest import ROOT
 from luigi.cmdline_parser import CmdlineParser
 
+from pipeline.training.named import publish_recipe
 from pipeline.training.schemes import SCHEMES
 
 LUIGI = ("-m", "luigi", "--module", "tasks")
@@ -119,3 +124,19 @@ def test_no_setting_is_an_abbreviation_of_one_of_luigis_own_options():
     assert len(flags) > 30
     for flag in flags:
         assert [option for option in options if option.startswith(flag) and option != flag] == []
+
+
+def readme_tasks() -> list[str]:
+    """Return the README's commands that run a task by Luigi, without what only says where."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^    (?:\w+=\S+ )*luigi --module tasks (.*)$", text, flags=re.MULTILINE)
+    return [line.partition(" --scheduler-url")[0] for line in found if "--help" not in line]
+
+
+@pytest.mark.parametrize("line", readme_tasks())
+def test_luigi_understands_every_task_of_the_readme(line, data_folder):
+    publish_recipe(data_folder / "recipes" / "tuned-lesson-digits", "from-scratch", "lesson", {}, {})
+    with CmdlineParser.global_instance(shlex.split(line)) as parser:
+        task = parser.get_task_obj()
+    assert task.task_family == line.split()[0]
+    assert not task.complete()

@@ -17,6 +17,15 @@ class Interrupted(Exception):
     """Stands for whatever ends a process between two epochs."""
 
 
+class Variable:
+    """What a checkpoint needs of a variable."""
+
+    shape = (3,)
+
+    def assign(self, value) -> None:
+        self.value = value
+
+
 @pytest.fixture
 def train(pictures, make_stage):
     """Return a function that trains three epochs in a folder, broken off after some if told so."""
@@ -70,6 +79,26 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(train, t
     assert again == history
     for mine, theirs in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_fault_24_a_checkpoint_with_a_flipped_bit_is_set_aside_or_read_as_it_was(tmp_path, flip_byte):
+    Checkpoint(tmp_path, Clock()).keep("blocks", 1, [np.arange(3.0)], History([{"epoch": 1}], 0.5))
+    path, outcomes = tmp_path / FILE, set()
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(whole)
+        flip_byte(path, position, 1 << position % 8)
+        variable, history, kept = Variable(), History(), Checkpoint(tmp_path, Clock())
+        outcomes.add(kept.stage)
+        assert path.exists() == (kept.stage is not None)
+        if kept.stage:
+            assert kept.restore("blocks", [variable], history) == 1
+            assert (variable.value.tolist(), history.rows, history.seconds) == (
+                [0, 1, 2],
+                [{"epoch": 1}],
+                0.5,
+            )
+    assert outcomes == {None, "blocks"}  # what zip repeats or ignores may flip unseen
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_advice(train, tmp_path):
