@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import HeadstartError
+from pipeline.errors import DamagedFile, HeadstartError
 from pipeline.features.fingerprint import without_columns
 from pipeline.features.sections import missing_sections
 from pipeline.features.shards import LOCKS
@@ -32,7 +32,7 @@ from pipeline.inventory import (
     locks_of,
     walk,
 )
-from pipeline.publishing import MANIFEST, is_left_behind, is_scratch
+from pipeline.publishing import MANIFEST, is_left_behind, is_scratch, read_manifest
 from pipeline.results.run import RECIPE
 from pipeline.training.checkpoint import FILE as CHECKPOINT
 
@@ -180,13 +180,20 @@ def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
         found = {data / QUARANTINE: "a link; what it leads to stays"}
     for _, files, links in walk(data):
         found |= {path: "scratch file of a process that is gone" for path in files if is_left_behind(path)}
-        if {MANIFEST, CHECKPOINT} <= {path.name for path in files}:
+        if {MANIFEST, CHECKPOINT} <= {path.name for path in files} and _is_whole(files[0].parent):
             found[files[0].with_name(CHECKPOINT)] = "state of a training that is finished"
         for path in links:
             place = path.relative_to(data).as_posix()
             if kind_of(place) not in (None, "comparison", "run") and place not in needs.folders:
                 found[path] = "a link; what it leads to stays"
     return found
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return read_manifest(folder).missing() is None
+    except DamagedFile:
+        return False
 
 
 def _busy_kinds(data: Path) -> dict[str, str]:

@@ -43,13 +43,14 @@ def fine_tune(job: Job) -> Trained:
             shift=0,
         )
         told = {"seed": job.seed, "history": history, "progress": job.progress, "watch": job.watch}
+        told["checkpoint"] = job.checkpoint
         fit(Classifier(top), seen, stage, **told)
     with job.clock.stage("blocks"):
         backbone = build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1])
         freeze_blocks(backbone, recipe.freeze_through)
         whole = Classifier(join(backbone, top))
         stage = Stage.of(recipe, "blocks", salt=1, epochs=examples.epochs(recipe))
-        fit(whole, examples, stage, checkpoint=job.checkpoint, **told)
+        fit(whole, examples, stage, **told)
     rows = job.rows()
     with job.clock.stage("predict"):
         probabilities = whole.predict(pixels, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -36,25 +36,25 @@ SAVED = (CHECKPOINT,)
 
 @dataclass(frozen=True)
 class Case:
-    """A kill, the files that are whole after it, and how many epochs the next attempt need not repeat.
+    """A kill, the files that are whole after it, and how many epochs the next attempt trains.
 
-    scratch says whether the kill leaves a scratch file.
+    scratch says whether the kill leaves a scratch file. Checkpoints are counted from the first of the blocks.
     """
 
     kill: Kill
     left: tuple[str, ...]
-    done: int = EPOCHS
+    again: int = 0
     scratch: bool = False
 
 
 CASES = {
-    "in the top": Case(Kill("step", TOP[1]), (), done=0),
-    "in an epoch": Case(Kill("step", BLOCKS[2], 2), SAVED, done=2),
-    "in the first checkpoint": Case(Kill("half", CHECKPOINT), (), done=0, scratch=True),
-    "in the second checkpoint": Case(Kill("half", CHECKPOINT, 2), SAVED, done=1, scratch=True),
-    "before the second checkpoint": Case(Kill("before", CHECKPOINT, 2), SAVED, done=1, scratch=True),
-    "behind the second checkpoint": Case(Kill("behind", CHECKPOINT, 2), SAVED, done=2),
-    "in the last checkpoint": Case(Kill("half", CHECKPOINT, EPOCHS), SAVED, done=EPOCHS - 1, scratch=True),
+    "in the top": Case(Kill("step", TOP[1]), SAVED, again=1 + EPOCHS),
+    "in an epoch": Case(Kill("step", BLOCKS[2], 2), SAVED, again=2),
+    "in the first checkpoint": Case(Kill("half", CHECKPOINT), (), again=EPOCHS, scratch=True),
+    "in the second checkpoint": Case(Kill("half", CHECKPOINT, 2), SAVED, again=3, scratch=True),
+    "before the second checkpoint": Case(Kill("before", CHECKPOINT, 2), SAVED, again=3, scratch=True),
+    "behind the second checkpoint": Case(Kill("behind", CHECKPOINT, 2), SAVED, again=2),
+    "in the last checkpoint": Case(Kill("half", CHECKPOINT, EPOCHS), SAVED, again=1, scratch=True),
     "before the first file": Case(Kill("before", MODEL), SAVED, scratch=True),
     "behind the model": Case(Kill("behind", MODEL), (*SAVED, MODEL)),
     "behind the history": Case(Kill("behind", HISTORY), (*SAVED, MODEL, HISTORY)),
@@ -113,14 +113,17 @@ def test_fault_23_a_training_killed_anywhere_goes_on_behind_its_last_whole_epoch
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     fingerprint = arguments["order"]["fingerprint"]
 
-    train_in_child({**arguments, "folder": str(whole)}, {**arguments, "folder": str(killed)}, kill=case.kill)
+    kill = case.kill
+    if text == FINE_TUNE and kill.what == CHECKPOINT:
+        kill = replace(kill, count=kill.count + len(TOP))
+    train_in_child({**arguments, "folder": str(whole)}, {**arguments, "folder": str(killed)}, kill=kill)
     scratch = [path for path in killed.glob(".*") if is_scratch(path)]
     assert [is_left_behind(path) for path in scratch] == [True] * case.scratch
     assert names_in(killed) == {*case.left, *(path.name for path in scratch)}
     assert (why_incomplete(killed, fingerprint) is None) == (MANIFEST in case.left)
 
-    top = TOP if text == FINE_TUNE and not case.done else []
-    assert train_in_child({**arguments, "folder": str(killed)}) == top + BLOCKS[case.done :]
+    epochs = TOP + BLOCKS if text == FINE_TUNE else BLOCKS
+    assert train_in_child({**arguments, "folder": str(killed)}) == epochs[len(epochs) - case.again :]
     assert_finished(killed, fingerprint)
     assert (killed / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()
     ends = [read_run(folder) for folder in (killed, whole)]
