@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
-LONGEST_TICK = 26  # letters
+WRAPPED = 18  # letters in a line of a tick
 OWN_COLUMNS = ("rank", "trial", "state", "val_accuracy", "val_accuracy_low", "val_accuracy_high")
 LAST_COLUMNS = ("best_epoch_accuracy", "epochs", "seconds", "reason")
 SHOWN_TRIALS = 30  # of a study on its page; the table has all
@@ -76,7 +77,7 @@ def draw_history(table: pd.DataFrame, caption: str) -> Figure:
     axes.set_xlabel("trial (0: the recipe as it is" + ("; dotted: failed)" if len(failed) else ")"))
     axes.set_ylabel("accuracy on val, %")
     axes.set_title("Val accuracy over the trials")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     return figure
 
 
@@ -145,10 +146,10 @@ def _places(rows: pd.DataFrame, columns: Sequence[str], logs: Sequence[str]) -> 
     for number, name in enumerate(columns):
         values = rows[name].tolist()
         if any(isinstance(value, str) for value in values):
-            known = sorted({str(value) for value in values})
+            known = sorted({str(value) for value in values}, key=_order)
             step = 1 / max(1, len(known) - 1)
             places[:, number] = [known.index(str(value)) * step for value in values]
-            ticks.append([(at * step, _clipped(text)) for at, text in enumerate(known)])
+            ticks.append([(at * step, textwrap.fill(text, WRAPPED)) for at, text in enumerate(known)])
             continue
         numbers = np.log(values) if name in logs else np.asarray(values, float)
         low, high = (numbers.min(), numbers.max()) if len(numbers) else (0.0, 1.0)
@@ -194,8 +195,10 @@ def _setting(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST_TICK else text[: LONGEST_TICK - 1] + "…"
+def _order(text: str) -> list[tuple[float, str]]:
+    """Return what sorts texts: numbers by their values, one after the other, before words."""
+    parts = text.split(",")
+    return [(float(part), "") if part.replace(".", "", 1).isdigit() else (math.inf, part) for part in parts]
 
 
 def _or(value: float, other: float) -> float:

@@ -11,6 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from pipeline.results.figure import publish_figure
 from pipeline.results.studies import (
+    _order,
     draw_history,
     draw_importance,
     draw_parallel,
@@ -97,6 +98,11 @@ def test_lines_of_the_parallel_picture_end_at_their_accuracy_and_the_best_is_las
     assert lines[-1][-1] == 1.0
     assert lines[-1][0] == 0.0  # the lowest learning rate, on an axis by the logarithm
     assert lines[1][0] == pytest.approx(math.log(2) / math.log(10))
+
+
+def test_choices_stand_in_the_order_of_their_numbers():
+    texts = ["64,128", "8", "256", "64", "conv - maxpool"]
+    assert sorted(texts, key=_order) == ["8", "64", "64,128", "256", "conv - maxpool"]
 
 
 def test_the_line_of_the_best_so_far_never_falls(trials):
