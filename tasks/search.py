@@ -9,6 +9,7 @@ import luigi
 from luigi.util import inherits
 
 from pipeline.datasets.split import FINAL
+from pipeline.datasets.table import DATASETS
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.fingerprint import key_of
 from pipeline.machine import resolve_precision
@@ -106,8 +107,9 @@ class _Search(RecipeTask):
             "backbone": self.backbone if "weights" in self.scheme.needs else "none",
             "fingerprint": self.fingerprint,
         }
-        data = read_manifest(self.clone(PrepareDataset).folder).facts["counts"]
-        words = {"dataset_title": self.dataset, **{f"n_{name}": count for name, count in data.items()}}
+        row, data = DATASETS[self.dataset], read_manifest(self.clone(PrepareDataset).folder).facts["counts"]
+        words = {"dataset_title": row.title, "dataset_note": row.note}
+        words |= {f"n_{name}": count for name, count in data.items()}
         with ShownProgress(self) as progress:
             search(
                 order,
@@ -116,7 +118,8 @@ class _Search(RecipeTask):
                 recipes=recipes_folder(),
                 inputs={name: str(task.folder) for name, task in self.requires().items()},
                 n_val=data["val"],
-                caption=f"{data_of(words)} · {self.fingerprint['precision']} · seed {self.seed}",
+                caption=f"{data_of(words)} · weights {self.weights_name} · {order['precision']} · "
+                f"seed {self.seed}",
                 progress=progress,
             )
 
