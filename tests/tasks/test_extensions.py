@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 HERE = str(Path(__file__).parent)
 OUTSIDE = {"HEADSTART_EXTENSIONS": "rows_from_outside", "PYTHONPATH": HERE}
 
 
+@pytest.mark.slow
 def test_a_row_of_each_table_added_from_outside_ends_in_the_comparison(call, data_folder):
     done = call("-m", "tasks.command", "run", "--preset", "outside", **OUTSIDE)
     assert done.returncode == 0, done.stderr
@@ -24,6 +27,7 @@ def test_a_row_of_each_table_added_from_outside_ends_in_the_comparison(call, dat
     assert all("worst_class" in table.read_text() for table in tables)
 
 
+@pytest.mark.slow
 def test_a_backbone_added_from_outside_is_cached_like_the_others(call, data_folder):
     options = ("--backbone", "vgg-short", "--weights", "random", "--dataset", "stripes")
     done = call("-m", "luigi", "--module", "tasks", "ExtractFeatures", *options, **OUTSIDE)

@@ -60,6 +60,7 @@ def test_heads_and_networks_end_on_one_axis_and_nothing_is_done_twice(data_folde
     assert before == {path: path.stat().st_mtime_ns for path in data_folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_on_few_labels_is_stretched_and_says_how_many_it_saw(data_folder):
     shared = {"dataset": "digits", "subset": 200, "precision": "float32", **SMALL}
     task = TrainFromScratch(labels="25%#1", stretch=True, **shared)
