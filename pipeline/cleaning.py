@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DamagedFile, HeadstartError
+from pipeline.errors import HeadstartError
 from pipeline.features.fingerprint import without_columns
 from pipeline.features.sections import missing_sections
 from pipeline.features.shards import LOCKS
@@ -32,7 +32,7 @@ from pipeline.inventory import (
     locks_of,
     walk,
 )
-from pipeline.publishing import MANIFEST, is_left_behind, is_scratch, read_manifest
+from pipeline.publishing import is_left_behind, is_scratch
 from pipeline.results.run import RECIPE
 from pipeline.training.checkpoint import FILE as CHECKPOINT
 
@@ -84,7 +84,7 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
     going_on = _unfinished_sections(data, needs.requests)
     found = {entry.folder: why for entry in known if (why := _why_unneeded(data, entry, needs, going_on))}
     found = _whole_caches(known, found, needs)
-    found |= _loose_ends(data, needs)
+    found |= _loose_ends(data, needs) | _checkpoints_of_finished(known)
     found = {path: why for path, why in found.items() if not any(up in found for up in path.parents)}
     removable, kept = [], _put_by_people(data)
     busy = _busy_kinds(data)
@@ -180,8 +180,6 @@ def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
         found = {data / QUARANTINE: "a link; what it leads to stays"}
     for _, files, links in walk(data):
         found |= {path: "scratch file of a process that is gone" for path in files if is_left_behind(path)}
-        if {MANIFEST, CHECKPOINT} <= {path.name for path in files} and _is_whole(files[0].parent):
-            found[files[0].with_name(CHECKPOINT)] = "state of a training that is finished"
         for path in links:
             place = path.relative_to(data).as_posix()
             if kind_of(place) not in (None, "comparison", "run") and place not in needs.folders:
@@ -189,11 +187,11 @@ def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
     return found
 
 
-def _is_whole(folder: Path) -> bool:
-    try:
-        return read_manifest(folder).missing() is None
-    except DamagedFile:
-        return False
+def _checkpoints_of_finished(known: list[Entry]) -> dict[Path, str]:
+    """Return the checkpoints of trainings that were killed behind their manifest."""
+    whole = [one.folder for one in known if one.manifest and one.manifest.missing() is None]
+    paths = [folder / CHECKPOINT for folder in whole if (folder / CHECKPOINT).is_file()]
+    return dict.fromkeys(paths, "state of a training that is finished")
 
 
 def _busy_kinds(data: Path) -> dict[str, str]:

@@ -47,7 +47,7 @@ class RecipeTask(Task):
         """The row of the scheme's recipes that the recipe is, or that it was found from."""
         return base_of(recipes_folder(), self.scheme, self.recipe)[0]
 
-    def sources(self) -> dict[str, luigi.Task]:
+    def requires(self) -> dict[str, luigi.Task]:
         """Return the prepared data set, and the weights and features that the scheme needs."""
         needed = {"dataset": self.clone(PrepareDataset)}
         if "weights" in self.scheme.needs:

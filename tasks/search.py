@@ -80,10 +80,6 @@ class _Search(RecipeTask):
         lasting = {name: value for name, value in self.fingerprint.items() if name not in OPEN}
         return data_folder() / f"{self.place}-{key_of(lasting)}"
 
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return what every run of the scheme needs."""
-        return self.sources()
-
     def complete(self) -> bool:
         """Say whether the study is whole, and its choice is what the name means."""
         if not super().complete():
@@ -102,7 +98,6 @@ class _Search(RecipeTask):
             "scheme": self.fingerprint["search"],
             "row": self.row,
             **{name: self.fingerprint[name] for name in ("settings", "precision", "space", "seed")},
-            "search_seed": self.seed,
             "weights": self.weights_name,
             "backbone": self.backbone if "weights" in self.scheme.needs else "none",
             "fingerprint": self.fingerprint,

@@ -56,6 +56,13 @@ class _Study(ReportTask):
         """The runs."""
         return [task for _, task in self.parts]
 
+    @property
+    def wanted_seeds(self) -> tuple[int, ...]:
+        """The seeds, each once; raises BadInput where there is none."""
+        if not self.seeds:
+            raise BadInput("--seeds: expected at least one whole number, received none")
+        return tuple(dict.fromkeys(self.seeds))
+
     def results(self) -> tuple:
         """Return the runs' table, their histories by variant, and the caption."""
         import pandas as pd
@@ -95,12 +102,10 @@ class CompareSeeds(_Study):
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:
         """Every scheme with every seed."""
-        if not self.seeds:
-            raise BadInput("--seeds: expected at least one whole number, received none")
         return [
             ({"variant": text}, self.clone(training_task(scheme.name), recipe=name, seed=seed, **given))
             for text, scheme, name, given in wanted_schemes(self.schemes, self.settings)
-            for seed in dict.fromkeys(self.seeds)
+            for seed in self.wanted_seeds
         ]
 
     @property
@@ -154,8 +159,6 @@ class BlockStudy(_Study):
         own = [name for name in ("conv_blocks", "dense_blocks") if name in given]
         if own:
             raise BadInput(f"--settings: expected no {own[0]}, which --{own[0].replace('_', '-')} has")
-        if not self.seeds:
-            raise BadInput("--seeds: expected at least one whole number, received none")
         SCHEMES["from-scratch"].recipe("lesson", given)
         return [
             (
@@ -164,7 +167,7 @@ class BlockStudy(_Study):
             )
             for conv in _listed(self.conv_blocks, "conv-blocks")
             for dense in _listed(self.dense_blocks, "dense-blocks")
-            for seed in dict.fromkeys(self.seeds)
+            for seed in self.wanted_seeds
         ]
 
     @property

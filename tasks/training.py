@@ -48,10 +48,6 @@ class TrainTask(RecipeTask):
         """The folder of what is derived from this run."""
         return data_folder() / "reports" / "runs" / self.folder.name
 
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return the prepared data set, and the weights and features that the scheme needs."""
-        return self.sources()
-
     def make(self) -> None:
         order = {name: self.fingerprint[name] for name in ("scheme", "settings", "seed", "precision")}
         order["row"], order["weights"] = self.row, self.weights_name

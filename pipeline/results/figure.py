@@ -36,6 +36,7 @@ STYLE = {
     "legend.frameon": False,
 }
 BLACK, BLUE, ORANGE = "#000000", "#0072B2", "#D55E00"
+GREEN, PURPLE, SKY, AMBER = "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 
 
 def new_figure(caption: str, *, width: float = 8.0, height: float = 5.0) -> tuple[Figure, Axes]:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import unknown_name
 from pipeline.results.comparison import Comparison, shown_seconds
-from pipeline.results.figure import BLACK, BLUE, ORANGE, new_figure, publish_figure, readable_on
+from pipeline.results.figure import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    new_figure,
+    publish_figure,
+    readable_on,
+)
 from pipeline.results.labels import GREY, place_labels
 from pipeline.results.matrix import differences
 from pipeline.results.run import RunResult, caption, family_of, label, label_of
@@ -65,11 +75,11 @@ class Family:
 
 FAMILIES = {
     "head": Family("head on cached features", BLUE, "o"),
-    "tuned-head": Family("head chosen by a sweep", "#56B4E9", "P"),
+    "tuned-head": Family("head chosen by a sweep", SKY, "P"),
     "fine-tune": Family("fine-tuned", ORANGE, "s"),
-    "from-scratch": Family("from scratch", "#009E73", "^"),
+    "from-scratch": Family("from scratch", GREEN, "^"),
 }
-OTHER_FAMILY = Family("other", "#CC79A7", "D")
+OTHER_FAMILY = Family("other", PURPLE, "D")
 
 
 def accuracy_over_time(run: RunResult) -> Figure:

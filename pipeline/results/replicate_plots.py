@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from pipeline.results.figure import BLACK, BLUE, ORANGE, empty_figure, new_figure
+from pipeline.results.figure import AMBER, BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, empty_figure, new_figure
 from pipeline.results.labels import GREY
 from pipeline.results.replicates import effects, summarise
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", BLACK)
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 ROW_HEIGHT = 0.42  # inches for a line of the picture
 WRAPPED = 28  # letters of a block in a line beside an axis

@@ -106,9 +106,9 @@ def summary_markdown(summary: pd.DataFrame, by: list[str]) -> str:
         [
             *(str(row[name]) for name in by),
             str(row["seeds"]),
-            interval_text(row, "accuracy"),
-            points_text(row["accuracy_spread"]),
-            interval_text(row, "val_accuracy"),
+            _interval(row, "accuracy"),
+            _points(row["accuracy_spread"]),
+            _interval(row, "val_accuracy"),
             str(row["epochs"]),
             shown_seconds(row["seconds"]),
         ]
@@ -142,14 +142,14 @@ def effects_markdown(found: pd.DataFrame, factor: str) -> str:
     return markdown_table([factor, "points above the mean", "95 % over seeds"], rows)
 
 
-def interval_text(row: dict, name: str) -> str:
+def _interval(row: dict, name: str) -> str:
     """Return a mean with its interval in per cent, without one where there is a single seed."""
     if math.isnan(row[f"{name}_low"]):
         return shown(row[name], "%")
     return shown_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
-def points_text(value: float) -> str:
+def _points(value: float) -> str:
     """Return a fraction in percentage points, such as 0.24; a dash for NaN."""
     return "–" if math.isnan(value) else f"{100 * value:.2f}"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.results.figure import BLUE, ORANGE, empty_figure, new_figure
 from pipeline.results.labels import GREY
-from pipeline.results.scores import markdown_table, shown, wilson_interval
+from pipeline.results.scores import markdown_table, shown, shown_interval, wilson_interval
 
 if TYPE_CHECKING:
     import optuna
@@ -42,8 +42,13 @@ def trial_table(
     return pd.DataFrame(rows, columns=[*OWN_COLUMNS, *axes, *LAST_COLUMNS])
 
 
+def state_of(trial: optuna.trial.FrozenTrial) -> str:
+    """Return how a trial ended: complete, pruned or failed."""
+    return {"COMPLETE": COMPLETE, "PRUNED": PRUNED}.get(trial.state.name, FAILED)
+
+
 def _row(trial: optuna.trial.FrozenTrial, axes: Sequence[str], n_val: int, reason: str) -> dict:
-    state = {"COMPLETE": COMPLETE, "PRUNED": PRUNED}.get(trial.state.name, FAILED)
+    state = state_of(trial)
     value = trial.value if state == COMPLETE else math.nan
     low, high = wilson_interval(round(value * n_val), n_val) if state == COMPLETE else (math.nan, math.nan)
     curve = trial.intermediate_values
@@ -184,8 +189,7 @@ def study_markdown(table: pd.DataFrame, axes: Sequence[str], parts: Sequence[str
 
 def _accuracy(row: dict) -> str:
     if row["state"] == COMPLETE:
-        low, high = 100 * row["val_accuracy_low"], 100 * row["val_accuracy_high"]
-        return f"{100 * row['val_accuracy']:.1f} % ({low:.1f}–{high:.1f})"
+        return shown_interval(*(row[f"val_accuracy{end}"] for end in ("", "_low", "_high")))
     return f"({shown(row['best_epoch_accuracy'], '%')})" if row["state"] == PRUNED else "–"
 
 

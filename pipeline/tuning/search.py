@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from pipeline.results.studies import (
     draw_history,
     draw_importance,
     draw_parallel,
+    state_of,
     study_markdown,
     trial_table,
 )
@@ -40,7 +42,7 @@ from pipeline.tuning.study import (
     seconds_of,
     settings_of,
 )
-from pipeline.tuning.trial import recipe_of, run_again, run_trial
+from pipeline.tuning.trial import recipe_of, row_of, run_again, run_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -75,12 +77,10 @@ def search(
 ) -> dict:
     """Run or go on with the study of order in folder; publish it and its best setting; return the choice.
 
-    order has scheme, row, settings, seed, precision, weights, backbone, space, search_seed and the whole
-    fingerprint; inputs are the folders that a training reads; recipes is the folder of named recipes, in
-    which the choice gets wanted.name. Every training sees train and val alone, in a process of its own.
+    order has scheme, row, settings, seed, precision, weights, backbone, space and the whole fingerprint;
+    inputs are the folders that a training reads; recipes is the folder of named recipes, in which the choice
+    gets wanted.name. Every training sees train and val alone, in a process of its own.
     """
-    import optuna
-
     folder.mkdir(parents=True, exist_ok=True)
     recipe, path = recipe_of(order), folder / FILE
     axes = read_axes(recipe, order["space"])
@@ -97,26 +97,11 @@ def search(
             progress(f"trials, {wanted.jobs} at a time", draw + 1, wanted.budget.trials, "trials")
 
     run_trials(path, wanted.budget, one, jobs=wanted.jobs)
-    best = best_trial(study)
-    chosen = settings_of(recipe, best.params)
+    chosen = settings_of(recipe, best_trial(study).params)
     again = _trained_again(study, order, chosen, wanted.confirmations, inputs, progress)
     trials = finished(study)
     table = trial_table(trials, list(axes), n_val, REASON)
-    choice = {
-        "recipe": wanted.name,
-        "scheme": order["scheme"],
-        "settings": plain(chosen),
-        "trial": best.number,
-        "val_accuracy": best.value,
-        "val_accuracy_interval": wilson_interval(round(best.value * n_val), n_val),
-        "as_it_is": _as_it_is(trials),
-        "again": again,
-        "trials": {state: int((table["state"] == state).sum()) for state in table["state"].unique()},
-        "seconds": round(seconds_of(study), 1),
-        "jobs": wanted.jobs,
-        "versions": {**machine.versions(), "optuna": optuna.__version__},
-        "machine": machine.describe(),
-    }
+    choice = _choice(order, wanted, study, chosen, again, n_val)
     words = f"{caption} · {len(trials)} trials in {seconds_of(study) / 60:.0f} minutes, judged on val"
     _publish(folder, order, study, axes, table, choice, words)
     _publish_name(recipes, folder, order, recipe, choice)
@@ -150,6 +135,30 @@ def _trained_again(
     difference, low, high = mean_interval(apart)
     known = [difference, *([low, high] if count > 1 else [None, None])]
     return {"seeds": seeds, **found, "difference": dict(zip(("mean", "low", "high"), known, strict=True))}
+
+
+def _choice(
+    order: dict, wanted: Wanted, study: optuna.Study, chosen: dict, again: dict | None, n_val: int
+) -> dict:
+    """Return what choice.json holds: the best trial, the recipe as it is, both trained again, and how."""
+    import optuna
+
+    best, trials = best_trial(study), finished(study)
+    return {
+        "recipe": wanted.name,
+        "scheme": order["scheme"],
+        "settings": plain(chosen),
+        "trial": best.number,
+        "val_accuracy": best.value,
+        "val_accuracy_interval": wilson_interval(round(best.value * n_val), n_val),
+        "as_it_is": _as_it_is(trials),
+        "again": again,
+        "trials": dict(Counter(state_of(trial) for trial in trials)),
+        "seconds": round(seconds_of(study), 1),
+        "jobs": wanted.jobs,
+        "versions": {**machine.versions(), "optuna": optuna.__version__},
+        "machine": machine.describe(),
+    }
 
 
 def _as_it_is(trials: list[optuna.trial.FrozenTrial]) -> float | None:
@@ -223,8 +232,7 @@ def _again_sentence(again: dict) -> str:
 
 
 def _publish_name(recipes: Path, folder: Path, order: dict, recipe: Any, choice: dict) -> None:
-    scheme, _, own = order["scheme"].partition(":")
-    row = SCHEMES[scheme].recipes[order.get("row", own)]
+    scheme, row = order["scheme"].partition(":")[0], row_of(order)
     settings = settings_beside(override(recipe, choice["settings"]), row)
     origin = {"study": folder.name, "val_accuracy": choice["val_accuracy"], "trial": choice["trial"]}
     facts = {"study": sha256_of(folder / MANIFEST)}

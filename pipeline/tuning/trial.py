@@ -28,7 +28,7 @@ def run_trial(order: dict, study: str, draw: int, progress: Progress = silent, *
     from optuna.trial import TrialState
 
     path, recipe = Path(study), recipe_of(order)
-    opened_study = opened(path, draw, order["search_seed"])
+    opened_study = opened(path, draw, order["seed"])
     with FileLock(path.with_name(f".{path.name}.lock")):  # SQLite gives one waiting trial to two who ask
         trial = opened_study.ask(distributions(recipe, read_axes(recipe, order["space"])))
 
@@ -68,5 +68,10 @@ def val_accuracy(order: dict, *, watch, progress: Progress, **inputs: str) -> fl
 
 def recipe_of(order: dict):
     """Return the recipe that a study starts from."""
+    return override(row_of(order), order["settings"])
+
+
+def row_of(order: dict):
+    """Return the row of the scheme's recipes that a study's recipe is, or was found from."""
     name, _, recipe = order["scheme"].partition(":")
-    return override(SCHEMES[name].recipes[order.get("row", recipe)], order["settings"])
+    return SCHEMES[name].recipes[order.get("row", recipe)]

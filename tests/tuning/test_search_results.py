@@ -40,7 +40,7 @@ def in_this_process(function, arguments: dict, progress) -> float | None:
     if function is run_again:
         return accuracy(order["settings"]["learning_rate"], order["seed"])
     recipe = recipe_of(order)
-    study = opened(Path(arguments["study"]), arguments["draw"], order["search_seed"])
+    study = opened(Path(arguments["study"]), arguments["draw"], order["seed"])
     trial = study.ask(distributions(recipe, AXES))
     study.tell(trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], order["seed"]))
     return None
@@ -54,7 +54,7 @@ def found(tmp_path_factory):
         "scheme": "from-scratch:lesson",
         "settings": as_dict(LESSON),
         "space": plain_axes(AXES),
-        **{"seed": 0, "search_seed": 0, "fingerprint": {"search": "lesson"}},
+        **{"seed": 0, "fingerprint": {"search": "lesson"}},
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "run_in_child", in_this_process)
