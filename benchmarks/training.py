@@ -5,8 +5,9 @@
 
 All sides train the same network from the same weights on the same uint8 images in memory, with flips, shifts,
 batches, loss, optimiser and course of the rate of the recipe; each runs in a process of its own. What only
-the loop does (averaging, single variables' own rates) costs it time and not Keras. The first pass, which
-builds the graph, does not count.
+the loop does (averaging, single variables' own rates) costs it time and not Keras. Operations are
+deterministic on all sides without XLA, which costs Keras nothing that could be measured. The first pass,
+which builds the graph, does not count.
 
 - keras-float32, keras-bfloat16: Keras `compile` and `fit` of the network as it is saved, on a tf.data
   pipeline that shuffles, batches, varies in parallel and prefetches; without XLA, which is the faster way on
