@@ -2,7 +2,8 @@
 
 TensorFlow must not be forked after it has run, leaks when it trains in a loop, and can die of a signal:
 so every computation of a task happens in a child of its own. The child is a new interpreter, told what to
-do as JSON on its standard input, and answers in JSON lines: progress reports, then one result or error.
+do as JSON on its standard input, and answers in JSON lines: progress reports and what it logs, then one
+result or error.
 Standard input stays open for as long as the parent lives; when it closes, the child ends at once.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -30,6 +32,8 @@ ALLOWED_PACKAGES = ("pipeline.",)
 ORPHAN_CHECK_SECONDS = 0.5
 COMMAND = (sys.executable, "-m", "pipeline.children")
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
+
+logger = logging.getLogger(__name__)
 
 
 def run_in_child(function: Callable[..., Any], arguments: dict[str, Any], progress: Progress = silent) -> Any:
@@ -69,6 +73,8 @@ def _listen(child: subprocess.Popen, progress: Progress) -> dict | None:
             continue
         if isinstance(message, dict) and "progress" in message:
             progress(*message["progress"])
+        elif isinstance(message, dict) and "log" in message:
+            logger.log(*message["log"])
         elif isinstance(message, dict) and ("result" in message or "error" in message):
             answer = message
     return answer
@@ -156,6 +162,8 @@ def _serve() -> int:
     def progress(stage: str, done: int, total: int, unit: str) -> None:
         say({"progress": [stage, int(done), int(total), unit]})
 
+    logging.getLogger("pipeline").addHandler(_Told(say))
+    logging.getLogger("pipeline").setLevel(logging.INFO)
     try:
         load_extensions()
         result = _function(order["function"])(**order["arguments"], progress=progress)
@@ -165,6 +173,17 @@ def _serve() -> int:
     except Exception:
         say({"error": {"kind": "Exception", "message": traceback.format_exc()}})
     return 0
+
+
+class _Told(logging.Handler):
+    """Hands on what this process logs."""
+
+    def __init__(self, say: Callable[[dict], None]):
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say({"log": [record.levelno, "%s", record.getMessage()]})
 
 
 def _function(name: str):

@@ -26,6 +26,9 @@ def configure() -> None:
     if any(word.startswith(ASKS_FOR_LUIGID) for word in sys.argv[1:]):
         config.set("core", "local_scheduler", "false")
     logging.getLogger("luigi-interface").addFilter(without_trace)
+    shown = logging.getLogger("pipeline")
+    shown.setLevel(logging.INFO)
+    shown.addHandler(ShownByLuigi())
     try:
         load_extensions()
     except (
@@ -46,10 +49,22 @@ def data_folder() -> Path:
     return (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
 
 
-def mirrors(section: str, variable: str) -> list[str]:
+def mirrors(section: str, variable: str, *, only_environment: bool = False) -> list[str]:
     """Return the URLs of an environment variable or, where it is not set, of luigi.cfg."""
-    text = os.environ.get(variable) or luigi.configuration.get_config().get(section, "urls", "")
+    text = os.environ.get(variable, "")
+    if not (text or only_environment):
+        text = luigi.configuration.get_config().get(section, "urls", "")
     return [url.strip() for url in text.split(",") if url.strip()]
+
+
+class ShownByLuigi(logging.Handler):
+    """Shows what pipeline/ logs, in children as well, where Luigi shows what it does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record on to Luigi's logger, which may show fewer levels."""
+        interface = logging.getLogger("luigi-interface")
+        if interface.isEnabledFor(record.levelno):
+            interface.handle(record)
 
 
 def without_trace(record: logging.LogRecord) -> bool:

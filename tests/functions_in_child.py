@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -32,6 +33,12 @@ def chatter(progress):
     subprocess.run(["echo", '{"result": "printed by another program"}'], check=True)
     os.write(1, b'{"result": "written to the descriptor"}\n')
     return "the answer"
+
+
+def log(progress):
+    logging.getLogger("pipeline.somewhere").warning("took %d %% — é", 50)
+    logging.getLogger("pipeline.somewhere").debug("a detail")
+    logging.getLogger("another.library").warning("not ours")
 
 
 def fail_in_words(progress):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -57,6 +58,13 @@ def reports():
 @pytest.fixture
 def progress(reports):
     return lambda *report: reports.append(report)
+
+
+def test_what_a_child_logs_is_logged_by_its_parent(run, caplog):
+    with caplog.at_level(logging.INFO, logger="pipeline"):
+        run(functions.log, {})
+    said = {(record.levelname, record.getMessage()) for record in caplog.records}  # twice beside Luigi
+    assert said == {("WARNING", "took 50 % — é")}
 
 
 def test_the_result_comes_back_from_another_process(run):

@@ -6,8 +6,10 @@ were finished before it, so that a study that was killed goes on as if nothing h
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +47,31 @@ def opened(path: Path, draw: int = 0, seed: int = 0) -> optuna.Study:
         sampler = optuna.samplers.TPESampler(
             seed=(1_000_003 * seed + draw) % 2**32, n_startup_trials=STARTUP_TRIALS, constant_liar=True
         )
+    with _loggers_as_they_are():
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=options)
     return optuna.create_study(
         study_name=NAME,
-        storage=optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=options),
+        storage=storage,
         load_if_exists=True,
         direction="maximize",
         sampler=sampler,
         pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, n_warmup_steps=PRUNING_EPOCHS),
     )
+
+
+@contextlib.contextmanager
+def _loggers_as_they_are() -> Iterator[None]:
+    """Undo what Alembic does to logging where Optuna makes a database: it disables the loggers of others."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    known = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    enabled = [one for one in known if not one.disabled]
+    try:
+        yield
+    finally:
+        for one in enabled:
+            one.disabled = False
+        root.handlers[:], root.level = before
 
 
 def distributions(recipe: Any, axes: dict[str, Axis]) -> dict[str, optuna.distributions.BaseDistribution]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 
@@ -173,3 +174,11 @@ def test_a_trial_that_failed_for_a_reason_counts_and_is_never_the_best(path):
 def test_parameters_become_settings_in_their_own_types(path):
     found = settings_of(LESSON, {"learning_rate": 0.01, "batch_size": 64, "filters": "8,16"})
     assert found == {"learning_rate": 0.01, "batch_size": 64, "filters": (8, 16)}
+
+
+def test_making_a_study_leaves_the_loggers_of_others_alone(tmp_path):
+    ours, root = logging.getLogger("pipeline.somewhere"), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    opened(tmp_path / "study.db", 0, 0)
+    assert not ours.disabled
+    assert (root.handlers, root.level) == (handlers, level)
