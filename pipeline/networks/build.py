@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from keras import KerasTensor
 
 NECKS = ("flatten", "average", "maximum")
+NECK = "neck"  # the name of its layer
 
 
 def add_block(x: KerasTensor, block: Block, *, name: str, width: int, dropout: float) -> KerasTensor:
@@ -41,7 +42,7 @@ def add_neck(x: KerasTensor, neck: str) -> KerasTensor:
         "average": keras.layers.GlobalAveragePooling2D,
         "maximum": keras.layers.GlobalMaxPooling2D,
     }
-    return layers[neck](name="neck")(x)
+    return layers[neck](name=NECK)(x)
 
 
 def add_classifier(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTensor:
@@ -61,8 +62,11 @@ def add_logits(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTens
     return keras.layers.Rescaling(scale, dtype="float32", name="logits")(answers)
 
 
-def logits_model(model: keras.Model) -> keras.Model:
-    """Return the part of a classifier that ends in logits; it shares all layers with the whole."""
+def logits_model(model: keras.Model, inputs: KerasTensor | None = None) -> keras.Model:
+    """Return the part of a classifier that ends in logits, from its input or from a tensor inside of it.
+
+    It shares all layers with the whole.
+    """
     import keras
 
-    return keras.Model(model.input, model.get_layer("logits").output)
+    return keras.Model(model.input if inputs is None else inputs, model.get_layer("logits").output)
