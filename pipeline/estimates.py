@@ -153,14 +153,10 @@ class Measurements:
 
 
 def multiply_adds(base: dict, layers: tuple[str, ...]) -> int:
-    """Return the products that 3x3 convolutions take for one image, up to the deepest of layers."""
-    row, total, channels = BACKBONES[base["backbone"]], 0, 3
+    """Return the products that convolutions take for one image, up to the deepest of layers."""
+    row = BACKBONES[base["backbone"]]
     deepest = max(row.taps.index(layer) for layer in layers)
-    for block, (filters, count) in enumerate(row.blocks[: deepest + 1]):
-        for _ in range(count):
-            total += (base["input_size"] >> block) ** 2 * 9 * channels * filters
-            channels = filters
-    return total
+    return row.multiply_adds(deepest + 1, base["input_size"])
 
 
 def passes(settings: dict) -> int:

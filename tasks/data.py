@@ -7,7 +7,14 @@ from pathlib import Path
 import luigi
 from luigi.task_register import Register
 
-from pipeline.backbones.table import BACKBONES, WEIGHTS, WeightsChoice, choose_weights
+from pipeline.backbones.table import (
+    BACKBONES,
+    USUAL,
+    WEIGHTS,
+    WeightsChoice,
+    choose_weights,
+    weights_names,
+)
 from pipeline.backbones.weights import obtain_weights
 from pipeline.datasets.store import prepare
 from pipeline.datasets.table import DATASETS, dataset_fingerprint
@@ -55,10 +62,10 @@ class DownloadWeights(Task):
     package, random is drawn from a seed; a path or a URL of one's own is taken in Keras's notop layout.
     """
 
-    backbone = luigi.Parameter(default="vgg16", description=f"one of {', '.join(BACKBONES)}")
+    backbone = luigi.Parameter(default=USUAL, description=f"one of {', '.join(BACKBONES)}")
     weights = luigi.Parameter(
         default="imagenet",
-        description=f"one of {', '.join(WEIGHTS)}, random, random:SEED, a path, or a URL#sha256=...",
+        description=f"one of {', '.join(weights_names())}, random, random:SEED, a path, or a URL#sha256=...",
     )
 
     @property
@@ -81,8 +88,14 @@ class DownloadWeights(Task):
             weights=self.weights,
             folder=self.folder,
             raw=data_folder() / "raw",
-            urls=mirrors("weights", "HEADSTART_WEIGHTS_URLS"),
+            urls=self._mirrors(),
         )
+
+    def _mirrors(self) -> list[str]:
+        """Return the URLs of official weights: [weights] urls is of the usual backbone, others have rows."""
+        configured = mirrors("weights", "HEADSTART_WEIGHTS_URLS", only_environment=self.backbone != USUAL)
+        row = WEIGHTS.get((self.backbone, self.choice.name))
+        return configured or (list(row.urls) if row else [])
 
 
 class PrepareDataset(Task):

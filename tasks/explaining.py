@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.backbones.table import WEIGHTS
+from pipeline.backbones.table import USUAL, weights_names
 from pipeline.cleaning import Needs, Request, answers
 from pipeline.errors import BadInput
 from pipeline.fingerprint import differences, fields, said
@@ -69,7 +69,7 @@ def needs_of(roots: list[CompareSchemes]) -> Needs:
 
 def preset_graphs() -> dict[str, list[CompareSchemes]]:
     """Return the comparisons of every preset by its name, with its own and with every named weights."""
-    choices = (None, *WEIGHTS, "random")
+    choices = (None, *weights_names(USUAL), "random")
     return {name: [CompareSchemes(preset=name, weights=one) for one in choices] for name in PRESETS}
 
 

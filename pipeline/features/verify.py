@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import hdf5, numerics
-from pipeline.backbones.forward import ALGORITHMS
+from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile, HeadstartError
@@ -60,7 +60,7 @@ def _compare(order: dict, sample: int, seed: int, passes: dict[str, Pass]) -> di
     import numpy as np
 
     section, manifest = section_at(Path(order["folder"]))
-    if section.base.get("convolutions") != ALGORITHMS:
+    if section.base.get("convolutions") != BACKBONES[section.base["backbone"]].algorithms:
         return {"refused": "computed by another version of the algorithm, which is not here any more"}
     numerics.start(seed=0, precision=section.base["precision"], threads=1)
     store = ImageStore(order["dataset"])

@@ -21,7 +21,9 @@ MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # row
 
 def parse_views(text: str) -> tuple[str, ...]:
     """Return the views in text (comma-separated), each written in one way and once; raise BadInput."""
-    found = tuple(dict.fromkeys(_canonical(part.strip()) for part in text.split(",") if part.strip()))
+    found = tuple(
+        dict.fromkeys(canonical_view(*parts_of(part.strip())) for part in text.split(",") if part.strip())
+    )
     if not found:
         raise BadInput(f"views {text!r}: expected at least one, such as {IDENTITY} or {IDENTITY},{MIRRORED}")
     return found
@@ -42,8 +44,8 @@ def show(images: np.ndarray, view: str) -> np.ndarray:
     return np.ascontiguousarray(padded[:, top : top + height, left : left + width])
 
 
-def _canonical(view: str) -> str:
-    mirrored, down, right = parts_of(view)
+def canonical_view(mirrored: bool, down: int, right: int) -> str:
+    """Return the one way of writing a view, given what parts_of returns for it."""
     parts = [MIRRORED] if mirrored else []
     parts += [f"{'right' if right > 0 else 'left'}{abs(right)}"] if right else []
     parts += [f"{'down' if down > 0 else 'up'}{abs(down)}"] if down else []

@@ -95,7 +95,7 @@ def test_each_convolution_has_the_algorithm_that_the_key_names():
     }
     assert chosen == {32: "_direct", 16: "_direct", 8: "_winograd", 4: "_winograd", 2: "_dense"}
     assert forward._algorithm(7, 512, 512).__name__ == "_direct"
-    assert forward.ALGORITHMS == "direct; winograd 2x2 from 256 channels; dense at 2 px"
+    assert VGG16.algorithms == "direct; winograd 2x2 from 256 channels; dense at 2 px"
 
 
 def test_the_matrix_of_a_convolution_knows_no_neighbours_outside_the_map():

