@@ -113,9 +113,9 @@ def _measured(side: Side, options: argparse.Namespace) -> dict:
     """
     from pipeline import machine
 
-    _start(side)
+    start_process(side.precision, xla=side.xla)
     recipe = SCRATCH_RECIPES[options.recipe]
-    examples = _examples(options)
+    examples = training_examples(Images(options.folder, options.images))
     batch = min(options.batch or recipe.batch_size, len(examples.train))
     steps = len(examples.train) // batch
     model = _network(recipe, examples)
@@ -129,28 +129,36 @@ def _measured(side: Side, options: argparse.Namespace) -> dict:
     return found
 
 
-def _start(side: Side) -> None:
+def start_process(precision: str, *, xla: bool = False) -> None:
     """Set seeds and precision as the project does; Keras refuses XLA where operations are deterministic."""
     import keras
 
     from pipeline import numerics
 
-    if not side.xla:
-        numerics.start(seed=0, precision=side.precision)
+    if not xla:
+        numerics.start(seed=0, precision=precision)
         return
     keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy("mixed_bfloat16" if side.precision == "bfloat16" else "float32")
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
 
 
-def _examples(options: argparse.Namespace):
-    """Return the first training images of the data set, and none to validate on."""
+@dataclass(frozen=True)
+class Images:
+    """The folder of a prepared data set, and how many of its training images are taken."""
+
+    folder: str
+    count: int
+
+
+def training_examples(images: Images):
+    """Return the first training images of a data set, and none to validate on."""
     from pipeline.datasets.store import ImageStore
     from pipeline.training.loop import Examples
 
-    store = ImageStore(options.folder)
-    rows = store.rows("train")[: options.images]
-    images, none = store.images()[rows], np.arange(0)
-    return Examples(images, store.labels[rows], np.arange(len(rows)), none, len(store.class_names))
+    store = ImageStore(images.folder)
+    rows = store.rows("train")[: images.count]
+    pixels, none = store.images()[rows], np.arange(0)
+    return Examples(pixels, store.labels[rows], np.arange(len(rows)), none, len(store.class_names))
 
 
 def _network(recipe: ScratchRecipe, examples):
@@ -181,7 +189,7 @@ def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: in
     return (seconds / (len(examples.train) // batch)).tolist()
 
 
-def _keras(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, xla: bool) -> list[float]:
+def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool = False) -> list[float]:
     """Return the seconds of a step, one number for each pass of Keras `fit` but the first."""
     import keras
 
@@ -190,7 +198,7 @@ def _keras(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, x
     steps = len(examples.train) // batch
     rate = ("learning_rate", "lr_schedule", "warmup")
     names = ("optimizer", *rate, "weight_decay", "momentum", "decay_biases")
-    settings = {name: getattr(recipe, name) for name in names}
+    settings = {name: getattr(recipe, name) for name in names if hasattr(recipe, name)}
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     optimizer = make_optimizer(**settings, updates=steps * passes)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
@@ -208,7 +216,7 @@ def _keras(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, x
     return [(last - first) / steps for first, last in zip(began[1:], ended[1:], strict=True)]
 
 
-def _batches(recipe: ScratchRecipe, examples, batch: int):
+def _batches(recipe, examples, batch: int):
     """Return varied images and one-hot labels as a tf.data pipeline.
 
     Seeds come from a counter: TensorFlow runs random operations with a state one at a time where
@@ -260,10 +268,10 @@ def _input_seconds(recipe: ScratchRecipe, examples, *, batch: int, passes: int) 
 
 
 SIDES: dict[str, Side] = {
-    "keras-float32": Side("Keras `fit`", _keras, "float32"),
-    "keras-float32-xla": Side("Keras `fit`, compiled by XLA", _keras, "float32", xla=True),
-    "keras-bfloat16": Side("Keras `fit`", _keras, "bfloat16"),
-    "keras-bfloat16-xla": Side("Keras `fit`, compiled by XLA", _keras, "bfloat16", xla=True),
+    "keras-float32": Side("Keras `fit`", keras_seconds, "float32"),
+    "keras-float32-xla": Side("Keras `fit`, compiled by XLA", keras_seconds, "float32", xla=True),
+    "keras-bfloat16": Side("Keras `fit`", keras_seconds, "bfloat16"),
+    "keras-bfloat16-xla": Side("Keras `fit`, compiled by XLA", keras_seconds, "bfloat16", xla=True),
     "headstart-float32": Side("Headstart", _headstart, "float32"),
     "headstart-bfloat16": Side("Headstart", _headstart, "bfloat16"),
 }

@@ -103,10 +103,10 @@ def needs_of_runs(known: list[Entry]) -> Needs:
             continue
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
-            features = fingerprint["features"]
-            base = without_columns(features)
-            requests.append(Request(base, tuple(features["layers"]), tuple(features["views"])))
-            folders.add(key_of({"backbone": features["backbone"], **features["weights"]}))
+            for features in (fingerprint[name] for name in ("features", "maps") if name in fingerprint):
+                base = without_columns(features)
+                requests.append(Request(base, tuple(features["layers"]), tuple(features["views"])))
+                folders.add(key_of({"backbone": features["backbone"], **features["weights"]}))
     return Needs(frozenset(folders), tuple(requests))
 
 

@@ -33,6 +33,7 @@ class Preset:
 SWEPT = {"batch_size": 1024, "views": ["identity", "hflip"]}
 # A thousand digits want more updates an epoch, and a mirrored digit is not a digit.
 DIGITS = {"batch_size": 32, "flip": False}
+TUNED_DIGITS = DIGITS | {"epochs": 4, "shift": 0, "test_views": ["identity"]}
 
 PRESETS: dict[str, Preset] = {
     row.name: row
@@ -49,9 +50,9 @@ PRESETS: dict[str, Preset] = {
                 Plan("head:dense"),
                 Plan("tuned-head:linear"),
                 Plan("head:linear", weights="random"),
-                Plan("fine-tune:block5", DIGITS | {"epochs": 4, "top_epochs": 30}),
-                Plan("fine-tune:whole", DIGITS | {"epochs": 4, "top_epochs": 30}),
-                Plan("fine-tune:whole", DIGITS | {"epochs": 4, "top_epochs": 30}, weights="random"),
+                Plan("fine-tune:block5", TUNED_DIGITS),
+                Plan("fine-tune:whole", TUNED_DIGITS),
+                Plan("fine-tune:whole", TUNED_DIGITS, weights="random"),
                 Plan("from-scratch:lesson", DIGITS | {"epochs": 12}),
             ),
         ),
@@ -87,7 +88,9 @@ PRESETS: dict[str, Preset] = {
                 Plan("tuned-head:linear", SWEPT),
                 Plan("tuned-head:dense-bn-dropout", SWEPT),
                 Plan("head:linear", weights="random"),
+                Plan("fine-tune:top_only"),
                 Plan("fine-tune:block5"),
+                Plan("fine-tune:blocks4_5"),
                 Plan("fine-tune:whole"),
                 Plan("from-scratch:lesson"),
             ),

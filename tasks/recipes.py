@@ -9,9 +9,10 @@ from typing import Any
 
 import luigi
 
-from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.table import BACKBONES, USUAL
 from pipeline.errors import BadInput
 from pipeline.features.views import IDENTITY
+from pipeline.heads.recipes import with_layers
 from pipeline.training import settings
 from pipeline.training.named import base_of, find_named, named_recipe
 from pipeline.training.schemes import SCHEMES, Scheme
@@ -40,7 +41,8 @@ class RecipeTask(Task):
         """The recipe with the settings of the command line."""
         values = {name: getattr(self, name) for name in self.scheme.settings}
         given = {name: value for name, value in values.items() if value is not None}
-        return named_recipe(recipes_folder(), self.scheme, self.recipe, given)
+        recipe = named_recipe(recipes_folder(), self.scheme, self.recipe, given)
+        return with_layers(recipe, BACKBONES[self.backbone].taps) if hasattr(self, "backbone") else recipe
 
     @property
     def row(self) -> str:
@@ -58,8 +60,14 @@ class RecipeTask(Task):
 
     @property
     def weights_name(self) -> str:
-        """The weights as tables show them; "none" for a scheme that starts from nothing."""
+        """The weights; "none" for a scheme that starts from nothing."""
         return self.clone(DownloadWeights).choice.name if "weights" in self.scheme.needs else "none"
+
+    @property
+    def weights_title(self) -> str:
+        """The weights for tables, with the backbone where it is not the usual one."""
+        known = getattr(self, "backbone", USUAL)
+        return self.weights_name if known == USUAL else f"{self.weights_name} ({BACKBONES[known].title})"
 
     @property
     def layers_read(self) -> tuple[str, ...]:
@@ -78,6 +86,8 @@ class RecipeTask(Task):
         """Return a name with the recipe, the data and the weights behind it."""
         parts = [name, self.recipe, self.dataset]
         parts += [str(self.subset)] if self.subset else []
+        known = getattr(self, "backbone", USUAL)
+        parts += [known] if known != USUAL else []
         parts += [self.weights_name] if self.weights_name != "none" else []
         return "-".join(parts)
 

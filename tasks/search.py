@@ -98,7 +98,7 @@ class _Search(RecipeTask):
             "scheme": self.fingerprint["search"],
             "row": self.row,
             **{name: self.fingerprint[name] for name in ("settings", "precision", "space", "seed")},
-            "weights": self.weights_name,
+            "weights": self.weights_title,
             "backbone": self.backbone if "weights" in self.scheme.needs else "none",
             "fingerprint": self.fingerprint,
         }
@@ -113,7 +113,7 @@ class _Search(RecipeTask):
                 recipes=recipes_folder(),
                 inputs={name: str(task.folder) for name, task in self.requires().items()},
                 n_val=data["val"],
-                caption=f"{data_of(words)} · weights {self.weights_name} · {order['precision']} · "
+                caption=f"{data_of(words)} · weights {self.weights_title} · {order['precision']} · "
                 f"seed {self.seed}",
                 progress=progress,
             )

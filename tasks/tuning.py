@@ -53,7 +53,7 @@ class _TuneHead(HeadTask):
         return f"sweeps/{self.readable_place('head')}"
 
     def make(self) -> None:
-        self.publish(tune_head, "settings", "space", "precision", weights=self.weights_name)
+        self.publish(tune_head, "settings", "space", "precision", weights=self.weights_title)
 
 
 def _tune_head() -> type[_TuneHead]:

@@ -24,9 +24,10 @@ def read_views(features: FeatureStore, layers: tuple[str, ...], views: tuple[str
     return np.concatenate([features.load(layers, view) for view in views])
 
 
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(features: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Return mean (D,) and variance (D,) float32 of features (n, D); the variance of dead features is 1.
 
+    With a floor no variance is below floor times the mean over all features.
     Raises Diverged when a feature is not a finite number.
     """
     import numpy as np
@@ -39,7 +40,8 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"features: expected finite numbers, found NaN or infinity in {broken} of {len(variance)}; "
             "extract them again"
         )
-    variance = np.where(variance > DEAD_VARIANCE * (variance + mean**2), variance, 1.0)
+    alive, least = variance > DEAD_VARIANCE * (variance + mean**2), floor * variance.mean()
+    variance = np.where(alive | (least > 0), np.maximum(variance, least), 1.0)
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
@@ -49,6 +51,7 @@ class HeadData:
 
     examples: Examples
     standard: np.ndarray | None = None  # rows (n,) that standardise, by default the training rows
+    floor: float = 0.0  # least variance to standardise by, as a share of the mean over the features
 
     @property
     def views(self) -> int:
@@ -63,7 +66,8 @@ class HeadData:
     @functools.cached_property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance (D,) float32 of the features of the rows that standardise."""
-        return moments(self._rows(self.examples.train if self.standard is None else self.standard))
+        rows = self.examples.train if self.standard is None else self.standard
+        return moments(self._rows(rows), self.floor)
 
     @functools.cached_property
     def train(self) -> np.ndarray:
@@ -90,7 +94,7 @@ class HeadData:
     def with_train(self, rows: np.ndarray) -> HeadData:
         """Return the same data with other training rows (n,), standardised as before."""
         standard = self.examples.train if self.standard is None else self.standard
-        found = HeadData(replace(self.examples, train=rows), standard)
+        found = HeadData(replace(self.examples, train=rows), standard, self.floor)
         vars(found).update(moments=self.moments, val=self.val)  # computed once for all
         return found
 

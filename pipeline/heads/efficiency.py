@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import numerics
-from pipeline.datasets.labels import given_rows
+from pipeline.datasets.labels import ALL_LABELS, given_rows
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
 from pipeline.heads.data import HeadData
@@ -35,7 +35,8 @@ def head_curve(order: dict, dataset: str, features: str, folder: str, progress: 
     space = checked_space(recipe, {**dict.fromkeys(recipe.space, ()), **order["space"]})
     images, store = ImageStore(dataset), FeatureStore(features)
     with clock.stage("read features"):
-        whole = Reader(store, recipe.views, len(images.class_names))(recipe.layers)
+        every = override(recipe, {"labels": ALL_LABELS, "fit_on": "train"})
+        whole = Reader.of(every, store, len(images.class_names))(recipe.layers)
         evaluated = _evaluated(whole, store)
         evaluated.val  # noqa: B018 -- standardises val and test once for all budgets
     rows = []
@@ -54,7 +55,7 @@ def _evaluated(data: HeadData, store: FeatureStore) -> HeadData:
 
     examples = data.examples
     both = np.concatenate([store.rows("val"), store.rows("test")])
-    return HeadData(replace(examples, val=both), standard=examples.train)
+    return HeadData(replace(examples, val=both), standard=examples.train, floor=data.floor)
 
 
 def _budget(recipe: Head, points: list[dict], data: HeadData, n_val: int) -> dict:

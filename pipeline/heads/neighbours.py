@@ -73,6 +73,11 @@ def _log_shares(votes: tf.Tensor) -> tf.Tensor:
     return tf.math.log(shares + FLOOR)
 
 
+def register() -> None:
+    """Let Keras know the layer, so that a saved model that has one can be read."""
+    _layer_class()
+
+
 @functools.cache
 def _layer_class() -> type[keras.layers.Layer]:
     """Return the Keras layer, which is defined where Keras is loaded already."""

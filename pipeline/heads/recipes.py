@@ -13,7 +13,7 @@ calibrated by its own loss.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from pipeline.datasets.split import FIT_ON
@@ -23,14 +23,14 @@ from pipeline.networks.notation import parse_dense_blocks
 from pipeline.training.recipes import Labelled, Training, rows_by_name
 from pipeline.training.settings import setting
 
-ALL_BLOCKS = tuple(f"block{block}_pool" for block in range(1, 6))
+ALL_LAYERS = ("all",)  # the taps of whichever backbone
 
 
 @dataclass(frozen=True)
 class Head(Labelled):
     """What all kinds have in common. space names the values that a sweep tries of some settings."""
 
-    layers: tuple[str, ...] = setting(ALL_BLOCKS, "cached layers that are joined")
+    layers: tuple[str, ...] = setting(ALL_LAYERS, "cached layers that are joined, or all")
     views: tuple[str, ...] = setting(
         (IDENTITY,), "cached views: training shows each image in all of them, answers are averaged over all"
     )
@@ -60,6 +60,12 @@ class NetworkHead(Head, Training):
         (), "units of each dense block, none for a linear head", low=1, high=65536
     )
     dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
+    variance_floor: float = setting(
+        0.0,
+        "least variance by which a feature is standardised, in units of the mean variance",
+        low=0.0,
+        high=1.0,
+    )
 
     module: ClassVar[str] = "pipeline.heads.network"
 
@@ -123,6 +129,11 @@ class PrototypeHead(Uncalibrated):
     """The nearest mean of a class's training images."""
 
     module: ClassVar[str] = "pipeline.heads.prototype"
+
+
+def with_layers(recipe: Any, taps: tuple[str, ...]) -> Any:
+    """Return a recipe that reads all layers as one that names them; others as they are."""
+    return replace(recipe, layers=taps) if getattr(recipe, "layers", None) == ALL_LAYERS else recipe
 
 
 def _decades(low: int, high: int, each: int) -> tuple[float, ...]:

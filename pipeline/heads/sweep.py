@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 LARGEST_SPACE = 4096  # combinations; a mistyped space should not run for a week
 SEED = "seed"
-FIXED = ("views", "fit_on", "labels", "temperature")  # all heads of a sweep learn from the same examples
+FIXED = (
+    "views",
+    "fit_on",
+    "labels",
+    "temperature",
+    "variance_floor",
+)  # all heads of a sweep learn from the same examples
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,13 @@ class Reader:
     classes: int
     fit_on: str = "train"
     given: str = ALL_LABELS
+    floor: float = 0.0
+
+    @classmethod
+    def of(cls, recipe: Head, features: FeatureStore, classes: int) -> Reader:
+        """Return the reader of what a recipe learns from."""
+        floor = getattr(recipe, "variance_floor", 0.0)
+        return cls(features, recipe.views, classes, recipe.fit_on, recipe.labels, floor)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 -- a process has one reader, and one data set fits memory
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
@@ -47,7 +55,7 @@ class Reader:
         examples = Examples.of(self.features, inputs, self.classes, len(self.views), given=self.given)
         if self.fit_on == FINAL:
             examples = examples.with_val()
-        return HeadData(examples)
+        return HeadData(examples, floor=self.floor)
 
     def width(self, layer: str) -> int:
         """Return how many features a layer has."""
@@ -91,8 +99,7 @@ def _train(job: Job) -> Trained:
 
     recipe = job.recipe
     with job.clock.stage("read features"):
-        read = Reader(job.features, recipe.views, len(job.images.class_names), recipe.fit_on, recipe.labels)
-        data = read(recipe.layers)
+        data = Reader.of(recipe, job.features, len(job.images.class_names))(recipe.layers)
     history, rows = History(), job.rows()
     with job.clock.stage("head"):
         model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
@@ -132,8 +139,5 @@ def parameters_below(backbone: str, layers: tuple[str, ...]) -> int:
     """Return how many parameters the backbone has up to the deepest of the layers."""
     row = BACKBONES[backbone]
     deepest = max(row.taps.index(layer) for layer in layers) + 1
-    return sum(
-        kernel[0] * kernel[1] * kernel[2] * kernel[3] + bias[0]
-        for name, (kernel, bias) in row.shapes().items()
-        if int(name.partition("_")[0].removeprefix("block")) <= deepest
-    )
+    weights = row.shapes(through=deepest).values()
+    return sum(math.prod(shape) for shapes in weights for shape in shapes.values())

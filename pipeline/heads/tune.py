@@ -33,7 +33,7 @@ def tune_head(order: dict, dataset: str, features: str, folder: str, progress: P
     recipe = override(HEADS[order["recipe"]], order["settings"])
     space = checked_space(recipe, {**dict.fromkeys(recipe.space, ()), **order["space"]})
     images, store = ImageStore(dataset), FeatureStore(features)
-    read = Reader(store, recipe.views, len(images.class_names), given=recipe.labels)
+    read = Reader.of(override(recipe, {"fit_on": "train"}), store, len(images.class_names))
     trials = sweep(recipe, space, read, precision=order["precision"], progress=progress)
     axes = [name for name in space if name != SEED]
     table = trial_table(trials, axes, images.counts["val"])

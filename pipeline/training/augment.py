@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.features.views import canonical_view
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -22,19 +24,55 @@ def augmented(
     if not (flip or shift):
         return images
     count, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
+    mirrored, start = _drawn(count, seed, flip=flip, shift=shift, mirrored=mirrored)
     rows, columns = tf.range(height)[None], tf.range(width)[None]
     if shift:
-        second = seed + tf.constant([0, 1], seed.dtype)
-        start = tf.random.stateless_uniform((count, 2), second, maxval=2 * shift + 1, dtype=tf.int32) - shift
         rows, columns = _reflected(rows + start[:, :1], height), _reflected(columns + start[:, 1:], width)
     if flip:
-        if mirrored is None:
-            mirrored = tf.random.stateless_uniform((count,), seed) < 0.5
         columns = tf.where(mirrored[:, None], width - 1 - columns, columns)
     # One lookup a pixel: flips and shifts of whole images would copy them three times more.
     pixels = tf.reshape(rows[:, :, None] * width + columns[:, None, :], (count, height * width))
     flat = tf.reshape(images, (count, height * width, channels))
     return tf.reshape(tf.gather(flat, pixels, axis=1, batch_dims=1), tf.shape(images))
+
+
+def variation_views(*, flip: bool, shift: int) -> tuple[str, ...]:
+    """Return the views (see features.views) that `augmented` draws from, as `drawn_views` counts them."""
+    moves = [*range(shift + 1), *range(-shift, 0)]
+    found = [
+        canonical_view(mirrored, -down, -right)  # a picture that starts further down has moved up
+        for mirrored in ((False, True) if flip else (False,))
+        for down in moves
+        for right in moves
+    ]
+    return tuple(found)
+
+
+def drawn_views(
+    count: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, mirrored: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Return positions (count,) int32 in variation_views: what `augmented` does by the same seed."""
+    import tensorflow as tf
+
+    mirrored, start = _drawn(count, seed, flip=flip, shift=shift, mirrored=mirrored)
+    moves = 2 * shift + 1
+    down, right = start[:, 0] % moves, start[:, 1] % moves
+    return (tf.cast(mirrored, tf.int32) * moves + down) * moves + right
+
+
+def _drawn(count, seed, *, flip: bool, shift: int, mirrored) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return which of count images are mirrored, and where each starts (count, 2), down and to the right."""
+    import tensorflow as tf
+
+    start = tf.zeros((count, 2), tf.int32)
+    if shift:
+        second = seed + tf.constant([0, 1], seed.dtype)
+        start = tf.random.stateless_uniform((count, 2), second, maxval=2 * shift + 1, dtype=tf.int32) - shift
+    if not flip:
+        mirrored = tf.zeros((count,), tf.bool)
+    elif mirrored is None:
+        mirrored = tf.random.stateless_uniform((count,), seed) < 0.5
+    return mirrored, start
 
 
 def _reflected(places: tf.Tensor, size: int) -> tf.Tensor:

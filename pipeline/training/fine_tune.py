@@ -3,66 +3,213 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.backbones.model import build_backbone
-from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.table import BACKBONES, Backbone
 from pipeline.backbones.weights import read_weights
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_answers
-from pipeline.networks.build import add_neck
+from pipeline.heads.train import read_choice
+from pipeline.networks.build import NECK, add_neck
+from pipeline.networks.quick import quick_copy
+from pipeline.networks.views import over_views
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
+from pipeline.training.prefix import Prefix, plan_prefix
 from pipeline.training.record import Job, Trained
+from pipeline.training.top import top_head
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+    from keras import KerasTensor
 
-TOP_BATCH = 256  # images in one update while only the top is fitted, where a step costs next to nothing
+    from pipeline.features.store import FeatureStore
+    from pipeline.training.optimizers import Pace
+    from pipeline.training.recipes import FineTuneRecipe
+
+TOP, BLOCKS = "top", "blocks"
+NORMAL_95 = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
+
+logger = logging.getLogger(__name__)
 
 
 def fine_tune(job: Job) -> Trained:
-    """Return the whole network, pixels in: its top fitted on cached features, then trained with the rest."""
+    """Return the whole network, pixels in: its top fitted on cached features, then trained with the rest.
+
+    With the job's maps what is frozen is not computed: the rest is trained from the cached maps at the cut.
+    """
     recipe, images, history = job.recipe, job.images, History()
-    row = BACKBONES[job.backbone]
+    row, choice = BACKBONES[job.backbone], read_choice(job.sweep) if job.sweep else None
     with job.clock.stage("read images"):
         pixels = images.images()
     examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
-    with job.clock.stage("top"):
-        seen = dataclasses.replace(examples, inputs=job.features.load(row.taps[-1:]))
-        answers = build_answers(HeadData(seen), recipe.dense_blocks, recipe.units, recipe.dropout)
-        top = with_probabilities(answers, None)
-        interrupted = job.checkpoint is not None and job.checkpoint.stage == "blocks"  # it holds the top, too
-        stage = Stage.of(
-            recipe,
-            "top",
-            epochs=0 if interrupted else recipe.top_epochs,
-            learning_rate=recipe.top_learning_rate,
-            batch_size=TOP_BATCH,
-            flip=False,
-            shift=0,
-        )
-        told = {"seed": job.seed, "history": history, "progress": job.progress, "watch": job.watch}
-        told["checkpoint"] = job.checkpoint
-        fit(Classifier(top), seen, stage, **told)
-    with job.clock.stage("blocks"):
-        backbone = build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1])
-        freeze_blocks(backbone, recipe.freeze_through)
-        whole = Classifier(join(backbone, top))
-        stage = Stage.of(recipe, "blocks", salt=1, epochs=examples.epochs(recipe))
-        fit(whole, examples, stage, **told)
-    rows = job.rows()
+    with job.clock.stage(TOP):
+        top = _fitted_top(job, examples, history, choice["settings"] if choice else {})
+    with job.clock.stage("read weights"):
+        model = join(build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1]), top)
+        quick = quick_copy(model)
+    prefix = plan_prefix(recipe, row)
+    if job.maps is None:
+        prefix = Prefix(False, prefix.why if not prefix.cached else "from images, because no maps were given")
+    with job.clock.stage("read maps"):
+        if prefix.cached:
+            examples = dataclasses.replace(examples, inputs=read_maps(job.maps, prefix), varied=True)
+    with job.clock.stage(BLOCKS):
+        _move_blocks(job, quick, examples, history, prefix)
+    freeze_blocks(model, row, recipe.freeze_through)
+    model.set_weights(quick.get_weights())
+    rows, network = job.rows(), Classifier(over_views(model, recipe.test_views))
     with job.clock.stage("predict"):
-        probabilities = whole.predict(pixels, rows)
-    return Trained(whole.model, history, rows, probabilities, n_train=len(examples.train))
+        probabilities = network.predict(pixels, rows)
+    destroyed = why_destroyed(history.rows, len(examples.val))
+    return Trained(
+        network.model,
+        history,
+        rows,
+        probabilities,
+        n_train=len(examples.train),
+        tune_seconds=choice["seconds"] if choice else 0.0,
+        facts={
+            "prefix": prefix.why,
+            "top": choice["settings"] if choice else {},
+            "warnings": [destroyed] if destroyed else [],
+        },
+    )
 
 
-def freeze_blocks(backbone: keras.Model, through: int) -> None:
+def _fitted_top(job: Job, examples: Examples, history: History, chosen: dict) -> keras.Model:
+    """Return the top, features in, fitted with settings that a sweep chose; its dropout is the recipe's."""
+    recipe, layer = job.recipe, BACKBONES[job.backbone].taps[-1]
+    head = top_head(recipe, layer, chosen)
+    seen = dataclasses.replace(examples, inputs=job.features.load([layer]))
+    data = HeadData(seen, floor=head.variance_floor)
+
+    def built(dropout: float) -> keras.Model:
+        return with_probabilities(build_answers(data, head.dense_blocks, head.units, dropout), None)
+
+    fitted, top = built(head.dropout), built(recipe.dropout)
+    later = job.checkpoint is not None and job.checkpoint.stage not in (None, TOP)  # it holds the top, too
+    fit(
+        Classifier(fitted),
+        seen,
+        Stage.of(head, TOP, epochs=0 if later else head.epochs),
+        seed=job.seed,
+        history=history,
+        progress=job.progress,
+        checkpoint=job.checkpoint,
+        watch=job.watch,
+    )
+    top.set_weights(fitted.get_weights())
+    return top
+
+
+def read_maps(store: FeatureStore, prefix: Prefix) -> np.ndarray:
+    """Return the maps at the cut, a block of rows for each view, in the precision that they are cached in."""
+    import numpy as np
+
+    return np.concatenate([store.load([prefix.layer], view, as_stored=True) for view in prefix.views])
+
+
+def _move_blocks(
+    job: Job, network: keras.Model, examples: Examples, history: History, prefix: Prefix
+) -> None:
+    """Train what moves of a whole network; from maps, where examples are such, or from its pixels."""
+    recipe, row = job.recipe, BACKBONES[job.backbone]
+    stages = list(stages_of(recipe, len(row.taps), examples.epochs(recipe)))
+    names = [stage.name for stage, _ in stages]
+    kept = job.checkpoint.stage if job.checkpoint else None
+    first = names.index(kept) if kept in names else 0
+
+    def watch(so_far: History) -> None:
+        moved = [line for line in so_far.rows if line["stage"] != TOP]
+        destroyed = why_destroyed(so_far.rows, len(examples.val))
+        if len(moved) == 1 and destroyed:
+            logger.warning(destroyed)
+        if job.watch:
+            job.watch(so_far)
+
+    for stage, through in stages[first:]:
+        freeze_blocks(network, row, through)
+        fit(
+            Classifier(network, cut_of(network, prefix) if prefix.cached else None),
+            examples,
+            stage,
+            seed=job.seed,
+            history=history,
+            progress=job.progress,
+            checkpoint=job.checkpoint,
+            watch=watch,
+            paces=lambda _: block_paces(network, row, recipe.block_pace),
+        )
+
+
+def stages_of(recipe: FineTuneRecipe, blocks: int, epochs: int) -> Iterator[tuple[Stage, int]]:
+    """Yield stages of training and how many blocks are frozen in each, fewer from one to the next.
+
+    Gradual unfreezing is that of Howard & Ruder (2018, "Universal Language Model Fine-tuning"), with a course
+    of the rate for each stage.
+    """
+    steps = range(blocks - 1, recipe.freeze_through, -1) if recipe.unfreeze_epochs else ()
+    for number, through in enumerate(steps, start=1):
+        name = f"{BLOCKS} from {through + 1}"
+        yield Stage.of(recipe, name, salt=1 + number, epochs=recipe.unfreeze_epochs, patience=0), through
+    rest = epochs - recipe.unfreeze_epochs * len(steps)
+    yield Stage.of(recipe, BLOCKS, salt=1, epochs=max(0, rest)), recipe.freeze_through
+
+
+def freeze_blocks(network: keras.Model, row: Backbone, through: int) -> None:
     """Freeze blocks 1 … through of a backbone and free the others; frozen layers stay in inference mode."""
-    for layer in backbone.layers:
-        name, _, _ = layer.name.partition("_")
-        if name.startswith("block"):
-            layer.trainable = int(name.removeprefix("block")) > through
+    for layer in network.layers:
+        if block := row.block_of(layer.name):
+            layer.trainable = block > through
+
+
+def block_paces(network: keras.Model, row: Backbone, pace: float) -> dict[str, Pace]:
+    """Return the factors of the rate by variable: pace for each block from the last down, 1 for the rest.
+
+    Discriminative rates are those of Howard & Ruder (2018), who divide by 2.6 from layer to layer.
+    """
+    if pace == 1:
+        return {}
+    last = len(row.taps)
+    blocks = {layer: row.block_of(layer.name) for layer in network.layers}
+    return {
+        variable.path: lambda _, factor=pace ** (last - block): factor
+        for layer, block in blocks.items()
+        if block
+        for variable in layer.trainable_weights
+    }
+
+
+def cut_of(network: keras.Model, prefix: Prefix) -> KerasTensor:
+    """Return the tensor of a whole network in whose place the cached maps are put in."""
+    return network.get_layer(NECK if prefix.pooling == "average" else prefix.layer).output
+
+
+def why_destroyed(rows: list[dict], n_val: int) -> str | None:
+    """Return in words that the first epoch of moving blocks destroyed the pretrained weights, or None.
+
+    It did where val accuracy fell below that of the frozen backbone's head by more than chance would have
+    it: 1.96 standard errors of the difference of two shares of n_val images.
+    """
+    top = [row for row in rows if row["stage"] == TOP]
+    moved = [row for row in rows if row["stage"] != TOP]
+    if not (top and moved and n_val):
+        return None
+    before, after = top[-1]["val_accuracy"], moved[0]["val_accuracy"]
+    margin = NORMAL_95 * math.sqrt((before * (1 - before) + after * (1 - after)) / n_val)
+    if not before - after > margin:
+        return None
+    return (
+        f"the first epoch destroyed pretrained weights: {100 * after:.1f} % on val behind it, "
+        f"{100 * before:.1f} % with the frozen backbone's head; take a smaller --learning-rate (a tenth), "
+        "a longer --warmup, or a --block-pace below 1"
+    )
 
 
 def join(backbone: keras.Model, top: keras.Model) -> keras.Model:

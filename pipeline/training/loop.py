@@ -17,13 +17,15 @@ from pipeline.datasets.labels import ALL_LABELS, given_rows
 from pipeline.errors import Diverged
 from pipeline.networks.build import logits_model
 from pipeline.progress import Progress, silent
-from pipeline.training.augment import augmented
+from pipeline.training.augment import augmented, drawn_views
 from pipeline.training.averaging import AVERAGES
 from pipeline.training.optimizers import Pace, make_optimizer
+from pipeline.training.stopping import NoPatience, Patience
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
+    from keras import KerasTensor
 
     from pipeline.training.checkpoint import Checkpoint
 
@@ -37,7 +39,9 @@ class Examples:
 
     train and val are positions (n,) in them; classes is the number of classes. With several views, inputs
     has as many blocks of len(labels) rows, one block a view: training draws a view of each example anew in
-    every epoch, answers are averaged over the views.
+    every epoch, answers are averaged over the views. Where they are varied, inputs has a block for each of
+    augment.variation_views instead: a step draws among them what it would do to images, and the first,
+    which is not varied, answers.
     """
 
     inputs: np.ndarray
@@ -47,6 +51,7 @@ class Examples:
     classes: int
     views: int = 1
     share: float = 1.0  # of all training images, that train is
+    varied: bool = False
 
     @classmethod
     def of(
@@ -97,6 +102,7 @@ class Stage:
     momentum: float = 0.9
     decay_biases: bool = False
     averaging: str = "none"
+    patience: int = 0
     salt: int = 0  # makes the random order of one stage differ from another's
 
     @classmethod
@@ -121,19 +127,23 @@ class History:
 class Classifier:
     """A Keras model of probabilities, with its answering graph; what is trained has a layer "logits".
 
-    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained.
+    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained. With
+    inputs, a tensor inside of the model, only what lies behind it is asked and trained.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, inputs: KerasTensor | None = None):
+        import keras
         import tensorflow as tf
 
-        self.model = model
+        self._inputs = model.input if inputs is None else inputs
+        self._whole = model
+        self.model = model if inputs is None else keras.Model(inputs, model.output)
         self._forward = tf.function(lambda batch: self.model(batch, training=False), reduce_retracing=True)
 
     @functools.cached_property
     def logits(self) -> keras.Model:
         """The part of the model that ends in logits."""
-        return logits_model(self.model)
+        return logits_model(self._whole, self._inputs)
 
     def predict(self, inputs: np.ndarray, rows: np.ndarray, views: int = 1) -> np.ndarray:
         """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over the views."""
@@ -184,7 +194,8 @@ def fit(
     With a checkpoint the state after each epoch is kept there, and a stage that was broken off goes on
     behind its last whole epoch as if nothing had happened. paces gives factors of the rate by variable,
     told how many updates an epoch has (see make_optimizer). watch is called after each epoch; what it raises
-    ends the training.
+    ends the training. With the stage's patience it ends after so many epochs without a better accuracy on
+    val, and the best epoch's weights are left.
     """
     import numpy as np
 
@@ -196,7 +207,8 @@ def fit(
     update = _update_function(classifier.logits, examples, stage, optimizer, average, seed=seed, steps=steps)
     generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
     pace = _Pace()
-    state = [*classifier.model.variables, *optimizer.variables, *average.variables]
+    stopping = Patience(classifier.model, stage.patience) if stage.patience else NoPatience()
+    state = [*classifier.model.variables, *optimizer.variables, *average.variables, *stopping.variables]
     done_before = checkpoint.restore(stage.name, state, history) if checkpoint else 0
     for epoch in range(stage.epochs):
         began = time.perf_counter()
@@ -204,6 +216,8 @@ def fit(
         order = examples.shown(order, generator)
         if epoch < done_before:  # drawn all the same, so that what follows is what it would have been
             continue
+        if stopping.over:
+            break
         sums = np.zeros(2)
         for done, found in pace.over(order, update):
             sums += found
@@ -214,6 +228,7 @@ def fit(
         sound = all(np.isfinite(array).all() for array in classifier.model.get_weights())
         _refuse_divergence(stage, epoch, finite=sound, found="weights are not finite numbers")
         val_loss, val_accuracy = classifier.evaluate(examples, examples.val)
+        stopping.after(val_accuracy)
         history.seconds += time.perf_counter() - began
         history.add(
             stage=stage.name,
@@ -227,6 +242,7 @@ def fit(
             checkpoint.keep(stage.name, epoch + 1, state, history)
         if watch:
             watch(history)
+    stopping.end()
 
 
 class _Pace:
@@ -284,16 +300,23 @@ def _update_function(
     weights = logits.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes
-    draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, len(examples.inputs))
+    count = len(examples.labels)
+    draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, count)
     parity = tf.constant(draws, tf.int32)  # whether an image is mirrored in even or in odd epochs
 
     def step(rows):
-        batch, wanted = tf.gather(inputs, rows), tf.gather(labels, rows)
-        number = tf.cast(optimizer.iterations, tf.int32)
+        wanted, number = tf.gather(labels, rows), tf.cast(optimizer.iterations, tf.int32)
         if stage.flip or stage.shift:
-            variation = tf.stack([seed, 4 * number + 2 * stage.salt])  # augmented() uses two seeds of it
-            mirrored = (tf.gather(parity, rows) + number // steps) % 2 == 1 if stage.alternate else None
-            batch = augmented(batch, variation, flip=stage.flip, shift=stage.shift, mirrored=mirrored)
+            how = {"flip": stage.flip, "shift": stage.shift}
+            how["seed"] = tf.stack([seed, 4 * number + 2 * stage.salt])  # augmented() uses two seeds of it
+            if stage.alternate:
+                how["mirrored"] = (tf.gather(parity, rows % count) + number // steps) % 2 == 1
+            if examples.varied:
+                batch = tf.gather(inputs, rows + count * drawn_views(tf.size(rows), **how))
+            else:
+                batch = augmented(tf.gather(inputs, rows), **how)
+        else:
+            batch = tf.gather(inputs, rows)
         targets = tf.one_hot(wanted, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
             answers = logits(batch, training=True)

@@ -9,7 +9,7 @@ from pipeline.datasets.labels import ALL_LABELS, parse_budget
 from pipeline.datasets.split import FIT_ON
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
-from pipeline.features.views import IDENTITY, parse_views
+from pipeline.features.views import IDENTITY, MIRRORED, parse_views
 from pipeline.networks.build import NECKS
 from pipeline.networks.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.networks.starts import PATCH, STARTS, STEMS
@@ -18,6 +18,7 @@ from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 from pipeline.training.settings import setting
 from pipeline.tuning.space import Axis, Choice, Range
 
+BLOCKS = 5  # of every backbone, counted from the input
 LESSON_BLOCKS = {
     "lesson": "conv - batch norm - conv - maxpool - dropout",
     "lesson-norm-first": "batch norm - conv - batch norm - conv - maxpool - dropout",
@@ -74,6 +75,15 @@ class Augmented(Training):
     alternate: bool = setting(
         False, "where images are flipped: each in every other epoch, instead of half of them at random"
     )
+    averaging: str = setting("none", "average of the weights over the training", choices=tuple(AVERAGES))
+    test_views: tuple[str, ...] = setting(
+        (IDENTITY,), "views of an image over which the finished network averages its answers"
+    )
+
+    def check(self) -> None:
+        """Raise BadInput when a view cannot be read."""
+        super().check()
+        parse_views(",".join(self.test_views))
 
 
 FINE_TUNE_SPACE: dict[str, Axis] = {
@@ -98,24 +108,59 @@ SCRATCH_SPACE: dict[str, Axis] = {
 }
 
 
+PREFIXES = ("auto", "cache", "images")
+
+
 @dataclass(frozen=True)
 class FineTuneRecipe(Augmented):
-    """A pretrained backbone with a fresh top: the top is fitted first, then all that is not frozen."""
+    """A pretrained backbone with a fresh top: the top is fitted first, then all that is not frozen.
 
-    freeze_through: int = setting(0, "blocks that keep their weights, counted from the input", low=0, high=5)
+    The top is the best of a sweep on cached features. What is frozen all the time can be computed once and
+    cached, instead of in every epoch (see training.prefix).
+    """
+
+    freeze_through: int = setting(
+        0, "blocks that keep their weights, counted from the input", low=0, high=BLOCKS
+    )
+    unfreeze_epochs: int = setting(
+        0,
+        "passes after which one more block moves, from the last down; 0 lets all move at once",
+        low=0,
+        high=10_000,
+    )
+    block_pace: float = setting(
+        1.0, "factor of the step size from each block to the one below it", low=0.01, high=1.0
+    )
+    prefix: str = setting(
+        "auto", "where frozen blocks are computed; auto caches them where that is less work", choices=PREFIXES
+    )
+    patience: int = setting(
+        0,
+        "passes without a better val accuracy that end the training, which then keeps the best; 0 for never",
+        low=0,
+        high=10_000,
+    )
     dense_blocks: str = setting("dense - dropout", "dense blocks of the top in the notation")
     units: tuple[int, ...] = setting((512,), "units of each dense block of the top", low=1, high=65536)
     dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
     top_epochs: int = setting(
-        10, "passes in which only the top is fitted, on cached features", low=0, high=10_000
+        20,
+        "passes in which only the top is fitted, and tops are swept, on cached features",
+        low=1,
+        high=10_000,
     )
-    top_learning_rate: float = setting(1e-3, "largest step size while the top is fitted", low=0.0, high=100.0)
     space: dict[str, Axis] = field(default_factory=lambda: FINE_TUNE_SPACE, compare=False)
 
     def check(self) -> None:
-        """Raise BadInput when the dense blocks cannot be read."""
+        """Raise BadInput when the dense blocks cannot be read, or not every block gets to move."""
         super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
+        before = self.unfreeze_epochs * max(0, BLOCKS - 1 - self.freeze_through)
+        if self.epochs and before >= self.epochs:
+            raise BadInput(
+                f"unfreeze_epochs {self.unfreeze_epochs}: expected all blocks to move before the "
+                f"{self.epochs} epochs end, received {before} epochs of fewer blocks; take more epochs"
+            )
 
 
 @dataclass(frozen=True)
@@ -141,18 +186,13 @@ class ScratchRecipe(Augmented):
     decay_biases: bool = setting(
         False, "whether biases and batch normalisation's weights are decayed as well"
     )
-    averaging: str = setting("none", "average of the weights over the training", choices=tuple(AVERAGES))
     fit_on: str = setting("train", "images that it is trained on", choices=FIT_ON)
-    test_views: tuple[str, ...] = setting(
-        (IDENTITY,), "views of an image over which the finished network averages its answers"
-    )
     space: dict[str, Axis] = field(default_factory=lambda: SCRATCH_SPACE, compare=False)
 
     def check(self) -> None:
         """Raise BadInput when a block cannot be read or the pools leave nothing of the image."""
         super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
-        parse_views(",".join(self.test_views))
         if not self.filters:
             raise BadInput("setting filters: expected one number or more, received none")
         blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
@@ -210,35 +250,30 @@ def _lesson(name: str, dense: str) -> ScratchRecipe:
     )
 
 
+def _fine_tune(name: str, title: str, freeze_through: int, **changes) -> FineTuneRecipe:
+    """Return a recipe with the course that all share; what freezes blocks varies images by flips alone.
+
+    Two views of an image are cached in little time and room, while shifts by two pixels would make fifty.
+    """
+    shared = {
+        "epochs": 12,
+        "learning_rate": 3e-4,
+        "warmup": 0.1,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "patience": 3,
+        "shift": 0 if freeze_through else 2,
+        "test_views": (IDENTITY, MIRRORED),
+    }
+    return FineTuneRecipe(name=name, title=title, freeze_through=freeze_through, **{**shared, **changes})
+
+
 FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
-    FineTuneRecipe(
-        name="top_only",
-        title="all blocks frozen",
-        freeze_through=5,
-        epochs=3,
-        learning_rate=1e-4,
-    ),
-    FineTuneRecipe(
-        name="block5",
-        title="block 5 moves",
-        freeze_through=4,
-        epochs=5,
-        learning_rate=1e-4,
-    ),
-    FineTuneRecipe(
-        name="blocks4_5",
-        title="blocks 4 and 5 move",
-        freeze_through=3,
-        epochs=5,
-        learning_rate=1e-4,
-    ),
-    FineTuneRecipe(
-        name="whole",
-        title="all blocks move",
-        freeze_through=0,
-        epochs=5,
-        learning_rate=1e-4,
-    ),
+    _fine_tune("top_only", "all blocks frozen", 5, learning_rate=1e-3),
+    _fine_tune("block5", "block 5 moves", 4, batch_size=256),
+    _fine_tune("blocks4_5", "blocks 4 and 5 move", 3, batch_size=256),
+    _fine_tune("whole", "all blocks move", 0, block_pace=0.8),
+    _fine_tune("gradual", "one more block moves after each epoch", 0, unfreeze_epochs=1),
 )
 
 SCRATCH_RECIPES: dict[str, ScratchRecipe] = rows_by_name(

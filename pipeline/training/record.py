@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import machine, numerics
+from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.split import FINAL, SPLITS
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
+from pipeline.heads.recipes import with_layers
 from pipeline.progress import Progress, silent
 from pipeline.publishing import MANIFEST, publish_json, publish_manifest, published
 from pipeline.results.run import (
@@ -29,6 +31,8 @@ from pipeline.results.run import (
     write_predictions,
 )
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.events import FILE as EVENTS
+from pipeline.training.events import publish_events
 from pipeline.training.loop import History
 from pipeline.training.schemes import SCHEMES
 
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
     from pipeline.training.recipes import Training
 
-FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, COSTS]
+FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, EVENTS, COSTS]
 
 
 @dataclass
@@ -76,7 +80,11 @@ class Clock:
 
 @dataclass(frozen=True)
 class Job:
-    """What a scheme's training function is given; features, weights, sweep are None where it needs none."""
+    """What a scheme's training function is given; inputs of other schemes are None.
+
+    features are those that a head is fitted on, maps those at the cut of a network whose frozen part is
+    cached, sweep is the folder of the sweep that chose a head.
+    """
 
     recipe: Training
     seed: int
@@ -87,6 +95,7 @@ class Job:
     clock: Clock
     progress: Progress
     sweep: Path | None = None
+    maps: FeatureStore | None = None
     checkpoint: Checkpoint | None = None
     splits: tuple[str, ...] = ("val", "test")  # whose images the trained network is asked about
     watch: Callable[[History], None] | None = None  # called after each epoch
@@ -110,7 +119,8 @@ class Trained:
     probabilities (N, C) float32 has a row for each row of rows (N,), positions in the data set.
     backbone_parameters are those that the model file does not hold because features stand before it.
     n_train is how many images it was trained on, by default all training images. settings are those that
-    were used where a search chose them, which took tune_seconds.
+    were used where a search chose them, which took tune_seconds. facts say what else is worth knowing of
+    the training, and go into its recipe.json.
     """
 
     model: keras.Model
@@ -121,6 +131,7 @@ class Trained:
     n_train: int | None = None
     settings: dict | None = None
     tune_seconds: float = 0.0
+    facts: dict = field(default_factory=dict)
 
 
 def train_run(
@@ -130,6 +141,7 @@ def train_run(
     weights: str | None = None,
     features: str | None = None,
     sweep: str | None = None,
+    maps: str | None = None,
     progress: Progress = silent,
 ) -> dict:
     """Train what order describes and publish its run folder; return its costs.
@@ -139,15 +151,16 @@ def train_run(
     """
     clock, target = Clock(), Path(folder)
     with clock.stage("start"):
-        inputs = {"dataset": dataset, "weights": weights, "features": features, "sweep": sweep}
+        inputs = {"dataset": dataset, "weights": weights, "features": features, "sweep": sweep, "maps": maps}
         own = {"clock": clock, "progress": progress, "checkpoint": Checkpoint(target, clock)}
+        own["watch"] = lambda history: publish_events(target, history.rows)
         job, state = prepare_job(order, **inputs, **own)
     trained = train(order, job)
-    images, store = job.images, job.features
+    images = job.images
     with clock.stage("publish"):
         _publish_results(target, trained, images)
     publish_json(target / RECIPE, _description(order, trained, images, state))
-    costs = _costs(target, clock, store, order["fingerprint"].get("features", {}), trained.tune_seconds)
+    costs = _costs(target, clock, _extractions(job, order["fingerprint"]), trained.tune_seconds)
     publish_json(target / COSTS, costs)
     publish_manifest(target, order["fingerprint"], FILES)
     job.checkpoint.remove()
@@ -161,6 +174,7 @@ def prepare_job(
     weights: str | None = None,
     features: str | None = None,
     sweep: str | None = None,
+    maps: str | None = None,
     **more,
 ) -> tuple[Job, dict]:
     """Set TensorFlow up for what order describes; return its job, with more fields, and that state.
@@ -170,13 +184,17 @@ def prepare_job(
     name, _, recipe = order["scheme"].partition(":")
     scheme = SCHEMES[name]
     state = numerics.start(seed=order["seed"], precision=scheme.precision or order["precision"])
+    chosen = scheme.recipe(order.get("row", recipe), order["settings"])
+    if scheme.needs:
+        chosen = with_layers(chosen, BACKBONES[order["backbone"]].taps)
     job = Job(
-        recipe=scheme.recipe(order.get("row", recipe), order["settings"]),
+        recipe=chosen,
         seed=order["seed"],
         images=ImageStore(dataset),
         features=FeatureStore(features) if features else None,
         weights=Path(weights) if weights else None,
         sweep=Path(sweep) if sweep else None,
+        maps=FeatureStore(maps) if maps else None,
         backbone=order["backbone"],
         **more,
     )
@@ -201,6 +219,7 @@ def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None
         writer = csv.DictWriter(file, HISTORY_COLUMNS)
         writer.writeheader()
         writer.writerows(trained.history.rows)
+    publish_events(folder, trained.history.rows)
     rows = trained.rows
     write_predictions(
         folder / PREDICTIONS,
@@ -226,6 +245,7 @@ def _description(order: dict, trained: Trained, images: ImageStore, state: dict)
         "class_names": images.class_names,
         **_counts(images, trained),
         "precision": order["precision"],
+        **trained.facts,
         "epochs": len(trained.history.rows),
         "parameters": model.count_params() + trained.backbone_parameters,
         "trainable_parameters": trainable,
@@ -241,19 +261,26 @@ def _counts(images: ImageStore, trained: Trained) -> dict[str, int]:
     return {f"n_{split}": count for split, count in counts.items()}
 
 
-def _costs(
-    folder: Path, clock: Clock, store: FeatureStore | None, features: dict, tune_seconds: float
-) -> dict:
-    extraction = {"seconds": 0.0, "peak_memory_mb": 0.0}
-    if store:
-        extraction = store.costs(features["layers"], features["views"])
-    seconds = clock.total()
+def _extractions(job: Job, fingerprint: dict) -> list[dict]:
+    """Return what each cache that a run reads cost, by the layers and views that it reads."""
+    caches = {"features": job.features, "maps": job.maps}
+    read = {name: store for name, store in caches.items() if store and name in fingerprint}
+    if len(read) == 2 and job.maps.folder == job.features.folder:  # maps of one pixel are the features
+        del read["features"]
+    return [
+        store.costs(fingerprint[name]["layers"], fingerprint[name]["views"]) for name, store in read.items()
+    ]
+
+
+def _costs(folder: Path, clock: Clock, extractions: list[dict], tune_seconds: float) -> dict:
+    extracted, seconds = round(sum(one["seconds"] for one in extractions), 3), clock.total()
+    peaks = [machine.peak_memory_mb(), *(one["peak_memory_mb"] for one in extractions)]
     return {
         "train_seconds": seconds,
         "tune_seconds": tune_seconds,
-        "extract_seconds": extraction["seconds"],
-        "total_seconds": round(seconds + tune_seconds + extraction["seconds"], 3),
-        "peak_memory_mb": round(max(machine.peak_memory_mb(), extraction["peak_memory_mb"]), 1),
+        "extract_seconds": extracted,
+        "total_seconds": round(seconds + tune_seconds + extracted, 3),
+        "peak_memory_mb": round(max(peaks), 1),
         "bytes": sum((folder / name).stat().st_size for name in FILES if name != COSTS),
         "stages": dict(clock.stages),
     }

@@ -17,7 +17,8 @@ class Scheme:
     """A way to train: its recipes, the tiers that it reads, its training function `module:function`.
 
     The function is called with a `record.Job` and returns a `record.Trained`. needs are among
-    "weights", "features" and "sweep"; the prepared data set is always there.
+    "weights", "features", "sweep" and "top" (features, a sweep for a fresh top, and maps at the cut); the
+    prepared data set is always there.
     """
 
     name: str
@@ -66,7 +67,7 @@ SCHEMES: dict[str, Scheme] = {
             task="FineTune",
             recipes=FINE_TUNE_RECIPES,
             train="pipeline.training.fine_tune:fine_tune",
-            needs=("weights", "features"),
+            needs=("weights", "features", "top"),
         ),
         Scheme(
             name="from-scratch",

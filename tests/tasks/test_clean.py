@@ -12,9 +12,11 @@ import pytest
 from filelock import FileLock
 from trees import only, tree
 
-from pipeline.cleaning import Leftover, remove
+from pipeline.cleaning import Leftover, needs_of_runs, remove
 from pipeline.errors import HeadstartError
+from pipeline.inventory import Entry
 from pipeline.presets import PRESETS
+from pipeline.publishing import Manifest
 
 
 @pytest.fixture
@@ -198,3 +200,13 @@ def test_nothing_outside_the_data_folder_is_removed(little, place):
     with pytest.raises(HeadstartError, match="not removed"):
         remove(little, [Leftover(little / place, "", 0)])
     assert (little.parent / "outside").is_dir()
+
+
+def test_a_run_that_was_trained_from_cached_maps_needs_them(tmp_path):
+    shared = {"backbone": "vgg16", "weights": {"name": "hed", "identity": "x"}, "views": ["identity"]}
+    features = {**shared, "pooling": "average", "layers": ["block5_pool"]}
+    maps = {**shared, "pooling": "none", "layers": ["block4_pool"]}
+    fingerprint = {"dataset": {"name": "digits"}, "features": features, "maps": maps}
+    run = Entry("run", tmp_path, Manifest(tmp_path, fingerprint, {}))
+    asked = {(request.base["pooling"], request.layers) for request in needs_of_runs([run]).requests}
+    assert asked == {("average", ("block5_pool",)), ("none", ("block4_pool",))}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.backbones.table import BACKBONES
+from pipeline.heads.recipes import with_layers
 from pipeline.training.schemes import find_scheme
 from pipeline.training.settings import as_dict
 
@@ -16,7 +18,8 @@ def order_of(text: str, overrides: dict, *, precision: str = "float32") -> dict:
         "precision": precision,
     }
     pretrained = "weights" in scheme.needs
-    layers = order["settings"].get("layers", ["block5_pool"])
+    taps = BACKBONES["vgg16"].taps
+    layers = list(getattr(with_layers(scheme.recipe(name, overrides), taps), "layers", taps[-1:]))
     features = {"features": {"layers": layers, "views": ["identity"]}} if pretrained else {}
     return {
         **order,

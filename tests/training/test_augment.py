@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.training.augment import augmented
+from pipeline.features.views import show
+from pipeline.training.augment import augmented, drawn_views, variation_views
 
 SIDE = 16
 
@@ -77,3 +78,16 @@ def test_type_and_shape_are_kept_and_the_argument_is_not_changed(images, flip, s
 
 def test_where_nothing_is_asked_nothing_changes(images):
     assert np.array_equal(varied(images, flip=False, shift=0), images)
+
+
+@pytest.mark.parametrize(("flip", "shift"), [(True, 0), (False, 1), (True, 2)])
+def test_drawn_views_are_what_the_same_seed_does_to_images(images, flip, shift):
+    views = variation_views(flip=flip, shift=shift)
+    assert len(set(views)) == len(views) == (2 if flip else 1) * (2 * shift + 1) ** 2
+    assert views[0] == "identity"
+    drawn = drawn_views(tf.constant(256), tf.constant((3, 8)), flip=flip, shift=shift).numpy()
+    assert set(drawn) == set(range(len(views)))
+    shown = np.concatenate(
+        [show(images[place : place + 1], views[drawn[place]]) for place in range(len(images))]
+    )
+    np.testing.assert_array_equal(shown, varied(images, flip=flip, shift=shift))

@@ -56,7 +56,7 @@ def block_of(layer: str) -> int:
 def test_frozen_blocks_stay_bit_by_bit_and_the_others_move(arrays, pictures, make_stage, freeze_through):
     numerics.start(seed=0, precision="float32")
     backbone = build_backbone(VGG16, arrays, input_size=32)
-    freeze_blocks(backbone, freeze_through)
+    freeze_blocks(backbone, VGG16, freeze_through)
     whole = join(backbone, top_on(backbone, pictures))
     before = whole.get_layer("logits").get_weights()
     fit(Classifier(whole), pictures, make_stage(batch_size=6), seed=0, history=History())
@@ -69,7 +69,7 @@ def test_frozen_blocks_stay_bit_by_bit_and_the_others_move(arrays, pictures, mak
 def test_freezing_fewer_blocks_frees_the_others_again(arrays):
     backbone = build_backbone(VGG16, arrays, input_size=32)
     for through in (5, 2):
-        freeze_blocks(backbone, through)
+        freeze_blocks(backbone, VGG16, through)
         free = {layer.name: layer.trainable for layer in backbone.layers if layer.name in arrays}
         assert free == {name: block_of(name) > through for name in arrays}
 
@@ -82,7 +82,7 @@ def test_batch_norm_in_a_frozen_block_stays_in_inference_mode(pictures, make_sta
         x = add_block(x, block, name=name, width=4, dropout=0.0)
     backbone = keras.Model(pixels, x)
     before = weights_by_layer(backbone)
-    freeze_blocks(backbone, 1)
+    freeze_blocks(backbone, VGG16, 1)
     whole = join(backbone, top_on(backbone, pictures))
     fit(Classifier(whole), pictures, make_stage(), seed=0, history=History())
     after = weights_by_layer(whole)
@@ -113,7 +113,9 @@ def test_the_joined_network_holds_a_copy_of_the_top(arrays, pictures):
 def test_without_epochs_the_whole_network_scores_as_its_top(digits, weights, features):
     numerics.start(seed=0, precision="float32")
     images = ImageStore(digits)
-    recipe = SCHEMES["fine-tune"].recipe("block5", {"epochs": 0, "top_epochs": 3, "units": [8]})
+    recipe = SCHEMES["fine-tune"].recipe(
+        "block5", {"epochs": 0, "top_epochs": 3, "units": [8], "test_views": ["identity"]}
+    )
     job = Job(recipe, 0, images, FeatureStore(features), weights, "vgg16", Clock(), silent)
     trained = fine_tune(job)
     assert [row["stage"] for row in trained.history.rows] == ["top"] * 3

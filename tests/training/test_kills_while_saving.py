@@ -13,6 +13,7 @@ from small_orders import order_of
 from pipeline.publishing import MANIFEST, is_left_behind, is_scratch, read_manifest, why_incomplete
 from pipeline.results.run import HISTORY, MODEL, PREDICTIONS, RECIPE, read_run
 from pipeline.training.checkpoint import FILE as CHECKPOINT
+from pipeline.training.events import FILE as EVENTS
 from pipeline.training.record import FILES
 from pipeline.training.schemes import find_scheme
 
@@ -31,7 +32,7 @@ RECIPES = {  # no epoch ends as slow and fast weights meet (see averaging), so t
 SCRATCH, FINE_TUNE = RECIPES
 TOP = [f"top, epoch {number}/2" for number in (1, 2)]
 BLOCKS = [f"blocks, epoch {number}/{EPOCHS}" for number in range(1, EPOCHS + 1)]
-SAVED = (CHECKPOINT,)
+SAVED = (CHECKPOINT, EVENTS)
 
 
 @dataclass(frozen=True)
