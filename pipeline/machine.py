@@ -92,6 +92,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def total_memory_bytes() -> int | None:
+    """Return how much memory this machine has, None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
 def peak_memory_mb() -> float:
     """Return the largest resident set of this process so far, in units of 10^6 bytes.
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 from pipeline import __version__
+from pipeline.backbones.table import BACKBONES, USUAL
 from pipeline.errors import BadInput, HeadstartError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 30, 2, 130
@@ -43,6 +44,37 @@ CLEAN_EXAMPLES = """examples:
 
 Runs and reports that are finished stay, and so does what a person put into data/.
 """
+RUNS_EXAMPLES = """examples:
+  headstart runs                                  all finished runs, the most accurate first
+  headstart runs cifar10 --sort seconds           those with cifar10 in their name, the quickest first
+  headstart runs --only 'scheme=head:*' --only 'accuracy>0.6' --json
+"""
+SHOW_EXAMPLES = """examples:
+  headstart show head-linear-digits-hed-seed0     a run by its name, or a part of it that no other has
+  headstart show data/runs/head-linear-digits-hed-seed0-5d3bd8b9e05c
+"""
+COMPARE_EXAMPLES = """examples:
+  headstart compare fine-tune-whole-digits-hed tuned-head-linear-digits-hed --name mine
+"""
+PREDICT_EXAMPLES = """examples:
+  headstart predict fine-tune-whole-cifar10-hed photo.jpg holiday/      CSV on the terminal
+  headstart predict fine-tune-whole-cifar10-hed holiday/ --format json --output answers.json
+
+exit codes: 0 all is classified, 1 some pictures could not be read (they are named), 2 bad input
+"""
+EXPORT_EXAMPLES = """examples:
+  headstart export head-dense-cifar10-hed model.keras
+  headstart export head-dense-cifar10-hed model.keras --format keras,saved_model,tflite
+"""
+DOCTOR_EXAMPLES = """examples:
+  headstart doctor                                what this machine has, what will be slow and why
+  headstart doctor --offline                      without asking the mirrors
+"""
+COMPLETION_EXAMPLES = """examples:
+  headstart completion bash > ~/.local/share/bash-completion/completions/headstart
+  headstart completion zsh > ~/.zfunc/_headstart
+"""
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_why(commands)
     _add_verify(commands)
     _add_clean(commands)
+    _add_runs(commands)
+    _add_show(commands)
+    _add_compare(commands)
+    _add_predict(commands)
+    _add_export(commands)
+    _add_doctor(commands)
+    _add_completion(commands)
     return parser
 
 
@@ -92,6 +131,7 @@ def _add_graph_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="demo", help="demo, quick or full (default: demo)")
     parser.add_argument("--dataset", help="data set instead of the preset's: cifar10 or digits")
     parser.add_argument("--subset", type=int, help="images of a stratified subset, 0 for all")
+    parser.add_argument("--backbone", default=USUAL, help=f"{', '.join(BACKBONES)} (default: {USUAL})")
     parser.add_argument("--weights", help="imagenet, hed, random, a path, or a URL#sha256=...")
     parser.add_argument("--seeds", help="seeds, such as 0,1,2")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
@@ -146,6 +186,139 @@ def _add_clean(commands) -> None:
     help = "list or remove what nobody needs in the data folder"
     clean = _add_command(commands, "clean", _clean, CLEAN_EXAMPLES, help, description)
     clean.add_argument("--yes", action="store_true", help="remove what is listed")
+
+
+def _add_runs(commands) -> None:
+    help = "list finished runs"
+    runs = _add_command(
+        commands, "runs", _runs, RUNS_EXAMPLES, help, "List finished runs with their results."
+    )
+    runs.add_argument("pattern", nargs="?", default="", help="a part of their names (default: all)")
+    sorts = "accuracy, log_loss, seconds or run"
+    runs.add_argument("--sort", default="accuracy", help=f"{sorts} (default: accuracy)")
+    words = "a filter such as scheme=head:*, accuracy>0.6 or seconds<60; may be given several times"
+    runs.add_argument("--only", action="append", default=[], metavar="FILTER", help=words)
+    runs.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_show(commands) -> None:
+    help = "print all that is known of one run"
+    show = _add_command(commands, "show", _show_run, SHOW_EXAMPLES, help, "Print one run.")
+    show.add_argument("run", metavar="RUN", help="a run's folder, name, or a part of its name")
+
+
+def _add_compare(commands) -> None:
+    description = "Compare any runs on the same images, with paired statistics, in a report of its own."
+    compare = _add_command(
+        commands, "compare", _compare, COMPARE_EXAMPLES, "compare any runs in a report", description
+    )
+    compare.add_argument("runs", metavar="RUN", nargs="+", help="folders, names or parts of names")
+    compare.add_argument("--name", default="compared", help="data/reports/NAME (default: compared)")
+
+
+def _add_predict(commands) -> None:
+    description = "Classify pictures (PNG, JPEG, WebP, BMP, GIF; any size and mode) with a finished run."
+    help = "classify pictures with a finished run"
+    predict = _add_command(commands, "predict", _predict, PREDICT_EXAMPLES, help, description)
+    predict.add_argument("run", metavar="RUN", help="a run's folder, name, or a part of its name")
+    predict.add_argument("paths", metavar="PATH", nargs="+", help="pictures, and folders of pictures")
+    predict.add_argument("--format", default="csv", choices=("csv", "json"), help="(default: csv)")
+    predict.add_argument("--output", metavar="FILE", help="a file to write instead of the terminal")
+
+
+def _add_export(commands) -> None:
+    description = (
+        "Write a run's whole network, raw pixels in, as one .keras file with class names and a model card; "
+        "refused unless it gives the run's own answers."
+    )
+    export = _add_command(
+        commands, "export", _export, EXPORT_EXAMPLES, "write a run as a model for elsewhere", description
+    )
+    export.add_argument("run", metavar="RUN", help="a run's folder, name, or a part of its name")
+    export.add_argument("out", metavar="OUT", help="the .keras file to write")
+    words = "some of keras, saved_model, tflite by commas (default: keras)"
+    export.add_argument("--format", default="keras", help=words)
+
+
+def _add_doctor(commands) -> None:
+    description = (
+        "Check Python, packages, processor, memory, disk and mirrors; say what will be slow and why."
+    )
+    help = "check this machine, and say what will be slow"
+    doctor = _add_command(commands, "doctor", _doctor, DOCTOR_EXAMPLES, help, description)
+    doctor.add_argument("--offline", action="store_true", help="do not ask the mirrors")
+
+
+def _add_completion(commands) -> None:
+    description = "Print a script that completes the commands and options of headstart in a shell."
+    completion = _add_command(
+        commands, "completion", _completion, COMPLETION_EXAMPLES, "print a shell's completions", description
+    )
+    completion.add_argument("shell", choices=SHELLS, help="the shell")
+
+
+def _completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    return _show([shtab.complete(_parser(), options.shell)])
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tasks.doctor import doctor_lines
+
+    lines, sound = doctor_lines(offline=options.offline)
+    _show(lines)
+    return 0 if sound else EXIT_DAMAGED
+
+
+def _runs(options: argparse.Namespace) -> int:
+    import json
+
+    from tasks.finished import run_rows, runs_lines
+
+    rows, unread = run_rows(options.pattern, sort=options.sort, only=options.only)
+    _show([json.dumps(rows, indent=2)] if options.json else runs_lines(rows))
+    return _told(unread)
+
+
+def _show_run(options: argparse.Namespace) -> int:
+    from tasks.finished import find_run, show_lines
+
+    return _show(show_lines(find_run(options.run)))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from tasks.finished import compare_lines
+
+    return _show(compare_lines(options.runs, options.name))
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipeline.publishing import publish_text
+    from tasks.finished import predict_text
+
+    text, unreadable = predict_text(options.run, options.paths, form=options.format)
+    if options.output:
+        publish_text(Path(options.output), text)
+    else:
+        print(text, end="")
+    return _told([why for _, why in unreadable])
+
+
+def _export(options: argparse.Namespace) -> int:
+    from tasks.finished import export_lines
+
+    formats = [part.strip() for part in options.format.split(",") if part.strip()]
+    return _show(export_lines(options.run, options.out, formats))
+
+
+def _told(faults: list[str]) -> int:
+    """Print what could not be read, and return the exit code."""
+    for text in faults:
+        print(f"headstart: {text}", file=sys.stderr)
+    return EXIT_DAMAGED if faults else 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -214,6 +387,7 @@ def _parameters(options: argparse.Namespace) -> dict:
         "preset": options.preset,
         "dataset": options.dataset,
         "subset": options.subset,
+        "backbone": options.backbone,
         "weights": options.weights,
         "seeds": (options.seeds and _numbers(options.seeds)) or None,
         "precision": options.precision,

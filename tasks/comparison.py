@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import luigi
@@ -14,10 +15,11 @@ from pipeline.presets import Preset, find_preset
 from pipeline.publishing import publish_manifest, publish_text, published, whole_files
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
-from pipeline.results.run import read_run
+from pipeline.results.run import RunResult, read_run
 from pipeline.results.scores import SCORES
 from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
+from tasks.data import DownloadWeights
 from tasks.features import ExtractFeatures
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
 from tasks.reports import ReportTask
@@ -39,6 +41,7 @@ class CompareSchemes(ReportTask):
     dataset = luigi.OptionalStrParameter(default=None, description="data set [default: the preset's]")
     subset = OptionalNumber(default=None, description="images of a subset, 0 for all [default: the preset's]")
     weights = luigi.OptionalStrParameter(default=None, description="weights [default: the preset's]")
+    backbone = DownloadWeights.backbone
     seeds = WholeNumbers(default=None, description="seeds, such as 0,1,2 [default: the preset's]")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
     precision = ExtractFeatures.precision
@@ -59,6 +62,7 @@ class CompareSchemes(ReportTask):
                     "scheme": plan.scheme,
                     "settings": plan.settings,
                     "weights": plan.weights or self.weights or row.weights,
+                    "backbone": self.backbone,
                     "dataset": self.dataset or row.dataset,
                     "subset": subset,
                     "split_seed": self.split_seed,
@@ -101,23 +105,39 @@ class CompareSchemes(ReportTask):
         return [*self.atlases, *(task for pair in self.results for task in pair)]
 
     def make(self) -> None:
-        comparison = compare([read_run(score.run_task.folder) for score, _ in self.results])
-        kept = whole_files(self.folder, self.facts)
-        for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
-            with published(self.folder / f"{name}.csv") as scratch:
-                table.to_csv(scratch, index=False)
+        runs = [read_run(score.run_task.folder) for score, _ in self.results]
         atlases = [read_atlas(atlas.folder) for atlas in self.atlases]
-        page = [comparison_markdown(comparison, self.row.title), *map(_atlas_section, atlases)]
-        publish_text(self.folder / "comparison.md", "\n".join(page))
-        text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
-        text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in atlases)
-        publish_text(self.folder / "comparison.txt", text)
-        for name in COMPARISON_PLOTS:
-            if f"{name}.png" not in kept:
-                draw_comparison(name, comparison, self.folder / f"{name}.png")
-        plots = [f"{name}.png" for name in COMPARISON_PLOTS]
-        publish_manifest(self.folder, self.fingerprint, [*TABLES, *plots], self.facts)
+        kept = whole_files(self.folder, self.facts)
+        text, files = write_comparison(self.folder, runs, self.row.title, atlases=atlases, kept=kept)
+        publish_manifest(self.folder, self.fingerprint, files, self.facts)
         logger.info("%s\n%s\nTables and plots are in %s", self.row.title, text, self.folder)
+
+
+def write_comparison(
+    folder: Path,
+    runs: Sequence[RunResult],
+    title: str,
+    *,
+    atlases: Sequence[Atlas] = (),
+    kept: Collection[str] = (),
+) -> tuple[str, list[str]]:
+    """Write the tables and plots of a comparison, of which kept are there already; all but the manifest.
+
+    Returns the text for a terminal and the names of all files.
+    """
+    comparison = compare(runs)
+    for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
+        with published(folder / f"{name}.csv") as scratch:
+            table.to_csv(scratch, index=False)
+    page = [comparison_markdown(comparison, title), *map(_atlas_section, atlases)]
+    publish_text(folder / "comparison.md", "\n".join(page))
+    text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
+    text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in atlases)
+    publish_text(folder / "comparison.txt", text)
+    for name in COMPARISON_PLOTS:
+        if f"{name}.png" not in kept:
+            draw_comparison(name, comparison, folder / f"{name}.png")
+    return text, [*TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
 
 
 def _atlas_section(atlas: Atlas) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,12 +43,13 @@ class Comparison:
     """What tables, plots and words of a comparison are made of.
 
     table has one row a run with columns(), differences one row a pair of schemes with DIFFERENCE_COLUMNS;
-    caption is the line under all of it.
+    caption is the line under all of it. warnings say in words what went wrong in a training.
     """
 
     table: pd.DataFrame
     differences: pd.DataFrame
     caption: str
+    warnings: tuple[str, ...] = ()
 
 
 def columns() -> tuple[str, ...]:
@@ -67,7 +68,7 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
     if not runs:
         raise BadInput("expected at least one run to compare, found none; train a scheme first")
     table = pd.DataFrame([_row(run) for run in runs], columns=list(columns()))
-    return Comparison(table, paired_differences(runs), caption_of(runs))
+    return Comparison(table, paired_differences(runs), caption_of(runs), tuple(_warnings(runs)))
 
 
 def comparison_markdown(comparison: Comparison, title: str) -> str:
@@ -97,7 +98,7 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
             ]
         )
     note = "Accuracy on test with its 95 % Wilson interval."
-    parts = [f"# {title}", markdown_table(header, rows), *answers(comparison)]
+    parts = [f"# {title}", markdown_table(header, rows), *answers(comparison), *comparison.warnings]
     parts += [f"{note} {comparison.caption}.", verdicts_markdown(comparison.differences)]
     return "\n\n".join(parts) + "\n"
 
@@ -122,7 +123,8 @@ def comparison_text(comparison: Comparison) -> str:
     gaps = 2 * (len(widths) - 1)
     widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
     lines = [_aligned(cells, widths) for cells in (header, ["-" * width for width in widths], *rows)]
-    answer = [line for text in answers(comparison) for line in ("", *textwrap.wrap(text, TEXT_WIDTH))]
+    said = [*answers(comparison), *comparison.warnings]
+    answer = [line for text in said for line in ("", *textwrap.wrap(text, TEXT_WIDTH))]
     return "\n".join([*lines, *answer, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
 
 
@@ -162,6 +164,13 @@ def shown_count(count: int) -> str:
         return str(count)
     # 999,950 and more would round to 1000.0 k.
     return f"{count / 1e3:.1f} k" if count < 999_950 else f"{count / 1e6:.1f} M"
+
+
+def _warnings(runs: Sequence[RunResult]) -> Iterator[str]:
+    for run in runs:
+        for text in run.recipe.get("warnings", ()):
+            label = label_of(run.recipe["scheme"], run.recipe["weights"])
+            yield f"Warning for {label}, seed {run.recipe['seed']}: {text}."
 
 
 def _row(run: RunResult) -> dict:

@@ -228,3 +228,14 @@ def test_durations_read_well(seconds, text):
 )
 def test_numbers_of_parameters_read_well(count, text):
     assert shown_count(count) == text
+
+
+def test_a_training_that_destroyed_its_weights_is_told_in_every_text(make_run):
+    fine = make_run("fine")
+    broken = make_run("broken", scheme="fine-tune:whole", warnings=["the first epoch destroyed weights"])
+    found = compare([fine, broken])
+    said = "Warning for fine-tune:whole · hed, seed 0: the first epoch destroyed weights."
+    assert found.warnings == (said,)
+    assert said in comparison_markdown(found, "A title")
+    assert said in comparison_text(found)
+    assert compare([fine]).warnings == ()

@@ -11,6 +11,7 @@ from luigi.cmdline_parser import CmdlineParser
 
 from pipeline.training.named import publish_recipe
 from pipeline.training.schemes import SCHEMES
+from tasks.command import _parser
 
 LUIGI = ("-m", "luigi", "--module", "tasks")
 HEADSTART = ("-m", "tasks.command")
@@ -140,3 +141,27 @@ def test_luigi_understands_every_task_of_the_readme(line, data_folder):
         task = parser.get_task_obj()
     assert task.task_family == line.split()[0]
     assert not task.complete()
+
+
+def readme_commands() -> list[str]:
+    """Return the README's headstart commands, without what explains them, and without lines of output."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^    headstart (.*)$", text, flags=re.MULTILINE)
+    return [line.partition(" #")[0].strip() for line in found]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_headstart_understands_every_command_of_the_readme(line):
+    options = _parser().parse_args(shlex.split(line))
+    assert options.command == line.split()[0]
+    assert callable(options.action)
+
+
+def test_every_command_has_help_with_examples(capsys):
+    commands = next(iter(_parser()._subparsers._group_actions)).choices
+    assert {"run", "runs", "show", "compare", "predict", "export", "doctor", "completion"} <= set(commands)
+    for name, parser in commands.items():
+        text = parser.format_help()
+        assert f"examples:\n  headstart {name}" in text
+        for example in re.findall(r"^  headstart (.+?)(?:   +.*| > .*)?$", text, flags=re.MULTILINE):
+            assert _parser().parse_args(shlex.split(example)).command == name

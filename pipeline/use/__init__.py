@@ -1,0 +1,1 @@
+"""Finished runs put to use: whole networks, answers for pictures, exports."""

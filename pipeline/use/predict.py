@@ -1,0 +1,96 @@
+"""Answers of a finished run for picture files: class, probability, and the classes that come next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import machine
+from pipeline.datasets.pictures import pictures_below, read_picture
+from pipeline.datasets.table import IMAGE_SIZE
+from pipeline.errors import BadInput, DamagedFile
+from pipeline.progress import Progress, silent
+from pipeline.results.run import read_run
+from pipeline.use.whole import whole_network
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH = 256
+SHOWN = 3  # classes that are named for each picture
+
+
+def find_pictures(places: Sequence[str]) -> list[str]:
+    """Return the paths of the pictures that places name, those in folders included; raise BadInput for none.
+
+    A file that is named itself is taken whatever its name ends in.
+    """
+    found: list[str] = []
+    for place in map(Path, places):
+        if place.is_dir():
+            found += map(str, pictures_below(place))
+        elif place.is_file():
+            found.append(str(place))
+        else:
+            raise BadInput(f"{place}: expected a picture or a folder, found neither")
+    if not found:
+        raise BadInput(
+            f"{', '.join(map(str, places))}: expected pictures (PNG, JPEG, WebP, BMP, GIF), found none"
+        )
+    return list(dict.fromkeys(found))
+
+
+def predict(run: str, weights: str | None, paths: list[str], progress: Progress = silent) -> dict:
+    """Return {"rows", "unreadable"}: what the run in a folder answers for picture files.
+
+    rows has a dict for each readable picture, in order: path, class, probability, and top, a list of the
+    classes with the highest probabilities as [class, probability]. unreadable has [path, why] of the rest.
+    """
+    result = read_run(Path(run))
+    names = result.recipe["class_names"]
+    network = whole_network(result, Path(weights) if weights else None)
+    answered, rows, unreadable = 0, [], []
+    for batch, pixels in _batches(paths, unreadable):
+        if batch:
+            rows += map(_row, batch, _answers(network, pixels), [names] * len(batch))
+        answered = len(rows) + len(unreadable)
+        progress("predict", answered, len(paths), "images")
+    return {"rows": rows, "unreadable": unreadable}
+
+
+def _answers(network, pixels: np.ndarray) -> np.ndarray:
+    """Return probabilities (n, C); a last batch is filled up, so that one graph serves all."""
+    import numpy as np
+
+    filled = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
+    filled[: len(pixels)] = pixels
+    return network.predict_on_batch(filled)[: len(pixels)]
+
+
+def _batches(paths: list[str], unreadable: list) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yield readable paths and their pixels (n, 32, 32, 3); files are decoded by all cores."""
+    import numpy as np
+
+    def read(path: str) -> np.ndarray | str:
+        try:
+            return read_picture(Path(path), IMAGE_SIZE)
+        except DamagedFile as error:
+            return str(error)
+
+    with ThreadPoolExecutor(machine.usable_cores()) as pool:
+        for start in range(0, len(paths), BATCH):
+            some = paths[start : start + BATCH]
+            found = list(pool.map(read, some))
+            unreadable += [[path, one] for path, one in zip(some, found, strict=True) if isinstance(one, str)]
+            good = [(path, one) for path, one in zip(some, found, strict=True) if not isinstance(one, str)]
+            yield [path for path, _ in good], np.array([one for _, one in good], np.uint8)
+
+
+def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict:
+    import numpy as np
+
+    order = np.argsort(-probabilities, kind="stable")[:SHOWN]
+    top = [[names[place], round(float(probabilities[place]), 6)] for place in order]
+    return {"path": path, "class": top[0][0], "probability": top[0][1], "top": top}

@@ -1,0 +1,62 @@
+"""The whole network of a finished run: raw pixels in, class probabilities out, in float32 everywhere.
+
+A head's run holds the head alone; its backbone, the views that it averages over and its input size are put
+before it again, from the weights in the data folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.backbones.model import backbone_features
+from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.weights import read_weights
+from pipeline.datasets.table import IMAGE_SIZE
+from pipeline.networks.views import over_views
+from pipeline.publishing import read_manifest
+from pipeline.results.run import MODEL, RunResult, family_of
+
+if TYPE_CHECKING:
+    import keras
+
+HEADS = ("head", "tuned-head")
+
+
+def needs_weights(recipe: dict) -> bool:
+    """Say whether a run, by its recipe.json, needs the weights of a backbone to be whole."""
+    return family_of(recipe["scheme"]) in HEADS
+
+
+def whole_network(run: RunResult, weights: Path | None = None) -> keras.Model:
+    """Return the network of a run: (B, 32, 32, 3) uint8 RGB in, (B, C) float32 probabilities out.
+
+    weights is the folder of the backbone's weights, which a run of a head needs. Raises DamagedFile where
+    the model or the weights are not what their manifests say.
+    """
+    model = _stored(read_manifest(run.folder).verified(MODEL))
+    if not needs_weights(run.recipe):
+        return model
+    import keras
+
+    features = run.recipe["fingerprint"]["features"]
+    row, size = BACKBONES[features["backbone"]], features["input_size"]
+    pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="pixels")
+    found = backbone_features(
+        row, read_weights(weights), pixels, size, list(run.recipe["settings"]["layers"])
+    )
+    one_view = keras.Model(pixels, model(found))
+    return over_views(one_view, tuple(run.recipe["settings"]["views"]))
+
+
+def _stored(path: Path) -> keras.Model:
+    """Return a saved model in float32, whichever precision it was trained in; no code in it is run."""
+    import keras
+
+    from pipeline.heads.neighbours import register
+
+    register()
+    found = keras.models.load_model(path, compile=False, safe_mode=True)
+    single = keras.models.model_from_json(found.to_json().replace("mixed_bfloat16", "float32"))
+    single.set_weights(found.get_weights())
+    return single

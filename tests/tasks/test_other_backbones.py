@@ -1,0 +1,49 @@
+"""The same graph with VGG19 and ResNet50: features, heads, the atlas, fine-tuning, the comparison."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from conftest import build
+
+from pipeline.backbones.table import BACKBONES
+from pipeline.presets import PRESETS, Plan, Preset
+from tasks import CompareSchemes, LayerAtlas
+
+SMALL = {"epochs": 1, "top_epochs": 1, "units": [8], "flip": False, "test_views": ["identity"]}
+OTHERS = Preset(
+    name="others",
+    title="A hundred digits, seen by another backbone",
+    dataset="digits",
+    subset=100,
+    weights="random",
+    seeds=(0,),
+    plans=(
+        Plan("head:linear", {"epochs": 2}),
+        Plan("fine-tune:block5", SMALL),
+        Plan("fine-tune:whole", SMALL | {"shift": 0}),
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["vgg19", "resnet50"])
+def test_another_backbone_runs_the_whole_graph(monkeypatch, data_folder, backbone):
+    monkeypatch.setitem(PRESETS, "others", OTHERS)
+    root = CompareSchemes(preset="others", backbone=backbone)
+    heads, block5, whole = (score.run_task for score, _ in root.results)
+    assert build(root, heads.clone(LayerAtlas))
+    title = f"random ({BACKBONES[backbone].title})"
+    with (data_folder / "reports" / "others" / "comparison.csv").open() as file:
+        assert [row["weights"] for row in csv.DictReader(file)] == [title] * 3
+    read = {
+        run: json.loads((run.folder / "recipe.json").read_text(encoding="utf-8"))
+        for run in (heads, block5, whole)
+    }
+    assert tuple(read[heads]["settings"]["layers"]) == BACKBONES[backbone].taps
+    assert read[block5]["prefix"].startswith(f"from cached maps of {BACKBONES[backbone].taps[3]}")
+    assert read[whole]["prefix"] == "from images, because no block is frozen all the time"
+    assert read[block5]["trainable_parameters"] < read[whole]["trainable_parameters"]
+    assert read[block5]["parameters"] == read[whole]["parameters"]
