@@ -7,8 +7,11 @@ BIN := $(VENV)/bin
 RUN_OPTIONS := $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATASET),--dataset '$(DATASET)') \
 	$(if $(SUBSET),--subset '$(SUBSET)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(WORKERS),--workers '$(WORKERS)')
 
+# Two processes, the tests of a file in one: they share what is dear to make.
+IN_PARALLEL := -n 2 --dist loadfile
+
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-all lint format bench-extract bench-heads bench-train clean-data clean-venv
+.PHONY: help demo run test test-all lint format bench-extract bench-heads bench-train bench-finetune clean-data clean-venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -22,10 +25,10 @@ run: $(VENV)/offline.installed ## all schemes on CIFAR-10 (PRESET=quick or full)
 	$(BIN)/headstart run --preset $(PRESET) $(RUN_OPTIONS)
 
 test: $(VENV)/test.installed ## the tests: offline, small, fast
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-all: $(VENV)/test.installed ## the slow tests as well
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
 
 lint: $(VENV)/lint.installed ## style and format
 	$(BIN)/ruff check .
@@ -43,6 +46,9 @@ bench-heads: $(VENV)/offline.installed ## sweeps of heads against Keras and scik
 
 bench-train: $(VENV)/offline.installed ## training steps from scratch against Keras fit, in one run
 	$(BIN)/python benchmarks/training.py $(BENCH)
+
+bench-finetune: $(VENV)/offline.installed ## fine-tuning from cached maps against images and Keras fit, in one run
+	$(BIN)/python benchmarks/finetune.py $(BENCH)
 
 clean-data: ## remove what the graph made, downloads excepted
 	rm -rf data/datasets data/features data/sweeps data/curves data/runs data/reports data/.locks
