@@ -172,6 +172,7 @@ def _resnet50() -> Backbone:
 BACKBONES: dict[str, Backbone] = {
     row.name: row for row in (_vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
 }
+RANDOM_IDENTITY = "he_normal:"  # what the identity of random weights begins with
 USUAL = "vgg16"  # the backbone where none is named
 
 
@@ -255,7 +256,7 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
     if re.fullmatch(r"random(:\d{1,9})?", text):
         seed = int(text.partition(":")[2] or 0)
         return WeightsChoice(
-            name=f"random{seed or ''}", kind="random", identity=f"he_normal:{seed}", seed=seed
+            name=f"random{seed or ''}", kind="random", identity=f"{RANDOM_IDENTITY}{seed}", seed=seed
         )
     if text.startswith(("http://", "https://")):
         return _weights_by_url(text)

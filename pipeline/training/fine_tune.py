@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.backbones.model import build_backbone
-from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.backbones.table import BACKBONES, RANDOM_IDENTITY, Backbone
 from pipeline.backbones.weights import read_weights
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
@@ -18,6 +18,7 @@ from pipeline.heads.train import read_choice
 from pipeline.networks.build import NECK, add_neck
 from pipeline.networks.quick import quick_copy
 from pipeline.networks.views import over_views
+from pipeline.publishing import read_manifest
 from pipeline.training.loop import Classifier, Examples, History, Stage, fit
 from pipeline.training.prefix import Prefix, plan_prefix
 from pipeline.training.record import Job, Trained
@@ -66,7 +67,7 @@ def fine_tune(job: Job) -> Trained:
     rows, network = job.rows(), Classifier(over_views(model, recipe.test_views))
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)
-    destroyed = why_destroyed(history.rows, len(examples.val))
+    destroyed = why_destroyed(history.rows, len(examples.val)) if _pretrained(job) else None
     return Trained(
         network.model,
         history,
@@ -128,7 +129,7 @@ def _move_blocks(
     def watch(so_far: History) -> None:
         moved = [line for line in so_far.rows if line["stage"] != TOP]
         destroyed = why_destroyed(so_far.rows, len(examples.val))
-        if len(moved) == 1 and destroyed:
+        if len(moved) == 1 and destroyed and _pretrained(job):
             logger.warning(destroyed)
         if job.watch:
             job.watch(so_far)
@@ -146,6 +147,11 @@ def _move_blocks(
             watch=watch,
             paces=lambda _: block_paces(network, row, recipe.block_pace),
         )
+
+
+def _pretrained(job: Job) -> bool:
+    """Say whether the weights were learnt; random ones cannot be destroyed."""
+    return not read_manifest(job.weights).fingerprint.get("identity", "").startswith(RANDOM_IDENTITY)
 
 
 def stages_of(recipe: FineTuneRecipe, blocks: int, epochs: int) -> Iterator[tuple[Stage, int]]:
