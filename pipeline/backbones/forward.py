@@ -72,7 +72,8 @@ def forward_function(
         centred = tf.reverse(x, [-1]) if row.flip_channels else x
         if trunk is None:
             return _taps(tf.cast(centred, dtype), row, arrays, layers, pooling)
-        found = [tf.cast(x, tf.float32) for x in trunk(centred, training=False)]
+        # Keras returns one output without a list around it in some of its calls, and with one in others.
+        found = [tf.cast(x, tf.float32) for x in tf.nest.flatten(trunk(centred, training=False))]
         return [tf.reduce_mean(x, axis=(1, 2)) for x in found] if pooling == "average" else found
 
     compute = forward.get_concrete_function()

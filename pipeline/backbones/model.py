@@ -67,7 +67,7 @@ def backbone_features(
     x = keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="subtract_means")(x)
     x = keras.ops.flip(x, axis=-1) if row.flip_channels else x
     found = keras_taps(row, arrays, input_size, layers, "float32")(x)
-    averages = [keras.ops.mean(taps, axis=(1, 2)) for taps in found]
+    averages = [keras.ops.mean(taps, axis=(1, 2)) for taps in keras.tree.flatten(found)]
     return keras.ops.concatenate(averages, axis=-1) if len(averages) > 1 else averages[0]
 
 

@@ -111,6 +111,22 @@ def test_features_are_those_of_keras_within_the_precision(network, precision, to
             assert np.linalg.norm(found - expected) < tolerance * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("pooling", ["none", "average"])
+def test_a_single_layer_of_resnet50_is_computed_alone(pooling):
+    row = BACKBONES["resnet50"]
+    arrays, tap = trained(row), row.taps[1]
+    options = {
+        "image_size": 32,
+        "input_size": 32,
+        "pooling": pooling,
+        "precision": "float32",
+        "batch_size": 3,
+    }
+    (alone,) = forward_function(row, arrays, layers=[tap], **options)(PICTURES)
+    _, joined = forward_function(row, arrays, layers=[row.taps[0], tap], **options)(PICTURES)
+    np.testing.assert_allclose(alone, joined, rtol=1e-4, atol=1e-4)
+
+
 def test_weights_are_published_and_read_back(network, tmp_path):
     row, arrays, _ = network
     publish_weights(tmp_path, {"backbone": row.name}, arrays, {})
