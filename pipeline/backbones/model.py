@@ -29,11 +29,7 @@ def build_backbone(row: Backbone, arrays: Arrays, *, input_size: int) -> keras.M
             f"{row.title}: expected images of {row.minimum_size} px or more, received {input_size}"
         )
     pixels = keras.Input((input_size, input_size, 3), dtype="uint8", name="pixels")
-    offset = [-mean for mean in row.subtract]
-    centred = keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="subtract_means")(pixels)
-    if row.flip_channels:
-        centred = keras.ops.flip(centred, axis=-1)
-    trunk = _application(row, input_tensor=centred)
+    trunk = _application(row, input_tensor=_centred(row, pixels))
     model = keras.Model(pixels, trunk.output, name=row.name)
     load_arrays(model, arrays)
     return model
@@ -63,12 +59,18 @@ def backbone_features(
     x = keras.layers.Rescaling(1.0, dtype="float32", name="pixel_values")(pixels)
     if pixels.shape[1] != input_size:
         x = keras.layers.Resizing(input_size, input_size, antialias=True, dtype="float32")(x)
-    offset = [-mean for mean in row.subtract]
-    x = keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="subtract_means")(x)
-    x = keras.ops.flip(x, axis=-1) if row.flip_channels else x
-    found = keras_taps(row, arrays, input_size, layers, "float32")(x)
+    found = keras_taps(row, arrays, input_size, layers, "float32")(_centred(row, x))
     averages = [keras.ops.mean(taps, axis=(1, 2)) for taps in keras.tree.flatten(found)]
     return keras.ops.concatenate(averages, axis=-1) if len(averages) > 1 else averages[0]
+
+
+def _centred(row: Backbone, pixels: KerasTensor) -> KerasTensor:
+    """Return pixels (B, S, S, 3), 0…255 RGB, preprocessed as the backbone was trained, in float32."""
+    import keras
+
+    offset = [-mean for mean in row.subtract]
+    x = keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="subtract_means")(pixels)
+    return keras.ops.flip(x, axis=-1) if row.flip_channels else x
 
 
 def _application(row: Backbone, **inputs) -> keras.Model:
