@@ -200,7 +200,7 @@ def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool
     names = ("optimizer", *rate, "weight_decay", "momentum", "decay_biases")
     settings = {name: getattr(recipe, name) for name in names if hasattr(recipe, name)}
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    optimizer = make_optimizer(**settings, updates=steps * passes)
+    optimizer = make_optimizer(**settings, updates=steps * passes, quick=False)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
     began, ended = [], []
 

@@ -250,6 +250,21 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone(optimize
     assert after == {"bias": [1.0], "gamma": [1.0], "beta": [1.0]}
 
 
+def test_adamw_in_one_pass_takes_the_steps_of_keras():
+    def moved(quick):
+        draws = np.random.default_rng(0)
+        weights = [keras.Variable(draws.normal(size=shape).astype(np.float32)) for shape in ((40, 30), (30,))]
+        paces = {weights[0].path: lambda number: 0.5}
+        plain = {"learning_rate": 0.01, "lr_schedule": "cosine", "warmup": 0.2, "weight_decay": 0.1}
+        made = make_optimizer(optimizer="adamw", updates=20, paces=paces, quick=quick, **plain)
+        for _ in range(20):
+            made.apply([draws.normal(size=weight.shape).astype(np.float32) for weight in weights], weights)
+        return [weight.numpy() for weight in (*weights, *made._momentums, *made._velocities)]
+
+    for found, wanted in zip(moved(quick=True), moved(quick=False), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_the_triangle_starts_at_a_fifth_peaks_after_the_warmup_and_ends_at_seven_hundredths():
     rates = [float(SCHEDULES["triangle"](2.0, 100, 20)(step)) for step in range(101)]
     assert rates[:21] == pytest.approx(np.linspace(0.4, 2.0, 21))
