@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import luigi
 
 from pipeline.atlas.report import Atlas, atlas_markdown, atlas_text, read_atlas
+from pipeline.fingerprint import key_of
 from pipeline.heads.recipes import HEADS
+from pipeline.page.content import Sources
+from pipeline.page.render import PAGE, publish_page
 from pipeline.presets import Preset, find_preset
 from pipeline.publishing import publish_manifest, publish_text, published, whole_files
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
+from pipeline.results.efficiency import read_efficiency
 from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
 from pipeline.results.run import RunResult, read_run
 from pipeline.results.scores import SCORES
@@ -21,9 +26,11 @@ from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights
 from tasks.features import ExtractFeatures
+from tasks.labels import efficiency_folders
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
 from tasks.reports import ReportTask
-from tasks.results import PlotRun, ScoreRun
+from tasks.reproducing import command_of, dataset_folders
+from tasks.results import PlotRun, ScoreRun, stamp_of
 from tasks.task import Task
 
 TABLES = ("comparison.csv", "comparison.md", "comparison.txt", "differences.csv")
@@ -32,9 +39,10 @@ logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
 
 
 class CompareSchemes(ReportTask):
-    """Compare the schemes of a preset: tables, real differences and plots in data/reports/<preset>/.
+    """Compare the schemes of a preset: one page, tables and plots in data/reports/<preset>/.
 
-    Where heads read features of pretrained weights, the atlas of all layers is part of the report.
+    index.html is the page to open. Where heads read features of pretrained weights, the atlas of all layers
+    is part of the report; so is label efficiency that was measured on the same data.
     """
 
     preset = luigi.Parameter(default="demo", description="demo, quick or full")
@@ -104,13 +112,40 @@ class CompareSchemes(ReportTask):
         """Return the atlases, which read the most features, and the tables and plots of every run."""
         return [*self.atlases, *(task for pair in self.results for task in pair)]
 
+    @property
+    def facts(self) -> dict:
+        """The sources as they are now, and the reports of label efficiency that are shown beside them."""
+        return {**super().facts, "labels": [stamp_of(folder) for folder in self._efficiency]}
+
+    @property
+    def _efficiency(self) -> list[Path]:
+        runs = [score.run_task.fingerprint for score, _ in self.results]
+        return efficiency_folders({key_of(run["dataset"]) for run in runs})
+
     def make(self) -> None:
         runs = [read_run(score.run_task.folder) for score, _ in self.results]
-        atlases = [read_atlas(atlas.folder) for atlas in self.atlases]
-        kept = whole_files(self.folder, self.facts)
-        text, files = write_comparison(self.folder, runs, self.row.title, atlases=atlases, kept=kept)
+        text, files = write_comparison(
+            self.folder,
+            runs,
+            self.row.title,
+            atlases=[read_atlas(atlas.folder) for atlas in self.atlases],
+            efficiency=self._efficiency,
+            kept=whole_files(self.folder, self.facts),
+            command=self._command,
+        )
         publish_manifest(self.folder, self.fingerprint, files, self.facts)
-        logger.info("%s\n%s\nTables and plots are in %s", self.row.title, text, self.folder)
+        logger.info("%s\n%s\nThe page: %s", self.row.title, text, self.folder / PAGE)
+
+    @property
+    def _command(self) -> str:
+        """The command that makes all of this, with the parameters that are not the usual ones."""
+        given = [
+            f"--{name.replace('_', '-')} {shlex.quote(parameter.serialize(value))}"
+            for name, parameter in self.get_params()
+            if (value := getattr(self, name)) != parameter.task_value(type(self).__name__, name)
+            or name == "preset"
+        ]
+        return " ".join(["luigi --module tasks CompareSchemes", *given])
 
 
 def write_comparison(
@@ -119,25 +154,39 @@ def write_comparison(
     title: str,
     *,
     atlases: Sequence[Atlas] = (),
+    efficiency: Sequence[Path] = (),
     kept: Collection[str] = (),
+    command: str = "",
 ) -> tuple[str, list[str]]:
-    """Write the tables and plots of a comparison, of which kept are there already; all but the manifest.
+    """Write page, tables and plots of a comparison, of which kept are there already; all but the manifest.
 
-    Returns the text for a terminal and the names of all files.
+    efficiency has folders of reports of label efficiency, command makes all of it anew. Returns the text
+    for a terminal and the names of all files.
     """
     comparison = compare(runs)
     for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
         with published(folder / f"{name}.csv") as scratch:
             table.to_csv(scratch, index=False)
-    page = [comparison_markdown(comparison, title), *map(_atlas_section, atlases)]
-    publish_text(folder / "comparison.md", "\n".join(page))
+    sections = [comparison_markdown(comparison, title), *map(_atlas_section, atlases)]
+    publish_text(folder / "comparison.md", "\n".join(sections))
     text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
     text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in atlases)
     publish_text(folder / "comparison.txt", text)
     for name in COMPARISON_PLOTS:
         if f"{name}.png" not in kept:
             draw_comparison(name, comparison, folder / f"{name}.png")
-    return text, [*TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
+    sources = Sources(
+        title=title,
+        runs=runs,
+        comparison=comparison,
+        atlases=atlases,
+        efficiency=[read_efficiency(place) for place in efficiency],
+        stores=dataset_folders(data_folder(), [run.recipe for run in runs]),
+        commands={run.folder.name: command_of(run.recipe) for run in runs},
+        command=command,
+    )
+    publish_page(folder / PAGE, sources)
+    return text, [PAGE, *TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
 
 
 def _atlas_section(atlas: Atlas) -> str:

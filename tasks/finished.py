@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import fnmatch
 import io
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from pipeline.children import run_in_child
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.fingerprint import key_of
+from pipeline.page.render import PAGE
 from pipeline.presets import PRESETS
 from pipeline.publishing import MANIFEST, publish_manifest, read_manifest
 from pipeline.results.comparison import shown_seconds
@@ -101,11 +104,44 @@ def compare_lines(texts: Sequence[str], name: str) -> list[str]:
     folders = list(dict.fromkeys(find_run(text) for text in texts))
     if len(folders) < 2:
         raise BadInput(f"expected two runs or more to compare, received {len(folders)}")
-    runs, target = [read_run(folder) for folder in folders], data_folder() / "reports" / name
+    runs = told_apart([read_run(folder) for folder in folders])
+    target = data_folder() / "reports" / name
     title = f"Comparison of {len(runs)} runs"
-    text, files = write_comparison(target, runs, title)
-    publish_manifest(target, {"compared": [folder.name for folder in folders]}, files)
-    return [*text.splitlines(), f"Tables and plots: {target}"]
+    names = [folder.name for folder in folders]
+    command = shlex.join(["headstart", "compare", *names, "--name", name])
+    text, files = write_comparison(target, runs, title, command=command)
+    publish_manifest(target, {"compared": names}, files)
+    return [*text.splitlines(), f"The page: {target / PAGE}"]
+
+
+def told_apart(runs: Sequence[RunResult]) -> list[RunResult]:
+    """Return runs whose scheme names the settings and the data in which others of the same name differ."""
+    groups: dict[tuple[str, str], list[RunResult]] = {}
+    for run in runs:
+        groups.setdefault((run.recipe["scheme"], run.recipe["weights"]), []).append(run)
+    return [_named_apart(run, groups[run.recipe["scheme"], run.recipe["weights"]]) for run in runs]
+
+
+def _named_apart(run: RunResult, alike: list[RunResult]) -> RunResult:
+    said = {
+        name: [one.recipe["settings"].get(name) for one in alike]
+        for name in sorted({name for one in alike for name in one.recipe["settings"]})
+    }
+    differ = [name for name, values in said.items() if any(value != values[0] for value in values)]
+    words = [f"{name} {_brief(run.recipe['settings'].get(name))}" for name in differ]
+    for field in ("precision", "backbone"):
+        if len({one.recipe[field] for one in alike}) > 1:
+            words.append(str(run.recipe[field]))
+    if not words:
+        return run
+    scheme = f"{run.recipe['scheme']} ({', '.join(words)})"
+    return dataclasses.replace(run, recipe={**run.recipe, "scheme": scheme})
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def show_lines(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from pathlib import Path
 
 import luigi
@@ -10,17 +11,19 @@ from luigi.util import inherits
 
 from pipeline.datasets.labels import parse_budget
 from pipeline.datasets.table import DATASETS
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, DamagedFile
+from pipeline.fingerprint import key_of
 from pipeline.heads.efficiency import CURVE, head_curve
 from pipeline.heads.recipes import NetworkHead
 from pipeline.heads.sweep import checked_space
-from pipeline.publishing import read_manifest
-from pipeline.results.efficiency import COLUMNS, draw_efficiency, efficiency_markdown
+from pipeline.publishing import MANIFEST, read_manifest
+from pipeline.results.efficiency import CAPTION, COLUMNS, TABLE, draw_efficiency, efficiency_markdown
 from pipeline.results.run import data_of, read_run
 from pipeline.results.scores import score
 from pipeline.training import settings
 from pipeline.training.named import named_recipe
 from pipeline.training.schemes import SCHEMES, Scheme
+from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
@@ -163,10 +166,25 @@ class LabelEfficiency(ReportTask):
         caption = f"{data_of(words)} · weights {weights} · {self.draws} draws · settings chosen on val"
         page = efficiency_markdown(table, "Accuracy against labels", caption)
         self.publish(
-            tables={"labels.csv": table},
-            texts={"labels.md": page},
+            tables={TABLE: table},
+            texts={"labels.md": page, CAPTION: caption},
             figures={"labels.png": (draw_efficiency, table, caption)},
         )
+
+
+def efficiency_folders(datasets: Collection[str]) -> list[Path]:
+    """Return the finished reports of label efficiency on prepared data sets, given by their keys."""
+    found = []
+    for path in sorted(data_folder().glob(f"reports/labels/*/{MANIFEST}")):
+        try:
+            manifest = read_manifest(path.parent)
+            parts = manifest.fingerprint["parts"]
+            keys = {key_of(part["dataset"]) for _, _, part in parts}
+        except (DamagedFile, KeyError, TypeError, ValueError):
+            continue  # a report that cannot be read is none
+        if keys <= set(datasets) and CAPTION in manifest.files:
+            found.append(path.parent)
+    return found
 
 
 def _rows(scheme: str, labels: str, folder: Path) -> list[dict]:

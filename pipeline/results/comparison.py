@@ -135,6 +135,11 @@ def answers(comparison: Comparison) -> list[str]:
     return [_answer(rows, ranked.get(title)) for title, rows in by_data]
 
 
+def headlines(comparison: Comparison) -> list[str]:
+    """Return for each data set what its most accurate scheme buys over the cheapest head, and for what."""
+    return [_headline(rows) for _, rows in comparison.table.groupby("data_set", sort=False)]
+
+
 def caption_of(runs: Sequence[RunResult]) -> str:
     """Return the line under a comparison: data sets with sizes, weights, precisions, seeds, each once."""
     recipes = [run.recipe for run in runs]
@@ -220,16 +225,26 @@ def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
     return schemes.assign(label=names, family=schemes["scheme"].map(family_of))
 
 
-def _price(best: pd.Series, schemes: pd.DataFrame, others: pd.DataFrame) -> str:
-    """Return by how many points best leads the cheapest head, and at what multiple of its total time.
+def _headline(rows: pd.DataFrame) -> str:
+    schemes = _by_scheme(rows)
+    best = schemes.loc[schemes["accuracy"].idxmax()]
+    reached = f"{shown(best['accuracy'], '%')} on {best['data_set']}"
+    cheapest, kind = _cheapest(schemes)
+    if len(schemes) == 1:
+        return f"{best['label']} reaches {reached} in {shown_seconds(best['total_seconds'])}."
+    if cheapest["label"] == best["label"]:
+        lead = best["accuracy"] - schemes.drop(index=best.name)["accuracy"].max()
+        return f"{best['label']}, the cheapest {kind}, is also best: {reached}, {_points(lead)} ahead."
+    lead = _points(best["accuracy"] - cheapest["accuracy"])
+    price = f"in {shown_seconds(best['total_seconds'])} instead of {shown_seconds(cheapest['total_seconds'])}"
+    if multiple := _multiple(best, cheapest):
+        price = f"for {multiple} times the time"
+    return f"{best['label']} buys +{lead} over {cheapest['label']}, {price}: {reached}."
 
-    A head on random features is a control, not a choice: it is the cheapest only where no other is there.
-    """
-    heads = schemes[schemes["family"] == "head"]
-    chosen = heads[~heads["weights"].str.startswith("random")]
-    heads = heads if chosen.empty else chosen
-    kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
-    cheapest = pool.loc[pool["total_seconds"].idxmin()]
+
+def _price(best: pd.Series, schemes: pd.DataFrame, others: pd.DataFrame) -> str:
+    """Return by how many points best leads the cheapest head, and at what multiple of its total time."""
+    cheapest, kind = _cheapest(schemes)
     times = f"{shown_seconds(best['total_seconds'])} against {shown_seconds(cheapest['total_seconds'])}"
     if cheapest["label"] == best["label"]:
         next_best = others.loc[others["accuracy"].idxmax()]
@@ -239,10 +254,28 @@ def _price(best: pd.Series, schemes: pd.DataFrame, others: pd.DataFrame) -> str:
     lead = (
         f"{_points(best['accuracy'] - cheapest['accuracy'])} above {cheapest['label']}, the cheapest {kind}"
     )
-    if cheapest["total_seconds"] <= 0:
-        return f"{lead} ({times})"
-    multiple = best["total_seconds"] / cheapest["total_seconds"]
-    return f"{lead}, at {multiple:,.{0 if multiple >= 10 else 1}f} times its total time ({times})"
+    multiple = _multiple(best, cheapest)
+    return f"{lead}, at {multiple} times its total time ({times})" if multiple else f"{lead} ({times})"
+
+
+def _cheapest(schemes: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Return the head that takes least time and "head"; where there is no head, the scheme and "scheme".
+
+    A head on random features is a control, not a choice: it is the cheapest only where no other is there.
+    """
+    heads = schemes[schemes["family"] == "head"]
+    chosen = heads[~heads["weights"].str.startswith("random")]
+    heads = heads if chosen.empty else chosen
+    kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
+    return pool.loc[pool["total_seconds"].idxmin()], kind
+
+
+def _multiple(dear: pd.Series, cheap: pd.Series) -> str:
+    """Return how many times the total time of one the other takes; "" where one took none."""
+    if cheap["total_seconds"] <= 0:
+        return ""
+    multiple = dear["total_seconds"] / cheap["total_seconds"]
+    return f"{multiple:,.{0 if multiple >= 10 else 1}f}"
 
 
 def _points(difference: float) -> str:

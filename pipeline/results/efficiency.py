@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.publishing import read_manifest
 from pipeline.results.plots import FAMILIES, OTHER_FAMILY, new_figure
 from pipeline.results.run import family_of
 from pipeline.results.scores import markdown_table
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = ("-", "--", ":", "-.")
+TABLE, CAPTION = "labels.csv", "caption.txt"
 COLUMNS = ("scheme", "labels", "draw", "n_train", "accuracy", "n_test", "chosen")
 
 
@@ -36,6 +39,15 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values(
         ["scheme", "n_train"], key=lambda column: column.map(order) if column.name == "scheme" else column
     ).reset_index(drop=True)
+
+
+def read_efficiency(folder: Path) -> tuple[pd.DataFrame, str]:
+    """Return the table and caption of a finished report; raise DamagedFile where a file is not as listed."""
+    import pandas as pd
+
+    manifest = read_manifest(folder)
+    caption = manifest.verified(CAPTION).read_text(encoding="utf-8").strip()
+    return pd.read_csv(manifest.verified(TABLE), keep_default_na=False), caption
 
 
 def draw_efficiency(table: pd.DataFrame, caption: str) -> Figure:

@@ -199,7 +199,7 @@ def accuracy_against_cost(comparison: Comparison) -> Figure:
             **_marks(family),
             capsize=3,
         )
-    _time_axis(axes, left, right)
+    time_axis(axes, left, right)
     axes.margins(y=0.12)
     axes.set_xlabel("total time, feature extraction included (logarithmic)")
     axes.set_ylabel("accuracy on test, % (95 % Wilson interval)")
@@ -296,6 +296,21 @@ def draw(plot_name: str, run: RunResult, path: Path) -> None:
 def draw_comparison(plot_name: str, comparison: Comparison, path: Path) -> None:
     """Publish a row of COMPARISON_PLOTS as PNG at path. Raises BadInput for an unknown name."""
     publish_figure(path, _plot(COMPARISON_PLOTS, plot_name).function, comparison)
+
+
+def time_axis(axes: Axes, left: float, right: float, *, most: int = 99, vertical: bool = False) -> None:
+    """Make an axis logarithmic from left to right seconds, with at most so many ticks in people's units."""
+    inside = [pair for pair in zip(TICK_SECONDS, TICK_NAMES, strict=True) if left <= pair[0] <= right]
+    ticks = dict(inside[:: math.ceil(len(inside) / most) or 1])
+    scale, limit, name = (
+        (axes.set_yscale, axes.set_ylim, axes.set_yticks)
+        if vertical
+        else (axes.set_xscale, axes.set_xlim, axes.set_xticks)
+    )
+    scale("log")
+    limit(left, right)
+    name(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
 
 
 def _plot(plots: dict[str, Plot], name: str) -> Plot:
@@ -421,18 +436,6 @@ def _legend_above(axes: Axes) -> None:
         fontsize=9,
         columnspacing=1.2,
     )
-
-
-def _time_axis(axes: Axes, left: float, right: float) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(left, right)
-    ticks = {
-        seconds: name
-        for seconds, name in zip(TICK_SECONDS, TICK_NAMES, strict=True)
-        if left <= seconds <= right
-    }
-    axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.minorticks_off()
 
 
 def _pareto_front(table: pd.DataFrame) -> pd.DataFrame:

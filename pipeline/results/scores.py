@@ -75,9 +75,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """
     import numpy as np
 
-    confidence = probabilities.max(axis=1).astype(np.float64).clip(0.0, 1.0)
-    hit = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    bins = (np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1).clip(0, CALIBRATION_BINS - 1)
+    bins, confidence, hit = _confidence_bins(probabilities, labels)
     gaps = np.bincount(bins, weights=hit - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
@@ -201,6 +199,23 @@ def class_scores(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high"])
 
 
+def reliability(predictions: Predictions) -> pd.DataFrame:
+    """Return a row for each bin of `calibration_error` that has images, least confident first.
+
+    confidence and accuracy are the bin's means, fractions in 0..1, images is how many it has.
+    """
+    import numpy as np
+    import pandas as pd
+
+    bins, confidence, hit = _confidence_bins(predictions.probabilities, predictions.labels)
+    images = np.bincount(bins, minlength=CALIBRATION_BINS)
+    found = {
+        name: np.bincount(bins, weights=values, minlength=CALIBRATION_BINS)[images > 0] / images[images > 0]
+        for name, values in (("confidence", confidence), ("accuracy", hit))
+    }
+    return pd.DataFrame({**found, "images": images[images > 0]})
+
+
 def metric_table(run: RunResult) -> pd.DataFrame:
     """Return every score of a run in long form: split, class, metric, value, low, high.
 
@@ -270,6 +285,18 @@ def shown(value: float, unit: str) -> str:
 def shown_interval(value: float, low: float, high: float) -> str:
     """Return a share with its interval in per cent, e.g. "61.2 % (60.2–62.1)"."""
     return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def _confidence_bins(
+    probabilities: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (N,) the bin of each image, its confidence max p, and 1.0 where the predicted class is true."""
+    import numpy as np
+
+    confidence = probabilities.max(axis=1).astype(np.float64).clip(0.0, 1.0)
+    hit = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    bins = (np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1).clip(0, CALIBRATION_BINS - 1)
+    return bins, confidence, hit
 
 
 def _cell(row: pd.Series, unit: str) -> str:

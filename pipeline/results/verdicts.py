@@ -107,7 +107,8 @@ def verdicts_markdown(differences: pd.DataFrame) -> str:
         parts += [verdict_sentence(ranking), markdown_table(HEADER, _ranked_rows(ranking))]
     if len(parts) == 1:
         return "\n\n".join([*parts, NO_PAIR])
-    return "\n\n".join([*parts, _note(max(ranking.seeds for ranking in rankings(differences)))])
+    parts.append(note(max(ranking.seeds for ranking in rankings(differences))))
+    return "\n\n".join([*parts, "Numbers in the last column are places; differences.png shows all pairs."])
 
 
 def verdicts_text(differences: pd.DataFrame, width: int) -> str:
@@ -182,18 +183,17 @@ def _unsure(ranking: Ranking) -> list[str]:
     return lines
 
 
-def _note(seeds: int) -> str:
-    note = (
+def note(seeds: int) -> str:
+    """Return how the verdicts on runs with so many seeds a scheme are to be read."""
+    said = (
         f"A difference is real where p < {LEVEL:g} in {TEST}, after Holm's correction over the pairs, and "
         f"its interval leaves 0 out. Intervals are paired-bootstrap percentiles over {RESAMPLES:,} resamples "
         "of the test images, each for its pair alone. Both speak of these trained runs on other images of "
         "the kind, not of what other seeds would have given. "
     )
     if seeds > 1:
-        note += (
+        said += (
             "A scheme's accuracy is the mean over its seeds; the test counts an image for the scheme "
             "that is right on it with more of its seeds. "
         )
-    return (
-        note + "Numbers in the last column are places; every pair is in differences.csv and differences.png."
-    )
+    return f"{said}Every pair is in differences.csv."

@@ -272,7 +272,7 @@ FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
     _fine_tune("top_only", "all blocks frozen", 5, learning_rate=1e-3),
     _fine_tune("block5", "block 5 moves", 4, batch_size=256),
     _fine_tune("blocks4_5", "blocks 4 and 5 move", 3, batch_size=256),
-    _fine_tune("whole", "all blocks move", 0, block_pace=0.8),
+    _fine_tune("whole", "all blocks move", 0, block_pace=0.8, epochs=15, shift=4, test_views=SIX_VIEWS),
     _fine_tune("gradual", "one more block moves after each epoch", 0, unfreeze_epochs=1),
 )
 

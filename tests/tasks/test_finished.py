@@ -6,13 +6,16 @@ import csv
 import json
 import shutil
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import pytest
 from trees import only
 
 from pipeline.publishing import read_manifest
-from tasks.finished import COLUMNS
+from pipeline.results.run import read_run
+from tasks.finished import COLUMNS, told_apart
 
 
 @pytest.fixture
@@ -215,3 +218,24 @@ def test_the_completion_works_in_bash(headstart, tmp_path):
     )
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["predict"], done.stderr
+
+
+def test_runs_of_one_scheme_are_told_apart_by_what_differs_between_them(run_folder):
+    run = read_run(run_folder)
+    settings = run.recipe["settings"]
+    longer = replace(run, recipe={**run.recipe, "settings": {**settings, "epochs": 9, "units": [1, 2]}})
+    other = replace(run, recipe={**run.recipe, "scheme": "head:dense"})
+    names = [found.recipe["scheme"] for found in told_apart([run, longer, other])]
+    assert names[0].startswith("head:linear (epochs 2")
+    assert names[1] == "head:linear (epochs 9, units 1+2)"
+    assert names[2] == "head:dense"
+    assert told_apart([run, run]) == [run, run]
+
+
+def test_comparison_of_runs_has_a_page_of_its_own(two_runs, headstart):
+    code, output, _ = headstart("compare", *(folder.name for folder in two_runs), "--name", "mine")
+    page = Path(output.splitlines()[-1].removeprefix("The page: "))
+    assert code == 0 and page.name == "index.html"
+    text = page.read_text(encoding="utf-8")
+    assert f"headstart compare {two_runs[0].name} {two_runs[1].name} --name mine" in text
+    assert "data:image/png;base64," in text  # the data set is there, so the examples have pictures

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from conftest import build
+from conftest import LITTLE, build
 
 from pipeline.errors import BadInput
+from pipeline.presets import PRESETS
 from pipeline.results.run import read_run
-from tasks import HeadCurve, LabelEfficiency, TrainFromScratch
+from tasks import CompareSchemes, HeadCurve, LabelEfficiency, TrainFromScratch
 from tasks.labels import texts_of
 
 DIGITS = {"dataset": "digits", "subset": 200, "weights": "random", "precision": "float32"}
@@ -84,3 +85,19 @@ def test_a_head_on_all_labels_equals_the_head_that_is_trained_alone(data_folder)
     assert build(alone)
     test = read_run(alone.folder).split("test")
     assert row["accuracy"] == pytest.approx((test.probabilities.argmax(axis=1) == test.labels).mean())
+
+
+@pytest.mark.slow
+def test_comparison_of_the_same_data_shows_them_and_is_made_again_for_them(data_folder, monkeypatch):
+    monkeypatch.setitem(PRESETS, LITTLE.name, LITTLE)
+    comparison = CompareSchemes(preset=LITTLE.name, precision="float32")
+    assert build(comparison)
+    assert 'id="labels"' not in (comparison.folder / "index.html").read_text()
+    shared = {"schemes": "head:ridge", "budgets": "2/class,100%", "draws": 1}
+    shared["settings"] = {"head:ridge": {"layers": ["block1_pool"]}}
+    assert build(LabelEfficiency(**shared, **{**DIGITS, "subset": LITTLE.subset}))
+    assert not comparison.complete()
+    assert build(comparison)
+    assert 'id="labels"' in (comparison.folder / "index.html").read_text()
+    assert build(LabelEfficiency(**shared, **DIGITS))  # of another subset: not shown here
+    assert comparison.complete()

@@ -1,0 +1,390 @@
+"""From stored results to what the page says: plain values and texts, no markup but the charts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.atlas.pictures import draw_depth
+from pipeline.atlas.report import Atlas
+from pipeline.datasets.store import ImageStore
+from pipeline.fingerprint import key_of
+from pipeline.page import charts
+from pipeline.page.examples import examples
+from pipeline.results.comparison import (
+    Comparison,
+    answers,
+    headlines,
+    shown_count,
+    shown_seconds,
+)
+from pipeline.results.efficiency import draw_efficiency, summarise
+from pipeline.results.plots import COMPARISON_PLOTS, comparison_alt_text
+from pipeline.results.run import RunResult, data_of, family_of, label
+from pipeline.results.scores import SCORES, class_scores, reliability, score, shown, shown_interval
+from pipeline.results.verdicts import note, rankings, shown_p, signed, span, verdict_sentence
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+MOST_CLASSES = 20  # beyond this, a table of classes is cut to the least accurate, a matrix to its worst pairs
+WORST_PAIRS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What a page is made of: runs in order, their comparison, and what lies beside it.
+
+    stores has the prepared data sets by their fingerprint's key, where they are at hand; efficiency has
+    (table, caption) of curves of the same data; commands make each run anew, by the name of its folder.
+    """
+
+    title: str
+    runs: Sequence[RunResult]
+    comparison: Comparison
+    atlases: Sequence[Atlas] = ()
+    efficiency: Sequence[tuple[pd.DataFrame, str]] = ()
+    stores: Mapping[str, Path] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the first table: how its cells are sorted and shown; help says what it is."""
+
+    title: str
+    value: str
+    shown: Any
+    help: str = ""
+
+
+COLUMNS = (
+    Column("total time", "total_seconds", lambda row: shown_seconds(row["total_seconds"])),
+    Column("training", "train_seconds", lambda row: shown_seconds(row["train_seconds"])),
+    Column(
+        "extraction",
+        "extract_seconds",
+        lambda row: shown_seconds(row["extract_seconds"]),
+        "of the cached features; paid once, shared by all that read them",
+    ),
+    Column("log loss", "log_loss", lambda row: shown(row["log_loss"], ""), "nats; less is better"),
+    *(
+        Column(row.title, row.name, lambda line, row=row: row.shown(line[row.name]))
+        for row in SCORES.values()
+        if row.name not in ("accuracy", "log_loss")
+    ),
+    Column("epochs", "epochs", lambda row: f"{row['epochs']:,}"),
+    Column("peak memory", "peak_memory_mb", lambda row: f"{row['peak_memory_mb']:,.0f} MB"),
+    Column("parameters", "parameters", lambda row: shown_count(row["parameters"])),
+    Column("trainable", "trainable_parameters", lambda row: shown_count(row["trainable_parameters"])),
+)
+
+
+def content(sources: Sources) -> dict[str, Any]:
+    """Return everything that the template of the page shows, by name."""
+    comparison, groups = sources.comparison, _by_label(sources.runs)
+    return {
+        "title": sources.title,
+        "headlines": headlines(comparison),
+        "answers": answers(comparison),
+        "warnings": comparison.warnings,
+        "caption": comparison.caption,
+        "columns": COLUMNS,
+        "rows": _rows(comparison.table),
+        "several_data": comparison.table["data_set"].nunique() > 1,
+        "several_seeds": comparison.table["seed"].nunique() > 1,
+        "cost": _of_plot("accuracy_against_cost", comparison),
+        "break_even": _break_even(sources.runs),
+        "rankings": [_ranking(found) for found in rankings(comparison.differences)],
+        "verdicts_note": _verdicts_note(comparison),
+        "curves": _curves(groups),
+        "classes": [_classes(found) for found in _by_data(sources.runs)],
+        "confusions": [_confusion(name, runs) for name, runs in groups.items()],
+        "calibrations": [_calibration(place, *pair) for place, pair in enumerate(groups.items())],
+        "examples": [_examples(found, sources.stores) for found in _by_data(sources.runs)],
+        "atlases": [_atlas(place, atlas) for place, atlas in enumerate(sources.atlases)],
+        "efficiency": [_efficiency(place, *pair) for place, pair in enumerate(sources.efficiency)],
+        "recipes": [_recipe(run, sources.commands) for run in sources.runs],
+        "machines": _machines(sources.runs),
+        "data": list(dict.fromkeys(data_of(run.recipe) for run in sources.runs)),
+        "weights": _weights(sources.runs),
+        "command": sources.command,
+    }
+
+
+def _by_label(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+    """Return the runs of each scheme, most accurate scheme first; the data set is named where it varies."""
+    several = len({run.recipe["dataset_title"] for run in runs}) > 1
+    found: dict[str, list[RunResult]] = {}
+    for run in runs:
+        name = f"{label(run)} · {run.recipe['dataset_title']}" if several else label(run)
+        found.setdefault(name, []).append(run)
+    return dict(sorted(found.items(), key=lambda pair: -_accuracy(pair[1])))
+
+
+def _by_data(runs: Sequence[RunResult]) -> list[list[RunResult]]:
+    """Return the runs of each data set, most accurate first."""
+    found: dict[str, list[RunResult]] = {}
+    for run in runs:
+        found.setdefault(run.recipe["dataset_title"], []).append(run)
+    return [sorted(group, key=lambda run: -_accuracy([run])) for group in found.values()]
+
+
+def _accuracy(runs: Sequence[RunResult]) -> float:
+    return sum(score(run.split("test"))["accuracy"] for run in runs) / len(runs)
+
+
+def _rows(table: pd.DataFrame) -> list[dict]:
+    best = table.groupby("data_set")["accuracy"].transform("max")
+    rows = []
+    for line, highest in zip(table.to_dict("records"), best, strict=True):
+        accuracy = shown_interval(line["accuracy"], line["accuracy_low"], line["accuracy_high"])
+        cells = [(line[column.value], column.shown(line)) for column in COLUMNS]
+        best_here = line["accuracy"] == highest
+        family = family_of(line["scheme"])
+        rows.append({**line, "shown": accuracy, "best": best_here, "family": family, "cells": cells})
+    return sorted(rows, key=lambda row: -row["accuracy"])
+
+
+def _of_plot(name: str, comparison: Comparison) -> str:
+    words = comparison_alt_text(name, comparison)
+    return charts.svg(name.replace("_", "-"), words, COMPARISON_PLOTS[name].function, comparison)
+
+
+def _break_even(runs: Sequence[RunResult]) -> dict | None:
+    """Return what the cache costs and saves, for the most accurate head that is trained from it.
+
+    Without a cache the frozen network runs over all images at every epoch; it is taken to do so at the
+    speed of the extraction, the fastest that this project has.
+    """
+    heads = [run for run in runs if family_of(run.recipe["scheme"]) == "head"]
+    heads = [run for run in heads if run.costs["extract_seconds"] > 0 and run.recipe["epochs"] > 0]
+    heads = [run for run in heads if not run.recipe["weights"].startswith("random")]
+    if not heads:
+        return None
+    best = max(heads, key=lambda run: _accuracy([run]))
+    once, each, epochs = best.costs["extract_seconds"], best.costs["train_seconds"], best.recipe["epochs"]
+    counts = range(1, charts.HEADS + 1)
+    lines = {
+        f"{label(best)} from the cache": [once + count * each for count in counts],
+        "extracted anew for each head": [count * (once + each) for count in counts],
+        "frozen network at every epoch": [count * (epochs * once + each) for count in counts],
+    }
+    tuned = [run for run in runs if family_of(run.recipe["scheme"]) == "fine-tune"]
+    if tuned:
+        chosen = max(tuned, key=lambda run: _accuracy([run]))
+        total = chosen.costs["total_seconds"]
+        lines[f"{label(chosen)}"] = [count * total for count in counts]
+    words = (
+        f"The cache cost {shown_seconds(once)}, once. {label(best)} then takes {shown_seconds(each)}; with "
+        f"the frozen network in front of it at each of its {epochs} epochs it would take "
+        f"{shown_seconds(epochs * once + each)} at the same speed. "
+    )
+    if epochs > 1:
+        words += "So the cache has paid for itself with the first head, in its second epoch; against "
+    else:
+        words += "Against "
+    words += "extracting anew for every head, it has with the second head."
+    return {"words": words, "chart": charts.svg("break-even", words, charts.break_even, lines)}
+
+
+def _ranking(found) -> dict:
+    names = list(found.accuracies)
+    rows = []
+    for place, name in enumerate(names):
+        cells = []
+        for other in names[1:]:
+            verdict = found.verdicts.get((name, other))
+            cells.append(
+                verdict
+                and {
+                    "points": signed(verdict.difference),
+                    "interval": span(verdict.low, verdict.high),
+                    "p": shown_p(verdict.p),
+                    "real": verdict.real,
+                    "share": min(1.0, abs(verdict.difference) / 0.3),
+                    "other": other,
+                }
+            )
+        rows.append(
+            {"place": place + 1, "name": name, "accuracy": shown(found.accuracies[name], "%"), "cells": cells}
+        )
+    return {"sentence": verdict_sentence(found), "data_set": found.data_set, "names": names, "rows": rows}
+
+
+def _verdicts_note(comparison: Comparison) -> str:
+    found = rankings(comparison.differences)
+    return note(max(ranking.seeds for ranking in found)) if found else ""
+
+
+def _curves(groups: dict[str, list[RunResult]]) -> list[dict]:
+    histories = {name: [run.history for run in runs] for name, runs in groups.items()}
+    found = []
+    for place, (name, tables) in enumerate(histories.items()):
+        last = [table.iloc[-1] for table in tables if len(table)]
+        said = "; ".join(
+            f"after {shown_seconds(row['seconds'])} and {row['epoch']:.0f} epochs val accuracy is "
+            f"{shown(row['val_accuracy'], '%')} and val loss {shown(row['val_loss'], 'nats')}"
+            for row in last
+        )
+        drawn = {
+            quantity: charts.svg(
+                f"{quantity}-{place}",
+                f"{quantity.capitalize()} of {name} over training time: {said or 'fitted in one step'}.",
+                charts.curves,
+                histories,
+                name,
+                quantity,
+            )
+            for quantity in ("accuracy", "loss")
+        }
+        found.append({"name": name, **drawn})
+    return found
+
+
+def _classes(runs: list[RunResult]) -> dict:
+    """Return the share of each class's images that each scheme is right on; of many classes the hardest."""
+    import pandas as pd
+
+    tables = {
+        label(run) + (f" · seed {run.recipe['seed']}"): class_scores(run.split("test"))
+        .query("metric == 'recall'")
+        .set_index("class")
+        for run in runs
+    }
+    names = list(runs[0].recipe["class_names"])
+    shares = pd.DataFrame({name: table["value"] for name, table in tables.items()}).reindex(names)
+    if len(names) > MOST_CLASSES:
+        names = shares.mean(axis=1).nsmallest(MOST_CLASSES).index.tolist()
+    rows = [
+        {
+            "name": name,
+            "cells": [
+                (table.loc[cls, "value"], shown_interval(*table.loc[cls, ["value", "low", "high"]]))
+                for cls in names
+            ],
+        }
+        for name, table in tables.items()
+    ]
+    return {
+        "data_set": runs[0].recipe["dataset_title"],
+        "names": names,
+        "left_out": len(runs[0].recipe["class_names"]) - len(names),
+        "rows": rows,
+    }
+
+
+def _confusion(name: str, runs: list[RunResult]) -> dict:
+    """Return counts of true against predicted classes over all seeds, and the pairs confused most."""
+    import numpy as np
+
+    names = runs[0].recipe["class_names"]
+    counts = np.zeros((len(names), len(names)), np.int64)
+    for run in runs:
+        test = run.split("test")
+        np.add.at(counts, (test.labels, test.probabilities.argmax(axis=1)), 1)
+    rows = []
+    if len(names) <= MOST_CLASSES:
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        rows = [
+            {"name": cls, "cells": list(zip(counts[place].tolist(), shares[place].tolist(), strict=True))}
+            for place, cls in enumerate(names)
+        ]
+    accuracy = shown(np.trace(counts) / max(1, counts.sum()), "%")
+    return {"name": name, "accuracy": accuracy, "names": names, "rows": rows, "worst": _worst(counts, names)}
+
+
+def _worst(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int]]:
+    import numpy as np
+
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
+    places = (np.unravel_index(place, wrong.shape) for place in order)
+    return [
+        (names[row], names[column], int(wrong[row, column])) for row, column in places if wrong[row, column]
+    ]
+
+
+def _calibration(place: int, name: str, runs: list[RunResult]) -> dict:
+    tables = [reliability(run.split("test")) for run in runs]
+    errors = [score(run.split("test"))["calibration_error"] for run in runs]
+    error = shown(sum(errors) / len(errors), "%")
+    words = f"Confidence against accuracy of {name} on test; the expected calibration error is {error}."
+    chart = charts.svg(f"calibration-{place}", words, charts.reliability, tables)
+    return {"name": name, "error": error, "chart": chart}
+
+
+def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict:
+    """Return images on which the runs of a data set disagree; a reason where its images are not at hand."""
+    title = runs[0].recipe["dataset_title"]
+    keys = {key_of(found) for run in runs if (found := run.recipe["fingerprint"].get("dataset"))}
+    if len(keys) != 1 or (folder := stores.get(*keys)) is None:
+        why = "its prepared images are not at hand" if len(keys) == 1 else "the runs had different images"
+        return {"data_set": title, "why_none": f"No examples of {title}: {why}.", "groups": []}
+    return {"data_set": title, "why_none": "", "groups": examples(runs, ImageStore(folder))}
+
+
+def _atlas(place: int, atlas: Atlas) -> dict:
+    arguments = (atlas.table, atlas.freeze_through, atlas.caption)
+    chart = charts.svg(f"atlas-{place}", f"Accuracy by depth. {atlas.words}", draw_depth, *arguments)
+    return {"words": atlas.words, "command": atlas.command, "caption": atlas.caption, "chart": chart}
+
+
+def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict:
+    ends = summarise(table).groupby("scheme", sort=False)
+    words = "Accuracy against training labels: " + "; ".join(
+        f"{scheme} from {shown(rows['accuracy'].iloc[0], '%')} with {rows['n_train'].iloc[0]:,} labels to "
+        f"{shown(rows['accuracy'].iloc[-1], '%')} with {rows['n_train'].iloc[-1]:,}"
+        for scheme, rows in ends
+    )
+    chart = charts.svg(f"labels-{place}", f"{words}.", draw_efficiency, table, caption)
+    return {"words": f"{words}.", "caption": caption, "chart": chart}
+
+
+def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict:
+    recipe = run.recipe
+    facts = {
+        "scheme": recipe["scheme"],
+        "weights": recipe["weights"],
+        "seed": recipe["seed"],
+        "precision": recipe["precision"],
+        "data": data_of(recipe),
+        "input size": f"{recipe.get('input_size', '–')} px",
+        "trained": recipe.get("prefix", "from images" if recipe["weights"] == "none" else "from the cache"),
+        "folder": run.folder.name,
+    }
+    settings = {name: json.dumps(value, ensure_ascii=False) for name, value in recipe["settings"].items()}
+    return {
+        "name": f"{label(run)} · seed {recipe['seed']}",
+        "facts": facts,
+        "settings": settings,
+        "command": commands.get(run.folder.name, ""),
+    }
+
+
+def _machines(runs: Sequence[RunResult]) -> list[dict]:
+    """Return the machines and versions that runs were made with, and which runs, each combination once."""
+    found: dict[str, dict] = {}
+    for run in runs:
+        facts = {**run.recipe.get("machine", {}), **run.recipe.get("versions", {})}
+        key = json.dumps(facts, sort_keys=True)
+        shown_facts = {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()
+        }
+        found.setdefault(key, {"facts": shown_facts, "runs": []})["runs"].append(label(run))
+    return [{**one, "runs": list(dict.fromkeys(one["runs"]))} for one in found.values()]
+
+
+def _weights(runs: Sequence[RunResult]) -> dict[str, str]:
+    """Return the identity of the weights by their name."""
+    found = {}
+    for run in runs:
+        base = run.recipe["fingerprint"].get("features", {})
+        if identity := base.get("weights", {}).get("identity"):
+            found[f"{base['backbone']} {run.recipe['weights']}"] = identity
+    return found

@@ -1,0 +1,66 @@
+"""The command that makes a stored run anew, from what the run says of itself."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from pipeline.backbones.table import choose_weights
+from pipeline.errors import HeadstartError
+from pipeline.fingerprint import key_of
+from pipeline.publishing import MANIFEST
+from pipeline.training.named import find_named, named_recipe
+from pipeline.training.settings import as_dict
+from tasks.recipes import recipes_folder
+from tasks.training import training_task
+
+
+def command_of(recipe: dict) -> str:
+    """Return the Luigi command of a run's recipe; "" where its scheme is no longer known here.
+
+    Settings are named where they differ from the row's own.
+    """
+    found = recipe["fingerprint"]
+    try:
+        scheme, name = find_named(recipes_folder(), found["scheme"])
+        usual = as_dict(named_recipe(recipes_folder(), scheme, name))
+        task, data = training_task(scheme.name), found["dataset"]
+        values = {"recipe": name, "dataset": data["name"]}
+        values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
+        if "weights" in scheme.needs:
+            base = found["features"]
+            values |= {"backbone": base["backbone"], "weights": _weights_text(base["weights"]["name"])}
+            if choose_weights(values["weights"], base["backbone"]).identity != base["weights"]["identity"]:
+                return ""  # weights of one's own: where they were is not known
+        values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
+        known = {field: getattr(task, field) for field in values if hasattr(task, field)}
+        usual_values = {
+            field: parameter.task_value(task.__name__, field) for field, parameter in known.items()
+        }
+    except (HeadstartError, KeyError, TypeError):
+        return ""
+    given = {name: value for name, value in found["settings"].items() if usual.get(name) != value}
+    said = {field: value for field, value in values.items() if field in ("recipe", "dataset", "weights")}
+    said |= {
+        field: value for field, value in values.items() if field not in said and value != usual_values[field]
+    }
+    said |= given
+    words = ["luigi", "--module", "tasks", task.__name__]
+    for field, value in said.items():
+        words += [f"--{field.replace('_', '-')}", getattr(task, field).serialize(value)]
+    return shlex.join(words)
+
+
+def _weights_text(name: str) -> str:
+    """Return what --weights takes for weights of a name: those of a seed are called random7."""
+    return re.sub(r"^random(\d+)$", r"random:\1", name)
+
+
+def dataset_folders(data: Path, recipes: list[dict]) -> dict[str, Path]:
+    """Return the prepared data sets that runs were made with, by key, where they are still there."""
+    keys = {
+        key_of(recipe["fingerprint"]["dataset"]) for recipe in recipes if "dataset" in recipe["fingerprint"]
+    }
+    places = {key: next(iter(data.glob(f"datasets/*-{key}/{MANIFEST}")), None) for key in sorted(keys)}
+    return {key: place.parent for key, place in places.items() if place}
