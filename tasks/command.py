@@ -334,7 +334,7 @@ def _run(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     print(root.row.title)
     print((root.folder / "comparison.txt").read_text(encoding="utf-8"))
-    print(f"Tables and plots: {root.folder}  (in {time.perf_counter() - began:.1f} s)")
+    print(f"The page: {root.folder / 'index.html'}  (in {time.perf_counter() - began:.1f} s)")
     return 0
 
 
