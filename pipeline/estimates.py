@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline import machine
 from pipeline.backbones.table import BACKBONES
-from pipeline.datasets.table import DATASETS
+from pipeline.datasets.folders import path_name
+from pipeline.datasets.table import stored_dataset
 from pipeline.errors import DamagedFile
 from pipeline.features.extract import COSTS
 from pipeline.features.sections import Section, known_sections
@@ -108,10 +109,11 @@ class Measurements:
 
     def images(self, dataset: dict, split: str | None = None) -> int:
         """Return how many images, of a split or in all, a data set of this fingerprint has, or about has."""
-        row, total = DATASETS[dataset["name"]], dataset["subset"] or DATASETS[dataset["name"]].size
+        row = stored_dataset(dataset)
+        total = dataset["subset"] or row.size
         if split is None:
             return total
-        for path in sorted(self._data.glob(f"datasets/{dataset['name']}-*")):
+        for path in sorted(self._data.glob(f"datasets/{path_name(dataset['name'])}-*")):
             try:
                 manifest = read_manifest(path)
                 if manifest.fingerprint["split"] == dataset["split"]:

@@ -13,6 +13,7 @@ from pipeline.atlas.layer_sets import layer_sets
 from pipeline.atlas.probe import PROBES
 from pipeline.atlas.report import publish_atlas
 from pipeline.backbones.table import BACKBONES
+from pipeline.datasets.folders import path_name
 from pipeline.features.views import IDENTITY
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
@@ -59,7 +60,8 @@ class LayerAtlas(Task):
 
     @property
     def place(self) -> str:
-        parts = [self.backbone, self.weights_name, self.dataset, *([str(self.subset)] if self.subset else [])]
+        data = path_name(self.dataset)
+        parts = [self.backbone, self.weights_name, data, *([str(self.subset)] if self.subset else [])]
         return f"reports/atlas/{'-'.join(parts)}"
 
     @property

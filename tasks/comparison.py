@@ -11,6 +11,7 @@ from pathlib import Path
 import luigi
 
 from pipeline.atlas.report import Atlas, atlas_markdown, atlas_text, read_atlas
+from pipeline.datasets.table import FOLDER
 from pipeline.fingerprint import key_of
 from pipeline.heads.recipes import HEADS
 from pipeline.page.content import Sources
@@ -63,7 +64,8 @@ class CompareSchemes(ReportTask):
     def results(self) -> list[tuple[ScoreRun, PlotRun]]:
         """The tables and plots of every run, in the preset's order; all seeds of a plan together."""
         row, found = self.row, []
-        subset = row.subset if self.subset is None else self.subset
+        own = self.dataset is not None and self.dataset.startswith(FOLDER)
+        subset = self.subset if self.subset is not None else 0 if own else row.subset
         for plan in row.plans:
             for seed in self.seeds or row.seeds:
                 shared = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import luigi.configuration
 
-from pipeline.errors import HeadstartError
+from pipeline.errors import BadInput, HeadstartError
 from pipeline.extensions import load_extensions
 from tasks.parameters import end_with
 
@@ -55,6 +56,16 @@ def mirrors(section: str, variable: str, *, only_environment: bool = False) -> l
     if not (text or only_environment):
         text = luigi.configuration.get_config().get(section, "urls", "")
     return [url.strip() for url in text.split(",") if url.strip()]
+
+
+def one_of(section: str, option: str, variable: str, choices: Sequence[str]) -> str:
+    """Return a choice of an environment variable or, where that is not set, of luigi.cfg."""
+    usual = luigi.configuration.get_config().get(section, option, choices[0])
+    found = os.environ.get(variable) or usual
+    if found not in choices:
+        where = variable if os.environ.get(variable) else f"[{section}] {option}"
+        raise BadInput(f"{where}: expected one of {', '.join(choices)}, received {found!r}")
+    return found
 
 
 class ShownByLuigi(logging.Handler):

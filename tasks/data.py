@@ -16,11 +16,12 @@ from pipeline.backbones.table import (
     weights_names,
 )
 from pipeline.backbones.weights import obtain_weights
+from pipeline.datasets.folders import path_name
 from pipeline.datasets.store import prepare
-from pipeline.datasets.table import DATASETS, dataset_fingerprint
+from pipeline.datasets.table import DATASETS, FOLDER, Dataset, dataset_fingerprint, find_dataset
 from pipeline.download.cifar10 import ARCHIVE, MEMBERS
 from pipeline.download.obtain import obtain_archive
-from tasks.configuration import data_folder, mirrors
+from tasks.configuration import data_folder, mirrors, one_of
 from tasks.parameters import WholeNumber
 from tasks.task import Task
 
@@ -99,30 +100,54 @@ class DownloadWeights(Task):
 
 
 class PrepareDataset(Task):
-    """Make a data set into uint8 images, labels, names and the one train/val/test split."""
+    """Make a data set into uint8 images, labels, names and the one train/val/test split.
 
-    dataset = luigi.Parameter(default="cifar10", description=f"one of {', '.join(DATASETS)}")
+    folder:PATH is a folder of one's own pictures, with a sub-folder for each class, or train/val/test above
+    them. Files that cannot be read are reported and left out; with HEADSTART_UNREADABLE=refuse, or
+    [folders] unreadable in luigi.cfg, they are an error.
+    """
+
+    dataset = luigi.Parameter(
+        default="cifar10", description=f"one of {', '.join(DATASETS)}, or {FOLDER}PATH of pictures by class"
+    )
     subset = WholeNumber(default=0, description="images in a stratified subset, 0 for all")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
 
     @property
     def fingerprint(self) -> dict:
-        return dataset_fingerprint(self.dataset, subset=self.subset, split_seed=self.split_seed)
+        which = {"subset": self.subset, "split_seed": self.split_seed}
+        return dataset_fingerprint(self.dataset, **which, index=_index())
+
+    @property
+    def row(self) -> Dataset:
+        """The data set."""
+        return find_dataset(self.dataset, _index())
 
     @property
     def place(self) -> str:
-        return f"datasets/{self.dataset}" + (f"-{self.subset}" if self.subset else "")
+        return f"datasets/{path_name(self.dataset)}" + (f"-{self.subset}" if self.subset else "")
 
     def requires(self) -> list[luigi.Task]:
-        """Return the download of the data set; nothing where its data come with a package."""
-        name = DATASETS[self.dataset].download
+        """Return the download of the data set; nothing where its data come with a package or are here."""
+        name = self.row.download
         return [Register.get_task_cls(name)()] if name else []
 
     def make(self) -> None:
-        downloads = [task.file for task in self.requires()]
+        places = [task.file for task in self.requires()]
+        if self.dataset.startswith(FOLDER):
+            places = [Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()]
         self.in_child(
             prepare,
             fingerprint=self.fingerprint,
-            source=downloads[0] if downloads else None,
+            source=places[0] if places else None,
             folder=self.folder,
+            refuse_unreadable=one_of("folders", "unreadable", "HEADSTART_UNREADABLE", UNREADABLE) == "refuse",
         )
+
+
+UNREADABLE = ("report", "refuse")  # what becomes of pictures that cannot be read, the usual first
+
+
+def _index() -> Path:
+    """Return the folder of what is known of the files of one's own folders."""
+    return data_folder() / ".folders"

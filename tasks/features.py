@@ -7,6 +7,7 @@ from pathlib import Path
 import luigi
 from luigi.util import inherits
 
+from pipeline.datasets.folders import path_name
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.extract import extract
 from pipeline.features.fingerprint import POOLINGS, STORAGES, cache_fingerprint, parse_layers, without_columns
@@ -77,7 +78,8 @@ class FeatureTask(Task):
 
     @property
     def place(self) -> str:
-        return f"features/{self.backbone}-{self.clone(DownloadWeights).choice.name}-{self.dataset}"
+        weights, data = self.clone(DownloadWeights).choice.name, path_name(self.dataset)
+        return f"features/{self.backbone}-{weights}-{data}"
 
     @property
     def folder(self) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 import luigi
 from luigi.util import inherits
 
+from pipeline.datasets.folders import path_name
 from pipeline.datasets.labels import parse_budget
-from pipeline.datasets.table import DATASETS
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.fingerprint import key_of
 from pipeline.heads.efficiency import CURVE, head_curve
@@ -146,7 +146,7 @@ class LabelEfficiency(ReportTask):
     @property
     def place(self) -> str:
         subset = f"-{self.subset}" if self.subset else ""
-        return f"reports/labels/{self.dataset}{subset}-{self.clone(DownloadWeights).choice.name}"
+        return f"reports/labels/{path_name(self.dataset)}{subset}-{self.clone(DownloadWeights).choice.name}"
 
     @property
     def sources(self) -> list[Task]:
@@ -158,8 +158,8 @@ class LabelEfficiency(ReportTask):
 
         rows = [row for scheme, labels, task in self.parts for row in _rows(scheme, labels, task.folder)]
         table = pd.DataFrame(rows, columns=list(COLUMNS))
-        data = read_manifest(self.clone(PrepareDataset).folder)
-        row, counts = DATASETS[self.dataset], data.facts["counts"]
+        prepared = self.clone(PrepareDataset)
+        row, counts = prepared.row, read_manifest(prepared.folder).facts["counts"]
         words = {"dataset_title": row.title, "dataset_note": row.note}
         words |= {f"n_{split}": count for split, count in counts.items()}
         weights = self.clone(DownloadWeights).choice.name

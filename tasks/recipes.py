@@ -10,6 +10,7 @@ from typing import Any
 import luigi
 
 from pipeline.backbones.table import BACKBONES, USUAL
+from pipeline.datasets.folders import path_name
 from pipeline.errors import BadInput
 from pipeline.features.views import IDENTITY
 from pipeline.heads.recipes import with_layers
@@ -84,7 +85,7 @@ class RecipeTask(Task):
 
     def readable_place(self, name: str) -> str:
         """Return a name with the recipe, the data and the weights behind it."""
-        parts = [name, self.recipe, self.dataset]
+        parts = [name, self.recipe, path_name(self.dataset)]
         parts += [str(self.subset)] if self.subset else []
         known = getattr(self, "backbone", USUAL)
         parts += [known] if known != USUAL else []

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from pipeline.backbones.table import choose_weights
+from pipeline.datasets.table import FOLDER
 from pipeline.errors import HeadstartError
 from pipeline.fingerprint import key_of
 from pipeline.publishing import MANIFEST
@@ -26,7 +27,7 @@ def command_of(recipe: dict) -> str:
         scheme, name = find_named(recipes_folder(), found["scheme"])
         usual = as_dict(named_recipe(recipes_folder(), scheme, name))
         task, data = training_task(scheme.name), found["dataset"]
-        values = {"recipe": name, "dataset": data["name"]}
+        values = {"recipe": name, "dataset": data["name"].replace(FOLDER, f"{FOLDER}path/to/")}
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
         if "weights" in scheme.needs:
             base = found["features"]

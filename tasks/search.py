@@ -9,7 +9,6 @@ import luigi
 from luigi.util import inherits
 
 from pipeline.datasets.split import FINAL
-from pipeline.datasets.table import DATASETS
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.fingerprint import key_of
 from pipeline.machine import resolve_precision
@@ -102,7 +101,8 @@ class _Search(RecipeTask):
             "backbone": self.backbone if "weights" in self.scheme.needs else "none",
             "fingerprint": self.fingerprint,
         }
-        row, data = DATASETS[self.dataset], read_manifest(self.clone(PrepareDataset).folder).facts["counts"]
+        prepared = self.clone(PrepareDataset)
+        row, data = prepared.row, read_manifest(prepared.folder).facts["counts"]
         words = {"dataset_title": row.title, "dataset_note": row.note}
         words |= {f"n_{name}": count for name, count in data.items()}
         with ShownProgress(self) as progress:

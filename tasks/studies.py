@@ -7,6 +7,7 @@ import functools
 import luigi
 from luigi.util import inherits
 
+from pipeline.datasets.folders import path_name
 from pipeline.errors import BadInput
 from pipeline.results.comparison import caption_of, shown_seconds
 from pipeline.results.replicate_plots import draw_blocks, draw_curves, draw_replicates
@@ -110,7 +111,7 @@ class CompareSeeds(_Study):
 
     @property
     def place(self) -> str:
-        return f"reports/seeds/{self.dataset}{self.subset_words()}"
+        return f"reports/seeds/{path_name(self.dataset)}{self.subset_words()}"
 
     def make(self) -> None:
         table, histories, caption = self.results()
@@ -172,7 +173,7 @@ class BlockStudy(_Study):
 
     @property
     def place(self) -> str:
-        return f"reports/blocks/{self.dataset}{self.subset_words()}"
+        return f"reports/blocks/{path_name(self.dataset)}{self.subset_words()}"
 
     def make(self) -> None:
         table, _, caption = self.results()

@@ -44,6 +44,26 @@ def split_images(
     return split
 
 
+def split_by_content(
+    content: np.ndarray, given: np.ndarray, *, val_fraction: float, test_fraction: float, seed: int
+) -> np.ndarray:
+    """Return the split (N,) uint8 of images by the sha256 (N, 32) of their pixels and the seed alone.
+
+    Each digest falls on a place in 0..1, the same whichever other images there are: below test_fraction it
+    is test, below val_fraction of the rest val. Equal images share a place, and so a split; shares hold on
+    average. given (N,) uint8 has the split where the source gives one, and 255 elsewhere: images of train
+    are shared out to val where the source gives no val, and to test where it gives no test.
+    """
+    import numpy as np
+
+    places = np.array([_place(digest.tobytes(), seed) for digest in content])
+    has_test, has_val = (given == TEST).any(), (given == VAL).any()
+    test_share = 0.0 if has_test else test_fraction
+    val_share = 0.0 if has_val else val_fraction * (1 - test_share)
+    drawn = np.where(places < test_share, TEST, np.where(places < test_share + val_share, VAL, TRAIN))
+    return np.where(np.isin(given, (VAL, TEST)), given, drawn).astype(np.uint8)
+
+
 def subset_images(labels: np.ndarray, split: np.ndarray, *, count: int, seed: int) -> np.ndarray:
     """Return sorted positions (count,) int64 of a subset that keeps the shares of classes and splits.
 
@@ -95,3 +115,9 @@ def _hash_order(positions: np.ndarray, seed: int, purpose: str) -> np.ndarray:
 
     hashes = [hashlib.sha256(f"{seed}/{purpose}/{position}".encode()).digest() for position in positions]
     return np.argsort(hashes, kind="stable")
+
+
+def _place(digest: bytes, seed: int) -> float:
+    """Return where in 0..1 an image falls, from its digest and the seed."""
+    found = hashlib.sha256(b"%d/split/" % seed + digest).digest()
+    return int.from_bytes(found[:7], "big") / 2**56

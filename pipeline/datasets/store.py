@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import hdf5
-from pipeline.datasets.split import SPLITS, split_images, subset_images
-from pipeline.datasets.table import DATASETS
-from pipeline.errors import DamagedFile
+from pipeline.datasets.split import SPLITS, split_by_content, split_images, subset_images
+from pipeline.datasets.table import RawImages, stored_dataset
+from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import Progress, silent
-from pipeline.publishing import publish_manifest, published, read_manifest
+from pipeline.publishing import publish_manifest, publish_text, published, read_manifest
 
 if TYPE_CHECKING:
     import numpy as np
 
-FILE = "dataset.h5"
+logger = logging.getLogger(__name__)
+
+FILE, UNREADABLE = "dataset.h5", "unreadable.csv"
 
 
-def prepare(fingerprint: dict, source: str | None, folder: str, progress: Progress = silent) -> dict:
-    """Write the data set that fingerprint describes to folder; return the counts of its splits.
+def prepare(
+    fingerprint: dict,
+    source: str | None,
+    folder: str,
+    refuse_unreadable: bool = False,
+    progress: Progress = silent,
+) -> dict:
+    """Write the data set that fingerprint describes to folder; return the facts of its manifest.
 
-    source is the path of the downloaded file, None where the data come with a package. Raises
-    DamagedFile when the source is not what its checksums say.
+    source is the path of the downloaded file or of a folder of pictures, None where the data come with a
+    package. Raises DamagedFile when the source is not what its checksums say, and BadInput when a folder
+    has changed since it was looked at, leaves a split empty, or has files that cannot be read and those
+    are refused.
     """
     import numpy as np
 
-    row, wanted = DATASETS[fingerprint["name"]], fingerprint["split"]
+    row, wanted = stored_dataset(fingerprint), fingerprint["split"]
     module, _, function = row.reader.partition(":")
     raw = getattr(importlib.import_module(module), function)(source and Path(source), progress)
-    split = split_images(
-        raw.labels,
-        raw.is_test,
-        val_fraction=wanted["val_fraction"],
-        test_fraction=wanted["test_fraction"],
-        seed=wanted["seed"],
-    )
+    if raw.identity not in (None, fingerprint["source"]):
+        raise BadInput(f"{source}: its files have changed since it was looked at; run the command again")
+    if raw.unreadable:
+        _report(raw.unreadable, source, refuse=refuse_unreadable)
+    split = _split(raw, wanted)
+    if raw.content is not None:
+        _check_parts(raw, split, source)
     rows = np.arange(len(raw.labels))
     if fingerprint["subset"]:
         rows = subset_images(raw.labels, split, count=fingerprint["subset"], seed=wanted["seed"])
@@ -47,24 +61,68 @@ def prepare(fingerprint: dict, source: str | None, folder: str, progress: Progre
         hdf5.write_array(file, "index", rows.astype(np.int64))
         hdf5.write_array(file, "split", split[rows])
         hdf5.write_texts(file, "names", [raw.names[row] for row in rows])
+        if raw.content is not None:
+            hdf5.write_array(file, "content", raw.content[rows])
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
-    facts = {"class_names": list(raw.class_names), "counts": counts}
-    publish_manifest(Path(folder), fingerprint, [FILE], facts)
-    return counts
+    facts, files = {"class_names": list(raw.class_names), "counts": counts}, [FILE]
+    if raw.unreadable:
+        publish_text(Path(folder) / UNREADABLE, _as_csv(raw.unreadable))
+        facts["unreadable"], files = len(raw.unreadable), [FILE, UNREADABLE]
+    publish_manifest(Path(folder), fingerprint, files, facts)
+    return facts
+
+
+def _split(raw: RawImages, wanted: dict) -> np.ndarray:
+    shares = {name: wanted[name] for name in ("val_fraction", "test_fraction", "seed")}
+    if raw.content is not None:
+        return split_by_content(raw.content, raw.given, **shares)
+    return split_images(raw.labels, raw.is_test, **shares)
+
+
+def _check_parts(raw: RawImages, split: np.ndarray, source: str) -> None:
+    """Refuse a folder of so few pictures that chance has left a split or a class in train without any."""
+    import numpy as np
+
+    empty = [name for name, code in SPLITS.items() if not (split == code).any()]
+    seen = np.unique(raw.labels[split == SPLITS["train"]])
+    unseen = [name for number, name in enumerate(raw.class_names) if number not in seen]
+    if empty or unseen:
+        where = f"{' and '.join(empty)}" if empty else f"train for {', '.join(unseen)}"
+        raise BadInput(
+            f"{source}: expected pictures in each of train, val and test, and of each class in train, found "
+            f"none in {where} (of {len(split)} that can be read); add pictures, or put them into folders "
+            "train, val and test yourself"
+        )
+
+
+def _report(unreadable: Sequence[tuple[str, str]], source: str, *, refuse: bool) -> None:
+    from pipeline.datasets.folders import words_of
+
+    words = f"{source}: {words_of(list(unreadable))}"
+    if refuse:
+        raise BadInput(f"{words}; mend or remove them, or let them be left out")
+    logger.warning("%s. They are left out, and listed in %s of the prepared data set", words, UNREADABLE)
+
+
+def _as_csv(rows: Sequence[tuple[str, str]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([("file", "why"), *rows])
+    return file.getvalue()
 
 
 class ImageStore:
     """A prepared data set, checked against its manifest when opened; images are read when asked for.
 
     labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names N texts,
-    class_names C texts, counts of each split, row the data set's row in DATASETS.
+    class_names C texts, counts of each split, row the data set's row. content is (N, 32) uint8, the sha256
+    of each image, where the data set is split by it, else None.
     """
 
     def __init__(self, folder: Path | str):
         manifest = read_manifest(Path(folder))
         self.path = manifest.verified(FILE)
         self.fingerprint = manifest.fingerprint
-        self.row = DATASETS[manifest.fingerprint["name"]]
+        self.row = stored_dataset(manifest.fingerprint, manifest.facts)
         self.class_names: list[str] = manifest.facts["class_names"]
         self.counts: dict[str, int] = manifest.facts["counts"]
         with hdf5.opened(self.path) as file:
@@ -72,6 +130,7 @@ class ImageStore:
             self.index: np.ndarray = file["index"][:]
             self.split: np.ndarray = file["split"][:]
             self.names: list[str] = hdf5.read_texts(file, "names")
+            self.content: np.ndarray | None = file["content"][:] if "content" in file else None
             shape = file["images"].shape
         if not len(self.labels) == len(self.index) == len(self.split) == len(self.names) == shape[0]:
             raise DamagedFile(f"{self.path}: its datasets differ in length")

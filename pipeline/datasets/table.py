@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import BadInput, unknown_name
@@ -10,6 +11,7 @@ from pipeline.errors import BadInput, unknown_name
 if TYPE_CHECKING:
     import numpy as np
 
+FOLDER = "folder:"  # before the path of a folder of one's own pictures
 IMAGE_SIZE = 32  # pixels a side of every prepared image: CIFAR-10's own, and the least that VGG16 takes
 
 
@@ -21,6 +23,10 @@ class RawImages(NamedTuple):
     names: list[str]  # N file names, as in the source
     class_names: tuple[str, ...]  # C
     is_test: np.ndarray | None  # (N,) bool, the source's own test part; None when it has none
+    content: np.ndarray | None = None  # (N, 32) uint8, sha256 of each image, where that decides its split
+    given: np.ndarray | None = None  # (N,) uint8, the split that the source gives, 255 where it gives none
+    unreadable: tuple[tuple[str, str], ...] = ()  # name of a file, and why it is none of the images
+    identity: str | None = None  # of the bytes that were read, to be compared with the row's source
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Dataset:
     val_fraction: float  # of the images that are not test
     test_fraction: float  # of all images; used where the source has no test part of its own
     note: str = ""  # what a reader of a figure must know, in every caption
+    order: str = "sha256"  # what images are split by: "sha256" of seed and position, or of their "content"
+    fitting: str = ""  # how images of any size become square, where they come so
 
 
 DATASETS: dict[str, Dataset] = {
@@ -66,22 +74,43 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def find_dataset(name: str) -> Dataset:
-    """Return the row of a data set; raise BadInput that lists the rows otherwise."""
+def find_dataset(name: str, index: Path | None = None) -> Dataset:
+    """Return the row of a data set, or of `folder:PATH`; raise BadInput that lists what there is otherwise.
+
+    index is a folder for what is known of the files of one's own folders.
+    """
+    if name.startswith(FOLDER):
+        from pipeline.datasets.folders import folder_dataset
+
+        return folder_dataset(name, index)
     if name not in DATASETS:
-        raise unknown_name("dataset", name, DATASETS)
+        raise unknown_name("dataset", name, [*DATASETS, f"{FOLDER}PATH"])
     return DATASETS[name]
 
 
-def dataset_fingerprint(name: str, *, subset: int, split_seed: int) -> dict:
+def stored_dataset(fingerprint: dict, facts: dict | None = None) -> Dataset:
+    """Return the row that a prepared data set was made by; facts are those of its manifest."""
+    name = fingerprint["name"]
+    if name.startswith(FOLDER):
+        from pipeline.datasets.folders import folder_row
+
+        left_out = (facts or {}).get("unreadable", 0)
+        note = f"{left_out} unreadable left out" if left_out else ""
+        return folder_row(name.removeprefix(FOLDER), fingerprint["source"], fingerprint["files"], note)
+    return find_dataset(name)
+
+
+def dataset_fingerprint(name: str, *, subset: int, split_seed: int, index: Path | None = None) -> dict:
     """Return what a prepared data set depends on; subset 0 means all images. Raises BadInput."""
-    row = find_dataset(name)
-    if subset and not 100 <= subset <= row.size:
+    row = find_dataset(name, index)
+    least = min(100, row.size)
+    if subset and not least <= subset <= row.size:
         raise BadInput(
-            f"subset of {name}: expected 0 (all images) or 100 to {row.size} images, received {subset}"
+            f"subset of {name}: expected 0 (all images) or {least} to {row.size} images, received {subset}"
         )
+    own = {"files": row.size, "fitting": row.fitting} if row.fitting else {}
     return {
-        "name": name,
+        "name": row.name,
         "source": row.source,
         "image_size": IMAGE_SIZE,
         "subset": 0 if subset == row.size else subset,
@@ -89,6 +118,7 @@ def dataset_fingerprint(name: str, *, subset: int, split_seed: int) -> dict:
             "seed": split_seed,
             "val_fraction": row.val_fraction,
             "test_fraction": row.test_fraction,
-            "order": "sha256",
+            "order": row.order,
         },
+        **own,
     }

@@ -14,15 +14,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import machine, numerics
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.features.passes import Pass, streams
+from pipeline.features.reuse import Donors
 from pipeline.features.sections import Section, missing_sections
 from pipeline.features.shards import LOCKS, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
 from pipeline.publishing import publish_json, publish_manifest
+
+if TYPE_CHECKING:
+    import numpy as np
 
 COSTS = "costs.json"
 POLL_SECONDS = 0.2  # between looks at shards that another process computes
@@ -47,7 +52,8 @@ def extract(
     `features/<layer>`: (n, channels) averaged over space, or (n, height, width, channels) maps when
     pooling is "none", as float32 or float16. Memory does not depend on the number of images. With parts,
     only the shards whose number leaves the remainder part are computed; whoever finds all shards of a
-    section there writes its manifest. Raises DamagedFile when features are not finite numbers.
+    section there writes its manifest. Pictures that another cache of the same kind has seen are not computed
+    again (see features.reuse). Raises DamagedFile when features are not finite numbers.
     """
     began = time.perf_counter()
     numerics.start(seed=0, precision=base["precision"], threads=1)
@@ -78,7 +84,7 @@ def finish(section: Section, count: int, notes: dict[int, dict]) -> dict | None:
     seconds = sum(note["seconds"] for note in found)
     costs = {
         "seconds": round(seconds + max(note["start_seconds"] for note in found), 3),
-        "images_per_second": round(count / seconds, 1),
+        "images_per_second": round(count / max(seconds, 1e-3), 1),
         "peak_memory_mb": max(note["peak_memory_mb"] for note in found),
         "bytes": sum(note["file"]["bytes"] for note in found),
         "images": count,
@@ -97,14 +103,13 @@ class _Work:
 
     def __init__(self, section: Section, store: ImageStore, one_pass: Pass, progress: Progress):
         self._section, self._store, self._pass, self._progress = section, store, one_pass, progress
-        self._spans = section.spans(len(store))
-        self._coming: deque[tuple[Shard, int, Future]] = deque()
+        self._spans, self._donors = section.spans(len(store)), Donors(section, store)
+        self._coming: deque[tuple[Shard, np.ndarray, Future]] = deque()
         self._notes: dict[int, dict] = {}
         self._mark, self._done = 0.0, 0
 
     def run(self, numbers: Iterable[int], *, start_seconds: float) -> dict[int, dict]:
         """Return the notes of the shards of these numbers, computed here or by others."""
-        ahead = 2 * streams()
         with (
             ThreadPoolExecutor(streams()) as pool,
             ShardWriter(self._store, start_seconds) as writer,
@@ -116,25 +121,37 @@ class _Work:
                     time.sleep(POLL_SECONDS)
                     self._mark = time.perf_counter()
                     continue
-                images = self._store.images(*shard.span)
-                for at in range(0, len(shard), self._pass.size):
-                    batch = images[at : at + self._pass.size]
-                    self._coming.append((shard, at, pool.submit(self._pass, batch, self._section.view)))
-                    self._collect(writer, left=ahead)
+                self._compute(shard, pool, writer)
             self._collect(writer, left=0)
         return writer.notes
+
+    def _compute(self, shard: Shard, pool: ThreadPoolExecutor, writer: ShardWriter) -> None:
+        """Take over what is known of a shard's images, and put passes for the others under way."""
+        import numpy as np
+
+        images, known = self._store.images(*shard.span), self._donors.known(*shard.span)
+        if known.any():
+            rows = np.flatnonzero(known)
+            self._put(shard, rows, self._donors.features(shard.span[0] + rows), writer)
+        missing = np.flatnonzero(~known)
+        for at in range(0, len(missing), self._pass.size):
+            rows = missing[at : at + self._pass.size]
+            self._coming.append((shard, rows, pool.submit(self._pass, images[rows], self._section.view)))
+            self._collect(writer, left=2 * streams())
 
     def _collect(self, writer: ShardWriter, *, left: int) -> None:
         """Put results into their shards, oldest first, until so many passes are under way."""
         while len(self._coming) > left:
-            shard, at, future = self._coming.popleft()
-            values = future.result()
-            now = time.perf_counter()
-            full = shard.put(at, values, now - self._mark)
-            self._mark = now
-            self._report(len(values[0]))
-            if full:
-                writer.put(shard)
+            shard, rows, future = self._coming.popleft()
+            self._put(shard, rows, future.result(), writer)
+
+    def _put(self, shard: Shard, rows: np.ndarray, values: list[np.ndarray], writer: ShardWriter) -> None:
+        now = time.perf_counter()
+        full = shard.put(rows, values, now - self._mark)
+        self._mark = now
+        self._report(len(rows))
+        if full:
+            writer.put(shard)
 
     def _claimed(self, numbers: Iterable[int]) -> Iterator[Shard | None]:
         """Yield the missing shards that no other process computes; None before a new look at the rest."""

@@ -50,11 +50,11 @@ class Shard:
     def __len__(self) -> int:
         return self.span[1] - self.span[0]
 
-    def put(self, at: int, values: list[np.ndarray], seconds: float) -> bool:
-        """Put in the features of rows at …, and the seconds that they took; say whether all are there."""
+    def put(self, rows: np.ndarray, values: list[np.ndarray], seconds: float) -> bool:
+        """Put in the features of rows (n,), and the seconds that they took; say whether all are there."""
         for kept, new in zip(self.features.values(), values, strict=True):
-            kept[at : at + len(new)] = new
-        self._filled += len(values[0])
+            kept[rows] = new
+        self._filled += len(rows)
         self.seconds += seconds
         return self._filled == len(self)
 
@@ -121,7 +121,8 @@ class ShardWriter:
 
 
 def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
-    """Write index, names, labels, split, and features by layer in the storage of the cache.
+    """Write index, names, labels, split, features by layer in the storage of the cache, and what is known
+    of the images' content.
 
     Raises DamagedFile when features are not finite numbers.
     """
@@ -130,6 +131,8 @@ def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
         for name in ("index", "labels", "split"):
             hdf5.write_array(file, name, getattr(store, name)[rows])
         hdf5.write_texts(file, "names", store.names[rows])
+        if store.content is not None:
+            hdf5.write_array(file, "content", store.content[rows])
         group = hdf5.create_group(file, "features")
         for layer, values in shard.features.items():
             hdf5.write_array(group, layer, _stored(values, storage, f"{layer} for images {_span(shard)}"))

@@ -1,0 +1,238 @@
+"""A folder of one's own pictures as a data set: a sub-folder for each class, or train/val/test above them.
+
+What the folder holds is known by the sha256 of every file, so the data set has its key before anything runs.
+Digests are kept in an index by name, size and time of change; what changed within the index's own second is
+hashed again. What is read later is hashed once more: a file that changed in between is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.datasets.pictures import FITTING, pictures_below, read_picture
+from pipeline.datasets.split import SPLITS
+from pipeline.datasets.table import FOLDER, IMAGE_SIZE, Dataset, RawImages
+from pipeline.errors import BadInput, DamagedFile
+from pipeline.machine import usable_cores
+from pipeline.progress import Progress
+from pipeline.publishing import explained, publish_json, sha256_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+UNGIVEN = 255  # the split of an image that the folder leaves open
+VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
+FRESH_NS = 2_000_000_000  # a file changed so lately may change again within one tick of its clock
+SHOWN = 5
+REPORTED = 50  # pictures between two reports of progress
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture file: name is its path below the folder with "/" in it, part "" where none is given."""
+
+    name: str
+    path: Path
+    class_name: str
+    part: str
+
+    @property
+    def stamp(self) -> list[int]:
+        """The size in bytes and the time of change in nanoseconds, by which a digest is known again."""
+        found = self.path.stat()
+        return [found.st_size, found.st_mtime_ns]
+
+
+def folder_dataset(text: str, index: Path | None) -> Dataset:
+    """Return the row of the data set `folder:PATH`; index is a folder for digests that are known already.
+
+    Raises BadInput for a folder that is none, or that has fewer than two classes with pictures.
+    """
+    root = Path(text.removeprefix(FOLDER)).expanduser().absolute()
+    files, identity = _scanned(root, index)
+    return folder_row(root.resolve().name, identity, len(files))
+
+
+def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
+    """Return the row of a folder of that name whose files have that identity."""
+    return Dataset(
+        name=f"{FOLDER}{title}",
+        title=title,
+        reader=f"{__name__}:read_folder",
+        source=identity,
+        size=size,
+        download=None,
+        val_fraction=VAL_FRACTION,
+        test_fraction=TEST_FRACTION,
+        note=note,
+        order="content",
+        fitting=FITTING,
+    )
+
+
+def picture_files(root: Path) -> list[PictureFile]:
+    """Return the picture files of a folder by name; raise BadInput where it is not laid out as expected."""
+    expected = (
+        "expected a folder with one sub-folder of pictures for each class, or train/val/test above them"
+    )
+    if not root.is_dir():
+        raise BadInput(f"{FOLDER}{root}: {expected}, found {'a file' if root.exists() else 'nothing'} there")
+    below = _folders(root)
+    split = {path.name for path in below} <= set(PARTS) and any(path.name == "train" for path in below)
+    tops = [(path, PARTS[path.name]) for path in below] if split else [(root, "")]
+    files = [
+        PictureFile(_text(path.relative_to(root).as_posix()), path, _text(folder.name), part)
+        for top, part in tops
+        for folder in _folders(top)
+        for path in pictures_below(folder)
+    ]
+    counts: dict[str, int] = {}
+    for file in files:
+        counts[file.class_name] = counts.get(file.class_name, 0) + (file.part in ("", "train"))
+    if len(counts) < 2:
+        known = ", ".join(counts) or "none"
+        raise BadInput(f"{FOLDER}{root}: {expected}; found {len(counts)} with pictures ({known})")
+    if untrained := [name for name, count in counts.items() if not count]:
+        raise BadInput(
+            f"{FOLDER}{root}: expected pictures of every class in train, found none of {untrained}"
+        )
+    return files
+
+
+def identity_of(digests: dict[str, str]) -> str:
+    """Return the identity of files given as sha256 by name, whatever order they come in."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return f"files by sha256:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+
+def read_folder(root: Path, progress: Progress) -> RawImages:
+    """Return the pictures of a folder as (N, 32, 32, 3) uint8 with the sha256 of each one's pixels.
+
+    What cannot be read is left out and listed in unreadable, as (name, why). Files are read and decoded on
+    every core at a time.
+    """
+    import numpy as np
+
+    files = picture_files(root)
+    class_names = tuple(sorted({file.class_name for file in files}))
+    digests, kept, unreadable = {}, [], []
+    images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for done, (file, found) in enumerate(zip(files, pool.map(_read, files), strict=True), start=1):
+            digests[file.name], pixels, why = found
+            if pixels is None:
+                unreadable.append((file.name, why))
+            else:
+                images[len(kept)] = pixels
+                kept.append(file)
+            if done % REPORTED == 0 or done == len(files):
+                progress("read pictures", done, len(files), "pictures")
+    images = images[: len(kept)]
+    content = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    return RawImages(
+        images,
+        np.array([class_names.index(file.class_name) for file in kept], np.int64),
+        [file.name for file in kept],
+        class_names,
+        None,
+        content=np.array([list(digest) for digest in content], np.uint8).reshape(-1, 32),
+        given=np.array([SPLITS[file.part] if file.part else UNGIVEN for file in kept], np.uint8),
+        unreadable=tuple(unreadable),
+        identity=identity_of(digests),
+    )
+
+
+def words_of(unreadable: list[tuple[str, str]]) -> str:
+    """Return which files could not be read, the first few by name and why."""
+    some = "; ".join(f"{name} ({why})" for name, why in unreadable[:SHOWN])
+    more = len(unreadable) - SHOWN
+    noun = "file" if len(unreadable) == 1 else "files"
+    return f"{len(unreadable)} {noun} cannot be read: {some}{f'; and {more} more' if more > 0 else ''}"
+
+
+def path_name(name: str) -> str:
+    """Return the name of a data set as part of a file's name: folder:My photos is folder-My_photos."""
+    if not name.startswith(FOLDER):
+        return name
+    title = Path(name.removeprefix(FOLDER)).expanduser().absolute().resolve().name
+    return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)}"
+
+
+def _text(name: str) -> str:
+    """Return a file's name with U+FFFD for bytes that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _folders(place: Path) -> list[Path]:
+    found = [path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(found)
+
+
+def _read(file: PictureFile) -> tuple[str, np.ndarray | None, str]:
+    """Return the sha256 of a file, its picture or None, and why there is none."""
+    try:
+        digest = sha256_of(file.path)
+        return digest, read_picture(file.path, IMAGE_SIZE), ""
+    except DamagedFile as error:
+        return digest, None, str(error).removeprefix(f"{file.path}: ")
+    except OSError as error:
+        return "", None, error.strerror or str(error)
+
+
+@functools.lru_cache(maxsize=32)
+def _scanned(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
+    """Return the files of a folder and their identity; a process looks once, so that its keys agree."""
+    files = picture_files(root)
+    place = index / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.json" if index else None
+    known, began = _read_index(place), time.time_ns()
+    stamps = {file.name: _stamp(file) for file in files}
+    fresh = [file for file in files if known.get(file.name, [None])[:-1] != stamps[file.name]]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        new = dict(zip((file.name for file in fresh), pool.map(_digest, fresh), strict=True))
+    digests = {file.name: new.get(file.name) or known[file.name][-1] for file in files}
+    if place and fresh:
+        sure = {
+            name: [*stamp, digests[name]]
+            for name, stamp in stamps.items()
+            if digests[name] and stamp[1] < began - FRESH_NS
+        }
+        with explained(place):
+            publish_json(place, sure)
+    return files, identity_of(digests)
+
+
+def _stamp(file: PictureFile) -> list[int]:
+    try:
+        return file.stamp
+    except OSError:  # a link to nothing, or gone since: it is listed as unreadable later
+        return [0, 0]
+
+
+def _digest(file: PictureFile) -> str:
+    try:
+        return sha256_of(file.path)
+    except OSError:
+        return ""
+
+
+def _read_index(place: Path | None) -> dict[str, list]:
+    """Return the entries of an index; none where it cannot be read, since it can be made again."""
+    try:
+        found = json.loads(place.read_text(encoding="utf-8")) if place else {}
+        sound = isinstance(found, dict) and all(
+            isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
+            for entry in found.values()
+        )
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if sound else {}

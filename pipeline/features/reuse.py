@@ -1,0 +1,99 @@
+"""Features of pictures that another cache of the same kind has already, known by the pictures' pixels.
+
+When pictures are added to a folder it becomes another data set with another cache. The features of a picture
+depend on its pixels and on what the caches have in common, never on the pictures beside it, so the old rows
+are the new ones, bit for bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import hdf5
+from pipeline.errors import DamagedFile
+from pipeline.features.sections import Section, finished_sections
+from pipeline.publishing import read_manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.datasets.store import ImageStore
+
+OPEN_SHARDS = 4  # kept in memory; pictures that were beside each other mostly still are
+
+
+class Donors:
+    """Rows of finished sections beside a section's cache that hold the same layers of the same view."""
+
+    def __init__(self, section: Section, store: ImageStore):
+        self._layers, self._content = section.layers, store.content
+        self._places: dict[bytes, tuple[Path, int]] = {}
+        self._read = functools.lru_cache(maxsize=OPEN_SHARDS)(self._read_shard)
+        if self._content is None:
+            return
+        wanted = {digest.tobytes() for digest in self._content}
+        for donor in _alike(section):
+            for path in _whole_shards(donor):
+                for row, digest in enumerate(_content(path)):
+                    if digest in wanted:
+                        self._places.setdefault(digest, (path, row))
+
+    def known(self, start: int, stop: int) -> np.ndarray:
+        """Return a mask (stop - start,) of the images whose features are known."""
+        import numpy as np
+
+        if not self._places:
+            return np.zeros(stop - start, bool)
+        return np.array([digest.tobytes() in self._places for digest in self._content[start:stop]], bool)
+
+    def features(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return the features of images at rows (n,), all of them known, by layer, each (n, …) float32."""
+        import numpy as np
+
+        places = [self._places[self._content[row].tobytes()] for row in rows]
+        parts = [[layer[row] for layer in self._read(path)] for path, row in places]
+        return [np.stack(layer).astype(np.float32) for layer in zip(*parts, strict=True)]
+
+    def _read_shard(self, path: Path) -> list[np.ndarray]:
+        with hdf5.opened(path) as file:
+            return [file["features"][layer][:] for layer in self._layers]
+
+
+def _alike(section: Section) -> list[Section]:
+    """Return finished sections of other caches that differ in nothing but the data set."""
+    found = []
+    for cache in sorted(section.cache.parent.glob("*")):
+        if cache != section.cache and cache.is_dir():
+            found += [other for other in finished_sections(cache) if _is_alike(other, section)]
+    return found
+
+
+def _is_alike(other: Section, section: Section) -> bool:
+    def rest(base: dict) -> dict:
+        return {name: value for name, value in base.items() if name != "dataset"}
+
+    return (
+        other.view == section.view
+        and set(section.layers) <= set(other.layers)
+        and rest(other.base) == rest(section.base)
+        and other.base["dataset"].get("image_size") == section.base["dataset"].get("image_size")
+    )
+
+
+def _whole_shards(section: Section) -> list[Path]:
+    """Return the shards of a section whose bytes are those of its manifest; a damaged one gives nothing."""
+    manifest, found = read_manifest(section.folder), []
+    for name in sorted(manifest.files):
+        try:
+            found.append(manifest.verified(name))
+        except DamagedFile:
+            continue
+    return found
+
+
+def _content(path: Path) -> list[bytes]:
+    """Return the digest of each image of a shard; none where shards do not hold them."""
+    with hdf5.opened(path) as file:
+        return [digest.tobytes() for digest in file["content"][:]] if "content" in file else []

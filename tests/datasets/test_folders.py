@@ -1,0 +1,283 @@
+"""A folder of pictures is a data set: stable splits, keys by content, and words for what cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets import folders
+from pipeline.datasets.folders import folder_dataset, identity_of, path_name, picture_files
+from pipeline.datasets.store import UNREADABLE, ImageStore, prepare
+from pipeline.datasets.table import dataset_fingerprint, find_dataset, stored_dataset
+from pipeline.errors import BadInput
+
+CLASSES = ("daisy", "rose", "tulip")
+
+
+@pytest.fixture(autouse=True)
+def _looked_at_anew():
+    folders._scanned.cache_clear()
+    yield
+    folders._scanned.cache_clear()
+
+
+def picture(number: int, size=(40, 32)) -> Image.Image:
+    """Return a picture unlike that of any other number."""
+    draws = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return Image.fromarray(draws)
+
+
+def fill(root: Path, classes=CLASSES, each=30, first=0) -> Path:
+    """Write so many pictures of each class below root."""
+    for place, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            picture(1000 * place + first + number).save(root / name / f"{first + number:04d}.png")
+    return root
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return fill(tmp_path / "flowers")
+
+
+def fingerprint_of(root: Path, index: Path | None = None, subset=0) -> dict:
+    folders._scanned.cache_clear()
+    return dataset_fingerprint(f"folder:{root}", subset=subset, split_seed=0, index=index)
+
+
+def prepared(root: Path, target: Path, **more) -> ImageStore:
+    prepare(fingerprint_of(root), str(root), str(target), **more)
+    return ImageStore(target)
+
+
+def splits_by_name(store: ImageStore) -> dict[str, int]:
+    return dict(zip(store.names, store.split.tolist(), strict=True))
+
+
+def test_classes_are_the_sub_folders_and_names_the_paths_below(root, tmp_path):
+    (root / "rose" / "deep").mkdir()
+    picture(9000, (70, 90)).save(root / "rose" / "deep" / "wild é.jpg")
+    (root / "notes.txt").write_text("no picture")
+    (root / ".hidden").mkdir()
+    store = prepared(root, tmp_path / "set")
+    assert store.class_names == list(CLASSES)
+    assert len(store) == 91 and "rose/deep/wild é.jpg" in store.names
+    assert store.images().shape == (91, 32, 32, 3)
+    assert (store.row.title, store.row.name) == ("flowers", "folder:flowers")
+    assert all(count > 0 for count in store.counts.values()) and sum(store.counts.values()) == 91
+    label = store.labels[store.names.index("rose/deep/wild é.jpg")]
+    assert store.class_names[label] == "rose"
+
+
+def test_adding_pictures_moves_no_old_one_between_splits(root, tmp_path):
+    before = splits_by_name(prepared(root, tmp_path / "before"))
+    fill(root, each=40, first=500)
+    fill(root, classes=("aster",), each=20)  # a new class before all others: every label changes
+    after = splits_by_name(prepared(root, tmp_path / "after"))
+    assert len(after) == len(before) + 140
+    assert {name: after[name] for name in before} == before
+
+
+def test_duplicates_stay_on_one_side_whatever_they_are_called_and_however_stored(root, tmp_path):
+    for number in range(20):
+        source = root / "daisy" / f"{number:04d}.png"
+        shutil.copy(source, root / "daisy" / f"copy-{number}.png")
+        Image.open(source).save(root / "tulip" / f"again-{number}.bmp")
+    found = splits_by_name(prepared(root, tmp_path / "set"))
+    for number in range(20):
+        names = f"daisy/{number:04d}.png", f"daisy/copy-{number}.png", f"tulip/again-{number}.bmp"
+        assert len({found[name] for name in names}) == 1
+    assert len(set(found.values())) == 3
+
+
+def test_shares_of_the_splits_are_those_promised_on_average(tmp_path):
+    store = prepared(fill(tmp_path / "many", each=300), tmp_path / "set")
+    assert store.counts["test"] / len(store) == pytest.approx(0.2, abs=0.04)
+    assert store.counts["val"] / len(store) == pytest.approx(0.08, abs=0.03)
+
+
+def test_another_seed_splits_otherwise(root):
+    contents = np.random.default_rng(0).integers(0, 256, (500, 32), np.uint8)
+    given = np.full(500, folders.UNGIVEN, np.uint8)
+    from pipeline.datasets.split import split_by_content
+
+    shares = {"val_fraction": 0.1, "test_fraction": 0.2}
+    one, other = (split_by_content(contents, given, seed=seed, **shares) for seed in (0, 1))
+    assert 0.2 < (one != other).mean() < 0.7
+    order = np.random.default_rng(1).permutation(500)
+    assert (split_by_content(contents[order], given, seed=0, **shares) == one[order]).all()
+
+
+def test_folders_train_val_and_test_decide_themselves(tmp_path):
+    root = tmp_path / "split"
+    for first, part in enumerate(("train", "validation", "test")):
+        fill(root / part, each=5, first=100 * first)
+    store = prepared(root, tmp_path / "set")
+    assert store.counts == {"train": 15, "val": 15, "test": 15}
+    assert {name.partition("/")[0] for name in np.array(store.names)[store.rows("val")]} == {"validation"}
+
+
+def test_val_is_drawn_from_train_where_the_folder_has_none(tmp_path):
+    root = tmp_path / "split"
+    fill(root / "train", each=60)
+    fill(root / "test", each=5, first=700)
+    store = prepared(root, tmp_path / "set")
+    assert store.counts["test"] == 15 and 5 <= store.counts["val"] <= 35
+    assert {name.partition("/")[0] for name in np.array(store.names)[store.rows("val")]} == {"train"}
+
+
+def broken(root: Path) -> list[str]:
+    (root / "rose" / "cut.png").write_bytes((root / "rose" / "0000.png").read_bytes()[:200])
+    (root / "tulip" / "text.jpg").write_text("this is no picture")
+    return ["rose/cut.png", "tulip/text.jpg"]
+
+
+def test_files_that_cannot_be_read_are_named_and_left_out(root, tmp_path, caplog):
+    names = broken(root)
+    with caplog.at_level(logging.WARNING):
+        store = prepared(root, tmp_path / "set")
+    assert len(store) == 90 and not set(names) & set(store.names)
+    assert all(name in caplog.text for name in names) and "2 files cannot be read" in caplog.text
+    listed = (tmp_path / "set" / UNREADABLE).read_text().splitlines()
+    assert [line.partition(",")[0] for line in listed] == ["file", *names]
+    assert store.row.note == "2 unreadable left out"
+
+
+def test_files_that_cannot_be_read_are_an_error_where_that_was_asked(root, tmp_path):
+    broken(root)
+    with pytest.raises(BadInput, match=r"2 files cannot be read: rose/cut.png .*tulip/text.jpg"):
+        prepared(root, tmp_path / "set", refuse_unreadable=True)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("change", ["content", "name", "more", "fewer"])
+def test_every_change_of_the_files_is_another_data_set(root, change):
+    before = fingerprint_of(root)
+    one = root / "rose" / "0001.png"
+    if change == "content":
+        picture(77).save(one)
+    if change == "name":
+        one.rename(root / "rose" / "other.png")
+    if change == "more":
+        fill(root, each=1, first=900)
+    if change == "fewer":
+        one.unlink()
+    assert fingerprint_of(root) != before
+
+
+def test_the_same_files_elsewhere_are_the_same_data_set(root, tmp_path):
+    copy = tmp_path / "elsewhere" / "flowers"
+    shutil.copytree(root, copy)
+    assert fingerprint_of(copy) == fingerprint_of(root)
+
+
+def test_index_saves_reading_what_was_read_before(root, tmp_path, monkeypatch):
+    for path in root.rglob("*.png"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    wanted = fingerprint_of(root, tmp_path / "index")
+    read = []
+    real = folders._digest
+    monkeypatch.setattr(folders, "_digest", lambda file: read.append(file.name) or real(file))
+    assert fingerprint_of(root, tmp_path / "index") == wanted and read == []
+    picture(77).save(root / "rose" / "0001.png")
+    assert fingerprint_of(root, tmp_path / "index") != wanted and read == ["rose/0001.png"]
+
+
+def test_index_does_not_trust_what_changed_a_moment_ago(root, tmp_path, monkeypatch):
+    fingerprint_of(root, tmp_path / "index")
+    one = root / "rose" / "0001.png"
+    stamp, before = one.stat(), fingerprint_of(root, tmp_path / "index")
+    data = bytearray(one.read_bytes())
+    data[-20] ^= 1
+    one.write_bytes(data)
+    os.utime(one, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the same size and time, as within one tick
+    assert fingerprint_of(root, tmp_path / "index") != before
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"rose/0001.png": [1]}', "{" * 2000])
+def test_damaged_index_is_made_again(root, tmp_path, content):
+    wanted = fingerprint_of(root, tmp_path / "index")
+    (place,) = (tmp_path / "index").glob("*.json")
+    place.write_text(content)
+    assert fingerprint_of(root, tmp_path / "index") == wanted
+
+
+def test_files_that_change_between_looking_and_reading_are_refused(root, tmp_path):
+    wanted = fingerprint_of(root)
+    picture(77).save(root / "rose" / "0001.png")
+    with pytest.raises(BadInput, match="its files have changed since it was looked at"):
+        prepare(wanted, str(root), str(tmp_path / "set"))
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: None, "found nothing there"),
+        (lambda root: root.write_text("x"), "found a file there"),
+        (lambda root: root.mkdir(), r"found 0 with pictures \(none\)"),
+        (lambda root: fill(root, classes=("rose",)), r"found 1 with pictures \(rose\)"),
+        (
+            lambda root: (fill(root / "train", classes=("a", "b")), fill(root / "test", classes=("c",))),
+            r"pictures of every class in train, found none of \['c'\]",
+        ),
+    ],
+)
+def test_folders_that_are_laid_out_otherwise_are_refused_in_words(tmp_path, make, words):
+    make(tmp_path / "x")
+    with pytest.raises(BadInput, match=words):
+        picture_files(tmp_path / "x")
+
+
+def test_too_few_pictures_for_three_splits_are_refused_in_words(tmp_path):
+    with pytest.raises(BadInput, match="in each of train, val and test, and of each class in train"):
+        prepared(fill(tmp_path / "few", each=1), tmp_path / "set")
+
+
+def test_subset_of_a_folder_is_checked_against_its_size(root):
+    assert fingerprint_of(root, subset=90)["subset"] == 0
+    with pytest.raises(BadInput, match="expected 0 .all images. or 90 to 90 images, received 91"):
+        fingerprint_of(root, subset=91)
+
+
+def test_stored_row_is_that_of_the_folder(root):
+    row = folder_dataset(f"folder:{root}", None)
+    assert stored_dataset(fingerprint_of(root)) == row == find_dataset(f"folder:{root}")
+
+
+def test_identity_depends_on_names_and_bytes_not_on_the_order_of_files():
+    one = identity_of({"a": "1", "b": "2"})
+    assert one == identity_of({"b": "2", "a": "1"}) != identity_of({"a": "2", "b": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("cifar10", "cifar10"),
+        ("folder:/a/b/My photos", "folder-My_photos"),
+        ("folder:/a/../../b/é;rm -rf", "folder-__rm_-rf"),
+        ("folder:x/", "folder-x"),
+    ],
+)
+def test_name_in_paths_holds_no_character_that_a_path_might_not(name, wanted):
+    assert path_name(name) == wanted
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    root = fill(tmp_path / "flowers")
+    raw = os.fsencode(root / "rose") + b"/bad-\xff.png"
+    shutil.copy(root / "rose" / "0001.png", os.fsdecode(raw))
+    store = prepared(root, tmp_path / "set")
+    assert "rose/bad-\ufffd.png" in store.names
+
+
+def test_link_to_nothing_is_left_out(root, tmp_path):
+    (root / "rose" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert len(prepared(root, tmp_path / "set")) == 90

@@ -1,0 +1,69 @@
+"""A folder of pictures goes through the graph by the commands that any data set goes by."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import LITTLE
+from PIL import Image
+from trees import only
+
+from pipeline.datasets.folders import _scanned
+from pipeline.presets import PRESETS
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """A folder of two classes, bright and dark, of pictures of many sizes."""
+    monkeypatch.setitem(PRESETS, LITTLE.name, LITTLE)
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.default_rng(0)
+    for number in range(80):
+        folder = tmp_path / "My pictures" / ("bright" if number % 2 else "dark")
+        folder.mkdir(parents=True, exist_ok=True)
+        size = draws.integers(20, 90, 2)
+        pixels = draws.integers(0, 100, (*size, 3)) + 150 * (number % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    _scanned.cache_clear()
+    yield tmp_path / "My pictures"
+    _scanned.cache_clear()
+
+
+def test_own_pictures_are_compared_classified_and_shown_on_the_page(pictures, data_folder, headstart):
+    (pictures / "dark" / "broken.png").write_text("no picture")
+    command = ["run", "--preset", LITTLE.name, "--dataset", "folder:My pictures"]
+    code, output, _ = headstart(*command)
+    assert code == 0 and "My pictures" in output
+    run = only(data_folder, "runs/*/manifest.json").parent
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert run.name.startswith("head-linear-folder-My_pictures-random")
+    assert recipe["class_names"] == ["bright", "dark"] and recipe["dataset"] == "folder:My pictures"
+    assert recipe["dataset_note"] == "1 unreadable left out"
+    assert recipe["n_train"] + recipe["n_val"] + recipe["n_test"] == 80
+    page = (data_folder / "reports" / LITTLE.name / "index.html").read_text()
+    assert "1 unreadable left out" in page and "folder:path/to/My pictures" in page
+    code, output, _ = headstart("predict", run.name, str(pictures / "bright" / "1.png"))
+    assert code == 0 and output.splitlines()[1].split(",")[1] == "bright"
+    before = {path: path.stat().st_mtime_ns for path in data_folder.rglob("manifest.json")}
+    _scanned.cache_clear()
+    assert headstart(*command)[0] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in data_folder.rglob("manifest.json")}
+    assert headstart("verify")[0] == 0
+
+
+def test_unreadable_pictures_end_the_run_where_that_is_wanted(pictures, headstart, monkeypatch):
+    (pictures / "dark" / "broken.png").write_text("no picture")
+    monkeypatch.setenv("HEADSTART_UNREADABLE", "refuse")
+    code, _, said = headstart("run", "--preset", LITTLE.name, "--dataset", "folder:My pictures")
+    assert code != 0 and "some tasks failed" in said
+    monkeypatch.setenv("HEADSTART_UNREADABLE", "maybe")
+    code, _, said = headstart("run", "--preset", LITTLE.name, "--dataset", "folder:My pictures")
+    assert code != 0
+
+
+def test_folder_that_is_none_is_refused_in_one_line(pictures, headstart):
+    code, _, said = headstart("run", "--dataset", "folder:nowhere")
+    assert code == 2
+    assert said.count("\n") == 1 and "expected a folder with one sub-folder of pictures for each class" in said
