@@ -66,4 +66,6 @@ def test_unreadable_pictures_end_the_run_where_that_is_wanted(pictures, headstar
 def test_folder_that_is_none_is_refused_in_one_line(pictures, headstart):
     code, _, said = headstart("run", "--dataset", "folder:nowhere")
     assert code == 2
-    assert said.count("\n") == 1 and "expected a folder with one sub-folder of pictures for each class" in said
+    assert (
+        said.count("\n") == 1 and "expected a folder with one sub-folder of pictures for each class" in said
+    )

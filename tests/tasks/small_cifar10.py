@@ -1,0 +1,60 @@
+"""An extension for tests: CIFAR-10's archive is one of its layout with few images, at SMALL_CIFAR10."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.datasets.table import DATASETS
+from pipeline.download import cifar10
+
+PER_BATCH = 100
+
+
+def _members() -> dict[str, bytes]:
+    """Return the members of the archive by name; each class has a colour, so that it can be learnt."""
+    draws = np.random.default_rng(0)
+    names = [
+        b"airplane",
+        b"automobile",
+        b"bird",
+        b"cat",
+        b"deer",
+        b"dog",
+        b"frog",
+        b"horse",
+        b"ship",
+        b"truck",
+    ]
+    found = {cifar10.META: {b"label_names": names}}
+    for number, name in enumerate((*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)):
+        labels = [position % 10 for position in range(PER_BATCH)]
+        noise = draws.integers(0, 60, (PER_BATCH, 3072))
+        rows = (noise + 19 * np.array(labels)[:, None]).astype(np.uint8)
+        files = [f"{number}_{position}.png".encode() for position in range(PER_BATCH)]
+        found[name] = {b"data": rows, b"labels": labels, b"filenames": files}
+    return {name: pickle.dumps(content, protocol=3) for name, content in found.items()}
+
+
+def write(path: Path) -> None:
+    """Write the archive."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in _members().items():
+            header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+
+
+if "SMALL_CIFAR10" in os.environ:
+    cifar10.MEMBERS = tuple(
+        cifar10.Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in _members().items()
+    )
+    cifar10.IMAGES_PER_BATCH = PER_BATCH
+    DATASETS["cifar10"] = dataclasses.replace(DATASETS["cifar10"], size=6 * PER_BATCH)
