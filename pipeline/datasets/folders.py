@@ -13,12 +13,13 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.datasets.pictures import FITTING, pictures_below, read_picture
+from pipeline.datasets.pictures import FITTING, FORMATS, pictures_below, read_picture
 from pipeline.datasets.split import SPLITS
 from pipeline.datasets.table import FOLDER, IMAGE_SIZE, Dataset, RawImages
 from pipeline.errors import BadInput, DamagedFile
@@ -91,7 +92,7 @@ def picture_files(root: Path) -> list[PictureFile]:
     split = {path.name for path in below} <= set(PARTS) and any(path.name == "train" for path in below)
     tops = [(path, PARTS[path.name]) for path in below] if split else [(root, "")]
     files = [
-        PictureFile(_text(path.relative_to(root).as_posix()), path, _text(folder.name), part)
+        PictureFile(_name_below(root, path), path, _text(folder.name), part)
         for top, part in tops
         for folder in _folders(top)
         for path in pictures_below(folder)
@@ -109,6 +110,20 @@ def picture_files(root: Path) -> list[PictureFile]:
     return files
 
 
+def strangers(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
+    """Return what lies where pictures are expected and is none, as (name, why): files, empty folders."""
+    known = {file.path for file in files}
+    places = {file.path.relative_to(root).parts[: 2 if file.part else 1] for file in files}
+    tops = sorted({place[0] for place in places if len(place) == 2})
+    found = []
+    for folder in (folder for top in tops or [""] for folder in _folders(root / top)):
+        if folder.relative_to(root).parts not in places:
+            found.append((f"{_name_below(root, folder)}/", "a folder without pictures, so no class"))
+        others = [path for path in _visible_files(folder) if path not in known]
+        found += [(_name_below(root, path), f"not named as one of {', '.join(FORMATS)}") for path in others]
+    return found
+
+
 def identity_of(digests: dict[str, str]) -> str:
     """Return the identity of files given as sha256 by name, whatever order they come in."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
@@ -118,8 +133,8 @@ def identity_of(digests: dict[str, str]) -> str:
 def read_folder(root: Path, progress: Progress) -> RawImages:
     """Return the pictures of a folder as (N, 32, 32, 3) uint8 with the sha256 of each one's pixels.
 
-    What cannot be read is left out and listed in unreadable, as (name, why). Files are read and decoded on
-    every core at a time.
+    What cannot be read, and what is no picture, is left out and listed in unreadable, as (name, why). Files
+    are read and decoded on every core at a time.
     """
     import numpy as np
 
@@ -147,17 +162,17 @@ def read_folder(root: Path, progress: Progress) -> RawImages:
         None,
         content=np.array([list(digest) for digest in content], np.uint8).reshape(-1, 32),
         given=np.array([SPLITS[file.part] if file.part else UNGIVEN for file in kept], np.uint8),
-        unreadable=tuple(unreadable),
+        unreadable=(*unreadable, *strangers(root, files)),
         identity=identity_of(digests),
     )
 
 
 def words_of(unreadable: list[tuple[str, str]]) -> str:
-    """Return which files could not be read, the first few by name and why."""
+    """Return which files are none of the images, the first few by name and why."""
     some = "; ".join(f"{name} ({why})" for name, why in unreadable[:SHOWN])
     more = len(unreadable) - SHOWN
     noun = "file" if len(unreadable) == 1 else "files"
-    return f"{len(unreadable)} {noun} cannot be read: {some}{f'; and {more} more' if more > 0 else ''}"
+    return f"{len(unreadable)} {noun} left out: {some}{f'; and {more} more' if more > 0 else ''}"
 
 
 def path_name(name: str) -> str:
@@ -166,6 +181,21 @@ def path_name(name: str) -> str:
         return name
     title = Path(name.removeprefix(FOLDER)).expanduser().absolute().resolve().name
     return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)}"
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files in and below a folder by name, but for hidden ones and those of linked folders."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _visible_files(path)
+        else:
+            yield path
+
+
+def _name_below(root: Path, path: Path) -> str:
+    return _text(path.relative_to(root).as_posix())
 
 
 def _text(name: str) -> str:

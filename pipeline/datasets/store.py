@@ -100,8 +100,8 @@ def _report(unreadable: Sequence[tuple[str, str]], source: str, *, refuse: bool)
 
     words = f"{source}: {words_of(list(unreadable))}"
     if refuse:
-        raise BadInput(f"{words}; mend or remove them, or let them be left out")
-    logger.warning("%s. They are left out, and listed in %s of the prepared data set", words, UNREADABLE)
+        raise BadInput(f"{words}; mend or remove them, or let them be left out (HEADSTART_UNREADABLE=report)")
+    logger.warning("%s. All are listed in %s of the prepared data set", words, UNREADABLE)
 
 
 def _as_csv(rows: Sequence[tuple[str, str]]) -> str:

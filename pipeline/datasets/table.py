@@ -95,7 +95,7 @@ def stored_dataset(fingerprint: dict, facts: dict | None = None) -> Dataset:
         from pipeline.datasets.folders import folder_row
 
         left_out = (facts or {}).get("unreadable", 0)
-        note = f"{left_out} unreadable left out" if left_out else ""
+        note = f"{left_out} {'file' if left_out == 1 else 'files'} left out" if left_out else ""
         return folder_row(name.removeprefix(FOLDER), fingerprint["source"], fingerprint["files"], note)
     return find_dataset(name)
 

@@ -64,7 +64,7 @@ def splits_by_name(store: ImageStore) -> dict[str, int]:
 def test_classes_are_the_sub_folders_and_names_the_paths_below(root, tmp_path):
     (root / "rose" / "deep").mkdir()
     picture(9000, (70, 90)).save(root / "rose" / "deep" / "wild é.jpg")
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("beside the classes")
     (root / ".hidden").mkdir()
     store = prepared(root, tmp_path / "set")
     assert store.class_names == list(CLASSES)
@@ -144,15 +144,15 @@ def test_files_that_cannot_be_read_are_named_and_left_out(root, tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         store = prepared(root, tmp_path / "set")
     assert len(store) == 90 and not set(names) & set(store.names)
-    assert all(name in caplog.text for name in names) and "2 files cannot be read" in caplog.text
+    assert all(name in caplog.text for name in names) and "2 files left out" in caplog.text
     listed = (tmp_path / "set" / UNREADABLE).read_text().splitlines()
     assert [line.partition(",")[0] for line in listed] == ["file", *names]
-    assert store.row.note == "2 unreadable left out"
+    assert store.row.note == "2 files left out"
 
 
 def test_files_that_cannot_be_read_are_an_error_where_that_was_asked(root, tmp_path):
     broken(root)
-    with pytest.raises(BadInput, match=r"2 files cannot be read: rose/cut.png .*tulip/text.jpg"):
+    with pytest.raises(BadInput, match=r"2 files left out: rose/cut.png .*tulip/text.jpg"):
         prepared(root, tmp_path / "set", refuse_unreadable=True)
     assert not (tmp_path / "set").exists()
 
@@ -281,3 +281,43 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
 def test_link_to_nothing_is_left_out(root, tmp_path):
     (root / "rose" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     assert len(prepared(root, tmp_path / "set")) == 90
+    assert "rose/gone.png" in (tmp_path / "set" / UNREADABLE).read_text()
+
+
+def test_fault_27_a_users_folder_is_read_as_expected_and_what_is_not_is_listed_by_name(
+    root, tmp_path, caplog
+):
+    odd = root / "tulip"
+    grey = picture(1).convert("L")
+    for name, one in {
+        "grey.png": grey,
+        "alpha.png": picture(2).convert("RGBA"),
+        "print.jpg": picture(3).convert("CMYK"),
+        "deep.png": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+        "palette.gif": picture(4).convert("P"),
+        "bits.bmp": picture(5).convert("1"),
+        "web.webp": picture(6),
+    }.items():
+        one.save(odd / name)
+    picture(7).save(odd / "moves.gif", save_all=True, append_images=[picture(8), picture(9)])
+    shutil.copy(root / "rose" / "0000.png", odd / "copy.png")
+    listed = {
+        "tulip/nothing.png": b"",
+        "tulip/cut.jpg": (odd / "print.jpg").read_bytes()[:300],
+        "tulip/page.png": b"<html>not found</html>",
+        "tulip/notes.txt": b"a caption",
+        "tulip/scan.tiff": b"II*\0",
+    }
+    for name, data in listed.items():
+        (root / name).write_bytes(data)
+    (root / "violet").mkdir()
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with caplog.at_level(logging.WARNING):
+        store = prepared(root, tmp_path / "set")
+    assert len(store) == 90 + 9 and store.class_names == list(CLASSES)
+    lines = (tmp_path / "set" / UNREADABLE).read_text().splitlines()[1:]
+    assert {line.partition(",")[0] for line in lines} == {*listed, "violet/"}
+    assert "6 files left out" in caplog.text and "and 1 more" in caplog.text
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    with pytest.raises(BadInput, match="6 files left out: .*HEADSTART_UNREADABLE=report"):
+        prepared(root, tmp_path / "another", refuse_unreadable=True)

@@ -40,10 +40,10 @@ def test_own_pictures_are_compared_classified_and_shown_on_the_page(pictures, da
     recipe = json.loads((run / "recipe.json").read_text())
     assert run.name.startswith("head-linear-folder-My_pictures-random")
     assert recipe["class_names"] == ["bright", "dark"] and recipe["dataset"] == "folder:My pictures"
-    assert recipe["dataset_note"] == "1 unreadable left out"
+    assert recipe["dataset_note"] == "1 file left out"
     assert recipe["n_train"] + recipe["n_val"] + recipe["n_test"] == 80
     page = (data_folder / "reports" / LITTLE.name / "index.html").read_text()
-    assert "1 unreadable left out" in page and "folder:path/to/My pictures" in page
+    assert "1 file left out" in page and "folder:path/to/My pictures" in page
     code, output, _ = headstart("predict", run.name, str(pictures / "bright" / "1.png"))
     assert code == 0 and output.splitlines()[1].split(",")[1] == "bright"
     before = {path: path.stat().st_mtime_ns for path in data_folder.rglob("manifest.json")}
