@@ -28,6 +28,7 @@ from pipeline.results.studies import (
 from pipeline.training.named import publish_recipe, settings_beside
 from pipeline.training.schemes import SCHEMES
 from pipeline.training.settings import override, plain
+from pipeline.tuning.seals import keep, kept, put_aside_if_damaged
 from pipeline.tuning.space import Axis, Range, read_axes
 from pipeline.tuning.study import (
     AGAIN,
@@ -84,6 +85,7 @@ def search(
     folder.mkdir(parents=True, exist_ok=True)
     recipe, path = recipe_of(order), folder / FILE
     axes = read_axes(recipe, order["space"])
+    put_aside_if_damaged(path)
     study = opened(path)
     prepare_study(study, recipe, axes)
 
@@ -127,10 +129,9 @@ def _trained_again(
             def tell(stage: str, *counts, done: int = number) -> None:
                 progress(f"again {done + 1}/{count}: {stage}", *counts)
 
-            if key not in study.user_attrs:
-                value = run_in_child(run_again, {"order": wanted, **inputs}, tell)
-                study.set_user_attr(key, value)
-            found[which].append(study.user_attrs[key])
+            if kept(study, key) is None:
+                keep(study, key, run_in_child(run_again, {"order": wanted, **inputs}, tell))
+            found[which].append(kept(study, key))
     apart = [b - a for a, b in zip(found["as_it_is"], found["chosen"], strict=True)]
     difference, low, high = mean_interval(apart)
     known = [difference, *([low, high] if count > 1 else [None, None])]

@@ -10,6 +10,7 @@ from pipeline.training.loop import History
 from pipeline.training.record import Clock, prepare_job, train
 from pipeline.training.schemes import SCHEMES
 from pipeline.training.settings import override
+from pipeline.tuning.seals import tell
 from pipeline.tuning.space import read_axes
 from pipeline.tuning.study import REASON, distributions, opened, settings_of
 
@@ -45,12 +46,12 @@ def run_trial(order: dict, study: str, draw: int, progress: Progress = silent, *
             **inputs,
         )
     except Pruned:
-        opened_study.tell(trial, state=TrialState.PRUNED)
+        tell(opened_study, trial, state=TrialState.PRUNED)
     except (Diverged, BadInput) as error:
         trial.set_user_attr(REASON, str(error))
-        opened_study.tell(trial, state=TrialState.FAIL)
+        tell(opened_study, trial, state=TrialState.FAIL)
     else:
-        opened_study.tell(trial, value)
+        tell(opened_study, trial, value)
 
 
 def run_again(order: dict, progress: Progress = silent, **inputs: str) -> float:

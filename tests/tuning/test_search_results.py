@@ -16,6 +16,7 @@ from pipeline.training.recipes import SCRATCH_RECIPES
 from pipeline.training.schemes import SCHEMES
 from pipeline.training.settings import as_dict
 from pipeline.tuning import search as module
+from pipeline.tuning.seals import tell
 from pipeline.tuning.search import Wanted, search
 from pipeline.tuning.space import checked_axes, plain_axes
 from pipeline.tuning.study import Budget, distributions, opened, settings_of
@@ -42,7 +43,7 @@ def in_this_process(function, arguments: dict, progress) -> float | None:
     recipe = recipe_of(order)
     study = opened(Path(arguments["study"]), arguments["draw"], order["seed"])
     trial = study.ask(distributions(recipe, AXES))
-    study.tell(trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], order["seed"]))
+    tell(study, trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], order["seed"]))
     return None
 
 

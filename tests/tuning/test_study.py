@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import random
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from optuna.trial import TrialState
 
 from pipeline.errors import HeadstartError
 from pipeline.training.recipes import SCRATCH_RECIPES
+from pipeline.tuning.seals import ASIDE, keep, kept, put_aside_if_damaged, tell, why_damaged
 from pipeline.tuning.space import checked_axes
 from pipeline.tuning.study import (
     AGAIN,
@@ -52,7 +56,7 @@ def trainer(path, *, kill_at: int | None = None, seed: int = 0):
         trial = study.ask(distributions(LESSON, AXES))
         if trial.number == kill_at:
             raise Killed
-        study.tell(trial, quality(trial.params))
+        tell(study, trial, quality(trial.params))
 
     return one
 
@@ -165,7 +169,7 @@ def test_a_trial_that_failed_for_a_reason_counts_and_is_never_the_best(path):
     study = opened(path)
     trial = study.ask(distributions(LESSON, AXES))
     trial.set_user_attr(REASON, "the loss is nan")
-    study.tell(trial, state=TrialState.FAIL)
+    tell(study, trial, state=TrialState.FAIL)
     assert len(finished(study)) == 1
     with pytest.raises(HeadstartError, match="none of 1 trials came to its end; .* the loss is nan"):
         best_trial(study)
@@ -182,3 +186,53 @@ def test_making_a_study_leaves_the_loggers_of_others_alone(tmp_path):
     opened(tmp_path / "study.db", 0, 0)
     assert not ours.disabled
     assert (root.handlers, root.level) == (handlers, level)
+
+
+def told(path) -> list:
+    """Return all that a search reads from its study."""
+    study = opened(path)
+    facts = [
+        (one.number, one.params, one.value, one.state, one.intermediate_values) for one in finished(study)
+    ]
+    return [facts, {name: kept(study, name) for name in study.user_attrs}]
+
+
+def test_whole_study_is_sound_and_stays_where_it_is(path):
+    searched(path, 3)
+    study = opened(path)
+    for state in (TrialState.PRUNED, TrialState.FAIL):
+        trial = study.ask(distributions(LESSON, AXES))
+        trial.report(0.5, 1)
+        trial.set_user_attr(REASON, "for a test")
+        tell(study, trial, state=state)
+    keep(opened(path), "confirmed:1", 0.5)
+    assert why_damaged(path) is None
+    put_aside_if_damaged(path)
+    assert path.is_file() and not path.with_name(ASIDE).exists()
+
+
+def test_fault_13_no_flipped_bit_of_a_study_is_read_as_another_result(path, flip_byte):
+    searched(path, 5)
+    keep(opened(path), "confirmed:1", 0.5)
+    whole, wanted = path.read_bytes(), told(path)
+    found = 0
+    for position in random.Random(0).sample(range(len(whole)), 25):
+        flip_byte(path, position, mask=1 << position % 8)
+        if why_damaged(path):
+            found += 1
+        else:
+            assert told(path) == wanted, position
+        path.write_bytes(whole)
+    assert found  # of a page with rows; most pages of so small a database are empty
+
+
+def test_fault_13_changed_number_in_a_study_is_found_and_the_search_begins_anew(path, caplog):
+    searched(path, 5)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE trial_values SET value = value + 0.25 WHERE trial_id = 2")
+        database.commit()
+    with caplog.at_level(logging.WARNING):
+        put_aside_if_damaged(path)
+    assert "trial 1 is not what it was when it ended" in caplog.text
+    assert path.with_name(ASIDE).is_file() and not path.exists()
+    assert len(searched(path, 3)) == 3
