@@ -15,7 +15,7 @@ from pipeline.errors import DamagedFile
 from pipeline.features.extract import COSTS
 from pipeline.features.sections import Section, known_sections
 from pipeline.fingerprint import differences
-from pipeline.publishing import read_manifest
+from pipeline.publishing import read_manifest, read_sealed
 from pipeline.results.run import RECIPE
 
 FAULTS = (DamagedFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -129,7 +129,7 @@ class Measurements:
         found = []
         for section in known_sections(cache):
             try:
-                costs = _read(section.folder / COSTS)
+                costs = read_sealed(section.folder / COSTS)
                 if costs["processor"] == self._processor:
                     found.append(_measured_section(section, costs))
             except (*FAULTS, ZeroDivisionError):

@@ -24,6 +24,7 @@ from pipeline.fingerprint import canonical, first_difference, key_of
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
+SEAL = "seal"
 SCRATCH_MARK = ".scratch-"
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -84,6 +85,36 @@ def publish_text(target: Path, text: str) -> None:
 def publish_json(target: Path, value: Any) -> None:
     """Write value as indented JSON with sorted keys to target, whole or not at all."""
     publish_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def publish_sealed(target: Path, value: dict) -> None:
+    """Write a JSON object with a digest of itself to target, whole or not at all; see read_sealed."""
+    publish_json(target, {**value, SEAL: _seal_of(value)})
+
+
+def read_sealed(path: Path, what: str = "JSON object") -> dict:
+    """Return a JSON object without its seal; one without a seal, from before there were any, is taken.
+
+    Raises DamagedFile where there is no file, it is no JSON object, or it is not what was written.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DamagedFile(f"{path}: expected a {what}, found none") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedFile(f"{path}: could not be read ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path}: not a {what} of this project ({error!r})") from error
+    if not isinstance(content, dict):
+        raise DamagedFile(f"{path}: not a {what} of this project ({type(content).__name__})")
+    seal = content.pop(SEAL, None)
+    if seal is not None and seal != _seal_of(content):
+        raise DamagedFile(f"{path}: its content is not what was written; delete it and run again")
+    return content
+
+
+def _seal_of(content: dict) -> str:
+    return hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextlib.contextmanager
@@ -189,7 +220,7 @@ def publish_manifest(
 ) -> Manifest:
     """Finish folder by writing its manifest; files are names in it, or entries that are known already."""
     entries = files if isinstance(files, dict) else {name: describe_file(folder / name) for name in files}
-    publish_json(
+    publish_sealed(
         folder / MANIFEST,
         {
             "format": MANIFEST_FORMAT,
@@ -205,14 +236,8 @@ def publish_manifest(
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of folder; raise DamagedFile when there is none or it is not one."""
     path = Path(folder) / MANIFEST
+    content = read_sealed(path, "manifest")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DamagedFile(f"{path}: expected a manifest, found none") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedFile(f"{path}: could not be read ({error})") from error
-    try:
-        content = json.loads(text)
         manifest = Manifest(Path(folder), content["fingerprint"], content["files"], content["facts"])
         sound = content["format"] == MANIFEST_FORMAT and content["key"] == manifest.key
         sound = sound and all(_sound_entry(name, entry) for name, entry in manifest.files.items())

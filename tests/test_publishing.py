@@ -17,9 +17,11 @@ from pipeline.publishing import (
     explained,
     publish_json,
     publish_manifest,
+    publish_sealed,
     publish_text,
     published,
     read_manifest,
+    read_sealed,
     sha256_of,
     why_incomplete,
 )
@@ -96,8 +98,7 @@ def folder(tmp_path):
 
 def rewritten(folder, **changes) -> None:
     """Replace fields of a folder's manifest."""
-    content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**content, **changes}))
+    publish_sealed(folder / MANIFEST, {**read_sealed(folder / MANIFEST), **changes})
 
 
 def test_what_was_written_becomes_the_target_at_once(target):
@@ -327,3 +328,27 @@ def test_a_digest_is_that_of_the_whole_file(tmp_path):
     (tmp_path / "zeros").write_bytes(bytes(3_000_000))
     # From `head -c 3000000 /dev/zero | sha256sum`
     assert sha256_of(tmp_path / "zeros") == "35bce4eae54ec8e6cc2868baa8d157914d6ae2858811b4cc0c078c94460fa26f"
+
+
+def test_fault_13_no_flipped_bit_of_a_sealed_object_is_read_as_another(tmp_path, flip_byte):
+    path, value = tmp_path / "costs.json", {"seconds": 12.5, "files": {"é": [1, None, True]}, "name": "x"}
+    publish_sealed(path, value)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        for bit in range(8):
+            flip_byte(path, position, mask=1 << bit)
+            try:
+                found = read_sealed(path)
+            except DamagedFile:
+                found = value
+            assert {name: found.get(name) for name in value} == value, (position, bit)
+            path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "{", "\udcff", "[" * 100_000])
+def test_what_is_no_object_is_damage(tmp_path, content):
+    (tmp_path / "x.json").write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(DamagedFile, match="x.json: (not a JSON object|could not be read)"):
+        read_sealed(tmp_path / "x.json")
+    with pytest.raises(DamagedFile, match="expected a JSON object, found none"):
+        read_sealed(tmp_path / "y.json")

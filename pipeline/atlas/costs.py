@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pipeline.estimates import multiply_adds
 from pipeline.features.extract import COSTS
 from pipeline.features.sections import Section, finished_sections
 from pipeline.features.views import IDENTITY
+from pipeline.publishing import read_sealed
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _cost_up_to(tap: str, base: dict, taps: tuple[str, ...], sections: list[Sect
     if not reaching:
         raise DamagedFile(f"{sections[0].cache}: no finished features reach {tap}; extract all layers")
     near = min(reaching, key=lambda section: (taps.index(_deepest(section, taps)), -len(section.layers)))
-    costs = json.loads((near.folder / COSTS).read_text(encoding="utf-8"))
+    costs = read_sealed(near.folder / COSTS)
     after_start = min(costs["seconds"], costs["images"] / costs["images_per_second"])
     part = work / multiply_adds(base, (_deepest(near, taps),))
     return DepthCost(

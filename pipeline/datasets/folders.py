@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import re
 import time
@@ -25,7 +24,7 @@ from pipeline.datasets.table import FOLDER, IMAGE_SIZE, Dataset, RawImages
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.machine import usable_cores
 from pipeline.progress import Progress
-from pipeline.publishing import explained, publish_json, sha256_of
+from pipeline.publishing import explained, publish_sealed, read_sealed, sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,7 +236,7 @@ def _scanned(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
             if digests[name] and stamp[1] < began - FRESH_NS
         }
         with explained(place):
-            publish_json(place, sure)
+            publish_sealed(place, sure)
     return files, identity_of(digests)
 
 
@@ -258,11 +257,10 @@ def _digest(file: PictureFile) -> str:
 def _read_index(place: Path | None) -> dict[str, list]:
     """Return the entries of an index; none where it cannot be read, since it can be made again."""
     try:
-        found = json.loads(place.read_text(encoding="utf-8")) if place else {}
-        sound = isinstance(found, dict) and all(
-            isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
-            for entry in found.values()
-        )
-    except (OSError, ValueError, RecursionError):
+        found = read_sealed(place) if place else {}
+    except DamagedFile:
         return {}
+    sound = all(
+        isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str) for entry in found.values()
+    )
     return found if sound else {}

@@ -24,7 +24,7 @@ from pipeline.features.reuse import Donors
 from pipeline.features.sections import Section, missing_sections
 from pipeline.features.shards import LOCKS, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
-from pipeline.publishing import publish_json, publish_manifest
+from pipeline.publishing import publish_manifest, publish_sealed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,7 @@ def finish(section: Section, count: int, notes: dict[int, dict]) -> dict | None:
         "images": count,
         "processor": machine.describe()["processor"],
     }
-    publish_json(section.folder / COSTS, costs)
+    publish_sealed(section.folder / COSTS, costs)
     files = {section.shard(number).name: note["file"] for number, note in enumerate(found)}
     by_shard = [stop - start for start, stop in spans]
     publish_manifest(section.folder, section.fingerprint, files, {"rows": count, "rows_by_shard": by_shard})

@@ -8,7 +8,6 @@ nothing that is there is computed again. Nothing heavy is loaded here: the graph
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import DamagedFile
 from pipeline.features.fingerprint import without_columns
 from pipeline.fingerprint import key_of
-from pipeline.publishing import MANIFEST, describe_file, read_manifest, why_incomplete
+from pipeline.publishing import MANIFEST, describe_file, read_manifest, read_sealed, why_incomplete
 
 SHARD_BYTES = 16 << 20  # what is lost at a kill, and what a shard in memory may cost
 VALUE_BYTES = {"float32": 4, "float16": 2}
@@ -82,19 +81,19 @@ class Section:
     def read_note(self, number: int, span: tuple[int, int]) -> dict | None:
         """Return the note of a finished shard of (start, stop) whose file is whole, else None."""
         try:
-            note = json.loads(self.note(number).read_text(encoding="utf-8"))
+            note = read_sealed(self.note(number))
             sound = note["key"] == self.key and note["span"] == list(span)
             sound = sound and describe_file(self.shard(number)) == note["file"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (DamagedFile, OSError, KeyError, TypeError):
             return None
         return note if sound else None
 
     def has_shard(self, number: int) -> bool:
         """Say whether a shard and its note are there and agree in size; their bytes are not read."""
         try:
-            note = json.loads(self.note(number).read_text(encoding="utf-8"))
+            note = read_sealed(self.note(number))
             return note["key"] == self.key and note["file"]["bytes"] == self.shard(number).stat().st_size
-        except (OSError, ValueError, KeyError, TypeError):
+        except (DamagedFile, OSError, KeyError, TypeError):
             return False
 
     def why_missing(self) -> str | None:

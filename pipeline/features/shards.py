@@ -12,7 +12,7 @@ from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section
 from pipeline.machine import peak_memory_mb
-from pipeline.publishing import describe_file, process_name, publish_json, published
+from pipeline.publishing import describe_file, process_name, publish_sealed, published
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,7 @@ class ShardWriter:
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "process": process_name(),
         }
-        publish_json(section.note(number), note)
+        publish_sealed(section.note(number), note)
         self.notes[number] = note
 
 

@@ -17,7 +17,14 @@ from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.extract import COSTS
 from pipeline.features.sections import Section, finished_sections, known_sections
 from pipeline.features.views import IDENTITY
-from pipeline.publishing import Manifest, published, read_manifest
+from pipeline.publishing import (
+    Manifest,
+    describe_file,
+    publish_sealed,
+    published,
+    read_manifest,
+    read_sealed,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +110,7 @@ class FeatureStore:
     def costs(self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)) -> dict:
         """Return what extraction of layers (all unless told) cost: seconds, peak_memory_mb, bytes."""
         wanted = {self._section(layer, view) for layer in layers or self.layers for view in views}
-        found = [json.loads((section.folder / COSTS).read_text(encoding="utf-8")) for section in wanted]
+        found = [read_sealed(section.folder / COSTS) for section in wanted]
         return {
             "seconds": round(sum(cost["seconds"] for cost in found), 3),
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in found),
@@ -148,15 +155,25 @@ class FeatureStore:
         content = [(layer, sections[layer].key, self._manifests[sections[layer]].files) for layer in layers]
         name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / MAPPED / f"{view}-{name}.npy"
-        if not path.is_file():
+        note = path.with_suffix(".json")
+        if not (path.is_file() and _is_whole(path, note)):
             with published(path) as scratch:
                 np.save(scratch, self.load(layers, view))
+                entry = describe_file(scratch)
+            publish_sealed(note, entry)
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     @staticmethod
     def _read_columns(path: Path) -> tuple:
         with hdf5.opened(path) as file:
             return file["labels"][:], file["index"][:], file["split"][:], hdf5.read_texts(file, "names")
+
+
+def _is_whole(path: Path, note: Path) -> bool:
+    try:
+        return read_sealed(note) == describe_file(path)
+    except DamagedFile:
+        return False
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import h5py
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from caches import LAYERS, section_of
 
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.store import FeatureStore
-from pipeline.publishing import publish_manifest, read_manifest
+from pipeline.publishing import publish_manifest, publish_sealed, read_manifest, read_sealed
 
 
 def test_two_layers_are_joined_in_the_order_given(undisturbed):
@@ -38,10 +36,17 @@ def test_mapped_features_stay_on_the_disk_and_are_those_that_were_loaded(copied)
     assert not mapped.flags.writeable
     assert (mapped.shape, mapped.dtype) == ((100, 192), np.float32)
     assert (mapped == store.load(LAYERS)).all()
-    (file,) = (copied / ".mapped").iterdir()
+    (file,) = (copied / ".mapped").glob("*.npy")
     made = file.stat().st_mtime_ns
     assert (FeatureStore(copied).load(LAYERS, mapped=True) == mapped).all()
     assert file.stat().st_mtime_ns == made
+
+
+def test_fault_13_mapped_copy_with_a_flipped_bit_is_made_again(copied, flip_byte):
+    wanted = np.array(FeatureStore(copied).load(LAYERS, mapped=True))
+    (file,) = (copied / ".mapped").glob("*.npy")
+    flip_byte(file)
+    np.testing.assert_array_equal(FeatureStore(copied).load(LAYERS, mapped=True), wanted)
 
 
 def test_costs_add_up_over_the_sections_that_are_read(copied, extracted):
@@ -131,8 +136,8 @@ def test_fault_13_a_flipped_bit_is_refused(copied, flip_byte, number):
 
 def test_a_damaged_manifest_does_not_count(copied):
     path = section_of(copied).folder / "manifest.json"
-    content = json.loads(path.read_text())
+    content = read_sealed(path)
     content["fingerprint"]["layers"] = ["block1_pool"]
-    path.write_text(json.dumps(content))
+    publish_sealed(path, content)
     with pytest.raises(DamagedFile, match="no finished features"):
         FeatureStore(copied)

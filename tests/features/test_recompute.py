@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from caches import base_of, section_of
 
 from pipeline.features.verify import TOLERANCES, compare_sections, tolerance
 from pipeline.fingerprint import key_of
-from pipeline.publishing import MANIFEST
+from pipeline.publishing import MANIFEST, publish_sealed, read_sealed
 
 
 def compare(folder, sources, *, sample: int = 100, seed: int = 0) -> dict:
@@ -78,10 +77,10 @@ def test_a_shard_without_features_is_damaged_and_not_a_crash(copied, sources):
 )
 def test_features_that_cannot_be_recomputed_are_refused_in_words(copied, sources, field, value, said):
     folder = section_of(copied).folder
-    content = json.loads((folder / MANIFEST).read_text())
+    content = read_sealed(folder / MANIFEST)
     content["fingerprint"][field] = value
     key = content["key"] = key_of(content["fingerprint"])
-    (folder / MANIFEST).write_text(json.dumps(content))
+    publish_sealed(folder / MANIFEST, content)
     assert said in compare(folder.rename(folder.with_name(f"identity-{key}")), sources)["refused"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 from trees import only, tree
 
-from pipeline.publishing import describe_file
+from pipeline.publishing import describe_file, publish_sealed, read_sealed
 
 FILES = ("verify", "--sample", "0")
 
@@ -71,9 +71,9 @@ def test_a_manifest_that_cannot_be_read_is_named(little, headstart, content, sai
 @pytest.mark.parametrize("name", ["\x00", "\ud800", "n" * 300, "", ".", "a\n\x1b[2J"])
 def test_names_that_no_disk_takes_are_damage_and_not_a_crash(little, headstart, name):
     path = only(little, "runs/*/manifest.json")
-    content = json.loads(path.read_text())
+    content = read_sealed(path)
     content["files"][name] = {"bytes": 1, "sha256": "0" * 64}
-    path.write_text(json.dumps(content))
+    publish_sealed(path, content)
     code, output, _ = headstart(*FILES)
     assert code == 1
     assert "\x1b" not in output
@@ -116,9 +116,9 @@ def test_rows_that_were_forged_together_with_their_checksums_are_found(little, h
     shard, path = folder / "shard-00001.h5", folder / "manifest.json"
     with h5py.File(shard, "r+") as file:
         file["features/block2_pool"][:] = file["features/block2_pool"][:][::-1]
-    content = json.loads(path.read_text())
+    content = read_sealed(path)
     content["files"][shard.name] = describe_file(shard)
-    path.write_text(json.dumps(content))
+    publish_sealed(path, content)
     code, output, _ = headstart("verify")
     assert code == 1
     damaged = [line for line in output.splitlines() if line.startswith("damaged")]
@@ -187,9 +187,9 @@ def test_repair_does_not_reach_through_a_link_in_the_middle_of_a_name(little, he
     outside.mkdir()
     (outside / "mine.txt").write_text("mine")
     (run / "sub").symlink_to(outside, target_is_directory=True)
-    content = json.loads((run / "manifest.json").read_text())
+    content = read_sealed(run / "manifest.json")
     content["files"]["sub/mine.txt"] = {"bytes": 1, "sha256": "0" * 64}
-    (run / "manifest.json").write_text(json.dumps(content))
+    publish_sealed(run / "manifest.json", content)
     assert headstart(*FILES, "--repair")[0] == 0
     assert (outside / "mine.txt").is_file()
     assert only(little, "quarantine/*/runs/*/sub").is_symlink()
