@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 
@@ -10,7 +11,7 @@ from pipeline import __version__
 from pipeline.backbones.table import BACKBONES, USUAL
 from pipeline.errors import BadInput, HeadstartError
 
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 30, 2, 130
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 30, 2, 130, 141
 
 EXIT_DAMAGED = 1
 DEFAULT_SAMPLE = 64  # images of each cache: half a pass, a second's work
@@ -81,10 +82,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 30 for failed tasks."""
     options = _parser().parse_args(arguments)
     try:
-        return options.action(options)
+        code = options.action(options)
+        sys.stdout.flush()  # a reader that went away is noticed here, not when Python ends
+        return code
     except HeadstartError as error:
         print(f"headstart: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # such as of `headstart show RUN | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
         print("headstart: interrupted; what is finished is kept, run again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED

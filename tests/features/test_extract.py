@@ -200,7 +200,7 @@ def test_fault_08_extractions_killed_at_random_moments_go_on_where_they_stopped(
     assert shards(folder) == shards(undisturbed)
 
 
-def test_fault_19_two_extractions_at_once_share_the_work_and_do_none_of_it_twice(
+def test_fault_17_two_extractions_at_once_share_the_work_and_do_none_of_it_twice(
     undisturbed, tmp_path, in_process
 ):
     folder = tmp_path / "shared"

@@ -1,4 +1,4 @@
-"""An extension for tests: CIFAR-10's archive is one of its layout with few images, at SMALL_CIFAR10."""
+"""An extension for tests: CIFAR-10 with few images where SMALL_CIFAR10 is set, a preset of all schemes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.datasets.table import DATASETS
 from pipeline.download import cifar10
+from pipeline.presets import PRESETS, Plan, Preset
 
 PER_BATCH = 100
 
@@ -57,4 +58,19 @@ if "SMALL_CIFAR10" in os.environ:
         cifar10.Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in _members().items()
     )
     cifar10.IMAGES_PER_BATCH = PER_BATCH
+    FEW = {"epochs": 1, "batch_size": 32}
+    PRESETS["small"] = Preset(
+        name="small",
+        title="One of each scheme on few images",
+        dataset="cifar10",
+        subset=0,
+        weights="random",
+        seeds=(0,),
+        plans=(
+            Plan("head:linear", {"epochs": 2, "layers": ["block1_pool"]}),
+            Plan("tuned-head:linear", {"epochs": 2, "layers": ["block1_pool"]}),
+            Plan("fine-tune:block5", FEW | {"epochs": 2, "top_epochs": 2}),
+            Plan("from-scratch:lesson", FEW | {"epochs": 2, "filters": [8, 8, 8]}),
+        ),
+    )
     DATASETS["cifar10"] = dataclasses.replace(DATASETS["cifar10"], size=6 * PER_BATCH)

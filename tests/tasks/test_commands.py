@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -165,3 +168,17 @@ def test_every_command_has_help_with_examples(capsys):
         assert f"examples:\n  headstart {name}" in text
         for example in re.findall(r"^  headstart (.+?)(?:   +.*| > .*)?$", text, flags=re.MULTILINE):
             assert _parser().parse_args(shlex.split(example)).command == name
+
+
+def test_reader_that_goes_away_ends_the_command_without_a_stack_trace(call, tmp_path):
+    code = "import sys; from tasks.command import main; sys.exit(main(['completion', 'bash']))"
+    script = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr and done.stdout.strip() in ("141", "0")
