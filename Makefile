@@ -11,7 +11,7 @@ RUN_OPTIONS := $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATASET),--dataset
 IN_PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-all lint format bench-extract bench-heads bench-train bench-finetune clean-data clean-venv
+.PHONY: help demo run test test-all lint audit format bench-extract bench-heads bench-train bench-finetune clean-data clean-venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ test-all: $(VENV)/test.installed ## the slow tests as well
 lint: $(VENV)/lint.installed ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+audit: $(VENV)/audit.installed ## known vulnerabilities of what is installed; needs a network
+	$(BIN)/python -m pip_audit --skip-editable
 
 format: $(VENV)/lint.installed ## put the code into its format
 	$(BIN)/ruff check --fix .
@@ -65,6 +68,7 @@ $(VENV)/bin/python:
 $(VENV)/offline.installed: EXTRAS := offline
 $(VENV)/test.installed: EXTRAS := offline,test
 $(VENV)/lint.installed: EXTRAS := lint
+$(VENV)/audit.installed: EXTRAS := audit
 $(VENV)/bench.installed: EXTRAS := offline,bench
 $(VENV)/%.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'

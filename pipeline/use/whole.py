@@ -13,6 +13,7 @@ from pipeline.backbones.model import backbone_features
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.table import IMAGE_SIZE
+from pipeline.errors import DamagedFile
 from pipeline.networks.views import over_views
 from pipeline.publishing import read_manifest
 from pipeline.results.run import MODEL, RunResult, family_of
@@ -56,7 +57,11 @@ def _stored(path: Path) -> keras.Model:
     from pipeline.heads.neighbours import register
 
     register()
-    found = keras.models.load_model(path, compile=False, safe_mode=True)
+    try:
+        found = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # Keras has none of its own
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DamagedFile(f"{path}: expected a network without code of its own, found: {why}") from error
     single = keras.models.model_from_json(found.to_json().replace("mixed_bfloat16", "float32"))
     single.set_weights(found.get_weights())
     return single

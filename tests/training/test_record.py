@@ -160,7 +160,7 @@ def test_a_run_in_bfloat16_says_so_and_its_model_answers_as_it_did(digits, tmp_p
     np.testing.assert_allclose(answers, run.split("test").probabilities, atol=0.02)
 
 
-def test_a_run_that_diverges_leaves_no_manifest(digits, tmp_path):
+def test_fault_25_a_run_that_diverges_leaves_no_manifest(digits, tmp_path):
     wild = {"optimizer": "sgd", "learning_rate": 100.0, "lr_schedule": "constant", "warmup": 0.0, "epochs": 5}
     order = order_of("from-scratch:lesson", {**TINY, **wild, "batch_size": 4})
     with pytest.raises(Diverged, match=r"^blocks: .* in epoch \d; try a learning rate below 100"):

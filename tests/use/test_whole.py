@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.publishing import publish_manifest, read_manifest
-from pipeline.results.run import PREDICTIONS, read_run, write_predictions
+from pipeline.results.run import MODEL, PREDICTIONS, read_run, write_predictions
 from pipeline.training.record import FILES, train_run
 from pipeline.training.schemes import find_scheme
 from pipeline.training.settings import as_dict
@@ -194,3 +195,22 @@ def test_places_without_pictures_are_refused(tmp_path):
         find_pictures([str(tmp_path / "absent")])
     with pytest.raises(BadInput, match="expected pictures .* found none"):
         find_pictures([str(tmp_path)])
+
+
+@pytest.mark.parametrize("content", ["lambda", "rubbish"])
+def test_fault_25_model_with_code_of_its_own_is_refused_and_the_code_is_not_run(trained, tmp_path, content):
+    import keras
+
+    folder, told = shutil.copytree(trained("from-scratch:lesson"), tmp_path / "run"), tmp_path / "told"
+    if content == "lambda":
+        pixels, name = keras.Input((32, 32, 3)), str(told)
+        layer = keras.layers.Lambda(lambda x: [x, open(name, "w")][0])  # noqa: PTH123, SIM115
+        keras.Model(pixels, layer(pixels)).save(folder / MODEL)
+        told.unlink(missing_ok=True)
+    else:
+        (folder / MODEL).write_bytes(b"PK" + bytes(500))
+    manifest = read_manifest(folder)
+    publish_manifest(folder, manifest.fingerprint, list(manifest.files), manifest.facts)
+    with pytest.raises(DamagedFile, match=r"model.keras: expected a network without code of its own"):
+        whole_network(read_run(folder))
+    assert not told.exists()
