@@ -24,8 +24,9 @@ demo: $(VENV)/offline.installed ## all schemes on scanned digits, nothing to dow
 run: $(VENV)/offline.installed ## all schemes on CIFAR-10 (PRESET=quick or full), with ImageNet's weights
 	$(BIN)/headstart run --preset $(PRESET) $(RUN_OPTIONS)
 
-test: $(VENV)/test.installed ## the tests: offline, small, fast
-	$(BIN)/python -m pytest $(IN_PARALLEL)
+test: $(VENV)/test.installed ## the tests: offline, small, fast; COVERAGE=1 measures what they reach, in children as well
+	$(if $(COVERAGE),$(BIN)/coverage erase && $(BIN)/coverage run -m pytest,$(BIN)/python -m pytest) $(IN_PARALLEL)
+	$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
 test-all: $(VENV)/test.installed ## the slow tests as well
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
