@@ -214,8 +214,14 @@ def why_destroyed(rows: list[dict], n_val: int) -> str | None:
     return (
         f"the first epoch destroyed pretrained weights: {100 * after:.1f} % on val behind it, "
         f"{100 * before:.1f} % with the frozen backbone's head; take a smaller --learning-rate (a tenth), "
-        "a longer --warmup, or a --block-pace below 1"
+        f"a longer --warmup, or a --block-pace below 1{_made_up(moved, before)}"
     )
+
+
+def _made_up(moved: list[dict], before: float) -> str:
+    """Return in words that later epochs got beyond the frozen backbone's head, where they did."""
+    best = max(row["val_accuracy"] for row in moved)
+    return f" (later epochs got beyond both: {100 * best:.1f} %)" if best > before else ""
 
 
 def join(backbone: keras.Model, top: keras.Model) -> keras.Model:

@@ -137,6 +137,8 @@ def test_the_words_say_both_accuracies_and_what_to_do():
     assert "10.0 % on val behind it, 45.0 % with the frozen backbone's head" in text
     for advice in ("smaller --learning-rate", "longer --warmup", "--block-pace below 1"):
         assert advice in text
+    assert "later epochs" not in text
+    assert "later epochs got beyond both: 60.0 %" in why_destroyed(rows([0.45], [0.1, 0.6, 0.5]), 5000)
 
 
 def test_a_rate_that_destroys_the_pretrained_weights_is_logged_and_kept_with_the_run(
