@@ -109,6 +109,30 @@ def test_workers_share_an_extraction_and_survive_the_loss_of_one(worker, tmp_pat
     assert _shards(Path(alone)) == shared
 
 
+def test_scheduler_is_told_how_far_a_task_is(tmp_path, data_folder, luigid, wait_for):
+    endless = ("--dataset", "digits", "--subset", "200", "--epochs", "10000", "--filters", "4")
+    command = (*LUIGI[:4], "TrainFromScratch", *endless, "--scheduler-url", luigid)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def told() -> bool:
+        """Say whether the training has a message with its stage and a share that is done."""
+        tasks = [task for task in _tasks(luigid).values() if task["status"] == "RUNNING"]
+        said = [(task["status_message"] or "", task["progress_percentage"]) for task in tasks]
+        return any("epoch" in message and " of " in message and share is not None for message, share in said)
+
+    try:
+        wait_for(told, seconds=100)
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def _shards(data: Path) -> dict[str, bytes]:
     """Return the bytes of the features' shards and manifests by their paths."""
     found = [*(data / "features").rglob("shard-*.h5"), *(data / "features").rglob("manifest.json")]
