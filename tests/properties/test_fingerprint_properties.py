@@ -1,0 +1,71 @@
+"""The fingerprint: any change of any field changes the key, the order of keys does not."""
+
+from __future__ import annotations
+
+import copy
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.fingerprint import canonical, first_difference, key_of
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+)  # fmt: skip
+NAMES = st.text("abcdefgh_", min_size=1, max_size=5)
+TREES = st.dictionaries(
+    NAMES,
+    st.recursive(
+        LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3)
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def paths(tree, here=()):
+    """Yield the path of every leaf."""
+    branches = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    found = False
+    for name, value in branches:
+        found = True
+        yield from paths(value, (*here, name))
+    if not found and here:
+        yield here
+
+
+def reordered(tree):
+    """Return the same tree whose dictionaries have their keys in the opposite order."""
+    if isinstance(tree, dict):
+        return {name: reordered(tree[name]) for name in reversed(list(tree))}
+    return [reordered(value) for value in tree] if isinstance(tree, list) else tree
+
+
+@given(TREES)
+def test_order_of_keys_does_not_matter(tree):
+    assert key_of(reordered(tree)) == key_of(tree)
+    assert first_difference(reordered(tree), tree) is None
+
+
+@given(TREES, LEAVES, st.data())
+def test_change_of_any_leaf_changes_the_key_and_is_told(tree, value, data):
+    path = data.draw(st.sampled_from(sorted(paths(tree), key=repr)))
+    changed = copy.deepcopy(tree)
+    place = changed
+    for name in path[:-1]:
+        place = place[name]
+    before, place[path[-1]] = place[path[-1]], value
+    if canonical(before) == canonical(value):
+        assert key_of(changed) == key_of(tree)
+        return
+    assert key_of(changed) != key_of(tree)
+    said = first_difference(changed, tree)
+    assert said is None or str(path[0]) in said
+
+
+@given(TREES, NAMES)
+def test_field_more_or_less_changes_the_key(tree, name):
+    more = {**tree, f"{name}_new": 1}
+    assert key_of(more) != key_of(tree)
+    assert f"{name}_new" in first_difference(more, tree)
