@@ -76,8 +76,8 @@ def test_the_result_comes_back_from_another_process(run):
 def test_a_function_of_the_project_runs_and_reports(tmp_path, progress, reports):
     fingerprint = dataset_fingerprint("digits", subset=100, split_seed=0)
     arguments = {"fingerprint": fingerprint, "source": None, "folder": str(tmp_path)}
-    counts = run_in_child(prepare, arguments, progress)
-    assert counts == ImageStore(tmp_path).counts
+    facts = run_in_child(prepare, arguments, progress)
+    assert facts["counts"] == ImageStore(tmp_path).counts
     assert ("write images", 0, 100, "images") in reports
 
 

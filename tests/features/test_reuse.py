@@ -66,6 +66,7 @@ def test_only_new_pictures_are_computed_and_old_rows_are_the_same_bits(tmp_path,
     np.testing.assert_array_equal(values[after][after.names.index("class1/003.png")], values[before][row])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [{"precision": "bfloat16"}, {"views": ("hflip",)}, {"input_size": 48}, {"layers": ("block3_pool",)}],

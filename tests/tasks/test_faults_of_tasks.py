@@ -90,7 +90,8 @@ def test_fault_22_rubbish_in_place_of_a_data_set_is_replaced():
     assert (task.folder / "dataset.h5").read_bytes()[1:4] == b"HDF"
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_fault_21_tensorflow_in_the_parent_does_not_hang_the_graph(call, data_folder, workers):
     done = call("-c", AFTER_TENSORFLOW, workers)
     assert done.returncode == 0, done.stderr

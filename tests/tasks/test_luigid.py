@@ -109,6 +109,7 @@ def test_workers_share_an_extraction_and_survive_the_loss_of_one(worker, tmp_pat
     assert _shards(Path(alone)) == shared
 
 
+@pytest.mark.slow
 def test_scheduler_is_told_how_far_a_task_is(tmp_path, data_folder, luigid, wait_for):
     endless = ("--dataset", "digits", "--subset", "200", "--epochs", "10000", "--filters", "4")
     command = (*LUIGI[:4], "TrainFromScratch", *endless, "--scheduler-url", luigid)

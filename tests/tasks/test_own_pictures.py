@@ -53,6 +53,7 @@ def test_own_pictures_are_compared_classified_and_shown_on_the_page(pictures, da
     assert headstart("verify")[0] == 0
 
 
+@pytest.mark.slow
 def test_unreadable_pictures_end_the_run_where_that_is_wanted(pictures, headstart, monkeypatch):
     (pictures / "dark" / "broken.png").write_text("no picture")
     monkeypatch.setenv("HEADSTART_UNREADABLE", "refuse")
