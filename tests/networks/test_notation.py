@@ -27,6 +27,7 @@ def read(text: str, *, dense: bool = False) -> list[tuple]:
         ),
         ("conv - avgpool - gelu - relu", ["conv", "avgpool", "gelu", "relu"]),
         ("  Conv -  Batch   NORM\t-\nmaxpool ", ["conv", "batch norm", "maxpool"]),
+        ("conv\n- batch\n\tnorm", ["conv", "batch norm"]),
     ],
 )
 def test_a_block_is_its_words_in_order_whatever_their_case_and_spacing(text, words):
