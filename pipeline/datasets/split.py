@@ -103,7 +103,7 @@ def shares(sizes: np.ndarray, count: int) -> np.ndarray:
     """Return whole numbers (K,) that sum to count, in proportion to sizes (K,), by largest remainder."""
     import numpy as np
 
-    exact = sizes * (count / sizes.sum())
+    exact = sizes * (count / max(1, sizes.sum()))  # no images have no shares
     whole = np.floor(exact).astype(int)
     largest = np.argsort(-(exact - whole), kind="stable")[: count - whole.sum()]
     whole[largest] += 1

@@ -75,6 +75,12 @@ def test_every_part_is_stratified_to_within_one_image(seed):
     assert within_one_image(labels[split == VAL], rest)
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_all_images_are_test_none_is_val():
+    split = split_images(random_labels(1), None, val_fraction=0.5, test_fraction=1.0, seed=0)
+    assert (split == TEST).all()
+
+
 def test_no_image_is_in_two_splits_and_none_in_none():
     split = split_images(random_labels(1), None, **FRACTIONS, seed=0)
     members = [set(np.flatnonzero(split == code)) for code in SPLITS.values()]
