@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.datasets.folders import INDEX
 from pipeline.errors import DamagedFile
 from pipeline.features.extract import COSTS
 from pipeline.features.shards import LOCKS
@@ -146,8 +147,8 @@ def unlisted(data: Path, known: Iterable[Entry]) -> list[Path]:
 
 
 def _is_by_work(path: Path, in_section: bool) -> bool:
-    """Say whether a file is a lock, a mapped copy, a living process's scratch, or a section's note."""
-    if LOCKS in path.parts or MAPPED in path.parts or re.fullmatch(r"\..*\.lock", path.name):
+    """Say whether a file is a lock, an index, a mapped copy, a living process's scratch, or a section's note."""
+    if {LOCKS, MAPPED, INDEX} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
     if is_scratch(path):
         return not is_left_behind(path)

@@ -16,7 +16,7 @@ from pipeline.backbones.table import (
     weights_names,
 )
 from pipeline.backbones.weights import obtain_weights
-from pipeline.datasets.folders import path_name
+from pipeline.datasets.folders import INDEX, path_name
 from pipeline.datasets.store import prepare
 from pipeline.datasets.table import DATASETS, FOLDER, Dataset, dataset_fingerprint, find_dataset
 from pipeline.download.cifar10 import ARCHIVE, MEMBERS
@@ -150,4 +150,4 @@ UNREADABLE = ("report", "refuse")  # what becomes of pictures that cannot be rea
 
 def _index() -> Path:
     """Return the folder of what is known of the files of one's own folders."""
-    return data_folder() / ".folders"
+    return data_folder() / INDEX

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+INDEX = ".folders"  # folder below the data folder with what is known of the files of one's own folders
 UNGIVEN = 255  # the split of an image that the folder leaves open
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
 FRESH_NS = 2_000_000_000  # a file changed so lately may change again within one tick of its clock

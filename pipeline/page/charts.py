@@ -97,7 +97,7 @@ def curves(histories: dict[str, Sequence[pd.DataFrame]], chosen: str, quantity: 
     """Draw accuracy or loss over seconds of training: chosen on top of val of all others in grey.
 
     histories has the tables of each scheme's runs by its label. The axes are the same whichever is chosen:
-    seconds are logarithmic, loss (nats) ends at twice what guessing costs at the first epoch's worst.
+    seconds are logarithmic, loss (nats) is cut where a few first epochs lie far above all the rest.
     """
     figure, axes = new_figure("", **SMALL)
     everything = [history for found in histories.values() for history in found if len(history)]
