@@ -147,7 +147,7 @@ def unlisted(data: Path, known: Iterable[Entry]) -> list[Path]:
 
 
 def _is_by_work(path: Path, in_section: bool) -> bool:
-    """Say whether a file is a lock, an index, a mapped copy, a living process's scratch, or a section's note."""
+    """Say whether a file is a lock, an index, a mapped copy, a living scratch, or a note of a section."""
     if {LOCKS, MAPPED, INDEX} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
     if is_scratch(path):

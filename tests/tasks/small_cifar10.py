@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import os
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.table import DATASETS
 from pipeline.download import cifar10
 from pipeline.presets import PRESETS, Plan, Preset
 
@@ -73,4 +71,3 @@ if "SMALL_CIFAR10" in os.environ:
             Plan("from-scratch:lesson", FEW | {"epochs": 2, "filters": [8, 8, 8]}),
         ),
     )
-    DATASETS["cifar10"] = dataclasses.replace(DATASETS["cifar10"], size=6 * PER_BATCH)
