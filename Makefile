@@ -30,9 +30,10 @@ test: $(VENV)/test.installed ## the tests: offline, small, fast
 test-all: $(VENV)/test.installed ## the slow tests as well
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
 
-lint: $(VENV)/lint.installed ## style and format
+lint: $(VENV)/lint.installed ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/lint.installed ## put the code into its format
 	$(BIN)/ruff check --fix .
