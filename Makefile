@@ -31,9 +31,10 @@ test: $(VENV)/test.installed ## the tests: offline, small, fast; COVERAGE=1 meas
 test-all: $(VENV)/test.installed ## the slow tests as well
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
 
-lint: $(VENV)/lint.installed ## style and format
+lint: $(VENV)/lint.installed ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 audit: $(VENV)/audit.installed ## known vulnerabilities of what is installed; needs a network
 	$(BIN)/python -m pip_audit --skip-editable

@@ -20,13 +20,16 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline import errors
 from pipeline.errors import ChildFailed, HeadstartError
 from pipeline.extensions import load_extensions
 from pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 ALLOWED_PACKAGES = ("pipeline.",)
 ORPHAN_CHECK_SECONDS = 0.5
@@ -53,6 +56,7 @@ def run_in_child(function: Callable[..., Any], arguments: dict[str, Any], progre
         encoding="utf-8",
         env={**os.environ, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
+    assert child.stdin is not None and child.stderr is not None  # pipes
     said = _Tail(child.stderr)
     with _ended_with_parent(child):
         with contextlib.suppress(BrokenPipeError):
@@ -64,7 +68,8 @@ def run_in_child(function: Callable[..., Any], arguments: dict[str, Any], progre
     return _outcome(name, answer, status, said.text())
 
 
-def _listen(child: subprocess.Popen, progress: Progress) -> dict | None:
+def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
+    assert child.stdout is not None  # a pipe
     answer = None
     for line in child.stdout:
         try:
@@ -80,7 +85,7 @@ def _listen(child: subprocess.Popen, progress: Progress) -> dict | None:
     return answer
 
 
-def _outcome(name: str, answer: dict | None, status: int, said: str) -> Any:
+def _outcome(name: str, answer: dict[str, Any] | None, status: int, said: str) -> Any:
     tail = f"; it last said:\n{said}" if said else ""
     if status < 0:
         killer = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
@@ -103,9 +108,10 @@ class _Tail(threading.Thread):
 
     KEPT_LINES = 15
 
-    def __init__(self, stream):
+    def __init__(self, stream: IO[str]):
         super().__init__(daemon=True)
-        self._stream, self._lines = stream, []
+        self._stream = stream
+        self._lines: list[str] = []
         self.start()
 
     def run(self) -> None:
@@ -117,19 +123,19 @@ class _Tail(threading.Thread):
 
 
 @contextlib.contextmanager
-def _ended_with_parent(child: subprocess.Popen):
+def _ended_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
     """End child when the block ends early, and when the process that forked this one dies."""
     over = threading.Event()
     master = multiprocessing.parent_process()
 
-    def watch() -> None:
+    def watch(master: BaseProcess) -> None:
         while not over.wait(ORPHAN_CHECK_SECONDS):
             if not master.is_alive():
                 child.kill()
                 os._exit(1)
 
     if master is not None:
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=watch, args=(master,), daemon=True).start()
     try:
         yield
     finally:
@@ -138,7 +144,7 @@ def _ended_with_parent(child: subprocess.Popen):
         child.wait()
 
 
-def _end_with_standard_input(stream) -> None:
+def _end_with_standard_input(stream: IO[str]) -> None:
     """Wait until the parent's end of standard input closes, then end this process at once."""
     with contextlib.suppress(OSError, ValueError):
         stream.read()
@@ -154,7 +160,7 @@ def _serve() -> int:
     threading.Thread(target=_end_with_standard_input, args=(sys.stdin,), daemon=True).start()
     lock = threading.Lock()
 
-    def say(message: dict) -> None:
+    def say(message: dict[str, Any]) -> None:
         with lock:
             answers.write(json.dumps(message) + "\n")
             answers.flush()
@@ -178,7 +184,7 @@ def _serve() -> int:
 class _Told(logging.Handler):
     """Hands on what this process logs."""
 
-    def __init__(self, say: Callable[[dict], None]):
+    def __init__(self, say: Callable[[dict[str, Any]], None]):
         super().__init__()
         self._say = say
 
@@ -186,7 +192,7 @@ class _Told(logging.Handler):
         self._say({"log": [record.levelno, "%s", record.getMessage()]})
 
 
-def _function(name: str):
+def _function(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     if not module.startswith(ALLOWED_PACKAGES):
         raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} run in a child")

@@ -46,7 +46,7 @@ PREPARED = ("download", "weights", "dataset")  # what an extraction reads, or a 
 class Request:
     """Layers of views of a feature cache that somebody needs; base is the cache's fingerprint."""
 
-    base: dict
+    base: dict[str, Any]
     layers: tuple[str, ...]
     views: tuple[str, ...]
 
@@ -86,7 +86,8 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
     found = _whole_caches(known, found, needs)
     found |= _loose_ends(data, needs) | _checkpoints_of_finished(known)
     found = {path: why for path, why in found.items() if not any(up in found for up in path.parents)}
-    removable, kept = [], _put_by_people(data)
+    removable: list[Leftover] = []
+    kept = _put_by_people(data)
     busy = _busy_kinds(data)
     for path, why in sorted(found.items()):
         reason = _why_kept(data, path, busy)
@@ -142,7 +143,7 @@ def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -
 
 def answers(entry: Entry, request: Request) -> bool:
     """Say whether the features of an entry are among those that a request asks for."""
-    has = entry.manifest.fingerprint
+    has = entry.manifest.fingerprint if entry.manifest else {}
     base = {name: value for name, value in has.items() if name not in ("view", "views", "layers")}
     if canonical(base) != canonical(request.base):
         return False

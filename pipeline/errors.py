@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class HeadstartError(Exception):
     """A mistake or a fault whose message says what happened, what was expected and what to do."""
@@ -27,6 +29,6 @@ class ChildFailed(HeadstartError):
     """A child process ended without its result."""
 
 
-def unknown_name(kind: str, name: str, known) -> BadInput:
+def unknown_name(kind: str, name: str, known: Iterable[object]) -> BadInput:
     """Return the error for a name that is not a row of a table; known is any iterable of names."""
     return BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(map(str, known)))}")

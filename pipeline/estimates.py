@@ -33,7 +33,7 @@ class Estimate:
 class MeasuredSection:
     """What a finished section of features cost: seconds before the first image, and seconds an image."""
 
-    base: dict
+    base: dict[str, Any]
     layers: tuple[str, ...]
     start_seconds: float
     image_seconds: float
@@ -46,7 +46,7 @@ class MeasuredRun:
     """What a run cost: seconds before its training, seconds in all, bytes, images times epochs."""
 
     scheme: str
-    settings: dict
+    settings: dict[str, Any]
     precision: str
     start_seconds: float
     seconds: float
@@ -83,7 +83,7 @@ class Measurements:
             size += round((near.image_bytes if measured else section.row_bytes) * images)
         return Estimate(seconds, size)
 
-    def run(self, fingerprint: dict, images: int) -> Estimate:
+    def run(self, fingerprint: dict[str, Any], images: int) -> Estimate:
         """Return what it takes to train the run of a fingerprint on so many training images.
 
         Runs of the same recipe are looked at first, then of the same scheme; among them the one whose
@@ -94,7 +94,7 @@ class Measurements:
         if not alike:
             return Estimate(None, None)
 
-        def distance(run: MeasuredRun) -> tuple:
+        def distance(run: MeasuredRun) -> tuple[Any, ...]:
             return (
                 run.scheme != fingerprint["scheme"],
                 run.precision != fingerprint["precision"],
@@ -107,7 +107,7 @@ class Measurements:
         training = (near.seconds - near.start_seconds) * seen / near.seen
         return Estimate(near.start_seconds + training, near.bytes)
 
-    def images(self, dataset: dict, split: str | None = None) -> int:
+    def images(self, dataset: dict[str, Any], split: str | None = None) -> int:
         """Return how many images, of a split or in all, a data set of this fingerprint has, or about has."""
         row = stored_dataset(dataset)
         total = dataset["subset"] or row.size
@@ -154,19 +154,19 @@ class Measurements:
             return None
 
 
-def multiply_adds(base: dict, layers: tuple[str, ...]) -> int:
+def multiply_adds(base: dict[str, Any], layers: tuple[str, ...]) -> int:
     """Return the products that convolutions take for one image, up to the deepest of layers."""
     row = BACKBONES[base["backbone"]]
     deepest = max(row.taps.index(layer) for layer in layers)
     return row.multiply_adds(deepest + 1, base["input_size"])
 
 
-def passes(settings: dict) -> int:
+def passes(settings: dict[str, Any]) -> int:
     """Return how often a recipe's training sees its images; heads that are solved count as one pass."""
     return max(1, int(settings.get("epochs", 1)))
 
 
-def _distance(found: MeasuredSection, wanted: Section) -> tuple:
+def _distance(found: MeasuredSection, wanted: Section) -> tuple[Any, ...]:
     """Return what sorts measured sections by how much they tell about a wanted one, the best first."""
     base = wanted.base
     return (
@@ -179,7 +179,7 @@ def _distance(found: MeasuredSection, wanted: Section) -> tuple:
     )
 
 
-def _measured_section(section: Section, costs: dict) -> MeasuredSection:
+def _measured_section(section: Section, costs: dict[str, Any]) -> MeasuredSection:
     image_seconds, images = 1 / float(costs["images_per_second"]), int(costs["images"])
     multiply_adds(section.base, section.layers)  # raises for layers and sizes that are none
     return MeasuredSection(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.datasets.folders import INDEX
 from pipeline.errors import DamagedFile
@@ -118,7 +119,7 @@ def damages(data: Path, entry: Entry) -> list[Damage]:
     return found
 
 
-def _why_damaged(data: Path, path: Path, listed: dict) -> str | None:
+def _why_damaged(data: Path, path: Path, listed: dict[str, Any]) -> str | None:
     try:
         if not path.resolve().is_relative_to(data.resolve()):
             return "leads out of the data folder and is not followed"

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from pipeline import __version__
 from pipeline.errors import unknown_name
@@ -65,7 +66,7 @@ def gpu_capability() -> float | None:
         return None
 
 
-def describe() -> dict:
+def describe() -> dict[str, Any]:
     """Return what a run's record says of the machine; plain values, without names of hosts or people."""
     return {
         "system": platform.system(),

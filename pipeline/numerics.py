@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Any
 
 
-def start(*, seed: int, precision: str, threads: int | None = None) -> dict:
+def start(*, seed: int, precision: str, threads: int | None = None) -> dict[str, Any]:
     """Set Keras's precision and every seed; return what the bits of a result depend on besides the recipe.
 
     Operations are made deterministic (on two cores this costs nothing measurable for convolutions), so the

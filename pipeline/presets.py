@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.errors import unknown_name
 
@@ -12,7 +13,7 @@ class Plan:
     """One line of a comparison: a scheme with its recipe, settings that differ, weights that differ."""
 
     scheme: str  # such as head:linear
-    settings: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None  # None takes the preset's
 
 

@@ -170,9 +170,9 @@ class Manifest:
     """What a finished folder holds: its fingerprint, its files with bytes and sha256, and facts about it."""
 
     folder: Path
-    fingerprint: dict
-    files: dict[str, dict]
-    facts: dict = field(default_factory=dict)
+    fingerprint: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -210,13 +210,16 @@ class Manifest:
         return path
 
 
-def describe_file(path: Path) -> dict:
+def describe_file(path: Path) -> dict[str, Any]:
     """Return the manifest entry of a file: its size in bytes and its sha256."""
     return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def publish_manifest(
-    folder: Path, fingerprint: dict, files: list[str] | dict[str, dict], facts: dict | None = None
+    folder: Path,
+    fingerprint: dict[str, Any],
+    files: list[str] | dict[str, dict[str, Any]],
+    facts: dict[str, Any] | None = None,
 ) -> Manifest:
     """Finish folder by writing its manifest; files are names in it, or entries that are known already."""
     entries = files if isinstance(files, dict) else {name: describe_file(folder / name) for name in files}
@@ -248,7 +251,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def why_incomplete(folder: Path, fingerprint: dict) -> str | None:
+def why_incomplete(folder: Path, fingerprint: dict[str, Any]) -> str | None:
     """Return in words why folder does not hold the result of fingerprint, or None when it does."""
     try:
         manifest = read_manifest(folder)
@@ -259,7 +262,7 @@ def why_incomplete(folder: Path, fingerprint: dict) -> str | None:
     return manifest.missing()
 
 
-def whole_files(folder: Path, facts: dict) -> set[str]:
+def whole_files(folder: Path, facts: dict[str, Any]) -> set[str]:
     """Return the files of folder that are as its manifest says; none where the manifest has other facts."""
     try:
         manifest = read_manifest(folder)
@@ -270,11 +273,11 @@ def whole_files(folder: Path, facts: dict) -> set[str]:
     return {name for name, entry in manifest.files.items() if _is_as_listed(folder / name, entry)}
 
 
-def _is_as_listed(path: Path, entry: dict) -> bool:
+def _is_as_listed(path: Path, entry: dict[str, Any]) -> bool:
     return path.is_file() and describe_file(path) == entry
 
 
-def _sound_entry(name: str, entry: dict) -> bool:
+def _sound_entry(name: str, entry: dict[str, Any]) -> bool:
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     return inside and isinstance(entry["bytes"], int) and len(entry["sha256"]) == 64
 

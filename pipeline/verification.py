@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.children import run_in_child
 from pipeline.errors import DamagedFile, HeadstartError
@@ -58,7 +59,7 @@ def _compare_rows(
     """Recompute rows of the sections among sound entries in one child process."""
     found, orders, asked, wrong = [], [], [], []
     for entry in sound:
-        if entry.kind != "section" or not sample:
+        if entry.kind != "section" or entry.manifest is None or not sample:
             continue
         sources, lacking = sources_of(entry.manifest.fingerprint, sound)
         if lacking:
@@ -76,7 +77,9 @@ def _compare_rows(
     return sorted(found, key=lambda row: row.folder), wrong
 
 
-def _answers(orders: list[dict], sample: int, seed: int, progress: Progress) -> list[dict]:
+def _answers(
+    orders: list[dict[str, Any]], sample: int, seed: int, progress: Progress
+) -> list[dict[str, Any]]:
     arguments = {"sections": orders, "sample": sample, "seed": seed}
     try:
         return run_in_child(compare_sections, arguments, progress)
@@ -85,11 +88,11 @@ def _answers(orders: list[dict], sample: int, seed: int, progress: Progress) -> 
         return [{"refused": words}] * len(orders)
 
 
-def sources_of(fingerprint: dict, sound: list[Entry]) -> tuple[dict[str, str], str | None]:
+def sources_of(fingerprint: dict[str, Any], sound: list[Entry]) -> tuple[dict[str, str], str | None]:
     """Return the folders {dataset, weights} that features were made from, and in words what is not there."""
     folders, wanted = {}, fingerprint.get("weights")
     for entry in sound:
-        has = entry.manifest.fingerprint
+        has = entry.manifest.fingerprint if entry.manifest else {}
         if entry.kind == "dataset" and canonical(has) == canonical(fingerprint.get("dataset")):
             folders["dataset"] = str(entry.folder)
         same = isinstance(wanted, dict) and has.get("identity") == wanted.get("identity")
@@ -161,7 +164,7 @@ def _rebuilt(
     return True
 
 
-def _request(section: Section) -> dict:
+def _request(section: Section) -> dict[str, Any]:
     """Return the arguments of extract that name one section."""
     return {
         "base": section.base,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import DamagedFile
@@ -43,7 +44,7 @@ def costs_by_depth(cache: Path) -> list[DepthCost]:
     return [_cost_up_to(tap, base, taps, sections) for tap in taps]
 
 
-def _cost_up_to(tap: str, base: dict, taps: tuple[str, ...], sections: list[Section]) -> DepthCost:
+def _cost_up_to(tap: str, base: dict[str, Any], taps: tuple[str, ...], sections: list[Section]) -> DepthCost:
     work, whole = multiply_adds(base, (tap,)), multiply_adds(base, taps[-1:])
     reaching = [section for section in sections if taps.index(_deepest(section, taps)) >= taps.index(tap)]
     if not reaching:

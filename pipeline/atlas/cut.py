@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.atlas.layer_sets import short_name
 from pipeline.atlas.probe import LOGISTIC
-from pipeline.results.scores import shown, shown_interval
+from pipeline.results.scores import highest_row, lowest_row, shown, shown_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def choose_cut(table: pd.DataFrame) -> Cut:
     """Return the cut that the rule of this module chooses by an atlas's table."""
     alone = _logistic(table)[lambda rows: rows["blocks"].str.isdecimal()].set_index("depth", drop=False)
     alone = alone.sort_index()
-    best = alone.loc[alone["val_accuracy"].idxmax()]
+    best = highest_row(alone, "val_accuracy")
     deepest = alone[alone["val_accuracy"] >= best["val_accuracy_low"]].iloc[-1]
     last = int(alone.index[-1])
     through = min(int(deepest["depth"]), last - 1)
@@ -69,9 +69,9 @@ def _why_last(deepest: pd.Series, best: pd.Series) -> str:
 def narrowest_words(table: pd.DataFrame) -> str:
     """Return in words the set with the fewest features within the interval of the best on val."""
     sets = _logistic(table)
-    best = sets.loc[sets["val_accuracy"].idxmax()]
+    best = highest_row(sets, "val_accuracy")
     near = sets[sets["val_accuracy"] >= best["val_accuracy_low"]]
-    narrow = near.loc[near["width"].idxmin()]
+    narrow = lowest_row(near, "width")
     words = f"For a head on frozen features, those of {_blocks(best)} are best: {_on_val(best)}"
     if narrow["blocks"] == best["blocks"]:
         return f"{words}; no set with fewer features comes within that interval."

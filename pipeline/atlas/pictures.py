@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.atlas.layer_sets import short_name
 from pipeline.atlas.probe import LOGISTIC, NEIGHBOURS
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 GREEN = "#009E73"
-MARKS = {
+MARKS: dict[str, dict[str, Any]] = {
     LOGISTIC: {"color": BLUE, "marker": "o", "label": "logistic regression"},
     NEIGHBOURS: {"color": GREEN, "marker": "s", "label": "nearest neighbours"},
 }
-ON_VAL = {"linestyle": "none", "marker": "_", "markersize": 13, "markeredgewidth": 1.4, "color": GREY}
+ON_VAL: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "_",
+    "markersize": 13,
+    "markeredgewidth": 1.4,
+    "color": GREY,
+}
 ANNOTATED_CLASSES = 20  # beyond this, numbers in the cells cannot be read
 NAMED_CLASSES = 40  # beyond this, names collide
 LONGEST_NAME = 22  # letters of a class
@@ -78,8 +84,18 @@ def _draw_cost(axes: Axes, rows: pd.DataFrame) -> None:
 def _mark_cut(axes: Axes, freeze_through: int) -> None:
     border = freeze_through - 0.5  # blocks are drawn from 0 on
     axes.axvline(border, color=ORANGE, linewidth=1.4, linestyle="--")
-    spot = {"xy": (border, 1), "xycoords": axes.get_xaxis_transform(), "annotation_clip": False}
-    words = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 9, "color": ORANGE}
+    spot: dict[str, Any] = {
+        "xy": (border, 1),
+        "xycoords": axes.get_xaxis_transform(),
+        "annotation_clip": False,
+    }
+    words: dict[str, Any] = {
+        "textcoords": "offset points",
+        "ha": "center",
+        "va": "bottom",
+        "fontsize": 9,
+        "color": ORANGE,
+    }
     axes.annotate("◂ frozen | moves ▸", xytext=(0, 3), **spot, **words)
 
 
@@ -124,7 +140,7 @@ def _frame_best(axes: Axes, grid: np.ndarray) -> None:
     from matplotlib.patches import Rectangle
 
     for row, column in enumerate(grid.argmax(axis=1)):
-        frame = {"fill": False, "edgecolor": ORANGE, "linewidth": 1.6}
+        frame: dict[str, Any] = {"fill": False, "edgecolor": ORANGE, "linewidth": 1.6}
         axes.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, **frame))
 
 

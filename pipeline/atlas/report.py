@@ -6,7 +6,7 @@ import json
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import numerics
 from pipeline.atlas.costs import costs_by_depth
@@ -54,7 +54,12 @@ class Atlas:
 
 
 def publish_atlas(
-    fingerprint: dict, command: str, dataset: str, features: str, folder: str, progress: Progress = silent
+    fingerprint: dict[str, Any],
+    command: str,
+    dataset: str,
+    features: str,
+    folder: str,
+    progress: Progress = silent,
 ) -> str:
     """Probe all layer sets of cached features, publish the atlas in folder, and say its cut for a terminal.
 
@@ -66,7 +71,7 @@ def publish_atlas(
         _publish_tables(target, images, store, progress)
     table, classes = _read_table(target / TABLE), _read_table(target / CLASSES)
     cut = choose_cut(table)
-    said = {
+    said: dict[str, Any] = {
         "freeze_through": cut.freeze_through,
         "words": f"{cut.words}{_doubt(store.base)}",
         "command": f"{command} --freeze-through {cut.freeze_through}",
@@ -81,7 +86,7 @@ def publish_atlas(
     return atlas_text(atlas)
 
 
-def _doubt(base: dict) -> str:
+def _doubt(base: dict[str, Any]) -> str:
     """Return what has to be added where fine-tuning sees other images than the features did."""
     if base["input_size"] == IMAGE_SIZE:
         return ""
@@ -100,7 +105,7 @@ def _publish_tables(target: Path, images: ImageStore, store: FeatureStore, progr
             rows.to_csv(scratch, index=False)
 
 
-def _read_table(path: Path):
+def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_csv(path, dtype={"blocks": str, "class": str}, keep_default_na=False)
@@ -113,9 +118,9 @@ def read_atlas(folder: Path) -> Atlas:
     return Atlas(folder=Path(folder), table=_read_table(manifest.verified(TABLE)), **cut)
 
 
-def caption_of(images: ImageStore, base: dict) -> str:
+def caption_of(images: ImageStore, base: dict[str, Any]) -> str:
     """Return the line under the pictures: data set with sizes, weights, precision and size of features."""
-    recipe = {"dataset_title": images.row.title, "dataset_note": images.row.note}
+    recipe: dict[str, Any] = {"dataset_title": images.row.title, "dataset_note": images.row.note}
     recipe |= {f"n_{split}": count for split, count in images.counts.items()}
     features = f"features {base['precision']} at {base['input_size']} px"
     return (

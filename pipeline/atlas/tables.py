@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.atlas.costs import DepthCost
 from pipeline.atlas.layer_sets import short_name
@@ -23,7 +24,7 @@ COLUMNS_EXPLAINED = (
 )
 
 
-def atlas_table(probes: list[Probe], costs: list[DepthCost]):
+def atlas_table(probes: list[Probe], costs: list[DepthCost]) -> pd.DataFrame:
     """Return a row a probe: the set, its head and setting, accuracy on val and test, and the cost.
 
     Accuracies are fractions in 0..1 with 95 % Wilson intervals; seconds are those of the extraction up to
@@ -34,7 +35,7 @@ def atlas_table(probes: list[Probe], costs: list[DepthCost]):
     return pd.DataFrame([_row(probe, costs[probe.layers.depth - 1]) for probe in probes])
 
 
-def _row(probe: Probe, cost: DepthCost) -> dict:
+def _row(probe: Probe, cost: DepthCost) -> dict[str, Any]:
     return {
         "blocks": probe.layers.name,
         "layers": ",".join(probe.layers.layers),
@@ -53,14 +54,14 @@ def _row(probe: Probe, cost: DepthCost) -> dict:
     }
 
 
-def _accuracy(split: str, right: np.ndarray) -> dict:
+def _accuracy(split: str, right: np.ndarray) -> dict[str, Any]:
     n, hits = len(right), int(right.sum())
     low, high = wilson_interval(hits, n)
     names = (f"{split}_accuracy", f"{split}_accuracy_low", f"{split}_accuracy_high")
     return {f"n_{split}": n, **dict(zip(names, (hits / n, low, high), strict=True))}
 
 
-def class_table(probes: list[Probe], labels: np.ndarray, class_names: tuple[str, ...]):
+def class_table(probes: list[Probe], labels: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
     """Return a row a probe and class: its share of the class's test images, with its interval.
 
     labels (n_test,) are those of the test images. Classes without a test image are left out.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
@@ -24,6 +24,7 @@ from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
+    import tensorflow as tf
 
     from pipeline.backbones.weights import Arrays
 
@@ -64,7 +65,7 @@ def forward_function(
     signature = [tf.TensorSpec((batch_size, image_size, image_size, 3), tf.uint8)]
 
     @tf.function(input_signature=signature, autograph=False)
-    def forward(images):
+    def forward(images: tf.Tensor) -> list[tf.Tensor]:
         x = tf.cast(images, tf.float32)
         if input_size != image_size:
             x = tf.image.resize(x, (input_size, input_size), "bilinear", antialias=True)
@@ -80,7 +81,7 @@ def forward_function(
     return lambda images: [values.numpy() for values in compute(tf.constant(images))]
 
 
-def _taps(x, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> list:
+def _taps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> list[tf.Tensor]:
     """Return the float32 taps of a batch of centred images, as far as the deepest that is asked for."""
     import tensorflow as tf
 
@@ -97,13 +98,15 @@ def _taps(x, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> 
     return found
 
 
-def _average(x):
+def _average(x: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
     return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
 
-def _algorithm(side: int, channels: int, filters: int):
+def _algorithm(
+    side: int, channels: int, filters: int
+) -> Callable[[tf.Tensor, np.ndarray, np.ndarray], tf.Tensor]:
     if side == 2:
         return _dense
     if side % 2 == 0 and filters >= WINOGRAD_CHANNELS and 2 * channels >= WINOGRAD_CHANNELS:
@@ -111,14 +114,14 @@ def _algorithm(side: int, channels: int, filters: int):
     return _direct
 
 
-def _direct(x, kernel: np.ndarray, bias: np.ndarray):
+def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
     import tensorflow as tf
 
     product = tf.nn.conv2d(x, _held(kernel, x.dtype), strides=1, padding="SAME")
     return tf.nn.relu(tf.nn.bias_add(product, tf.constant(bias, x.dtype)))
 
 
-def _dense(x, kernel: np.ndarray, bias: np.ndarray):
+def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
     import numpy as np
     import tensorflow as tf
 
@@ -142,7 +145,7 @@ def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
     return matrix.reshape(side * side * channels, side * side * filters)
 
 
-def _winograd(x, kernel: np.ndarray, bias: np.ndarray):
+def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
     import numpy as np
     import tensorflow as tf
 
@@ -153,7 +156,7 @@ def _winograd(x, kernel: np.ndarray, bias: np.ndarray):
     return _compiled(_output_maps)(products, tf.constant(bias), tuple(x.shape[:3]))
 
 
-def _held(values: np.ndarray, dtype):
+def _held(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
     """Return values as a tensor outside the graph, of which TensorFlow would keep several copies."""
     import tensorflow as tf
 
@@ -162,14 +165,14 @@ def _held(values: np.ndarray, dtype):
 
 
 @functools.cache
-def _compiled(function: Callable) -> Callable:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return function as one loop over memory: XLA fuses additions well, and is not asked to convolve."""
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-def _input_tiles(x) -> list:
+def _input_tiles(x: tf.Tensor) -> list[tf.Tensor]:
     """Return the 16 arrays (tiles, channels) of the transformed 4x4 tiles, which lie 2 pixels apart."""
     import tensorflow as tf
 
@@ -179,13 +182,13 @@ def _input_tiles(x) -> list:
     return [tf.reshape(tf.cast(tile, x.dtype), (-1, channels)) for tile in tiles]
 
 
-def _tile_differences(x, axis: int) -> tuple:
+def _tile_differences(x: tf.Tensor, axis: int) -> tuple[tf.Tensor, ...]:
     size, before = x.shape[axis], (slice(None),) * axis
-    first, second, third, fourth = (x[(*before, slice(start, size - 3 + start, 2))] for start in range(4))
+    first, second, third, fourth = (x[before + (slice(start, size - 3 + start, 2),)] for start in range(4))
     return first - third, second + third, third - second, second - fourth
 
 
-def _output_maps(products: list, bias, shape: tuple[int, int, int]):
+def _output_maps(products: list[tf.Tensor], bias: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Return the maps (B, S, S, filters) after bias and ReLU of 16 products (tiles, filters)."""
     import tensorflow as tf
 
@@ -199,7 +202,9 @@ def _output_maps(products: list, bias, shape: tuple[int, int, int]):
     return tf.cast(maps, products[0].dtype)
 
 
-def _output_sums(first, second, third, fourth) -> tuple:
+def _output_sums(
+    first: tf.Tensor, second: tf.Tensor, third: tf.Tensor, fourth: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     return first + second + third, second - third - fourth
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.backbones.table import Backbone
 from pipeline.errors import BadInput
@@ -73,7 +73,7 @@ def _centred(row: Backbone, pixels: KerasTensor) -> KerasTensor:
     return keras.ops.flip(x, axis=-1) if row.flip_channels else x
 
 
-def _application(row: Backbone, **inputs) -> keras.Model:
+def _application(row: Backbone, **inputs: Any) -> keras.Model:
     import keras
 
     return getattr(keras.applications, row.application)(include_top=False, weights=None, **inputs)

@@ -10,7 +10,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import hdf5
 from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone, Weights, WeightsChoice, choose_weights
@@ -36,7 +36,12 @@ WEIGHTS_ADVICE = (
 
 
 def obtain_weights(
-    fingerprint: dict, weights: str, folder: str, raw: str, urls: list[str], progress: Progress = silent
+    fingerprint: dict[str, Any],
+    weights: str,
+    folder: str,
+    raw: str,
+    urls: list[str],
+    progress: Progress = silent,
 ) -> str:
     """Publish the weights that the text `weights` names in folder; return where they came from.
 
@@ -50,7 +55,7 @@ def obtain_weights(
     else:
         path = _source_file(choice, backbone.name, Path(raw), urls, progress)
         came_from = str(path)
-        check_digest(path, tuple(fingerprint["identity"].split(":")))  # a user's file may have changed since
+        check_digest(path, _digest(fingerprint["identity"]))  # a user's file may have changed since
         reader = WEIGHTS[backbone.name, choice.name].reader if choice.kind == "named" else "keras_notop"
         arrays = READERS[reader](path, backbone)
     publish_weights(Path(folder), fingerprint, arrays, {"came_from": came_from})
@@ -71,15 +76,22 @@ def _source_file(
         raw / name,
         urls=urls if row else [choice.place],
         existing=[raw / name, keras_home() / "models" / name],
-        check=lambda path: check_digest(path, tuple(choice.identity.split(":"))),
+        check=lambda path: check_digest(path, _digest(choice.identity)),
         advice=WEIGHTS_ADVICE.format(name=name, raw=raw),
         progress=progress,
     )
     return raw / name
 
 
+def _digest(identity: str) -> tuple[str, str]:
+    """Return the algorithm and the hex digits of an identity."""
+    algorithm, _, digits = identity.partition(":")
+    return algorithm, digits
+
+
 def packaged_file(row: Weights) -> Path:
     """Return the path of weights inside an installed package, without importing the package."""
+    assert row.package is not None
     package, inside = row.package
     spec = importlib.util.find_spec(package)
     place = spec and spec.submodule_search_locations
@@ -149,7 +161,7 @@ def random_arrays(backbone: Backbone, seed: int) -> Arrays:
     }
 
 
-def publish_weights(folder: Path, fingerprint: dict, arrays: Arrays, facts: dict) -> None:
+def publish_weights(folder: Path, fingerprint: dict[str, Any], arrays: Arrays, facts: dict[str, Any]) -> None:
     """Write arrays to folder in the project's own layout, `<layer>/kernel`, `<layer>/bias`, ….
 
     The fingerprint names the backbone.

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.pictures import FITTING, FORMATS, pictures_below, read_picture
 from pipeline.datasets.split import SPLITS
@@ -140,7 +140,8 @@ def read_folder(root: Path, progress: Progress) -> RawImages:
 
     files = picture_files(root)
     class_names = tuple(sorted({file.class_name for file in files}))
-    digests, kept, unreadable = {}, [], []
+    digests, unreadable = {}, []
+    kept: list[PictureFile] = []
     images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     with ThreadPoolExecutor(usable_cores()) as pool:
         for done, (file, found) in enumerate(zip(files, pool.map(_read, files), strict=True), start=1):
@@ -255,7 +256,7 @@ def _digest(file: PictureFile) -> str:
         return ""
 
 
-def _read_index(place: Path | None) -> dict[str, list]:
+def _read_index(place: Path | None) -> dict[str, list[Any]]:
     """Return the entries of an index; none where it cannot be read, since it can be made again."""
     try:
         found = read_sealed(place) if place else {}

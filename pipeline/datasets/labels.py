@@ -27,6 +27,7 @@ class Budget:
         """Return how many of total labels in so many classes these are, at least one a class."""
         if self.per_class is not None:
             return min(total, self.per_class * classes)
+        assert self.share is not None
         return max(min(total, classes), round(self.share * total))
 
 
@@ -37,7 +38,7 @@ def parse_budget(text: str) -> Budget:
     """
     match = re.fullmatch(r"(?:(\d{1,3}(?:\.\d{1,4})?)%|(\d{1,7})/class)(?:#(\d{1,9}))?", text.strip())
     sound = match and (match[2] is None or int(match[2]) > 0)
-    if not sound or (match[1] and not 0 < float(match[1]) <= 100):
+    if not (match and sound) or (match[1] and not 0 < float(match[1]) <= 100):
         raise BadInput(
             f"labels {text!r}: expected a share such as 5% (up to 100%) or a number of each class such as "
             "25/class, with #1 behind it for another draw"
@@ -64,7 +65,7 @@ def given_rows(labels: np.ndarray, rows: np.ndarray, text: str, positions: np.nd
     kept = []
     for kind in np.unique(labels[rows]):
         members = rows[labels[rows] == kind]
-        count = min(budget.per_class, len(members))
+        count = budget.count(len(members), classes=1)
         alike = np.zeros(len(members), np.int64)
         kept.append(
             members[chosen(alike, count, seed=budget.draw, purpose="labels", positions=positions[members])]

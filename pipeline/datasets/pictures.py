@@ -90,4 +90,4 @@ def _fitted(picture: Image.Image, size: int) -> Image.Image:
     width, height = picture.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.BILINEAR)
+    return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)

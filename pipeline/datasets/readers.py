@@ -39,8 +39,8 @@ def read_digits(_: None, progress: Progress) -> RawImages:
     if found != DIGITS_SHA256:
         raise DamagedFile(f"scikit-learn's digits: expected sha256 {DIGITS_SHA256}, found {found}")
     grey = np.round(small * (255 / DIGITS_LEVELS)).astype(np.uint8)
-    side = (IMAGE_SIZE, IMAGE_SIZE)
-    large = np.stack([np.asarray(Image.fromarray(image).resize(side, Image.BILINEAR)) for image in grey])
+    side, bilinear = (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR
+    large = np.stack([np.asarray(Image.fromarray(image).resize(side, bilinear)) for image in grey])
     names = [f"digit_{position:04d}.png" for position in range(len(large))]
     images = np.repeat(large[..., None], 3, axis=-1)
     return RawImages(images, digits.target.astype(np.int64), names, tuple("0123456789"), None)

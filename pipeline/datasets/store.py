@@ -8,7 +8,7 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import hdf5
 from pipeline.datasets.split import SPLITS, split_by_content, split_images, subset_images
@@ -26,12 +26,12 @@ FILE, UNREADABLE = "dataset.h5", "unreadable.csv"
 
 
 def prepare(
-    fingerprint: dict,
+    fingerprint: dict[str, Any],
     source: str | None,
     folder: str,
     refuse_unreadable: bool = False,
     progress: Progress = silent,
-) -> dict:
+) -> dict[str, Any]:
     """Write the data set that fingerprint describes to folder; return the facts of its manifest.
 
     source is the path of the downloaded file or of a folder of pictures, None where the data come with a
@@ -64,7 +64,8 @@ def prepare(
         if raw.content is not None:
             hdf5.write_array(file, "content", raw.content[rows])
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
-    facts, files = {"class_names": list(raw.class_names), "counts": counts}, [FILE]
+    facts: dict[str, Any] = {"class_names": list(raw.class_names), "counts": counts}
+    files = [FILE]
     if raw.unreadable:
         publish_text(Path(folder) / UNREADABLE, _as_csv(raw.unreadable))
         facts["unreadable"], files = len(raw.unreadable), [FILE, UNREADABLE]
@@ -72,14 +73,15 @@ def prepare(
     return facts
 
 
-def _split(raw: RawImages, wanted: dict) -> np.ndarray:
+def _split(raw: RawImages, wanted: dict[str, Any]) -> np.ndarray:
     shares = {name: wanted[name] for name in ("val_fraction", "test_fraction", "seed")}
     if raw.content is not None:
+        assert raw.given is not None  # it comes with the content
         return split_by_content(raw.content, raw.given, **shares)
     return split_images(raw.labels, raw.is_test, **shares)
 
 
-def _check_parts(raw: RawImages, split: np.ndarray, source: str) -> None:
+def _check_parts(raw: RawImages, split: np.ndarray, source: str | None) -> None:
     """Refuse a folder of so few pictures that chance has left a split or a class in train without any."""
     import numpy as np
 
@@ -95,7 +97,7 @@ def _check_parts(raw: RawImages, split: np.ndarray, source: str) -> None:
         )
 
 
-def _report(unreadable: Sequence[tuple[str, str]], source: str, *, refuse: bool) -> None:
+def _report(unreadable: Sequence[tuple[str, str]], source: str | None, *, refuse: bool) -> None:
     from pipeline.datasets.folders import words_of
 
     words = f"{source}: {words_of(list(unreadable))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import BadInput, unknown_name
 
@@ -88,7 +88,7 @@ def find_dataset(name: str, index: Path | None = None) -> Dataset:
     return DATASETS[name]
 
 
-def stored_dataset(fingerprint: dict, facts: dict | None = None) -> Dataset:
+def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = None) -> Dataset:
     """Return the row that a prepared data set was made by; facts are those of its manifest."""
     name = fingerprint["name"]
     if name.startswith(FOLDER):
@@ -100,7 +100,9 @@ def stored_dataset(fingerprint: dict, facts: dict | None = None) -> Dataset:
     return find_dataset(name)
 
 
-def dataset_fingerprint(name: str, *, subset: int, split_seed: int, index: Path | None = None) -> dict:
+def dataset_fingerprint(
+    name: str, *, subset: int, split_seed: int, index: Path | None = None
+) -> dict[str, Any]:
     """Return what a prepared data set depends on; subset 0 means all images. Raises BadInput."""
     row = find_dataset(name, index)
     least = min(100, row.size)

@@ -265,7 +265,7 @@ class _Unpacked:
             raise DamagedFile(f"{self.path}: {where} could not be unpacked ({error})") from error
 
 
-def _content(data: bytes, where: str) -> dict:
+def _content(data: bytes, where: str) -> dict[bytes, Any]:
     try:
         content = load_plain(data, PICKLE_LIMIT)
     except DamagedFile as error:
@@ -275,7 +275,7 @@ def _content(data: bytes, where: str) -> dict:
     return content
 
 
-def _batch(content: dict, where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _batch(content: dict[bytes, Any], where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return the images (N, 32, 32, 3), labels (N,) and file names of one batch's dictionary."""
     import numpy as np
 
@@ -291,7 +291,7 @@ def _batch(content: dict, where: str) -> tuple[np.ndarray, np.ndarray, list[str]
     return planes.transpose(0, 2, 3, 1), np.array(labels, np.int64), names
 
 
-def _list_of(content: dict, key: bytes, kind: type, where: str) -> list[Any]:
+def _list_of(content: dict[bytes, Any], key: bytes, kind: type, where: str) -> list[Any]:
     values = content.get(key)
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
         raise DamagedFile(f"{where}: expected {key.decode()} to be a list of {kind.__name__}")
@@ -300,7 +300,7 @@ def _list_of(content: dict, key: bytes, kind: type, where: str) -> list[Any]:
     return values
 
 
-def _class_names(content: dict, where: str) -> tuple[str, ...]:
+def _class_names(content: dict[bytes, Any], where: str) -> tuple[str, ...]:
     names = content.get(b"label_names")
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
         raise DamagedFile(f"{where}: expected label_names to be a list of names")

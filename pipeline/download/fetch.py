@@ -22,11 +22,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import BadInput, DamagedFile, DownloadFailed
 from pipeline.progress import Progress, silent
 from pipeline.publishing import explained
+
+if TYPE_CHECKING:
+    import requests
+
 
 logger = logging.getLogger(__name__)
 
@@ -391,7 +396,7 @@ class _Transfer:
         self._url, self._patience = url, patience
         # Compressed on the way, the bytes would not be those that Range counts.
         self._headers = {"Accept-Encoding": "identity", **headers}
-        self._items: queue.Queue = queue.Queue(QUEUED_CHUNKS)
+        self._items: queue.Queue[Any] = queue.Queue(QUEUED_CHUNKS)
         self._left = threading.Event()
 
     def __enter__(self) -> _Transfer:
@@ -416,7 +421,7 @@ class _Transfer:
         while (chunk := self._next(self._patience.stall_seconds)) is not None:
             yield chunk
 
-    def _next(self, seconds: float):
+    def _next(self, seconds: float) -> Any:
         try:
             item = self._items.get(timeout=seconds)
         except queue.Empty:
@@ -425,7 +430,7 @@ class _Transfer:
             raise _Left(_in_words(item, self._patience)) from item
         return item
 
-    def _work(self, make_session: Callable) -> None:
+    def _work(self, make_session: Callable[[], requests.Session]) -> None:
         timeouts = (self._patience.connect_seconds, self._patience.stall_seconds)
         try:
             with (

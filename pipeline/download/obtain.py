@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.download.cifar10 import ARCHIVE, check_archive, find_existing
 from pipeline.download.fetch import Patience, fetch
@@ -24,7 +25,7 @@ CIFAR10_ADVICE = (
 
 
 def obtain_archive(
-    fingerprint: dict, folder: str, raw: str, urls: list[str], progress: Progress = silent
+    fingerprint: dict[str, Any], folder: str, raw: str, urls: list[str], progress: Progress = silent
 ) -> str:
     """Publish the CIFAR-10 archive in folder, every member verified; return where it came from.
 

@@ -92,7 +92,8 @@ def _check_operations(data: bytes) -> None:
         tuples += operation.name.startswith("TUPLE")
         if count > MAX_OPERATIONS or tuples > MAX_TUPLES:
             raise DamagedFile(f"pickle has more than {MAX_OPERATIONS} operations or {MAX_TUPLES} tuples")
-        if operation.name == "LONG_BINPUT" and argument > MAX_OPERATIONS:  # would make room for so many
+        makes_room_for = (argument or 0) if operation.name == "LONG_BINPUT" else 0
+        if makes_room_for > MAX_OPERATIONS:
             raise DamagedFile(f"pickle stores object number {argument}, expected at most {MAX_OPERATIONS}")
 
 
@@ -126,7 +127,7 @@ class _Uint8:
 
     __slots__ = ()
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[2:5] != (None, None, None):  # sub-array, field names, fields
             raise DamagedFile("pickle holds a structured dtype, expected uint8")
 
@@ -147,7 +148,7 @@ class _ArrayMaker:
 
     __slots__ = ()
 
-    def __call__(self, kind: Any, shape: tuple, typecode: bytes | str) -> Any:
+    def __call__(self, kind: Any, shape: tuple[Any, ...], typecode: bytes | str) -> Any:
         if not isinstance(kind, _ArrayClass) or shape != (0,) or typecode not in (b"b", "b"):
             found = reprlib.repr((kind, shape, typecode))
             raise DamagedFile(f"pickle starts an array from {found}, expected (numpy.ndarray, (0,), 'b')")
@@ -160,10 +161,11 @@ def _checked_array_class() -> type:
     import numpy as np
 
     class CheckedArray(np.ndarray):
-        def __setstate__(self, state: tuple) -> None:
+        def __setstate__(self, state: tuple[Any, ...]) -> None:
             _, shape, dtype, fortran, raw = state
             _check_array(shape, dtype, fortran, raw)
-            super().__setstate__((1, shape, np.dtype("u1"), False, raw))
+            checked: Any = (1, shape, np.dtype("u1"), False, raw)  # NumPy's types ask for a bool of its own
+            super().__setstate__(checked)
 
     return CheckedArray
 

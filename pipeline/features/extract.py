@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import machine, numerics
 from pipeline.backbones.weights import read_weights
@@ -34,7 +34,7 @@ POLL_SECONDS = 0.2  # between looks at shards that another process computes
 
 
 def extract(
-    base: dict,
+    base: dict[str, Any],
     layers: list[str],
     views: list[str],
     dataset: str,
@@ -44,7 +44,7 @@ def extract(
     part: int = 0,
     parts: int = 1,
     progress: Progress = silent,
-) -> dict:
+) -> dict[str, Any]:
     """Compute what is missing of layers and views in the cache at folder; return what it cost, by section.
 
     base is the cache's fingerprint, dataset and weights the folders of a prepared data set and of a
@@ -72,14 +72,15 @@ def extract(
     return costs
 
 
-def finish(section: Section, count: int, notes: dict[int, dict]) -> dict | None:
+def finish(section: Section, count: int, notes: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
     """Publish the manifest of a section of count images, and return its costs, if all shards are there.
 
     notes are those of shards that are known to be whole; the others are read and checked.
     """
     spans = section.spans(count)
-    found = [notes.get(number) or section.read_note(number, span) for number, span in enumerate(spans)]
-    if None in found:
+    known = (notes.get(number) or section.read_note(number, span) for number, span in enumerate(spans))
+    found = [note for note in known if note is not None]
+    if len(found) < len(spans):
         return None
     seconds = sum(note["seconds"] for note in found)
     costs = {
@@ -104,11 +105,11 @@ class _Work:
     def __init__(self, section: Section, store: ImageStore, one_pass: Pass, progress: Progress):
         self._section, self._store, self._pass, self._progress = section, store, one_pass, progress
         self._spans, self._donors = section.spans(len(store)), Donors(section, store)
-        self._coming: deque[tuple[Shard, np.ndarray, Future]] = deque()
-        self._notes: dict[int, dict] = {}
+        self._coming: deque[tuple[Shard, np.ndarray, Future[Any]]] = deque()
+        self._notes: dict[int, dict[str, Any]] = {}
         self._mark, self._done = 0.0, 0
 
-    def run(self, numbers: Iterable[int], *, start_seconds: float) -> dict[int, dict]:
+    def run(self, numbers: Iterable[int], *, start_seconds: float) -> dict[int, dict[str, Any]]:
         """Return the notes of the shards of these numbers, computed here or by others."""
         with (
             ThreadPoolExecutor(streams()) as pool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
@@ -27,13 +29,13 @@ def parse_layers(text: str, backbone: str) -> tuple[str, ...]:
     return tuple(tap for tap in taps if tap in wanted)
 
 
-def without_columns(fingerprint: dict) -> dict:
+def without_columns(fingerprint: dict[str, Any]) -> dict[str, Any]:
     """Return the cache's own part of the fingerprint of some of its layers and views."""
     return {name: value for name, value in fingerprint.items() if name not in ("layers", "view", "views")}
 
 
 def cache_fingerprint(
-    dataset: dict,
+    dataset: dict[str, Any],
     *,
     backbone: str,
     weights: WeightsChoice,
@@ -41,7 +43,7 @@ def cache_fingerprint(
     pooling: str = "average",
     input_size: int = IMAGE_SIZE,
     storage: str = "float32",
-) -> dict:
+) -> dict[str, Any]:
     """Return what all features of one cache have in common, whichever layers and views it holds.
 
     dataset is the data set's own fingerprint. Raises BadInput.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import hdf5
 from pipeline.errors import DamagedFile
@@ -44,7 +44,7 @@ class Donors:
         """Return a mask (stop - start,) of the images whose features are known."""
         import numpy as np
 
-        if not self._places:
+        if self._content is None or not self._places:
             return np.zeros(stop - start, bool)
         return np.array([digest.tobytes() in self._places for digest in self._content[start:stop]], bool)
 
@@ -52,6 +52,7 @@ class Donors:
         """Return the features of images at rows (n,), all of them known, by layer, each (n, …) float32."""
         import numpy as np
 
+        assert self._content is not None
         places = [self._places[self._content[row].tobytes()] for row in rows]
         parts = [[layer[row] for layer in self._read(path)] for path, row in places]
         return [np.stack(layer).astype(np.float32) for layer in zip(*parts, strict=True)]
@@ -71,7 +72,7 @@ def _alike(section: Section) -> list[Section]:
 
 
 def _is_alike(other: Section, section: Section) -> bool:
-    def rest(base: dict) -> dict:
+    def rest(base: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in base.items() if name != "dataset"}
 
     return (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import IMAGE_SIZE
@@ -29,12 +30,12 @@ class Section:
     """Layers of one view, computed together: a folder of shards. cache is the folder of the whole cache."""
 
     cache: Path
-    base: dict
+    base: dict[str, Any]
     view: str
     layers: tuple[str, ...]
 
     @property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """The cache's fingerprint with the view and the layers."""
         return {**self.base, "view": self.view, "layers": list(self.layers)}
 
@@ -78,7 +79,7 @@ class Section:
         """Return the path of the note that says that a shard is finished."""
         return self.folder / f"shard-{number:05d}.json"
 
-    def read_note(self, number: int, span: tuple[int, int]) -> dict | None:
+    def read_note(self, number: int, span: tuple[int, int]) -> dict[str, Any] | None:
         """Return the note of a finished shard of (start, stop) whose file is whole, else None."""
         try:
             note = read_sealed(self.note(number))
@@ -128,7 +129,7 @@ def finished_sections(cache: Path) -> list[Section]:
 
 
 def missing_sections(
-    cache: Path, base: dict, layers: tuple[str, ...], views: tuple[str, ...]
+    cache: Path, base: dict[str, Any], layers: tuple[str, ...], views: tuple[str, ...]
 ) -> list[Section]:
     """Return what has to be computed so that every layer of every view is there; one section for a view.
 
@@ -149,7 +150,9 @@ def missing_sections(
     return found
 
 
-def why_missing(cache: Path, base: dict, layers: tuple[str, ...], views: tuple[str, ...]) -> str | None:
+def why_missing(
+    cache: Path, base: dict[str, Any], layers: tuple[str, ...], views: tuple[str, ...]
+) -> str | None:
     """Return in words why a cache does not hold every layer of every view, or None when it does."""
     missing = missing_sections(cache, base, layers, views)
     if not missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import hdf5
 from pipeline.datasets.store import ImageStore
@@ -67,7 +67,7 @@ class ShardWriter:
     """
 
     def __init__(self, store: ImageStore, start_seconds: float):
-        self.notes: dict[int, dict] = {}
+        self.notes: dict[int, dict[str, Any]] = {}
         self._store, self._start_seconds = store, start_seconds
         self._queue: queue.Queue[Shard | None] = queue.Queue(maxsize=1)
         self._failure: BaseException | None = None
@@ -77,7 +77,7 @@ class ShardWriter:
         self._thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._queue.put(None)
         self._thread.join()
         self._raise_failure()

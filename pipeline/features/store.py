@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import hdf5
 from pipeline.backbones.table import BACKBONES
@@ -46,7 +46,7 @@ class FeatureStore:
         if not self._sections:
             damage = [section.why_missing() for section in known_sections(self.folder)]
             raise DamagedFile(damage[0] if damage else f"{folder}: no finished features; extract them first")
-        self.base: dict = self._sections[0].base
+        self.base: dict[str, Any] = self._sections[0].base
         cached = {layer for section in self._sections for layer in section.layers}
         self.layers = [tap for tap in BACKBONES[self.base["backbone"]].taps if tap in cached]
         views = {section.view for section in self._sections}
@@ -107,7 +107,9 @@ class FeatureStore:
         found = [self._read_layer(layer, sections[layer], dtype) for layer in layers]
         return found[0] if len(found) == 1 else np.concatenate(found, axis=-1)
 
-    def costs(self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)) -> dict:
+    def costs(
+        self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)
+    ) -> dict[str, Any]:
         """Return what extraction of layers (all unless told) cost: seconds, peak_memory_mb, bytes."""
         wanted = {self._section(layer, view) for layer in layers or self.layers for view in views}
         found = [read_sealed(section.folder / COSTS) for section in wanted]
@@ -164,7 +166,7 @@ class FeatureStore:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     @staticmethod
-    def _read_columns(path: Path) -> tuple:
+    def _read_columns(path: Path) -> tuple[Any, ...]:
         with hdf5.opened(path) as file:
             return file["labels"][:], file["index"][:], file["split"][:], hdf5.read_texts(file, "names")
 

@@ -29,12 +29,14 @@ TOLERANCES = {"float32": 2e-5, "bfloat16": 0.1}
 FLOAT16_ROUNDING = 2**-10  # what two neighbouring numbers in storage float16 are apart, as a share of them
 
 
-def tolerance(base: dict) -> float:
+def tolerance(base: dict[str, Any]) -> float:
     """Return the largest relative difference that the precision and storage of a cache explain."""
     return TOLERANCES[base["precision"]] + (FLOAT16_ROUNDING if base["storage"] == "float16" else 0)
 
 
-def compare_sections(sections: list[dict], sample: int, seed: int, progress: Progress = silent) -> list[dict]:
+def compare_sections(
+    sections: list[dict[str, Any]], sample: int, seed: int, progress: Progress = silent
+) -> list[dict[str, Any]]:
     """Recompute up to sample rows of each section and return, in the same order, what came out.
 
     A section is {"folder", "dataset", "weights"}, the folders of finished features and of what they were
@@ -56,7 +58,7 @@ def compare_sections(sections: list[dict], sample: int, seed: int, progress: Pro
     return found
 
 
-def _compare(order: dict, sample: int, seed: int, passes: dict[str, Pass]) -> dict:
+def _compare(order: dict[str, Any], sample: int, seed: int, passes: dict[str, Pass]) -> dict[str, Any]:
     import numpy as np
 
     section, manifest = section_at(Path(order["folder"]))

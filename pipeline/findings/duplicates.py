@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.split import TRAIN
 from pipeline.features.views import IDENTITY
@@ -175,7 +175,7 @@ def _table(sources: Sources, rows: np.ndarray, pairs: np.ndarray, numbers: list[
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def _identity(sources: Sources, rows: np.ndarray) -> tuple:
+def _identity(sources: Sources, rows: np.ndarray) -> tuple[Any, ...]:
     """Return index, name and class of rows of the data set."""
     images = sources.images
     return images.index[rows], [images.names[row] for row in rows], [sources.class_of(row) for row in rows]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.findings.sources import Sources
-from pipeline.results.figure import empty_figure, publish_figure
+from pipeline.results.figure import empty_figure, pad, publish_figure
 from pipeline.results.labels import GREY
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _grid(cells: list[Cell], title: str, caption: str) -> Figure:
     image_height = min(1.0, width / columns * shapes[0][0] / shapes[0][1])
     cell_height = image_height + lines * LINE_HEIGHT + 0.16
     figure = empty_figure(caption, width=width, height=ABOUT + rows * cell_height)
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
+    pad(figure, width=0.07, height=0.05)
     figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
@@ -90,7 +90,8 @@ def _show(axes: Axes, cell: Cell, *, room: float) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.grid(False)
-    text = "\n".join(_fitted(line, axes.figure, room) for line in cell.lines)
+    figure = cast("Figure", axes.figure)
+    text = "\n".join(_fitted(line, figure, room) for line in cell.lines)
     axes.set_xlabel(text, fontsize=LINE_SIZE, labelpad=2)
 
 
@@ -98,7 +99,7 @@ def _fitted(line: str, figure: Figure, room: float) -> str:
     """Return a line as it fits into so many inches, its middle left out where it must be."""
     from matplotlib.font_manager import FontProperties
 
-    renderer, font = figure.canvas.get_renderer(), FontProperties(size=LINE_SIZE)
+    renderer, font = cast(Any, figure.canvas).get_renderer(), FontProperties(size=LINE_SIZE)
     for longest in range(len(line), 3, -1):
         shown = shortened(line, longest)
         if renderer.get_text_width_height_descent(shown, font, ismath=False)[0] <= room * figure.dpi:

@@ -48,7 +48,7 @@ class Sources:
     layers: tuple[str, ...]
     progress: Progress = silent
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         same = len(self.features.index) == len(self.images)
         if not (same and (self.features.index == self.images.index).all()):
             raise _strangers(self.features.folder, self.images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline import numerics
 from pipeline.datasets.labels import ALL_LABELS, given_rows
@@ -22,7 +23,9 @@ from pipeline.training.settings import override
 CURVE, COSTS = "curve.csv", "costs.json"
 
 
-def head_curve(order: dict, dataset: str, features: str, folder: str, progress: Progress = silent) -> dict:
+def head_curve(
+    order: dict[str, Any], dataset: str, features: str, folder: str, progress: Progress = silent
+) -> dict[str, Any]:
     """Fit a head for each of order's labels (texts such as 5%#2) and publish its accuracies in folder.
 
     order has recipe, settings, space, labels, and the whole fingerprint. For each budget the setting is
@@ -58,7 +61,7 @@ def _evaluated(data: HeadData, store: FeatureStore) -> HeadData:
     return HeadData(replace(examples, val=both), standard=examples.train, floor=data.floor)
 
 
-def _budget(recipe: Head, points: list[dict], data: HeadData, n_val: int) -> dict:
+def _budget(recipe: Head, points: list[dict[str, Any]], data: HeadData, n_val: int) -> dict[str, Any]:
     """Return the chosen setting and the accuracies of its head on val and test."""
     answers = importlib.import_module(recipe.module).answers(recipe, points, data)
     right = [one.mean(axis=0).argmax(axis=1) == data.val_labels for one in answers]
@@ -71,7 +74,9 @@ def _budget(recipe: Head, points: list[dict], data: HeadData, n_val: int) -> dic
     }
 
 
-def _publish(target: Path, rows: list[dict], costs: dict, order: dict) -> dict:
+def _publish(
+    target: Path, rows: list[dict[str, Any]], costs: dict[str, Any], order: dict[str, Any]
+) -> dict[str, Any]:
     import pandas as pd
 
     columns = ["labels", "n_train", "val_accuracy", "accuracy", "n_test", "chosen"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import linear_model
@@ -15,14 +15,21 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def fit(recipe: LogisticHead | SvmHead, data: HeadData, *, progress: Progress = silent, **_) -> keras.Model:
+def fit(
+    recipe: LogisticHead | SvmHead, data: HeadData, *, progress: Progress = silent, **_: Any
+) -> keras.Model:
     """Return the head of one penalty, solved to convergence."""
     path = _solve(recipe, [recipe.c], data, progress)
     return linear_model(data, path.weights[0], path.bias[0])
 
 
 def answers(
-    recipe: LogisticHead | SvmHead, points: list[dict], data: HeadData, *, progress: Progress = silent, **_
+    recipe: LogisticHead | SvmHead,
+    points: list[dict[str, Any]],
+    data: HeadData,
+    *,
+    progress: Progress = silent,
+    **_: Any,
 ) -> list[np.ndarray]:
     """Return the answers on val of a head for the `c` of each point, all solved side by side."""
     path = _solve(recipe, [point.get("c", recipe.c) for point in points], data, progress)
@@ -31,7 +38,9 @@ def answers(
     ]
 
 
-def _solve(recipe, inverse_penalties: list[float], data: HeadData, progress: Progress) -> LinearPath:
+def _solve(
+    recipe: LogisticHead | SvmHead, inverse_penalties: list[float], data: HeadData, progress: Progress
+) -> LinearPath:
     """Solve for inverse penalties against the sum over images, however many views each has."""
     return solve_path(
         data.train,

@@ -7,7 +7,7 @@ Instance Discrimination (CVPR 2018), and in DINO's evaluation. Features are stan
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import standardised_input
@@ -24,7 +24,7 @@ FLOOR = 1e-3  # share of the votes of a class that nobody voted for; temperature
 CHUNK = 500  # images that are compared with all others at a time
 
 
-def fit(recipe: NeighboursHead, data: HeadData, **_) -> keras.Model:
+def fit(recipe: NeighboursHead, data: HeadData, **_: Any) -> keras.Model:
     """Return a model that holds the training rows, in float16, and compares with all of them."""
     import keras
     import numpy as np
@@ -39,7 +39,12 @@ def fit(recipe: NeighboursHead, data: HeadData, **_) -> keras.Model:
 
 
 def answers(
-    recipe: NeighboursHead, points: list[dict], data: HeadData, *, progress: Progress = silent, **_
+    recipe: NeighboursHead,
+    points: list[dict[str, Any]],
+    data: HeadData,
+    *,
+    progress: Progress = silent,
+    **_: Any,
 ) -> list[np.ndarray]:
     """Return the answers on val for the `neighbours` of each point, from one comparison."""
     import numpy as np
@@ -88,16 +93,16 @@ def _layer_class() -> type[keras.layers.Layer]:
     class Neighbours(keras.layers.Layer):
         """Logarithms (B, C) of the shares of the votes of the nearest rows of a bank (n, D)."""
 
-        def __init__(self, neighbours: int, rows: int, classes: int, **options):
+        def __init__(self, neighbours: int, rows: int, classes: int, **options: Any):
             super().__init__(**options)
             self.neighbours, self.rows, self.classes = neighbours, rows, classes
 
-        def build(self, shape):
+        def build(self, shape: tuple[int | None, ...]) -> None:
             weight = {"initializer": "zeros", "trainable": False, "dtype": "float16"}
             self.bank = self.add_weight(shape=(self.rows, shape[-1]), name="bank", **weight)
             self.members = self.add_weight(shape=(self.rows, self.classes), name="members", **weight)
 
-        def call(self, x):
+        def call(self, x: tf.Tensor) -> tf.Tensor:
             x = tf.math.l2_normalize(x, axis=1)
             likeness = tf.matmul(x, tf.cast(self.bank, x.dtype), transpose_b=True)
             values, nearest = tf.math.top_k(likeness, self.neighbours)
@@ -105,7 +110,7 @@ def _layer_class() -> type[keras.layers.Layer]:
             votes = tf.exp(SHARPNESS * (values - values[:, :1]))[..., None] * members
             return _log_shares(tf.reduce_sum(votes, axis=1))
 
-        def get_config(self):
+        def get_config(self) -> dict[str, Any]:
             sizes = {"neighbours": self.neighbours, "rows": self.rows, "classes": self.classes}
             return {**super().get_config(), **sizes}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import standardised_input, with_probabilities
@@ -42,7 +42,7 @@ def build_answers(data: HeadData, text: str, units: tuple[int, ...], dropout: fl
 
 def answers(
     recipe: NetworkHead,
-    points: list[dict],
+    points: list[dict[str, Any]],
     data: HeadData,
     *,
     precision: str = "float32",

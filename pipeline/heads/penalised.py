@@ -13,7 +13,7 @@ step along its direction, whose answers are known already; and penalties that ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from pipeline.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
+
+    Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # a step, the change of the gradient, 1 / their product
 
 TOLERANCE = 1e-5  # nats (or hinge units) that the mean loss may still lie above its minimum, estimated
 MOST_ITERATIONS = 500
@@ -51,12 +53,12 @@ class Loss:
     derivative is for answers in the middle of the training.
     """
 
-    value: object
-    curvature: object
+    value: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    curvature: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
     scale: float
 
 
-def _softmax_value(answers: tf.Tensor, targets: tf.Tensor):
+def _softmax_value(answers: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     import tensorflow as tf
 
     logs = tf.nn.log_softmax(answers)
@@ -64,7 +66,9 @@ def _softmax_value(answers: tf.Tensor, targets: tf.Tensor):
     return tf.reduce_mean(losses, axis=0), tf.exp(logs) - targets
 
 
-def _softmax_curvature(gradient: tf.Tensor, targets: tf.Tensor, answers: tf.Tensor, direction: tf.Tensor):
+def _softmax_curvature(
+    gradient: tf.Tensor, targets: tf.Tensor, answers: tf.Tensor, direction: tf.Tensor
+) -> tf.Tensor:
     import tensorflow as tf
 
     weighted = (gradient + targets) * direction
@@ -72,7 +76,7 @@ def _softmax_curvature(gradient: tf.Tensor, targets: tf.Tensor, answers: tf.Tens
     return tf.reduce_mean(spread, axis=0)
 
 
-def _hinge_value(answers: tf.Tensor, targets: tf.Tensor):
+def _hinge_value(answers: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     import tensorflow as tf
 
     signs = 2 * targets - 1
@@ -80,7 +84,9 @@ def _hinge_value(answers: tf.Tensor, targets: tf.Tensor):
     return tf.reduce_mean(tf.reduce_sum(short**2, axis=2), axis=0), -2 * signs * short
 
 
-def _hinge_curvature(gradient: tf.Tensor, targets: tf.Tensor, answers: tf.Tensor, direction: tf.Tensor):
+def _hinge_curvature(
+    gradient: tf.Tensor, targets: tf.Tensor, answers: tf.Tensor, direction: tf.Tensor
+) -> tf.Tensor:
     import tensorflow as tf
 
     short = tf.cast(gradient != 0, direction.dtype)
@@ -124,7 +130,7 @@ def solve_path(
     return LinearPath(weights, bias.astype(np.float32), path.iterations)
 
 
-def _rotate(inputs: np.ndarray):
+def _rotate(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
     """Return basis (D, r), eigenvalues (r + 1,), and the centred inputs in it with a column of ones."""
     import numpy as np
     import tensorflow as tf
@@ -144,7 +150,15 @@ def _rotate(inputs: np.ndarray):
 class _Path:
     """L-BFGS on K problems side by side; arrays are (r + 1, K, C), the last row is the bias."""
 
-    def __init__(self, rotated, labels, classes: int, loss: Loss, penalties, eigenvalues):
+    def __init__(
+        self,
+        rotated: tf.Tensor,
+        labels: np.ndarray,
+        classes: int,
+        loss: Loss,
+        penalties: np.ndarray,
+        eigenvalues: np.ndarray,
+    ):
         import numpy as np
         import tensorflow as tf
 
@@ -167,7 +181,8 @@ class _Path:
         import numpy as np
 
         waiting = np.arange(self.solution.shape[1])
-        number, pairs = 0, []
+        number = 0
+        pairs: list[Pair] = []
         while len(waiting) and number < most_iterations:
             group = _Group(self, waiting, pairs)
             while number < most_iterations:
@@ -203,7 +218,7 @@ class _Path:
 class _Group:
     """The penalties that are still being solved, with their answers, gradients and memory."""
 
-    def __init__(self, path: _Path, which: np.ndarray, pairs: list[tuple]):
+    def __init__(self, path: _Path, which: np.ndarray, pairs: list[Pair]):
         self.path, self.pairs = path, pairs
         self.solution = path.solution[:, which]
         self.decay, self.metric = path.decay[:, which], path.metric[:, which]
@@ -215,7 +230,7 @@ class _Group:
         """Return how far each loss (K,) lies above its minimum by the quadratic model: g H^-1 g / 2."""
         return -0.5 * _inner(self.slope, self._direction())
 
-    def pairs_of(self, which: np.ndarray) -> list[tuple]:
+    def pairs_of(self, which: np.ndarray) -> list[Pair]:
         """Return the memory of some of the penalties."""
         return [(moved[:, which], change[:, which], inverse[which]) for moved, change, inverse in self.pairs]
 

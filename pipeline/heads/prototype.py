@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import linear_model
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def fit(recipe: PrototypeHead, data: HeadData, **_) -> keras.Model:
+def fit(recipe: PrototypeHead, data: HeadData, **_: Any) -> keras.Model:
     """Return the head of the class means of the standardised training rows."""
     return linear_model(data, *_means(data))
 
 
-def answers(recipe: PrototypeHead, points: list[dict], data: HeadData, **_) -> list[np.ndarray]:
+def answers(
+    recipe: PrototypeHead, points: list[dict[str, Any]], data: HeadData, **_: Any
+) -> list[np.ndarray]:
     """Return the answers on val; there is nothing to choose, so they are the same for all points."""
     weights, bias = _means(data)
     return [data.by_view(data.val @ weights + bias)] * len(points)

@@ -14,7 +14,7 @@ calibrated by its own loss.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pipeline.datasets.split import FIT_ON
 from pipeline.errors import BadInput
@@ -44,7 +44,7 @@ class Head(Labelled):
         """Raise BadInput when views cannot be read, or nothing is left to fit a temperature on."""
         super().check()
         parse_views(",".join(self.views))
-        if not self.calibrated and self.fit_on != "train" and not self.temperature:
+        if not self.calibrated and self.fit_on != "train" and not cast(Uncalibrated, self).temperature:
             raise BadInput(
                 f"{self.name}: expected a temperature beside fit_on={self.fit_on}, because no image is left "
                 "to fit it on; received 0"

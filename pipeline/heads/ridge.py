@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import linear_model
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def fit(recipe: RidgeHead, data: HeadData, **_) -> keras.Model:
+def fit(recipe: RidgeHead, data: HeadData, **_: Any) -> keras.Model:
     """Return the head of one penalty in closed form."""
     solved = _decomposed(data)
     weights = solved.basis @ (solved.products / (solved.values + recipe.alpha * data.views)[:, None])
@@ -22,7 +22,7 @@ def fit(recipe: RidgeHead, data: HeadData, **_) -> keras.Model:
     return linear_model(data, weights.astype("float32"), bias.astype("float32"))
 
 
-def answers(recipe: RidgeHead, points: list[dict], data: HeadData, **_) -> list[np.ndarray]:
+def answers(recipe: RidgeHead, points: list[dict[str, Any]], data: HeadData, **_: Any) -> list[np.ndarray]:
     """Return the answers on val of a head for the `alpha` of each point."""
     import numpy as np
     import tensorflow as tf

@@ -9,19 +9,24 @@ are shared. A head that is trained here moves as Keras's optimisers would move i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import BadInput
 from pipeline.heads.data import HeadData
 from pipeline.heads.recipes import NetworkHead
-from pipeline.networks.notation import Block, names_activation, parse_dense_blocks
+from pipeline.networks.notation import Block, Step, names_activation, parse_dense_blocks
 from pipeline.progress import Progress, silent
 from pipeline.training.optimizers import SCHEDULES, warmup_updates
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
+
+    Norm = tuple[tf.Variable, ...]  # scale, offset, moving mean, moving variance
+    # Moves the weight of a number by its gradient, rates, decay if it has one, and the number of the step.
+    Rule = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor], None]
 
 STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", "seed")  # settings that may differ
 NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-3  # of the notation's batch norm
@@ -33,7 +38,7 @@ CHUNK = 16  # steps in one call into the graph
 
 def train_stack(
     recipe: NetworkHead,
-    points: list[dict],
+    points: list[dict[str, Any]],
     data: HeadData,
     *,
     precision: str = "float32",
@@ -66,7 +71,7 @@ def train_stack(
     return stack.answers(data.val)
 
 
-def _shared_seed(points: list[dict]) -> int:
+def _shared_seed(points: list[dict[str, Any]]) -> int:
     return points[0].get("seed", 0)
 
 
@@ -76,15 +81,22 @@ class _Layer:
 
     kernel: tf.Variable  # (D, K * H) for the first layer, (K, H, G) after it
     bias: tf.Variable  # (K, H)
-    rest: tuple = ()  # steps of the notation after the dense
-    norms: tuple = ()  # (scale, offset, moving mean, moving variance), each (K, H), by batch norm of rest
+    rest: tuple[Step, ...] = ()  # steps of the notation after the dense
+    norms: tuple[Norm, ...] = ()  # (K, H) each, by batch norm of rest
     activation: str | None = None
 
 
 class _Stack:
     """The networks of K heads side by side; hidden values are (B, K, H)."""
 
-    def __init__(self, recipe, points, data: HeadData, masks, precision: str):
+    def __init__(
+        self,
+        recipe: NetworkHead,
+        points: list[dict[str, Any]],
+        data: HeadData,
+        masks: np.ndarray | None,
+        precision: str,
+    ):
         import numpy as np
         import tensorflow as tf
 
@@ -104,7 +116,7 @@ class _Stack:
         self.layers = self._build(generators, data.train.shape[1], seen)
         self.step_number = tf.Variable(0, dtype=tf.int32)
 
-    def _build(self, generators, features: int, seen: np.ndarray) -> list[_Layer]:
+    def _build(self, generators: list[np.random.Generator], features: int, seen: np.ndarray) -> list[_Layer]:
         import numpy as np
         import tensorflow as tf
 
@@ -112,7 +124,8 @@ class _Stack:
         parts = [part for block in blocks for part in _dense_parts(block)]
         units = zip(blocks, self.recipe.units, strict=True)
         widths = [width for block, width in units for _ in _dense_parts(block)]
-        layers, fan_in = [], features
+        layers: list[_Layer] = []
+        fan_in = features
         for (rest, activation), width in zip([*parts, ((), None)], [*widths, self.classes], strict=True):
             kernels = []
             for generator, head_features in zip(generators, seen, strict=True):
@@ -138,7 +151,9 @@ class _Stack:
 
         return [tf.cast(layer.kernel, self.dtype) for layer in self.layers]
 
-    def forward(self, inputs: tf.Tensor, kernels: list, noise: tf.Tensor | None = None) -> tf.Tensor:
+    def forward(
+        self, inputs: tf.Tensor, kernels: list[tf.Tensor], noise: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Return the answers (B, K, C) float32 to inputs (B, D) in the precision of both.
 
         noise is the seed (2,) of dropout in training, None where heads only answer.
@@ -162,12 +177,12 @@ class _Stack:
 
         training, draws = noise is not None, []
         for place, step in enumerate(layer.rest):
-            if step.word.kind == "dropout" and training:
+            if step.word.kind == "dropout" and noise is not None:
                 seed = noise + [0, 100 * number + place]
                 draws.append(tf.random.stateless_uniform((tf.shape(x)[0], 1, x.shape[2]), seed))
 
-        def rest(x, bias, *draws):
-            x, draws, norms = _activated(x + bias, layer.activation), iter(draws), iter(layer.norms)
+        def rest(x: tf.Tensor, bias: tf.Tensor, *draws: tf.Tensor) -> tf.Tensor:
+            x, drawn, norms = _activated(x + bias, layer.activation), iter(draws), iter(layer.norms)
             for step in layer.rest:
                 if step.word.kind == "activation":
                     x = _activated(x, step.word.name)
@@ -176,14 +191,14 @@ class _Stack:
                     x = tf.cast(normed, x.dtype)
                 elif training:
                     own = self.dropout if step.rate is None else np.full_like(self.dropout, step.rate)
-                    x = _dropped(x, next(draws), own)
+                    x = _dropped(x, next(drawn), own)
             return x
 
         if training and not layer.norms:  # one pass over memory; moving moments are state, and stay outside
             rest = tf.function(rest, jit_compile=True, autograph=False)
         return rest(x, tf.cast(layer.bias, x.dtype), *draws)
 
-    def update_function(self, updates: int):
+    def update_function(self, updates: int) -> Callable[[tf.Tensor], None]:
         """Return a function that takes a step for each row of row numbers (steps, B)."""
         import tensorflow as tf
 
@@ -196,7 +211,7 @@ class _Stack:
         rates = [self._spread(self.learning_rate, weight) for weight in (*kernels, *others)]
         decays = [self._spread(self.weight_decay, weight) for weight in kernels] + [None] * len(others)
 
-        def step(rows):
+        def step(rows: tf.Tensor) -> None:
             batch, labels = tf.gather(self.inputs, rows), tf.gather(self.labels, rows)
             noise = self.draws + tf.stack([0, 1000 * (self.step_number + 1)])
             with tf.GradientTape() as tape:
@@ -214,7 +229,7 @@ class _Stack:
                 rule(index, gradient, rate, decay, number)
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=True)
-        def run(order):
+        def run(order: tf.Tensor) -> None:
             for rows in order:
                 step(rows)
 
@@ -229,7 +244,7 @@ class _Stack:
         shape = (-1, self.count, gradient.shape[1] // self.count)
         return tf.reshape(tf.reshape(gradient, shape) * tf.cast(self.mask, gradient.dtype), gradient.shape)
 
-    def _spread(self, values: np.ndarray, weight) -> np.ndarray:
+    def _spread(self, values: np.ndarray, weight: tf.Variable) -> np.ndarray:
         """Return a value for each head (K,) so that it multiplies that head's part of a weight."""
         import numpy as np
 
@@ -263,9 +278,9 @@ def check_stackable(recipe: NetworkHead) -> None:
         _dense_parts(block)
 
 
-def _dense_parts(block: Block) -> list[tuple[tuple, str | None]]:
+def _dense_parts(block: Block) -> list[tuple[tuple[Step, ...], str | None]]:
     """Return for each dense of a block the steps up to the next, and the activation that is implied."""
-    parts: list[list] = []
+    parts: list[list[Step]] = []
     implied = None if names_activation(block) else "relu"
     for step in block:
         if step.word.kind == "dense":
@@ -299,8 +314,8 @@ def _product_by_head(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return tf.einsum("bkh,khg->bkg", x, kernel)
 
     @tf.custom_gradient
-    def product(x, kernel):
-        def gradient(upstream):
+    def product(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             flat, above = tf.reshape(x, (-1, heads * width)), tf.reshape(upstream, (-1, heads * outputs))
             pairs = tf.reshape(tf.matmul(flat, above, transpose_a=True), (heads, width, heads, outputs))
             own = tf.stack([pairs[head, :, head] for head in range(heads)])
@@ -319,7 +334,7 @@ def _dropped(x: tf.Tensor, draws: tf.Tensor, rates: np.ndarray) -> tf.Tensor:
     return x * kept * tf.cast(1 / (1 - rates[:, None]), x.dtype)
 
 
-def _normalised(x: tf.Tensor, norm: tuple, *, training: bool) -> tf.Tensor:
+def _normalised(x: tf.Tensor, norm: Norm, *, training: bool) -> tf.Tensor:
     """Return x (B, K, H) after batch normalisation; in training its moving moments follow."""
     import tensorflow as tf
 
@@ -333,18 +348,18 @@ def _normalised(x: tf.Tensor, norm: tuple, *, training: bool) -> tf.Tensor:
     return (x - mean) * (tf.math.rsqrt(variance + NORM_EPSILON) * scale) + offset
 
 
-def _adamw(weights: list):
+def _adamw(weights: list[tf.Variable]) -> Rule:
     """Return Kingma & Ba's rule with decoupled decay, with the bias correction in the rate as in Keras."""
     import tensorflow as tf
 
     first, second = ([tf.Variable(tf.zeros(weight.shape)) for weight in weights] for _ in range(2))
     one, two = ADAM_DECAYS
 
-    def moving(index):
+    def moving(index: int) -> Callable[..., None]:
         weight, m, v = weights[index], first[index], second[index]
 
         @tf.function(jit_compile=True, autograph=False)  # one pass over memory, in place
-        def move(gradient, rates, decay, number):
+        def move(gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor, number: tf.Tensor) -> None:
             gradient = tf.cast(gradient, tf.float32)
             m.assign(one * m + (1 - one) * gradient)
             v.assign(two * v + (1 - two) * gradient**2)
@@ -355,19 +370,23 @@ def _adamw(weights: list):
 
     moves = [moving(index) for index in range(len(weights))]
 
-    def rule(index, gradient, rates, decay, number):
+    def rule(
+        index: int, gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor | None, number: tf.Tensor
+    ) -> None:
         moves[index](gradient, rates, tf.zeros_like(rates) if decay is None else decay, number)
 
     return rule
 
 
-def _sgd(weights: list):
+def _sgd(weights: list[tf.Variable]) -> Rule:
     """Return Nesterov's momentum as Keras has it, with decoupled decay."""
     import tensorflow as tf
 
     velocities = [tf.Variable(tf.zeros(weight.shape)) for weight in weights]
 
-    def rule(index, gradient, rates, decay, number):
+    def rule(
+        index: int, gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor | None, number: tf.Tensor
+    ) -> None:
         weight, gradient = weights[index], tf.cast(gradient, tf.float32)
         if decay is not None:
             weight.assign(weight * (1 - decay))

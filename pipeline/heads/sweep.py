@@ -12,17 +12,18 @@ import math
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import BadInput, Diverged
 from pipeline.heads.calibration import cross_entropy, fit_temperature, probabilities_of
-from pipeline.heads.recipes import Head, NetworkHead
+from pipeline.heads.recipes import Head, NetworkHead, Uncalibrated
 from pipeline.progress import Progress, silent
 from pipeline.training.settings import checked_all, override
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipeline.heads.data import HeadData
     from pipeline.heads.train import Reader
 
 LARGEST_SPACE = 4096  # combinations; a mistyped space should not run for a week
@@ -53,13 +54,13 @@ class Trial:
     seconds: float
 
 
-def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple]:
+def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Return the space to try: the recipe's own with axes replaced or added by space; raise BadInput.
 
     An axis is a setting of the recipe or "seed"; a layer set is a list of layers or a text with commas. A
     value that is named twice is tried once.
     """
-    found: dict[str, tuple] = {}
+    found: dict[str, tuple[Any, ...]] = {}
     for name, values in {**recipe.space, **space}.items():
         if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
             raise BadInput(
@@ -88,14 +89,14 @@ def _listed(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
-def _checked_seeds(recipe: Head, seeds: tuple) -> tuple[int, ...]:
+def _checked_seeds(recipe: Head, seeds: tuple[Any, ...]) -> tuple[int, ...]:
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise BadInput(f"space of {recipe.name}: expected seeds of 0 or more, received {seed!r}")
     return seeds
 
 
-def _check_together(recipe: Head, points: list[dict]) -> None:
+def _check_together(recipe: Head, points: list[dict[str, Any]]) -> None:
     """Raise BadInput for combinations of settings that contradict each other or cannot be tried at once."""
     from pipeline.heads.stacked import check_stackable
 
@@ -106,19 +107,19 @@ def _check_together(recipe: Head, points: list[dict]) -> None:
             check_stackable(together)
 
 
-def points_of(space: dict[str, tuple]) -> list[dict[str, Any]]:
+def points_of(space: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
     """Return every combination of a space; the last axis varies fastest."""
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
 
 
-def layers_of(recipe: Head, space: dict[str, tuple]) -> tuple[str, ...]:
+def layers_of(recipe: Head, space: dict[str, tuple[Any, ...]]) -> tuple[str, ...]:
     """Return all layers that a sweep reads, each once, in the order in which they are named."""
     return tuple(dict.fromkeys(layer for layers in space.get("layers", (recipe.layers,)) for layer in layers))
 
 
 def sweep(
     recipe: Head,
-    space: dict[str, tuple],
+    space: dict[str, tuple[Any, ...]],
     read: Reader,
     *,
     precision: str = "float32",
@@ -129,7 +130,7 @@ def sweep(
     A trial of which any seed diverged comes last. read gives the data of a layer set.
     Raises Diverged when no head answers with finite numbers.
     """
-    found: dict[int, tuple] = {}
+    found: dict[int, tuple[Any, ...]] = {}
     points = points_of(space)
     for group in _groups(recipe, points):
         began = time.perf_counter()
@@ -145,7 +146,7 @@ def sweep(
     return trials
 
 
-def _groups(recipe: Head, points: list[dict]) -> list[list[int]]:
+def _groups(recipe: Head, points: list[dict[str, Any]]) -> list[list[int]]:
     """Return the numbers of the points that one computation tries together."""
     groups: dict[str, list[int]] = {}
     for number, point in enumerate(points):
@@ -153,7 +154,7 @@ def _groups(recipe: Head, points: list[dict]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _apart(recipe: Head, point: dict) -> dict:
+def _apart(recipe: Head, point: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a point that need a computation of their own."""
     if not isinstance(recipe, NetworkHead):
         return {name: value for name, value in point.items() if name == "layers"}
@@ -162,7 +163,9 @@ def _apart(recipe: Head, point: dict) -> dict:
     return {name: value for name, value in point.items() if name not in (*STACKED, "layers")}
 
 
-def _answers(recipe: Head, points: list[dict], read, precision: str, progress: Progress):
+def _answers(
+    recipe: Head, points: list[dict[str, Any]], read: Reader, precision: str, progress: Progress
+) -> tuple[HeadData, list[np.ndarray]]:
     """Return the data and each point's answers (V, n, C) on val."""
     recipe = override(recipe, _apart(recipe, points[0]))
     if isinstance(recipe, NetworkHead) and len({point.get("layers") for point in points}) > 1:
@@ -172,7 +175,9 @@ def _answers(recipe: Head, points: list[dict], read, precision: str, progress: P
     return data, module.answers(recipe, points, data, precision=precision, progress=progress)
 
 
-def _masked_answers(recipe: NetworkHead, points: list[dict], read, precision: str, progress: Progress):
+def _masked_answers(
+    recipe: NetworkHead, points: list[dict[str, Any]], read: Reader, precision: str, progress: Progress
+) -> tuple[HeadData, list[np.ndarray]]:
     """Return the same where heads see different layers: all are read, each head has a mask of its own."""
     import numpy as np
 
@@ -188,19 +193,21 @@ def _masked_answers(recipe: NetworkHead, points: list[dict], read, precision: st
     return data, [data.by_view(found[:, number]) for number in range(len(points))]
 
 
-def _scored(recipe: Head, answers: np.ndarray, labels: np.ndarray) -> tuple:
+def _scored(recipe: Head, answers: np.ndarray, labels: np.ndarray) -> tuple[Any, ...]:
     """Return accuracy, loss and temperature; a head that does not answer with finite numbers is last."""
     import numpy as np
 
     if not np.isfinite(answers).all():
         return 0.0, math.inf, None
-    temperature = None if recipe.calibrated else recipe.temperature or fit_temperature(answers, labels)
+    temperature = None
+    if not recipe.calibrated:
+        temperature = cast(Uncalibrated, recipe).temperature or fit_temperature(answers, labels)
     probabilities = probabilities_of(answers, temperature or 1.0)
     right = float((probabilities.argmax(axis=1) == labels).mean())
     return right, cross_entropy(probabilities, labels), temperature
 
 
-def _pooled(points: list[dict], scores: list[tuple]) -> list[Trial]:
+def _pooled(points: list[dict[str, Any]], scores: list[tuple[Any, ...]]) -> list[Trial]:
     """Return a trial for each combination of settings, over its seeds, best first."""
     pools: dict[str, list[int]] = {}
     for number, point in enumerate(points):

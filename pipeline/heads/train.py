@@ -8,14 +8,14 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.labels import ALL_LABELS
 from pipeline.datasets.split import FINAL
 from pipeline.errors import DamagedFile
 from pipeline.heads.data import HeadData, read_views
-from pipeline.heads.recipes import Head
+from pipeline.heads.recipes import Head, Uncalibrated
 from pipeline.publishing import read_manifest
 from pipeline.training.record import Job, Trained
 from pipeline.training.settings import as_dict, override
@@ -62,16 +62,17 @@ class Reader:
         return self.features.width(layer, self.views[0])
 
 
-def train_head(job: Job) -> Trained:
+def train_head(job: Job[Head]) -> Trained:
     """Return a head of any kind on the layers that its recipe names, joined: (N, D) features in."""
     return _train(job)
 
 
-def train_tuned_head(job: Job) -> Trained:
+def train_tuned_head(job: Job[Head]) -> Trained:
     """Return the head that a sweep chose on val, fitted anew on train and val together.
 
     The job's recipe is what was swept. Raises DamagedFile when the sweep is not what its manifest says.
     """
+    assert job.sweep is not None
     choice = read_choice(job.sweep)
     wanted = {**choice["settings"], "fit_on": FINAL}
     if not job.recipe.calibrated:
@@ -82,7 +83,7 @@ def train_tuned_head(job: Job) -> Trained:
     return replace(trained, settings=as_dict(recipe), tune_seconds=choice["seconds"])
 
 
-def read_choice(sweep: Path) -> dict:
+def read_choice(sweep: Path) -> dict[str, Any]:
     """Return what a finished sweep chose: settings, temperature, val_accuracy, seconds, heads."""
     path = read_manifest(sweep).verified(CHOICE)
     choice = json.loads(path.read_text(encoding="utf-8"))
@@ -94,10 +95,11 @@ def read_choice(sweep: Path) -> dict:
     return choice
 
 
-def _train(job: Job) -> Trained:
+def _train(job: Job[Head]) -> Trained:
     from pipeline.training.loop import Classifier, History
 
     recipe = job.recipe
+    assert job.features is not None
     with job.clock.stage("read features"):
         data = Reader.of(recipe, job.features, len(job.images.class_names))(recipe.layers)
     history, rows = History(), job.rows()
@@ -109,7 +111,7 @@ def _train(job: Job) -> Trained:
     return Trained(model, history, rows, probabilities, below, n_train=len(data.examples.train))
 
 
-def fit_head(recipe: Head, data: HeadData, **options) -> keras.Model:
+def fit_head(recipe: Head, data: HeadData, **options: Any) -> keras.Model:
     """Return the fitted head with probabilities: features (B, D) in, (B, C) out."""
     from pipeline.heads.calibration import fit_temperature
     from pipeline.heads.model import with_probabilities
@@ -117,7 +119,9 @@ def fit_head(recipe: Head, data: HeadData, **options) -> keras.Model:
     model = importlib.import_module(recipe.module).fit(recipe, data, **options)
     if recipe.calibrated:
         return with_probabilities(model, None)
-    temperature = recipe.temperature or fit_temperature(_answers_on_val(model, data), data.val_labels)
+    temperature = cast(Uncalibrated, recipe).temperature or fit_temperature(
+        _answers_on_val(model, data), data.val_labels
+    )
     return with_probabilities(model, temperature)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline import machine, numerics
 from pipeline.datasets.labels import given_rows
@@ -13,16 +14,21 @@ from pipeline.heads.sweep import SEED, Trial, checked_space, points_of, sweep
 from pipeline.heads.train import CHOICE, Reader
 from pipeline.progress import Progress, silent
 from pipeline.publishing import publish_json, publish_manifest, published
-from pipeline.results.plots import publish_figure
+from pipeline.results.figure import publish_figure
 from pipeline.results.scores import wilson_interval
 from pipeline.results.sweeps import draw_sweep
 from pipeline.training.record import Clock
 from pipeline.training.settings import override, plain
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TABLE, PICTURE = "sweep.csv", "sweep.png"
 
 
-def tune_head(order: dict, dataset: str, features: str, folder: str, progress: Progress = silent) -> dict:
+def tune_head(
+    order: dict[str, Any], dataset: str, features: str, folder: str, progress: Progress = silent
+) -> dict[str, Any]:
     """Run the sweep that order describes, publish it in folder, and return its choice.
 
     order has recipe, settings, space, precision, weights (a name for the caption) and the whole fingerprint.
@@ -64,7 +70,7 @@ def tune_head(order: dict, dataset: str, features: str, folder: str, progress: P
     return choice
 
 
-def trial_table(trials: list[Trial], axes: list[str], n_val: int):
+def trial_table(trials: list[Trial], axes: list[str], n_val: int) -> pd.DataFrame:
     """Return a row a trial, best first: rank, the axes, and what it reached on n_val images.
 
     low and high bound val_accuracy with 95 % confidence (Wilson); spread is over seeds, seconds its share.
@@ -91,5 +97,5 @@ def trial_table(trials: list[Trial], axes: list[str], n_val: int):
     return pd.DataFrame(rows)
 
 
-def _text(value):
+def _text(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, tuple) else value

@@ -72,7 +72,7 @@ def names_activation(block: Block) -> bool:
 def _parse_step(part: str, text: str, *, dense: bool) -> Step:
     match = re.fullmatch(r"([a-z][a-z\s]*?)(?:\s+([0-9.][0-9.x]*))?", part.strip().lower())
     word = WORDS.get(re.sub(r"\s+", " ", match.group(1))) if match else None
-    if word is None or not (word.in_dense_blocks if dense else word.in_conv_blocks):
+    if match is None or word is None or not (word.in_dense_blocks if dense else word.in_conv_blocks):
         known = [w.name for w in WORDS.values() if (w.in_dense_blocks if dense else w.in_conv_blocks)]
         where = "dense" if dense else "conv"
         raise BadInput(

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+    Gradient = Callable[[tf.Tensor], Any]  # from what flows back to the gradients of the inputs
 
 PRODUCTS_CHANNELS, PRODUCTS_SIDE = 128, 8  # from so many channels, up to so many pixels products are faster
 CONVOLVED_SIDE = 4  # pixels; up to it a kernel's gradient is faster as a convolution
@@ -27,7 +30,7 @@ def quick_copy(model: keras.Model) -> keras.Model:
 
     kinds = _kinds()
 
-    def copied(layer):
+    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
         config, kind = layer.get_config(), type(layer)
         if kind is keras.layers.BatchNormalization and len(layer.input.shape) == 4:
             kind = kinds["norm"]
@@ -61,14 +64,16 @@ def _halves(layer: keras.layers.MaxPooling2D) -> bool:
 
 
 @functools.cache
-def _kinds() -> dict[str, type]:
+def _kinds() -> dict[str, type[keras.layers.Layer]]:
     import keras
     import tensorflow as tf
 
     class FusedNormalization(keras.layers.BatchNormalization):
         """Batch normalisation over (B, H, W, C) that trains by TensorFlow's fused operation."""
 
-        def call(self, inputs, training=None, mask=None):
+        def call(
+            self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+        ) -> tf.Tensor:
             if not (training and self.trainable):
                 return super().call(inputs, training=training, mask=mask)
             found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
@@ -81,24 +86,24 @@ def _kinds() -> dict[str, type]:
     class CompiledGelu(keras.layers.Layer):
         """The exact GELU, its forward and backward passes each fused by XLA."""
 
-        def call(self, inputs):
+        def call(self, inputs: tf.Tensor) -> tf.Tensor:
             return gelu(inputs)
 
     @tf.function(jit_compile=True)
-    def gelu(x):
+    def gelu(x: tf.Tensor) -> tf.Tensor:
         return tf.nn.gelu(x, approximate=False)
 
     class ProductsConvolution(keras.layers.Conv2D):
         """A 3x3 convolution whose kernel's gradient, and on four pixels the whole, takes other products."""
 
-        def call(self, inputs):
+        def call(self, inputs: tf.Tensor) -> tf.Tensor:
             kernel, bias = (tf.convert_to_tensor(weight) for weight in (self.kernel, self.bias))
             return self.activation(tf.nn.bias_add(_convolution()(inputs, kernel), bias))
 
     class CompiledMaximum(keras.layers.MaxPooling2D):
         """The maximum of 2x2 pixels, its backward pass fused by XLA."""
 
-        def call(self, inputs):
+        def call(self, inputs: tf.Tensor) -> tf.Tensor:
             return _maximum()(inputs)
 
     return {
@@ -110,7 +115,7 @@ def _kinds() -> dict[str, type]:
 
 
 @functools.cache
-def _convolution():
+def _convolution() -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return a function of maps (B, H, W, in) and a kernel (3, 3, in, out); the padding keeps the size.
 
     A gradient of the kernel is nine matrix products on large maps; on maps of 4 pixels and fewer it is the
@@ -135,8 +140,8 @@ def _convolution():
         return tf.transpose(found, (1, 2, 0, 3))
 
     @tf.custom_gradient
-    def convolution(inputs, kernel):
-        def gradient(above):
+    def convolution(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+        def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             shape, how = tf.shape(inputs), {"strides": [1, 1, 1, 1], "padding": "SAME"}
             back = tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=above, **how)
             small = max(inputs.shape[1:3]) <= CONVOLVED_SIDE
@@ -145,12 +150,12 @@ def _convolution():
         return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), gradient
 
     @tf.custom_gradient
-    def on_four_pixels(inputs, kernel):
+    def on_four_pixels(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         channels, filters = kernel.shape[2:]
         matrix = tf.reshape(_matrix(kernel), (4 * channels, 4 * filters))
         rows = tf.reshape(inputs, (-1, 4 * channels))
 
-        def gradient(above):
+        def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             flat = tf.reshape(above, (-1, 4 * filters))
             back = tf.reshape(tf.matmul(flat, matrix, transpose_b=True), tf.shape(inputs))
             square = tf.matmul(rows, flat, transpose_a=True)
@@ -159,9 +164,9 @@ def _convolution():
         return tf.reshape(tf.matmul(rows, matrix), (-1, 2, 2, filters)), gradient
 
     @tf.function(jit_compile=True, autograph=False)
-    def folded(square):
+    def folded(square: tf.Tensor) -> tf.Tensor:
         """Sum the parts of a matrix's gradient that are of the same weight of the kernel."""
-        parts: dict[tuple[int, int], list] = {}
+        parts: dict[tuple[int, int], list[tf.Tensor]] = {}
         for from_row, from_column, to_row, to_column in itertools.product(range(2), repeat=4):
             place = from_row - to_row + 1, from_column - to_column + 1
             part = tf.cast(square[from_row, from_column, :, to_row, to_column], tf.float32)
@@ -169,7 +174,7 @@ def _convolution():
         sums = [[tf.add_n(parts[row, column]) for column in range(3)] for row in range(3)]
         return tf.cast(tf.stack([tf.stack(row) for row in sums]), square.dtype)
 
-    def either(inputs, kernel):
+    def either(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return (on_four_pixels if tuple(inputs.shape[1:3]) == (2, 2) else convolution)(inputs, kernel)
 
     return either
@@ -192,12 +197,12 @@ def _matrix(kernel: tf.Tensor) -> tf.Tensor:
 
 
 @functools.cache
-def _maximum():
+def _maximum() -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a function to the maxima of 2x2 pixels of maps (B, H, W, C); the first that has one learns."""
     import tensorflow as tf
 
     @tf.function(jit_compile=True, autograph=False)
-    def spread(inputs, largest, above):
+    def spread(inputs: tf.Tensor, largest: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
         count, (height, width, channels) = tf.shape(inputs)[0], inputs.shape[1:]
         pixels = tf.reshape(inputs, (count, height // 2, 2, width // 2, 2, channels))
         free, rows = tf.ones_like(largest, tf.bool), []
@@ -211,7 +216,7 @@ def _maximum():
         return tf.reshape(tf.stack(rows, axis=2), tf.shape(inputs))
 
     @tf.custom_gradient
-    def maximum(inputs):
+    def maximum(inputs: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         largest = tf.nn.max_pool2d(inputs, 2, 2, "VALID")
         return largest, lambda above: spread(inputs, largest, above)
 

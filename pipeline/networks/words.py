@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipeline.networks.notation import Step
 
 
 @dataclass(frozen=True)
@@ -18,50 +24,62 @@ class Word:
 
     name: str
     kind: str
-    make: Callable
+    make: Callable[..., keras.layers.Layer]
     argument: str | None = None
     in_conv_blocks: bool = True
     in_dense_blocks: bool = True
 
 
-def _conv(step, *, width, activation, dropout, name):
+def _conv(step: Step, *, width: int, activation: str | None, dropout: float, name: str) -> keras.layers.Layer:
     import keras
 
     return keras.layers.Conv2D(width, step.size or 3, padding="same", activation=activation, name=name)
 
 
-def _dense(step, *, width, activation, dropout, name):
+def _dense(
+    step: Step, *, width: int, activation: str | None, dropout: float, name: str
+) -> keras.layers.Layer:
     import keras
 
     return keras.layers.Dense(width, activation=activation, name=name)
 
 
-def _batch_norm(step, *, width, activation, dropout, name):
+def _batch_norm(
+    step: Step, *, width: int, activation: str | None, dropout: float, name: str
+) -> keras.layers.Layer:
     import keras
 
     momentum = 0.9 if step.rate is None else step.rate
     return keras.layers.BatchNormalization(momentum=momentum, name=name)
 
 
-def _maxpool(step, *, width, activation, dropout, name):
+def _maxpool(
+    step: Step, *, width: int, activation: str | None, dropout: float, name: str
+) -> keras.layers.Layer:
     import keras
 
     return keras.layers.MaxPooling2D(step.size or 2, name=name)
 
 
-def _avgpool(step, *, width, activation, dropout, name):
+def _avgpool(
+    step: Step, *, width: int, activation: str | None, dropout: float, name: str
+) -> keras.layers.Layer:
     import keras
 
     return keras.layers.AveragePooling2D(step.size or 2, name=name)
 
 
-def _dropout(step, *, width, activation, dropout, name):
+def _dropout(
+    step: Step, *, width: int, activation: str | None, dropout: float, name: str
+) -> keras.layers.Layer:
     import keras
 
     return keras.layers.Dropout(dropout if step.rate is None else step.rate, name=name)
 
 
-def _activation(step, *, width, activation, dropout, name):
+def _activation(
+    step: Step, *, width: int, activation: str | None, dropout: float, name: str
+) -> keras.layers.Layer:
     import keras
 
     return keras.layers.Activation(step.word.name, name=name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from pipeline.results.figure import BLACK, BLUE, ORANGE, STYLE, new_figure
@@ -106,7 +106,11 @@ def curves(histories: dict[str, Sequence[pd.DataFrame]], chosen: str, quantity: 
             axes.plot(history["seconds"], history[f"val_{quantity}"], color=FAINT, linewidth=0.8, zorder=1)
     for history in histories[chosen]:
         colour = FAMILIES.get(family_of(chosen), OTHER_FAMILY).colour
-        marks = {"marker": "." if len(history) <= MARKED else None, "markersize": 4, "color": colour}
+        marks: dict[str, Any] = {
+            "marker": "." if len(history) <= MARKED else None,
+            "markersize": 4,
+            "color": colour,
+        }
         axes.plot(history["seconds"], history[f"train_{quantity}"], linestyle=":", linewidth=1.2, **marks)
         axes.plot(history["seconds"], history[f"val_{quantity}"], linewidth=1.8, zorder=3, **marks)
     if not any(len(history) for history in histories[chosen]):
@@ -148,7 +152,8 @@ def reliability(tables: Sequence[pd.DataFrame]) -> Figure:
         share = table["images"] / table["images"].sum()
         firm = table[table["images"] >= FIRM]
         axes.plot(firm["confidence"], firm["accuracy"], color=BLUE, linewidth=1.2, zorder=2)
-        sizes, marks = 8 + 160 * share, {"color": BLUE, "clip_on": False, "linewidth": 0, "zorder": 3}
+        marks: dict[str, Any] = {"color": BLUE, "clip_on": False, "linewidth": 0, "zorder": 3}
+        sizes = 8 + 160 * share
         axes.scatter(table["confidence"], table["accuracy"], s=sizes, alpha=0.75, **marks)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     for axis in (axes.xaxis, axes.yaxis):

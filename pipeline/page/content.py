@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from pipeline.results.efficiency import draw_efficiency, summarise
 from pipeline.results.plots import COMPARISON_PLOTS, comparison_alt_text
 from pipeline.results.run import RunResult, data_of, family_of, label
 from pipeline.results.scores import SCORES, class_scores, reliability, score, shown, shown_interval
-from pipeline.results.verdicts import note, rankings, shown_p, signed, span, verdict_sentence
+from pipeline.results.verdicts import Ranking, note, rankings, shown_p, signed, span, verdict_sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ def _accuracy(runs: Sequence[RunResult]) -> float:
     return sum(score(run.split("test"))["accuracy"] for run in runs) / len(runs)
 
 
-def _rows(table: pd.DataFrame) -> list[dict]:
+def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     best = table.groupby("data_set")["accuracy"].transform("max")
     rows = []
     for line, highest in zip(table.to_dict("records"), best, strict=True):
@@ -156,7 +156,7 @@ def _of_plot(name: str, comparison: Comparison) -> str:
     return charts.svg(name.replace("_", "-"), words, COMPARISON_PLOTS[name].function, comparison)
 
 
-def _break_even(runs: Sequence[RunResult]) -> dict | None:
+def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     """Return what the cache costs and saves, for the most accurate head that is trained from it.
 
     Without a cache the frozen network runs over all images at every epoch; it is taken to do so at the
@@ -193,7 +193,7 @@ def _break_even(runs: Sequence[RunResult]) -> dict | None:
     return {"words": words, "chart": charts.svg("break-even", words, charts.break_even, lines)}
 
 
-def _ranking(found) -> dict:
+def _ranking(found: Ranking) -> dict[str, Any]:
     names = list(found.accuracies)
     rows = []
     for place, name in enumerate(names):
@@ -222,7 +222,7 @@ def _verdicts_note(comparison: Comparison) -> str:
     return note(max(ranking.seeds for ranking in found)) if found else ""
 
 
-def _curves(groups: dict[str, list[RunResult]]) -> list[dict]:
+def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
     histories = {name: [run.history for run in runs] for name, runs in groups.items()}
     found = []
     for place, (name, tables) in enumerate(histories.items()):
@@ -247,7 +247,7 @@ def _curves(groups: dict[str, list[RunResult]]) -> list[dict]:
     return found
 
 
-def _classes(runs: list[RunResult]) -> dict:
+def _classes(runs: list[RunResult]) -> dict[str, Any]:
     """Return the share of each class's images that each scheme is right on; of many classes the hardest."""
     import pandas as pd
 
@@ -279,7 +279,7 @@ def _classes(runs: list[RunResult]) -> dict:
     }
 
 
-def _confusion(name: str, runs: list[RunResult]) -> dict:
+def _confusion(name: str, runs: list[RunResult]) -> dict[str, Any]:
     """Return counts of true against predicted classes over all seeds, and the pairs confused most."""
     import numpy as np
 
@@ -310,7 +310,7 @@ def _worst(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int]]:
     ]
 
 
-def _calibration(place: int, name: str, runs: list[RunResult]) -> dict:
+def _calibration(place: int, name: str, runs: list[RunResult]) -> dict[str, Any]:
     tables = [reliability(run.split("test")) for run in runs]
     errors = [score(run.split("test"))["calibration_error"] for run in runs]
     error = shown(sum(errors) / len(errors), "%")
@@ -319,7 +319,7 @@ def _calibration(place: int, name: str, runs: list[RunResult]) -> dict:
     return {"name": name, "error": error, "chart": chart}
 
 
-def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict:
+def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict[str, Any]:
     """Return images on which the runs of a data set disagree; a reason where its images are not at hand."""
     title = runs[0].recipe["dataset_title"]
     keys = {key_of(found) for run in runs if (found := run.recipe["fingerprint"].get("dataset"))}
@@ -329,13 +329,13 @@ def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict:
     return {"data_set": title, "why_none": "", "groups": examples(runs, ImageStore(folder))}
 
 
-def _atlas(place: int, atlas: Atlas) -> dict:
+def _atlas(place: int, atlas: Atlas) -> dict[str, Any]:
     arguments = (atlas.table, atlas.freeze_through, atlas.caption)
     chart = charts.svg(f"atlas-{place}", f"Accuracy by depth. {atlas.words}", draw_depth, *arguments)
     return {"words": atlas.words, "command": atlas.command, "caption": atlas.caption, "chart": chart}
 
 
-def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict:
+def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict[str, Any]:
     ends = summarise(table).groupby("scheme", sort=False)
     words = "Accuracy against training labels: " + "; ".join(
         f"{scheme} from {shown(rows['accuracy'].iloc[0], '%')} with {rows['n_train'].iloc[0]:,} labels to "
@@ -346,7 +346,7 @@ def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict:
     return {"words": f"{words}.", "caption": caption, "chart": chart}
 
 
-def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict:
+def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
     recipe = run.recipe
     facts = {
         "scheme": recipe["scheme"],
@@ -367,9 +367,9 @@ def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict:
     }
 
 
-def _machines(runs: Sequence[RunResult]) -> list[dict]:
+def _machines(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     """Return the machines and versions that runs were made with, and which runs, each combination once."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     for run in runs:
         facts = {**run.recipe.get("machine", {}), **run.recipe.get("versions", {})}
         key = json.dumps(facts, sort_keys=True)

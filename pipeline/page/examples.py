@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DamagedFile
 from pipeline.results.run import RunResult, label
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPLIT_VOTES, BEST_ALONE, NOBODY = 12, 6, 6
 
 
-def examples(runs: Sequence[RunResult], images: ImageStore) -> list[dict]:
+def examples(runs: Sequence[RunResult], images: ImageStore) -> list[dict[str, Any]]:
     """Return groups of test images with what each run called them; runs come most accurate first.
 
     The groups: votes most split (by entropy, ties in the order of the data set), only the most accurate
@@ -77,7 +77,9 @@ def _greatest(values: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
     return places[np.argsort(-values[places], kind="stable")[:count]]
 
 
-def _card(place: int, runs: Sequence[RunResult], calls: np.ndarray, row: int, images: ImageStore) -> dict:
+def _card(
+    place: int, runs: Sequence[RunResult], calls: np.ndarray, row: int, images: ImageStore
+) -> dict[str, Any]:
     test = runs[0].split("test")
     said: dict[str, list[str]] = {}
     for run, call in zip(runs, calls, strict=True):

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import BadInput
 from pipeline.results.paired import paired_differences
 from pipeline.results.run import RunResult, data_of, family_of, label_of
-from pipeline.results.scores import SCORES, markdown_table, score, shown, shown_interval
+from pipeline.results.scores import (
+    SCORES,
+    highest_row,
+    lowest_row,
+    markdown_table,
+    score,
+    shown,
+    shown_interval,
+)
 from pipeline.results.verdicts import Ranking, rankings, rivals_sentence, verdicts_markdown, verdicts_text
 
 if TYPE_CHECKING:
@@ -132,7 +140,7 @@ def answers(comparison: Comparison) -> list[str]:
     """Return one plain sentence for each data set: the most accurate scheme, its lead, price and rivals."""
     ranked = {ranking.data_set: ranking for ranking in rankings(comparison.differences)}
     by_data = comparison.table.groupby("data_set", sort=False)
-    return [_answer(rows, ranked.get(title)) for title, rows in by_data]
+    return [_answer(rows, ranked.get(str(title))) for title, rows in by_data]
 
 
 def headlines(comparison: Comparison) -> list[str]:
@@ -178,13 +186,13 @@ def _warnings(runs: Sequence[RunResult]) -> Iterator[str]:
             yield f"Warning for {label}, seed {run.recipe['seed']}: {text}."
 
 
-def _row(run: RunResult) -> dict:
+def _row(run: RunResult) -> dict[str, Any]:
     scores = score(run.split("test"))
     known = {**run.recipe, **run.costs, **scores, "data_set": run.recipe["dataset_title"]}
     return {name: known[name] for name in columns()}
 
 
-def _memory(line: dict) -> str:
+def _memory(line: dict[Hashable, Any]) -> str:
     return f"{line['peak_memory_mb']:,.0f} MB"
 
 
@@ -196,7 +204,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _answer(rows: pd.DataFrame, ranking: Ranking | None) -> str:
     schemes = _by_scheme(rows)
-    best = schemes.loc[schemes["accuracy"].idxmax()]
+    best = highest_row(schemes, "accuracy")
     others = schemes.drop(index=best.name)
     accuracy = shown_interval(best["accuracy"], best["accuracy_low"], best["accuracy_high"])
     images = f"the {best['n_test']:,} test images of {best['data_set']}"
@@ -227,7 +235,7 @@ def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _headline(rows: pd.DataFrame) -> str:
     schemes = _by_scheme(rows)
-    best = schemes.loc[schemes["accuracy"].idxmax()]
+    best = highest_row(schemes, "accuracy")
     reached = f"{shown(best['accuracy'], '%')} on {best['data_set']}"
     cheapest, kind = _cheapest(schemes)
     if len(schemes) == 1:
@@ -247,7 +255,7 @@ def _price(best: pd.Series, schemes: pd.DataFrame, others: pd.DataFrame) -> str:
     cheapest, kind = _cheapest(schemes)
     times = f"{shown_seconds(best['total_seconds'])} against {shown_seconds(cheapest['total_seconds'])}"
     if cheapest["label"] == best["label"]:
-        next_best = others.loc[others["accuracy"].idxmax()]
+        next_best = highest_row(others, "accuracy")
         lead = _points(best["accuracy"] - next_best["accuracy"])
         took = shown_seconds(best["total_seconds"])
         return f"{lead} above {next_best['label']}, and is itself the cheapest {kind} ({took})"
@@ -267,7 +275,7 @@ def _cheapest(schemes: pd.DataFrame) -> tuple[pd.Series, str]:
     chosen = heads[~heads["weights"].str.startswith("random")]
     heads = heads if chosen.empty else chosen
     kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
-    return pool.loc[pool["total_seconds"].idxmin()], kind
+    return lowest_row(pool, "total_seconds"), kind
 
 
 def _multiple(dear: pd.Series, cheap: pd.Series) -> str:

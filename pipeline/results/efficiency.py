@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.publishing import read_manifest
-from pipeline.results.plots import FAMILIES, OTHER_FAMILY, new_figure
+from pipeline.results.figure import new_figure
+from pipeline.results.plots import FAMILIES, OTHER_FAMILY
 from pipeline.results.run import family_of
 from pipeline.results.scores import markdown_table
 
@@ -56,10 +57,15 @@ def draw_efficiency(table: pd.DataFrame, caption: str) -> Figure:
     figure, axes = new_figure(caption, width=9.0, height=5.8)
     seen: dict[str, int] = {}
     for scheme, rows in summary.groupby("scheme", sort=False):
-        family = FAMILIES.get(family_of(scheme), OTHER_FAMILY)
+        family = FAMILIES.get(family_of(str(scheme)), OTHER_FAMILY)
         style = LINES[seen.setdefault(family.title, 0) % len(LINES)]
         seen[family.title] += 1
-        options = {"color": family.colour, "linestyle": style, "marker": family.marker, "markersize": 4}
+        options: dict[str, Any] = {
+            "color": family.colour,
+            "linestyle": style,
+            "marker": family.marker,
+            "markersize": 4,
+        }
         axes.plot(rows["n_train"], 100 * rows["accuracy"], label=scheme, **options)
         axes.fill_between(
             rows["n_train"],

@@ -9,14 +9,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.publishing import published
 from pipeline.results.labels import GREY
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 DPI = 120
 PALETTE_COLOURS = 256  # they hold a plot's few hues and their edges, in a third of the bytes
@@ -52,11 +54,16 @@ def empty_figure(caption: str, *, width: float, height: float) -> Figure:
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+    pad(figure, width=0.1, height=0.08)
     # A line never starts with the dot between two facts.
     wrapped = textwrap.fill(caption.replace(" ·", "\u00a0·"), width=int(width * 15), break_long_words=False)
     figure.supxlabel(wrapped, x=0.012, ha="left", fontsize=8, color=GREY)
     return figure
+
+
+def pad(figure: Figure, *, width: float, height: float) -> None:
+    """Keep so many inches free around the axes of a figure of empty_figure."""
+    cast("ConstrainedLayoutEngine", figure.get_layout_engine()).set(w_pad=width, h_pad=height)
 
 
 def publish_figure(
@@ -74,14 +81,14 @@ def publish_figure(
     with matplotlib.style.context(["default", STYLE]):
         figure = function(*arguments)
         figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    picture = Image.fromarray(np.asarray(cast(Any, figure.canvas).buffer_rgba())).convert("RGB")
     if colours:
         picture = picture.quantize(colours)
     with published(path) as scratch:
         picture.save(scratch, format="PNG", optimize=True, dpi=(DPI, DPI))
 
 
-def readable_on(colour: Sequence[float]) -> str:
+def readable_on(colour: Sequence[float] | np.ndarray) -> str:
     """Return black or white, whichever contrasts more with an RGB(A) colour in 0..1 (WCAG 2, luminance)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

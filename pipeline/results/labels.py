@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pipeline.results.run import label_of
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -17,7 +18,14 @@ GREY = "#5a5a5a"
 # Where a point's label may stand: the nearest place that covers least wins, right of the point first.
 LABEL_DISTANCES = (9, 14, 24, 38)  # points
 LABEL_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
-LEADER = {"textcoords": "offset points", "arrowprops": {"arrowstyle": "-", "color": GREY, "linewidth": 0.6}}
+LEADER: dict[str, Any] = {
+    "textcoords": "offset points",
+    "arrowprops": {"arrowstyle": "-", "color": GREY, "linewidth": 0.6},
+}
+
+# How a text is aligned that stands beside its point, by the sign of the direction.
+HORIZONTAL: dict[int, Literal["left", "center", "right"]] = {-1: "right", 0: "center", 1: "left"}
+VERTICAL: dict[int, Literal["bottom", "center", "top"]] = {-1: "top", 0: "center", 1: "bottom"}
 
 
 def place_labels(axes: Axes, table: pd.DataFrame, *, line: tuple[list[float], list[float]]) -> None:
@@ -27,7 +35,7 @@ def place_labels(axes: Axes, table: pd.DataFrame, *, line: tuple[list[float], li
     """
     from matplotlib.transforms import Bbox
 
-    axes.figure.draw_without_rendering()  # fixes the layout: places are compared in pixels
+    cast("Figure", axes.figure).draw_without_rendering()  # fixes the layout: places are compared in pixels
     to_pixels = axes.transData.transform
     taken = _line_boxes(to_pixels(list(zip(*line, strict=True))))
     for _, row in table.iterrows():
@@ -48,10 +56,10 @@ def _label_point(axes: Axes, point: tuple[float, float], *, text: str, taken: li
     """Write text in the freest of the places around point and return the box it fills, in pixels."""
     from matplotlib.text import Text
 
-    renderer = axes.figure.canvas.get_renderer()
+    renderer = cast(Any, axes.figure.canvas).get_renderer()
     note = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=8.5, annotation_clip=False)
     note.set_in_layout(False)
-    places = []
+    places: list[tuple[float, int, int, float, float, Bbox]] = []
     for distance in LABEL_DISTANCES:
         for across, up in LABEL_DIRECTIONS:
             _move(note, across * distance, up * distance)
@@ -69,8 +77,8 @@ def _label_point(axes: Axes, point: tuple[float, float], *, text: str, taken: li
 
 def _move(note: Text, across: float, up: float) -> None:
     note.set_position((across, up))
-    note.set_horizontalalignment({-1: "right", 0: "center", 1: "left"}[(across > 0) - (across < 0)])
-    note.set_verticalalignment({-1: "top", 0: "center", 1: "bottom"}[(up > 0) - (up < 0)])
+    note.set_horizontalalignment(HORIZONTAL[(across > 0) - (across < 0)])
+    note.set_verticalalignment(VERTICAL[(up > 0) - (up < 0)])
 
 
 def _shared(one: Bbox, other: Bbox) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.results.comparison import Comparison
 from pipeline.results.figure import BLACK, new_figure, readable_on
@@ -20,8 +20,9 @@ CELL_WIDTH, CELL_HEIGHT = 1.0, 0.56  # inches: two lines of figures fit
 NAMES_WIDTH, NAMES_HEIGHT = 4.2, 3.2  # inches for names, title, legend and caption around the cells
 FEWEST_COLUMNS = 3  # what the legend needs in width; columns beyond the schemes stay empty
 HOW_TO_READ = "A cell: points that its row is ahead of its column (95 % paired-bootstrap interval)"
-UNSURE = {"facecolor": "#f2f2f2", "edgecolor": "#c8c8c8", "hatch": "////", "linewidth": 0}
-BLANK = {"facecolor": UNSURE["facecolor"], "linewidth": 0, "pad": 1.2}  # keeps the hatching off the figures
+UNSURE: dict[str, Any] = {"facecolor": "#f2f2f2", "edgecolor": "#c8c8c8", "hatch": "////", "linewidth": 0}
+# Keeps the hatching off the figures.
+BLANK: dict[str, Any] = {"facecolor": UNSURE["facecolor"], "linewidth": 0, "pad": 1.2}
 SMALLEST_SCALE = 1.0  # points: differences below it would otherwise be drawn as dark as great ones
 
 
@@ -74,19 +75,25 @@ def _explain(axes: Axes, scale: ScalarMappable) -> None:
 
     real = Patch(facecolor=scale.cmap(0.6), label="real: the darker, the larger")
     unsure = Patch(**UNSURE, label="not real after Holm's correction: may be chance")
-    place = {"loc": "upper left", "bbox_to_anchor": (0, -0.01), "borderaxespad": 0}
-    words = {"title": textwrap.fill(HOW_TO_READ, 52), "fontsize": 9, "title_fontsize": 9}
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.01), "borderaxespad": 0}
+    words: dict[str, Any] = {"title": textwrap.fill(HOW_TO_READ, 52), "fontsize": 9, "title_fontsize": 9}
     axes.legend(handles=[real, unsure], alignment="left", **place, **words)
 
 
 def _draw_cell(axes: Axes, row: int, column: int, *, verdict: Verdict, scale: ScalarMappable) -> None:
     from matplotlib.patches import Rectangle
 
-    colour = scale.to_rgba(100 * verdict.difference)
-    fill = {"facecolor": colour, "linewidth": 0} if verdict.real else UNSURE
+    points: Any = 100 * verdict.difference  # a single number, of which matplotlib's types know nothing
+    colour = scale.to_rgba(points)
+    fill: dict[str, Any] = {"facecolor": colour, "linewidth": 0} if verdict.real else UNSURE
     axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, **fill))
     ink = readable_on(colour) if verdict.real else BLACK
-    centred = {"ha": "center", "va": "center", "color": ink, "bbox": None if verdict.real else BLANK}
+    centred: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "color": ink,
+        "bbox": None if verdict.real else BLANK,
+    }
     weight = "bold" if verdict.real else "normal"
     axes.text(column, row - 0.15, signed(verdict.difference), fontsize=10, fontweight=weight, **centred)
     axes.text(column, row + 0.23, span(verdict.low, verdict.high), fontsize=7, **centred)
@@ -101,7 +108,7 @@ def _name_schemes(axes: Axes, found: list[Ranking]) -> None:
         rows += [shown(accuracy, "%") for accuracy in ranking.accuracies.values()]
     rows = [f"{name}   {accuracy}" for name, accuracy in zip(names, rows, strict=True)]
     axes.set_yticks(range(len(names) - 1), rows[:-1], fontsize=9)
-    turned = {"rotation": 30, "ha": "left", "rotation_mode": "anchor", "fontsize": 9}
+    turned: dict[str, Any] = {"rotation": 30, "ha": "left", "rotation_mode": "anchor", "fontsize": 9}
     axes.set_xticks(range(len(names) - 1), names[1:], **turned)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

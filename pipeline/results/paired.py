@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import BadInput
 from pipeline.results.run import Predictions, RunResult
@@ -163,7 +163,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _pairs(schemes: Sequence[Hits]) -> list[dict]:
+def _pairs(schemes: Sequence[Hits]) -> list[dict[str, Any]]:
     ranked = sorted(schemes, key=lambda hits: -hits.accuracy)
     rows = [_pair(a, b) for a, b in itertools.combinations(ranked, 2)]
     corrected = holm([row["p"] for row in rows])
@@ -173,7 +173,7 @@ def _pairs(schemes: Sequence[Hits]) -> list[dict]:
     ]
 
 
-def _pair(a: Hits, b: Hits) -> dict:
+def _pair(a: Hits, b: Hits) -> dict[str, Any]:
     low, high = paired_interval(a.right.mean(axis=0) - b.right.mean(axis=0))
     only_a, only_b = sign_counts(a.right, b.right)
     return {

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import unknown_name
 from pipeline.results.comparison import Comparison, shown_seconds
@@ -28,7 +28,7 @@ from pipeline.results.figure import (
 from pipeline.results.labels import GREY, place_labels
 from pipeline.results.matrix import differences
 from pipeline.results.run import RunResult, caption, family_of, label, label_of
-from pipeline.results.scores import class_scores, score, shown
+from pipeline.results.scores import class_scores, highest_row, score, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +41,18 @@ NAMED_CLASSES = 40  # beyond this, names along the axes of a confusion matrix co
 SHOWN_BARS = 40  # beyond this, the figure no longer fits a screen
 MARKED_EPOCHS = 40  # beyond this, markers hide the line
 LONGEST_NAME = 22  # of a class; a longer one would take the width from the plot
-BESIDE = {"textcoords": "offset points", "ha": "left", "va": "center", "annotation_clip": False}
-ABOVE = {"textcoords": "offset points", "va": "bottom", "annotation_clip": False, "fontsize": 9}
+BESIDE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "left",
+    "va": "center",
+    "annotation_clip": False,
+}
+ABOVE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "va": "bottom",
+    "annotation_clip": False,
+    "fontsize": 9,
+}
 TICK_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 108000, 360000)
 TICK_NAMES = (
     *("0.01 s", "0.03 s", "0.1 s", "0.3 s", "1 s", "3 s", "10 s", "30 s"),
@@ -277,7 +287,7 @@ def alt_text(plot_name: str, run: RunResult) -> str:
 def comparison_alt_text(plot_name: str, comparison: Comparison) -> str:
     """Return a comparison's plot in words. Raises BadInput for a name that is not in COMPARISON_PLOTS."""
     table = comparison.table
-    best = table.loc[table["accuracy"].idxmax()]
+    best = highest_row(table, "accuracy")
     return _plot(COMPARISON_PLOTS, plot_name).alt.format(
         label=label_of(best["scheme"], best["weights"]),
         accuracy=shown(best["accuracy"], "%"),
@@ -361,14 +371,18 @@ def _mark_stages(axes: Axes, history: pd.DataFrame) -> None:
             continue
         border = (epochs[row - 1] + epochs[row]) / 2
         axes.axvline(border, color=GREY, linewidth=1.0, linestyle=":")
-        spot = {"xy": (border, 1), "xycoords": axes.get_xaxis_transform(), "color": GREY}
+        spot: dict[str, Any] = {"xy": (border, 1), "xycoords": axes.get_xaxis_transform(), "color": GREY}
         axes.annotate(f"{stages[row - 1]} ◂", xytext=(-2, 3), ha="right", **spot, **ABOVE)
         axes.annotate(f"▸ {stages[row]}", xytext=(2, 3), ha="left", **spot, **ABOVE)
 
 
 def _mark_overall(axes: Axes, accuracy: float) -> None:
     axes.axvline(100 * accuracy, color=ORANGE, linewidth=1.6, linestyle="--")
-    spot = {"xy": (100 * accuracy, 1), "xycoords": axes.get_xaxis_transform(), "color": ORANGE}
+    spot: dict[str, Any] = {
+        "xy": (100 * accuracy, 1),
+        "xycoords": axes.get_xaxis_transform(),
+        "color": ORANGE,
+    }
     axes.annotate(f"overall {shown(accuracy, '%')}", xytext=(0, 3), ha="center", **spot, **ABOVE)
 
 
@@ -409,7 +423,7 @@ def _by_family(table: pd.DataFrame) -> list[tuple[Family, pd.DataFrame]]:
     return [(family, rows) for family, rows in groups if not rows.empty]
 
 
-def _marks(family: Family) -> dict:
+def _marks(family: Family) -> dict[str, Any]:
     return {
         "label": family.title,
         "color": family.colour,

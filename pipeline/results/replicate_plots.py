@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.results.figure import AMBER, BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, empty_figure, new_figure
 from pipeline.results.labels import GREY
@@ -58,7 +58,7 @@ def draw_curves(histories: dict[str, list[pd.DataFrame]], caption: str) -> Figur
             minutes = history["seconds"] / 60
             known = history["val_accuracy"].notna().any()
             name = variant if number == 0 else None
-            style = {"color": colour, "linewidth": 1.3, "alpha": 0.9}
+            style: dict[str, Any] = {"color": colour, "linewidth": 1.3, "alpha": 0.9}
             if known:
                 axes.plot(
                     minutes, 100 * history["val_accuracy"], marker=marker, markersize=3, label=name, **style
@@ -122,7 +122,9 @@ def _draw_effects(panel: Axes, table: pd.DataFrame, factors: tuple[str, str]) ->
     panel.set_xlabel("points above the mean of all")
 
 
-def _mean(axes: Axes, row: dict, place: float, *, colour: str, marker: str, label: str | None = None) -> None:
+def _mean(
+    axes: Axes, row: dict[str, Any], place: float, *, colour: str, marker: str, label: str | None = None
+) -> None:
     import numpy as np
 
     value, low, high = (100 * row[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.results.comparison import shown_seconds
 from pipeline.results.run import RunResult
@@ -33,7 +33,7 @@ COLUMNS = (
 )
 
 
-def replicate_row(run: RunResult) -> dict:
+def replicate_row(run: RunResult) -> dict[str, Any]:
     """Return the values of COLUMNS of a run, in their order."""
     test = score(run.split("test"))
     val = run.split("val")
@@ -142,7 +142,7 @@ def effects_markdown(found: pd.DataFrame, factor: str) -> str:
     return markdown_table([factor, "points above the mean", "95 % over seeds"], rows)
 
 
-def _interval(row: dict, name: str) -> str:
+def _interval(row: dict[Hashable, Any], name: str) -> str:
     """Return a mean with its interval in per cent, without one where there is a single seed."""
     if math.isnan(row[f"{name}_low"]):
         return shown(row[name], "%")

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import hdf5
 from pipeline.datasets.split import SPLITS, TRAIN
@@ -69,9 +69,9 @@ class RunResult:
     """A run folder's content, verified: recipe and costs as dicts, history a row an epoch, predictions."""
 
     folder: Path
-    recipe: dict
+    recipe: dict[str, Any]
     history: pd.DataFrame
-    costs: dict
+    costs: dict[str, Any]
     predictions: dict[str, Predictions]
 
     def split(self, name: str) -> Predictions:
@@ -141,7 +141,7 @@ def family_of(scheme: str) -> str:
     return scheme.partition(":")[0]
 
 
-def data_of(recipe: dict) -> str:
+def data_of(recipe: dict[str, Any]) -> str:
     """Return the data set in words with the sizes of its splits; a demonstration says that it is one."""
     title = ": ".join(part for part in (recipe["dataset_title"], recipe.get("dataset_note")) if part)
     sizes = f"{recipe['n_train']:,} train / {recipe['n_val']:,} val / {recipe['n_test']:,} test"
@@ -154,7 +154,7 @@ def caption(run: RunResult) -> str:
     return f"{data_of(recipe)} · weights {recipe['weights']} · {recipe['precision']} · seed {recipe['seed']}"
 
 
-def _read_recipe(path: Path) -> dict:
+def _read_recipe(path: Path) -> dict[str, Any]:
     recipe = _read_object(path)
     for field in RECIPE_WORDS:
         _expect(
@@ -166,12 +166,13 @@ def _read_recipe(path: Path) -> dict:
     names = recipe.get("class_names")
     sound = isinstance(names, list) and len(names) > 0 and all(isinstance(name, str) for name in names)
     _expect(path, sound, expected="a list of names as class_names", found=names)
-    repeated = [name for name, times in Counter(names).items() if times > 1]
+    counts: Counter[str] = Counter(names)
+    repeated = [name for name, times in counts.items() if times > 1]
     _expect(path, not repeated, expected="class_names that differ", found=f"{repeated} more than once")
     return recipe
 
 
-def _read_costs(path: Path) -> dict:
+def _read_costs(path: Path) -> dict[str, Any]:
     costs = _read_object(path)
     for field in COST_FIELDS:
         value = costs.get(field)
@@ -180,7 +181,7 @@ def _read_costs(path: Path) -> dict:
     return costs
 
 
-def _read_object(path: Path) -> dict:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -201,13 +202,15 @@ def _read_history(path: Path) -> pd.DataFrame:
     for name in HISTORY_COLUMNS[1:]:
         numeric = history.empty or pd.api.types.is_numeric_dtype(history[name])
         _expect(path, numeric, expected=f"numbers as {name}", found=f"{history[name].dtype} values")
-    _expect(path, history["stage"].notna().all(), expected="a stage in every row", found="rows without one")
+    _expect(
+        path, bool(history["stage"].notna().all()), expected="a stage in every row", found="rows without one"
+    )
     rising = history["epoch"].notna().all() and history["epoch"].is_monotonic_increasing
-    _expect(path, rising, expected="epochs that rise", found=history["epoch"].tolist()[:10])
+    _expect(path, bool(rising), expected="epochs that rise", found=history["epoch"].tolist()[:10])
     return history
 
 
-def _read_predictions(path: Path, recipe: dict) -> dict[str, Predictions]:
+def _read_predictions(path: Path, recipe: dict[str, Any]) -> dict[str, Predictions]:
     """Return the predictions by split; sizes are checked against the recipe before a value is read."""
     rows, classes = recipe["n_val"] + recipe["n_test"], len(recipe["class_names"])
     with hdf5.opened(path) as file:
@@ -235,7 +238,7 @@ def _check_dataset(path: Path, file: h5py.File, *, name: str, kinds: str, shape:
     _expect(path, sound, expected=f"{name} of type {' or '.join(kinds)}", found=dataset.dtype)
 
 
-def _rows_of(path: Path, arrays: dict[str, np.ndarray], *, code: int, recipe: dict) -> Predictions:
+def _rows_of(path: Path, arrays: dict[str, np.ndarray], *, code: int, recipe: dict[str, Any]) -> Predictions:
     import numpy as np
 
     rows = arrays["split"] == code

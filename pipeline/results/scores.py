@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import BadInput
 from pipeline.results.run import EVALUATED, Predictions, RunResult, caption
@@ -271,6 +271,18 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([first, "| " + " | ".join(rule) + " |", *others])
 
 
+def highest_row(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return the first row of a table with the highest value in a column; its index has no label twice."""
+    label: Any = table[column].idxmax()
+    return table.loc[label]
+
+
+def lowest_row(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return the first row of a table with the lowest value in a column; its index has no label twice."""
+    label: Any = table[column].idxmin()
+    return table.loc[label]
+
+
 def shown(value: float, unit: str) -> str:
     """Return value for people: "61.2 %", "0.412 nats", "1,000" for a count, "–" for NaN."""
     if math.isnan(value):
@@ -305,5 +317,5 @@ def _cell(row: pd.Series, unit: str) -> str:
     return shown_interval(row["value"], row["low"], row["high"])
 
 
-def _each_class(probabilities: np.ndarray) -> dict:
+def _each_class(probabilities: np.ndarray) -> dict[str, Any]:
     return {"labels": list(range(probabilities.shape[1])), "average": None, "zero_division": 0}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.results.figure import BLUE, ORANGE, empty_figure, new_figure
 from pipeline.results.labels import GREY
 from pipeline.results.scores import markdown_table, shown, shown_interval, wilson_interval
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     import optuna
     import pandas as pd
     from matplotlib.figure import Figure
@@ -47,9 +49,9 @@ def state_of(trial: optuna.trial.FrozenTrial) -> str:
     return {"COMPLETE": COMPLETE, "PRUNED": PRUNED}.get(trial.state.name, FAILED)
 
 
-def _row(trial: optuna.trial.FrozenTrial, axes: Sequence[str], n_val: int, reason: str) -> dict:
+def _row(trial: optuna.trial.FrozenTrial, axes: Sequence[str], n_val: int, reason: str) -> dict[str, Any]:
     state = state_of(trial)
-    value = trial.value if state == COMPLETE else math.nan
+    value = cast(float, trial.value) if state == COMPLETE else math.nan
     low, high = wilson_interval(round(value * n_val), n_val) if state == COMPLETE else (math.nan, math.nan)
     curve = trial.intermediate_values
     return {
@@ -61,7 +63,7 @@ def _row(trial: optuna.trial.FrozenTrial, axes: Sequence[str], n_val: int, reaso
         **{name: trial.params.get(name) for name in axes},
         "best_epoch_accuracy": max(curve.values(), default=math.nan),
         "epochs": len(curve),
-        "seconds": round(trial.duration.total_seconds(), 1),
+        "seconds": round(cast("timedelta", trial.duration).total_seconds(), 1),
         "reason": trial.user_attrs.get(reason, ""),
     }
 
@@ -89,7 +91,7 @@ def draw_history(table: pd.DataFrame, caption: str) -> Figure:
 def draw_importance(importance: dict[str, float], caption: str) -> Figure:
     """Draw how much of the differences in val accuracy each setting explains, in per cent."""
     figure, axes = new_figure(caption, height=2.0 + 0.36 * max(3, len(importance)))
-    names = sorted(importance, key=importance.get)
+    names = sorted(importance, key=lambda name: importance[name])
     axes.barh(names, [100 * importance[name] for name in names], color=BLUE)
     for place, name in enumerate(names):
         axes.annotate(
@@ -143,7 +145,7 @@ def draw_parallel(table: pd.DataFrame, axes: Sequence[str], logs: Sequence[str],
     return figure
 
 
-def _places(rows: pd.DataFrame, columns: Sequence[str], logs: Sequence[str]) -> tuple[Any, list]:
+def _places(rows: pd.DataFrame, columns: Sequence[str], logs: Sequence[str]) -> tuple[Any, list[Any]]:
     """Return where rows cross axes (n, columns), 0 … 1, and the ticks (place, name) of each axis."""
     import numpy as np
 
@@ -187,7 +189,7 @@ def study_markdown(table: pd.DataFrame, axes: Sequence[str], parts: Sequence[str
     return "\n\n".join(lines) + "\n"
 
 
-def _accuracy(row: dict) -> str:
+def _accuracy(row: dict[str, Any]) -> str:
     if row["state"] == COMPLETE:
         return shown_interval(*(row[f"val_accuracy{end}"] for end in ("", "_low", "_high")))
     return f"({shown(row['best_epoch_accuracy'], '%')})" if row["state"] == PRUNED else "–"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pipeline.results.figure import BLUE, ORANGE, empty_figure
 from pipeline.results.labels import GREY
@@ -80,16 +81,16 @@ def _draw_single(panel: Axes, best: pd.Series) -> None:
     panel.set(xticks=[], yticks=[])
 
 
-def _set_ticks(set_ticks, values: list, *, turned: bool) -> None:
+def _set_ticks(set_ticks: Callable[..., Any], values: list[Any], *, turned: bool) -> None:
     step = -(-len(values) // MOST_TICKS)
     names = [_name(value) for value in values][::step]
-    style = {"fontsize": 8}
+    style: dict[str, Any] = {"fontsize": 8}
     if turned and (len(names) > 6 or max(map(len, names)) > LONGEST_TICK):
         style |= {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     set_ticks(range(0, len(values), step), names, **style)
 
 
-def _name(value) -> str:
+def _name(value: Any) -> str:
     if isinstance(value, str):
         return (
             value.replace("block", "").replace("_pool", "").replace(",", "+") if "block" in value else value
@@ -97,5 +98,5 @@ def _name(value) -> str:
     return f"{value:g}"
 
 
-def _order(value) -> tuple:
+def _order(value: Any) -> tuple[Any, ...]:
     return (1, str(value)) if isinstance(value, str) else (0, value)

@@ -72,7 +72,7 @@ class Ranking:
 
 def rankings(differences: pd.DataFrame) -> list[Ranking]:
     """Return the ranking of each data set in turn; a data set with one scheme has none."""
-    return [_ranking(title, rows) for title, rows in differences.groupby("data_set", sort=False)]
+    return [_ranking(str(title), rows) for title, rows in differences.groupby("data_set", sort=False)]
 
 
 def verdict_sentence(ranking: Ranking) -> str:
@@ -147,12 +147,13 @@ def enumerated(names: Sequence[str]) -> str:
 
 
 def _ranking(title: str, rows: pd.DataFrame) -> Ranking:
-    accuracies, verdicts = {}, {}
+    accuracies: dict[str, float] = {}
+    verdicts: dict[tuple[str, str], Verdict] = {}
     for row in rows.to_dict("records"):
         a, b = (label_of(row[f"scheme_{side}"], row[f"weights_{side}"]) for side in "ab")
         accuracies |= {a: row["accuracy_a"], b: row["accuracy_b"]}  # pairs come in the order of accuracy
-        numbers = (row[name] for name in ("difference", "low", "high", "p_holm"))
-        verdicts[a, b] = Verdict(a, b, *numbers, bool(row["real"]))
+        difference, low, high, p = (row[name] for name in ("difference", "low", "high", "p_holm"))
+        verdicts[a, b] = Verdict(a, b, difference, low, high, p, bool(row["real"]))
     seeds = int(rows[["seeds_a", "seeds_b"]].to_numpy().max())
     return Ranking(title, int(rows["n"].iloc[0]), seeds, accuracies, verdicts)
 
@@ -162,7 +163,7 @@ def _ranked_rows(ranking: Ranking) -> list[list[str]]:
     places = {name: str(place) for place, name in enumerate(names, start=1)}
     rows = []
     for name, following in zip(names, [*names[1:], None], strict=True):
-        ahead = ranking.verdicts.get((name, following))
+        ahead = None if following is None else ranking.verdicts.get((name, following))
         rivals = ", ".join(places[rival] for rival in ranking.rivals(name))
         numbers = [ahead.points, shown_p(ahead.p).removeprefix("= ")] if ahead else ["–", "–"]
         rows.append(

@@ -60,7 +60,9 @@ def drawn_views(
     return (tf.cast(mirrored, tf.int32) * moves + down) * moves + right
 
 
-def _drawn(count, seed, *, flip: bool, shift: int, mirrored) -> tuple[tf.Tensor, tf.Tensor]:
+def _drawn(
+    count: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, mirrored: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return which of count images are mirrored, and where each starts (count, 2), down and to the right."""
     import tensorflow as tf
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Lookahead:
         """Leave the slow weights in the model."""
         self._meet(1.0)
 
-    def _meet(self, share) -> bool:
+    def _meet(self, share: float | tf.Tensor) -> bool:
         for fast, slow in zip(self._fast, self.variables, strict=True):
             slow.assign(share * slow + (1 - share) * fast)
             fast.assign(slow)
@@ -63,4 +62,4 @@ class NoAverage:
         """Do nothing."""
 
 
-AVERAGES: dict[str, Callable] = {"none": NoAverage, "lookahead": Lookahead}
+AVERAGES: dict[str, type[NoAverage] | type[Lookahead]] = {"none": NoAverage, "lookahead": Lookahead}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DamagedFile
 from pipeline.publishing import published
@@ -39,12 +39,12 @@ class Checkpoint:
         """The stage in which the training was broken off, None where there is nothing to go on from."""
         return self._kept[0]["stage"] if self._kept else None
 
-    def restore(self, stage: str, variables: list, history: History) -> int:
+    def restore(self, stage: str, variables: list[Any], history: History) -> int:
         """Put the kept state of a stage into variables and history; return how many epochs are done.
 
         Returns 0 where nothing of that stage is kept. Raises DamagedFile where it is of another network.
         """
-        if self.stage != stage:
+        if self._kept is None or self.stage != stage:
             return 0
         state, arrays = self._kept
         expected = [tuple(variable.shape) for variable in variables]
@@ -60,7 +60,7 @@ class Checkpoint:
         logger.info("%s goes on behind epoch %d of the stage %s", self._path.parent, state["epoch"], stage)
         return state["epoch"]
 
-    def keep(self, stage: str, epoch: int, variables: list, history: History) -> None:
+    def keep(self, stage: str, epoch: int, variables: list[Any], history: History) -> None:
         """Publish the state after so many epochs of a stage in place of the one before."""
         import numpy as np
 
@@ -74,15 +74,16 @@ class Checkpoint:
             "variables": len(variables),
         }
         text = np.frombuffer(json.dumps(state).encode(), np.uint8)
-        arrays = {f"variable{number}": np.asarray(one) for number, one in enumerate(variables)}
+        arrays: dict[str, Any] = {STATE: text}
+        arrays |= {f"variable{number}": np.asarray(one) for number, one in enumerate(variables)}
         with published(self._path) as scratch:
-            np.savez(scratch, **{STATE: text}, **arrays)
+            np.savez(scratch, **arrays)
 
     def remove(self) -> None:
         """Remove what is kept, when the run is finished."""
         self._path.unlink(missing_ok=True)
 
-    def _read(self) -> tuple[dict, list] | None:
+    def _read(self) -> tuple[dict[str, Any], list[Any]] | None:
         import numpy as np
 
         if not self._path.exists():

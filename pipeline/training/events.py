@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.publishing import published
 
@@ -16,7 +17,7 @@ FILE = "events.out.tfevents.headstart"  # TensorBoard looks for names with tfeve
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
-def publish_events(folder: Path, rows: Sequence[dict]) -> None:
+def publish_events(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the curves of a history, a row an epoch, into a run's folder; what is no number is left out."""
     import tensorflow as tf
 

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, RANDOM_IDENTITY, Backbone
@@ -39,7 +39,7 @@ NORMAL_95 = 1.96  # standard deviations on either side that hold 95 % of a norma
 logger = logging.getLogger(__name__)
 
 
-def fine_tune(job: Job) -> Trained:
+def fine_tune(job: Job[FineTuneRecipe]) -> Trained:
     """Return the whole network, pixels in: its top fitted on cached features, then trained with the rest.
 
     With the job's maps what is frozen is not computed: the rest is trained from the cached maps at the cut.
@@ -52,13 +52,14 @@ def fine_tune(job: Job) -> Trained:
     with job.clock.stage(TOP):
         top = _fitted_top(job, examples, history, choice["settings"] if choice else {})
     with job.clock.stage("read weights"):
+        assert job.weights is not None
         model = join(build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1]), top)
         quick = quick_copy(model)
     prefix = plan_prefix(recipe, row)
     if job.maps is None:
         prefix = Prefix(False, prefix.why if not prefix.cached else "from images, because no maps were given")
     with job.clock.stage("read maps"):
-        if prefix.cached:
+        if job.maps is not None and prefix.cached:
             examples = dataclasses.replace(examples, inputs=read_maps(job.maps, prefix), varied=True)
     with job.clock.stage(BLOCKS):
         _move_blocks(job, quick, examples, history, prefix)
@@ -83,10 +84,13 @@ def fine_tune(job: Job) -> Trained:
     )
 
 
-def _fitted_top(job: Job, examples: Examples, history: History, chosen: dict) -> keras.Model:
+def _fitted_top(
+    job: Job[FineTuneRecipe], examples: Examples, history: History, chosen: dict[str, Any]
+) -> keras.Model:
     """Return the top, features in, fitted with settings that a sweep chose; its dropout is the recipe's."""
     recipe, layer = job.recipe, BACKBONES[job.backbone].taps[-1]
     head = top_head(recipe, layer, chosen)
+    assert job.features is not None
     seen = dataclasses.replace(examples, inputs=job.features.load([layer]))
     data = HeadData(seen, floor=head.variance_floor)
 
@@ -117,7 +121,7 @@ def read_maps(store: FeatureStore, prefix: Prefix) -> np.ndarray:
 
 
 def _move_blocks(
-    job: Job, network: keras.Model, examples: Examples, history: History, prefix: Prefix
+    job: Job[FineTuneRecipe], network: keras.Model, examples: Examples, history: History, prefix: Prefix
 ) -> None:
     """Train what moves of a whole network; from maps, where examples are such, or from its pixels."""
     recipe, row = job.recipe, BACKBONES[job.backbone]
@@ -149,8 +153,9 @@ def _move_blocks(
         )
 
 
-def _pretrained(job: Job) -> bool:
+def _pretrained(job: Job[FineTuneRecipe]) -> bool:
     """Say whether the weights were learnt; random ones cannot be destroyed."""
+    assert job.weights is not None
     return not read_manifest(job.weights).fingerprint.get("identity", "").startswith(RANDOM_IDENTITY)
 
 
@@ -185,11 +190,15 @@ def block_paces(network: keras.Model, row: Backbone, pace: float) -> dict[str, P
     last = len(row.taps)
     blocks = {layer: row.block_of(layer.name) for layer in network.layers}
     return {
-        variable.path: lambda _, factor=pace ** (last - block): factor
+        variable.path: _constant_pace(pace ** (last - block))
         for layer, block in blocks.items()
         if block
         for variable in layer.trainable_weights
     }
+
+
+def _constant_pace(factor: float) -> Pace:
+    return lambda _: factor
 
 
 def cut_of(network: keras.Model, prefix: Prefix) -> KerasTensor:
@@ -197,7 +206,7 @@ def cut_of(network: keras.Model, prefix: Prefix) -> KerasTensor:
     return network.get_layer(NECK if prefix.pooling == "average" else prefix.layer).output
 
 
-def why_destroyed(rows: list[dict], n_val: int) -> str | None:
+def why_destroyed(rows: list[dict[str, Any]], n_val: int) -> str | None:
     """Return in words that the first epoch of moving blocks destroyed the pretrained weights, or None.
 
     It did where val accuracy fell below that of the frozen backbone's head by more than chance would have

@@ -11,23 +11,29 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.datasets.labels import ALL_LABELS, given_rows
 from pipeline.errors import Diverged
 from pipeline.networks.build import logits_model
 from pipeline.progress import Progress, silent
 from pipeline.training.augment import augmented, drawn_views
-from pipeline.training.averaging import AVERAGES
+from pipeline.training.averaging import AVERAGES, Lookahead, NoAverage
 from pipeline.training.optimizers import Pace, make_optimizer
 from pipeline.training.stopping import NoPatience, Patience
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
+    import tensorflow as tf
     from keras import KerasTensor
 
+    from pipeline.datasets.store import ImageStore
+    from pipeline.features.store import FeatureStore
     from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.recipes import Training
+
+    Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
 
 EVALUATION_BATCH = 500
 REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown
@@ -55,7 +61,13 @@ class Examples:
 
     @classmethod
     def of(
-        cls, store, inputs: np.ndarray, classes: int, views: int = 1, *, given: str = ALL_LABELS
+        cls,
+        store: ImageStore | FeatureStore,
+        inputs: np.ndarray,
+        classes: int,
+        views: int = 1,
+        *,
+        given: str = ALL_LABELS,
     ) -> Examples:
         """Return the examples of an image or feature store whose rows inputs are, a block for each view.
 
@@ -65,7 +77,7 @@ class Examples:
         train = given_rows(store.labels, rows, given, store.index)
         return cls(inputs, store.labels, train, store.rows("val"), classes, views, len(train) / len(rows))
 
-    def epochs(self, recipe) -> int:
+    def epochs(self, recipe: Training) -> int:
         """Return how many epochs a recipe takes here: epochs / sqrt(share) where it stretches over fewer."""
         return math.ceil(recipe.epochs / math.sqrt(self.share)) if recipe.stretch else recipe.epochs
 
@@ -106,7 +118,7 @@ class Stage:
     salt: int = 0  # makes the random order of one stage differ from another's
 
     @classmethod
-    def of(cls, recipe, name: str, **changes) -> Stage:
+    def of(cls, recipe: Training, name: str, **changes: Any) -> Stage:
         """Return a stage with the settings of a recipe, some of them changed."""
         known = {key: getattr(recipe, key) for key in cls.__dataclass_fields__ if hasattr(recipe, key)}
         return cls(**{**known, "name": name, **changes})
@@ -116,10 +128,10 @@ class Stage:
 class History:
     """One row an epoch, over all stages of a run; seconds count from the start of training."""
 
-    rows: list[dict] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, **row) -> None:
+    def add(self, **row: Any) -> None:
         """Append one epoch; its number follows from the rows before."""
         self.rows.append({"epoch": len(self.rows) + 1, "seconds": round(self.seconds, 3), **row})
 
@@ -148,7 +160,8 @@ class Classifier:
     def predict(self, inputs: np.ndarray, rows: np.ndarray, views: int = 1) -> np.ndarray:
         """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over the views."""
         apart = len(inputs) // views
-        return sum(self._answers(inputs, rows + apart * view) for view in range(views)) / views
+        answers = (self._answers(inputs, rows + apart * view) for view in range(views))
+        return cast("np.ndarray", sum(answers)) / views
 
     def _answers(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -248,11 +261,11 @@ def fit(
 class _Pace:
     """How many steps one call into the graph takes, so that it lasts about REPORT_SECONDS."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps = 1
         self._calls = 0
 
-    def over(self, order: np.ndarray, update) -> Iterator[tuple[int, np.ndarray]]:
+    def over(self, order: np.ndarray, update: Update) -> Iterator[tuple[int, np.ndarray]]:
         """Yield how many of the steps of an order are done, and the sums of the last call."""
         done = 0
         while done < len(order):
@@ -261,7 +274,7 @@ class _Pace:
             done += len(chunk)
             yield done, sums
 
-    def _timed(self, update, chunk: np.ndarray) -> np.ndarray:
+    def _timed(self, update: Update, chunk: np.ndarray) -> np.ndarray:
         began = time.perf_counter()
         sums = update(chunk)
         self._calls += 1
@@ -271,7 +284,7 @@ class _Pace:
         return sums
 
 
-def _optimizer(stage: Stage, updates: int, paces: dict[str, Pace] | None):
+def _optimizer(stage: Stage, updates: int, paces: dict[str, Pace] | None) -> keras.optimizers.Optimizer:
     return make_optimizer(
         optimizer=stage.optimizer,
         learning_rate=stage.learning_rate,
@@ -286,8 +299,15 @@ def _optimizer(stage: Stage, updates: int, paces: dict[str, Pace] | None):
 
 
 def _update_function(
-    logits: keras.Model, examples: Examples, stage: Stage, optimizer, average, *, seed: int, steps: int
-):
+    logits: keras.Model,
+    examples: Examples,
+    stage: Stage,
+    optimizer: keras.optimizers.Optimizer,
+    average: NoAverage | Lookahead,
+    *,
+    seed: int,
+    steps: int,
+) -> Update:
     """Return a function from row numbers (n, B) to the sum of losses over n steps and of right answers.
 
     steps is how many there are in an epoch.
@@ -302,13 +322,14 @@ def _update_function(
     smoothing, classes = stage.label_smoothing, examples.classes
     count = len(examples.labels)
     draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, count)
+    moves: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift}
     parity = tf.constant(draws, tf.int32)  # whether an image is mirrored in even or in odd epochs
 
-    def step(rows):
+    def step(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         wanted, number = tf.gather(labels, rows), tf.cast(optimizer.iterations, tf.int32)
         if stage.flip or stage.shift:
-            how = {"flip": stage.flip, "shift": stage.shift}
-            how["seed"] = tf.stack([seed, 4 * number + 2 * stage.salt])  # augmented() uses two seeds of it
+            drawn_by = tf.stack([seed, 4 * number + 2 * stage.salt])  # augmented() uses two seeds of it
+            how = moves | {"seed": drawn_by}
             if stage.alternate:
                 how["mirrored"] = (tf.gather(parity, rows % count) + number // steps) % 2 == 1
             if examples.varied:
@@ -327,7 +348,7 @@ def _update_function(
         return loss, right
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-    def run(order):
+    def run(order: tf.Tensor) -> tf.Tensor:
         sums = tf.zeros(2, tf.float64)  # in float32 they would depend on how many steps a call takes
         for rows in order:
             sums += tf.cast(tf.stack(step(rows)), tf.float64)

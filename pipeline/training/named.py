@@ -30,14 +30,19 @@ def check_name(name: str, scheme: Scheme) -> None:
 
 
 def publish_recipe(
-    folder: Path, scheme: str, row: str, settings: dict, origin: dict, facts: dict | None = None
+    folder: Path,
+    scheme: str,
+    row: str,
+    settings: dict[str, Any],
+    origin: dict[str, Any],
+    facts: dict[str, Any] | None = None,
 ) -> None:
     """Publish settings of a row of a scheme in folder; origin says how they were found."""
     publish_json(folder / FILE, {"scheme": scheme, "row": row, "settings": settings, "origin": origin})
     publish_manifest(folder, {"scheme": scheme, "row": row, "settings": settings}, [FILE], facts)
 
 
-def base_of(recipes: Path, scheme: Scheme, name: str) -> tuple[str, dict]:
+def base_of(recipes: Path, scheme: Scheme, name: str) -> tuple[str, dict[str, Any]]:
     """Return the row that a recipe of a name starts from, and the settings in which it differs.
 
     recipes is the folder of named recipes. Raises BadInput, which lists all names, for an unknown one and
@@ -56,7 +61,7 @@ def base_of(recipes: Path, scheme: Scheme, name: str) -> tuple[str, dict]:
     return found["row"], found["settings"]
 
 
-def named_recipe(recipes: Path, scheme: Scheme, name: str, given: dict | None = None) -> Any:
+def named_recipe(recipes: Path, scheme: Scheme, name: str, given: dict[str, Any] | None = None) -> Any:
     """Return a recipe of a scheme by name, a row or one in the folder recipes, with settings replaced."""
     row, settings = base_of(recipes, scheme, name)
     recipe = scheme.recipe(row, {**settings, **(given or {})})

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+    from keras.optimizers.schedules import LearningRateSchedule
 
 
-def _adamw(weight_decay: float, momentum: float):
+def _adamw(weight_decay: float, momentum: float) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
     import keras
 
     return keras.optimizers.AdamW, {"weight_decay": weight_decay}
 
 
-def _sgd(weight_decay: float, momentum: float):
+def _sgd(weight_decay: float, momentum: float) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
     import keras
 
     return keras.optimizers.SGD, {"momentum": momentum, "nesterov": True, "weight_decay": weight_decay}
@@ -26,13 +27,13 @@ OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
 TRIANGLE_START, TRIANGLE_END = 0.2, 0.07  # shares of the peak: those of airbench (Jordan 2024)
 
 
-def _constant(rate: float, updates: int, warmup: int):
+def _constant(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
     from keras.optimizers.schedules import PiecewiseConstantDecay
 
     return PiecewiseConstantDecay([max(warmup, 1)], [rate / 10 if warmup else rate, rate])
 
 
-def _cosine(rate: float, updates: int, warmup: int):
+def _cosine(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
     from keras.optimizers.schedules import CosineDecay
 
     if warmup:
@@ -40,7 +41,7 @@ def _cosine(rate: float, updates: int, warmup: int):
     return CosineDecay(rate, updates)
 
 
-def _triangle(rate: float, updates: int, warmup: int):
+def _triangle(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
     from keras.optimizers.schedules import PolynomialDecay
 
     if not warmup:
@@ -49,7 +50,7 @@ def _triangle(rate: float, updates: int, warmup: int):
     class Triangle(PolynomialDecay):
         """A straight line up to the peak, and another down from it."""
 
-        def __call__(self, step):
+        def __call__(self, step: tf.Tensor) -> tf.Tensor:
             import tensorflow as tf
 
             number = tf.cast(step, tf.float32)
@@ -101,7 +102,7 @@ def make_optimizer(
     return made
 
 
-def _in_one_pass(kind: type[keras.optimizers.AdamW]):
+def _in_one_pass(kind: type[keras.optimizers.AdamW]) -> type[keras.optimizers.AdamW]:
     """Return the kind of optimiser with TensorFlow's own operation for an update of Adam.
 
     It computes what Keras computes, each weight in the same order of terms, within rounding.
@@ -109,7 +110,9 @@ def _in_one_pass(kind: type[keras.optimizers.AdamW]):
     import tensorflow as tf
 
     class InOnePass(kind):
-        def update_step(self, gradient, variable, learning_rate):
+        def update_step(
+            self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+        ) -> None:
             place, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
@@ -127,15 +130,19 @@ def _in_one_pass(kind: type[keras.optimizers.AdamW]):
     return InOnePass
 
 
-def _paced(kind: type[keras.optimizers.Optimizer], paces: dict[str, Pace]):
+def _paced(
+    kind: type[keras.optimizers.Optimizer], paces: dict[str, Pace]
+) -> type[keras.optimizers.Optimizer]:
     """Return the kind of optimiser with a pace of its own for some variables."""
 
     class Paced(kind):
-        def build(self, variables):
+        def build(self, variables: list[keras.Variable]) -> None:
             super().build(variables)
             self._paces = [paces.get(variable.path) for variable in variables]
 
-        def update_step(self, gradient, variable, learning_rate):
+        def update_step(
+            self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+        ) -> None:
             pace = self._paces[self._get_variable_index(variable)]
             if pace:
                 learning_rate = learning_rate * pace(self.iterations)

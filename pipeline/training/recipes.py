@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from pipeline.datasets.labels import ALL_LABELS, parse_budget
 from pipeline.datasets.split import FIT_ON
@@ -17,6 +18,8 @@ from pipeline.training.averaging import AVERAGES
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 from pipeline.training.settings import setting
 from pipeline.tuning.space import Axis, Choice, Range
+
+Row = TypeVar("Row", bound="Labelled")
 
 BLOCKS = 5  # of every backbone, counted from the input
 LESSON_BLOCKS = {
@@ -205,7 +208,7 @@ class ScratchRecipe(Augmented):
             )
 
 
-def rows_by_name(*rows):
+def rows_by_name(*rows: Row) -> dict[str, Row]:
     """Return a table of rows by their names."""
     return {row.name: row for row in rows}
 
@@ -250,12 +253,12 @@ def _lesson(name: str, dense: str) -> ScratchRecipe:
     )
 
 
-def _fine_tune(name: str, title: str, freeze_through: int, **changes) -> FineTuneRecipe:
+def _fine_tune(name: str, title: str, freeze_through: int, **changes: Any) -> FineTuneRecipe:
     """Return a recipe with the course that all share; what freezes blocks varies images by flips alone.
 
     Two views of an image are cached in little time and room, while shifts by two pixels would make fifty.
     """
-    shared = {
+    shared: dict[str, Any] = {
         "epochs": 12,
         "learning_rate": 3e-4,
         "warmup": 0.1,

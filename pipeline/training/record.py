@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline import machine, numerics
 from pipeline.backbones.table import BACKBONES
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from pipeline.training.recipes import Training
+    from pipeline.training.recipes import Labelled
+
+Recipe = TypeVar("Recipe", bound="Labelled")
 
 FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, EVENTS, COSTS]
 
@@ -79,14 +81,14 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[Recipe]):
     """What a scheme's training function is given; inputs of other schemes are None.
 
     features are those that a head is fitted on, maps those at the cut of a network whose frozen part is
     cached, sweep is the folder of the sweep that chose a head.
     """
 
-    recipe: Training
+    recipe: Recipe
     seed: int
     images: ImageStore
     features: FeatureStore | None
@@ -129,13 +131,13 @@ class Trained:
     probabilities: np.ndarray
     backbone_parameters: int = 0
     n_train: int | None = None
-    settings: dict | None = None
+    settings: dict[str, Any] | None = None
     tune_seconds: float = 0.0
-    facts: dict = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def train_run(
-    order: dict,
+    order: dict[str, Any],
     dataset: str,
     folder: str,
     weights: str | None = None,
@@ -143,7 +145,7 @@ def train_run(
     sweep: str | None = None,
     maps: str | None = None,
     progress: Progress = silent,
-) -> dict:
+) -> dict[str, Any]:
     """Train what order describes and publish its run folder; return its costs.
 
     order has scheme ("head:linear"), settings, seed, precision, weights and backbone (names for tables),
@@ -151,8 +153,15 @@ def train_run(
     """
     clock, target = Clock(), Path(folder)
     with clock.stage("start"):
-        inputs = {"dataset": dataset, "weights": weights, "features": features, "sweep": sweep, "maps": maps}
-        own = {"clock": clock, "progress": progress, "checkpoint": Checkpoint(target, clock)}
+        inputs: dict[str, Any] = {
+            "dataset": dataset,
+            "weights": weights,
+            "features": features,
+            "sweep": sweep,
+            "maps": maps,
+        }
+        checkpoint = Checkpoint(target, clock)
+        own: dict[str, Any] = {"clock": clock, "progress": progress, "checkpoint": checkpoint}
         own["watch"] = lambda history: publish_events(target, history.rows)
         job, state = prepare_job(order, **inputs, **own)
     trained = train(order, job)
@@ -163,20 +172,20 @@ def train_run(
     costs = _costs(target, clock, _extractions(job, order["fingerprint"]), trained.tune_seconds)
     publish_json(target / COSTS, costs)
     publish_manifest(target, order["fingerprint"], FILES)
-    job.checkpoint.remove()
+    checkpoint.remove()
     return costs
 
 
 def prepare_job(
-    order: dict,
+    order: dict[str, Any],
     *,
     dataset: str,
     weights: str | None = None,
     features: str | None = None,
     sweep: str | None = None,
     maps: str | None = None,
-    **more,
-) -> tuple[Job, dict]:
+    **more: Any,
+) -> tuple[Job[Any], dict[str, Any]]:
     """Set TensorFlow up for what order describes; return its job, with more fields, and that state.
 
     order has what train_run is given; row is the recipe's row where its name is none.
@@ -201,7 +210,7 @@ def prepare_job(
     return job, state
 
 
-def train(order: dict, job: Job) -> Trained:
+def train(order: dict[str, Any], job: Job[Any]) -> Trained:
     """Return what the training function of order's scheme makes of a job."""
     module, _, function = SCHEMES[order["scheme"].partition(":")[0]].train.partition(":")
     return getattr(importlib.import_module(module), function)(job)
@@ -231,7 +240,9 @@ def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None
     )
 
 
-def _description(order: dict, trained: Trained, images: ImageStore, state: dict) -> dict:
+def _description(
+    order: dict[str, Any], trained: Trained, images: ImageStore, state: dict[str, Any]
+) -> dict[str, Any]:
     model = trained.model
     features = order["fingerprint"].get("features", {})
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
@@ -261,18 +272,20 @@ def _counts(images: ImageStore, trained: Trained) -> dict[str, int]:
     return {f"n_{split}": count for split, count in counts.items()}
 
 
-def _extractions(job: Job, fingerprint: dict) -> list[dict]:
+def _extractions(job: Job[Any], fingerprint: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what each cache that a run reads cost, by the layers and views that it reads."""
     caches = {"features": job.features, "maps": job.maps}
     read = {name: store for name, store in caches.items() if store and name in fingerprint}
-    if len(read) == 2 and job.maps.folder == job.features.folder:  # maps of one pixel are the features
-        del read["features"]
+    if len(read) == 2 and read["maps"].folder == read["features"].folder:
+        del read["features"]  # maps of one pixel are the features
     return [
         store.costs(fingerprint[name]["layers"], fingerprint[name]["views"]) for name, store in read.items()
     ]
 
 
-def _costs(folder: Path, clock: Clock, extractions: list[dict], tune_seconds: float) -> dict:
+def _costs(
+    folder: Path, clock: Clock, extractions: list[dict[str, Any]], tune_seconds: float
+) -> dict[str, Any]:
     extracted, seconds = round(sum(one["seconds"] for one in extractions), 3), clock.total()
     peaks = [machine.peak_memory_mb(), *(one["peak_memory_mb"] for one in extractions)]
     return {

@@ -29,12 +29,12 @@ class Scheme:
     precision: str | None = None  # what it trains in, where that is not the run's choice
 
     @property
-    def settings(self) -> dict[str, dataclasses.Field]:
+    def settings(self) -> dict[str, dataclasses.Field[Any]]:
         """The settings of all its recipes by name; one recipe may have fewer."""
         kinds = dict.fromkeys(type(recipe) for recipe in self.recipes.values())
         return {field.name: field for kind in kinds for field in dataclasses.fields(kind) if field.metadata}
 
-    def recipe(self, name: str, overrides: dict | None = None) -> Any:
+    def recipe(self, name: str, overrides: dict[str, Any] | None = None) -> Any:
         """Return a recipe by name with settings replaced and checked; raise BadInput."""
         if name not in self.recipes:
             raise unknown_name(f"{self.name} recipe", name, self.recipes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.split import FINAL
 from pipeline.networks.build import add_block, add_classifier, add_neck
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STANDARDISE, WHITENING = "standardise", "whitening"
 
 
-def train_from_scratch(job: Job) -> Trained:
+def train_from_scratch(job: Job[ScratchRecipe]) -> Trained:
     """Return the recipe's network, pixels in, trained on the training images."""
     recipe, images, history = job.recipe, job.images, History()
     with job.clock.stage("read images"):
@@ -116,7 +116,7 @@ def paces_of(recipe: ScratchRecipe, model: keras.Model, steps: int) -> dict[str,
     return found
 
 
-def _norms(model: keras.Model) -> list:
+def _norms(model: keras.Model) -> list[Any]:
     import keras
 
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]

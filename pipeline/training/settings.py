@@ -7,6 +7,7 @@ parameter, its help, and the check of its value.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.errors import BadInput
@@ -23,7 +24,12 @@ TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off"
 
 
 def setting(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple = ()
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] = (),
 ) -> Any:
     """Return a dataclass field with its help and the values that it takes: low … high, or one of choices."""
     return dataclasses.field(
@@ -31,7 +37,7 @@ def setting(
     )
 
 
-def describe(field: dataclasses.Field) -> str:
+def describe(field: dataclasses.Field[Any]) -> str:
     """Return the help of a setting, with its range, for the command line."""
     limits = field.metadata
     if limits["choices"]:
@@ -41,14 +47,15 @@ def describe(field: dataclasses.Field) -> str:
     return limits["help"]
 
 
-def parse(field: dataclasses.Field, text: str) -> Any:
+def parse(field: dataclasses.Field[Any], text: str) -> Any:
     """Return the value that text stands for: numbers, true/false, or names separated by commas.
 
     Raises BadInput that names the setting, what it takes and what came.
     """
-    kind = KINDS[field.type]
+    kind = KINDS[_written(field)]
+    value: Any
     try:
-        if field.type.startswith("tuple"):
+        if _written(field).startswith("tuple"):
             value = tuple(kind(part.strip()) for part in text.split(",") if part.strip())
         elif kind is bool:
             value = _truth(text)
@@ -59,17 +66,17 @@ def parse(field: dataclasses.Field, text: str) -> Any:
     return checked(field, value)
 
 
-def checked(field: dataclasses.Field, value: Any) -> Any:
+def checked(field: dataclasses.Field[Any], value: Any) -> Any:
     """Return value in the field's type; raise BadInput when the setting does not take it."""
-    kind = KINDS[field.type]
-    if field.type.startswith("tuple"):
+    kind = KINDS[_written(field)]
+    if _written(field).startswith("tuple"):
         if not isinstance(value, (list, tuple)):
             raise _wrong(field, value)
         return tuple(_checked_one(field, kind, part, value) for part in value)
     return _checked_one(field, kind, value, value)
 
 
-def checked_all(recipe: Any, name: str, values: tuple) -> tuple:
+def checked_all(recipe: Any, name: str, values: Iterable[Any]) -> tuple[Any, ...]:
     """Return values of one setting of recipe in its type; raise BadInput for a setting that it has not."""
     return tuple(getattr(override(recipe, {name: value}), name) for value in values)
 
@@ -103,7 +110,13 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _checked_one(field: dataclasses.Field, kind: type, part: Any, value: Any) -> Any:
+def _written(field: dataclasses.Field[Any]) -> str:
+    """Return the annotation of a setting, which is text in modules that postpone annotations."""
+    assert isinstance(field.type, str)
+    return field.type
+
+
+def _checked_one(field: dataclasses.Field[Any], kind: type, part: Any, value: Any) -> Any:
     number = kind is float and isinstance(part, int) and not isinstance(part, bool)
     if not (number or (isinstance(part, kind) and isinstance(part, bool) == (kind is bool))):
         raise _wrong(field, value)
@@ -122,17 +135,17 @@ def _truth(text: str) -> bool:
     return text.lower() in TRUE_WORDS
 
 
-def _wrong(field: dataclasses.Field, received: Any) -> BadInput:
+def _wrong(field: dataclasses.Field[Any], received: Any) -> BadInput:
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
     words |= {"tuple[int, ...]": "whole numbers separated by commas", "tuple[str, ...]": "names"}
     limits = field.metadata
-    expected = f"one of {', '.join(limits['choices'])}" if limits["choices"] else words[field.type]
+    expected = f"one of {', '.join(limits['choices'])}" if limits["choices"] else words[_written(field)]
     if limits["low"] is not None or limits["high"] is not None:
         expected += f" {_range(limits)}"
     return BadInput(f"setting {field.name}: expected {expected}, received {received!r}")
 
 
-def _range(limits: dict) -> str:
+def _range(limits: Mapping[str, Any]) -> str:
     low, high = limits["low"], limits["high"]
     if low is not None and high is not None:
         return f"from {low} to {high}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.heads.recipes import HEADS, NetworkHead
 from pipeline.training.settings import override
@@ -18,10 +18,10 @@ VARIANCE_FLOOR = 1.0
 
 def top_row(recipe: FineTuneRecipe) -> NetworkHead:
     """Return the row of HEADS whose space is swept for a top of this recipe."""
-    return HEADS["dense" if recipe.units else "linear"]
+    return cast(NetworkHead, HEADS["dense" if recipe.units else "linear"])
 
 
-def top_settings(recipe: FineTuneRecipe, layer: str) -> dict:
+def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
     """Return the settings in which a recipe's top, on a layer, differs from its row of HEADS."""
     return {
         "layers": (layer,),
@@ -33,6 +33,6 @@ def top_settings(recipe: FineTuneRecipe, layer: str) -> dict:
     }
 
 
-def top_head(recipe: FineTuneRecipe, layer: str, chosen: dict | None = None) -> NetworkHead:
+def top_head(recipe: FineTuneRecipe, layer: str, chosen: dict[str, Any] | None = None) -> NetworkHead:
     """Return the head that a recipe's top is, with settings that a sweep chose if it did."""
     return override(top_row(recipe), {**top_settings(recipe, layer), **(chosen or {})})

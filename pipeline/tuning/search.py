@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import machine
 from pipeline.children import run_in_child
@@ -66,7 +66,7 @@ class Wanted:
 
 
 def search(
-    order: dict,
+    order: dict[str, Any],
     wanted: Wanted,
     *,
     folder: Path,
@@ -75,7 +75,7 @@ def search(
     n_val: int,
     caption: str,
     progress: Progress,
-) -> dict:
+) -> dict[str, Any]:
     """Run or go on with the study of order in folder; publish it and its best setting; return the choice.
 
     order has scheme, row, settings, seed, precision, weights, backbone, space and the whole fingerprint;
@@ -90,8 +90,8 @@ def search(
     prepare_study(study, recipe, axes)
 
     def one(draw: int) -> None:
-        def tell(stage: str, *counts) -> None:
-            progress(f"trial {draw + 1}: {stage}", *counts)
+        def tell(stage: str, done: int, total: int, unit: str) -> None:
+            progress(f"trial {draw + 1}: {stage}", done, total, unit)
 
         arguments = {"order": order, "study": str(path), "draw": draw, **inputs}
         run_in_child(run_trial, arguments, tell if wanted.jobs == 1 else silent)
@@ -111,8 +111,13 @@ def search(
 
 
 def _trained_again(
-    study: optuna.Study, order: dict, chosen: dict, count: int, inputs: dict, progress: Progress
-) -> dict | None:
+    study: optuna.Study,
+    order: dict[str, Any],
+    chosen: dict[str, Any],
+    count: int,
+    inputs: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any] | None:
     """Return val accuracies of the recipe as it is and of the chosen settings, by seeds not used before.
 
     What was trained again before is kept in the study. None where count is 0.
@@ -126,8 +131,8 @@ def _trained_again(
             wanted = {**order, "seed": seed, "settings": {**order["settings"], **more}}
             key = f"{CONFIRMED}:{key_of(wanted['settings'])}:{seed}"
 
-            def tell(stage: str, *counts, done: int = number) -> None:
-                progress(f"again {done + 1}/{count}: {stage}", *counts)
+            def tell(stage: str, done: int, total: int, unit: str, number: int = number) -> None:
+                progress(f"again {number + 1}/{count}: {stage}", done, total, unit)
 
             if kept(study, key) is None:
                 keep(study, key, run_in_child(run_again, {"order": wanted, **inputs}, tell))
@@ -139,8 +144,13 @@ def _trained_again(
 
 
 def _choice(
-    order: dict, wanted: Wanted, study: optuna.Study, chosen: dict, again: dict | None, n_val: int
-) -> dict:
+    order: dict[str, Any],
+    wanted: Wanted,
+    study: optuna.Study,
+    chosen: dict[str, Any],
+    again: dict[str, Any] | None,
+    n_val: int,
+) -> dict[str, Any]:
     """Return what choice.json holds: the best trial, the recipe as it is, both trained again, and how."""
     import optuna
 
@@ -151,7 +161,7 @@ def _choice(
         "settings": plain(chosen),
         "trial": best.number,
         "val_accuracy": best.value,
-        "val_accuracy_interval": wilson_interval(round(best.value * n_val), n_val),
+        "val_accuracy_interval": wilson_interval(round(cast(float, best.value) * n_val), n_val),
         "as_it_is": _as_it_is(trials),
         "again": again,
         "trials": dict(Counter(state_of(trial) for trial in trials)),
@@ -170,11 +180,11 @@ def _as_it_is(trials: list[optuna.trial.FrozenTrial]) -> float | None:
 
 def _publish(
     folder: Path,
-    order: dict,
+    order: dict[str, Any],
     study: optuna.Study,
     axes: dict[str, Axis],
     table: pd.DataFrame,
-    choice: dict,
+    choice: dict[str, Any],
     caption: str,
 ) -> None:
     names = list(axes)
@@ -203,7 +213,7 @@ def importance_of(study: optuna.Study) -> dict[str, float]:
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
-def _sentences(choice: dict) -> list[str]:
+def _sentences(choice: dict[str, Any]) -> list[str]:
     low, high = choice["val_accuracy_interval"]
     counts = choice["trials"]
     lines = [
@@ -219,7 +229,7 @@ def _sentences(choice: dict) -> list[str]:
     return [*lines, f"`luigi --module tasks {task} --recipe {choice['recipe']}` trains what was chosen."]
 
 
-def _again_sentence(again: dict) -> str:
+def _again_sentence(again: dict[str, Any]) -> str:
     means = {name: 100 * sum(again[name]) / len(again[name]) for name in ("chosen", "as_it_is")}
     difference = again["difference"]
     sentence = (
@@ -232,7 +242,9 @@ def _again_sentence(again: dict) -> str:
     return f"{sentence}."
 
 
-def _publish_name(recipes: Path, folder: Path, order: dict, recipe: Any, choice: dict) -> None:
+def _publish_name(
+    recipes: Path, folder: Path, order: dict[str, Any], recipe: Any, choice: dict[str, Any]
+) -> None:
     scheme, row = order["scheme"].partition(":")[0], row_of(order)
     settings = settings_beside(override(recipe, choice["settings"]), row)
     origin = {"study": folder.name, "val_accuracy": choice["val_accuracy"], "trial": choice["trial"]}

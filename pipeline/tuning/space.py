@@ -35,7 +35,7 @@ class Range:
 class Choice:
     """One of some values."""
 
-    values: tuple
+    values: tuple[Any, ...]
 
 
 Axis = Range | Choice
@@ -122,7 +122,7 @@ def _check(recipe: Any, name: str, axis: Axis) -> None:
     checked_all(recipe, name, (axis.low, axis.high))
 
 
-def _field(recipe: Any, name: str) -> dataclasses.Field:
+def _field(recipe: Any, name: str) -> dataclasses.Field[Any]:
     field = next((field for field in dataclasses.fields(recipe) if field.name == name), None)
     if field is None or not field.metadata:
         known = ", ".join(field.name for field in dataclasses.fields(recipe) if field.metadata)

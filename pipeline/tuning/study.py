@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import HeadstartError
 from pipeline.tuning.space import Axis, Choice, is_whole, text_of, value_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     import optuna
 
 FILE, NAME = "study.db", "headstart"
@@ -78,12 +80,13 @@ def distributions(recipe: Any, axes: dict[str, Axis]) -> dict[str, optuna.distri
     """Return the axes as Optuna knows them."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    found = {}
+    found: dict[str, optuna.distributions.BaseDistribution] = {}
     for name, axis in axes.items():
         if isinstance(axis, Choice):
             found[name] = CategoricalDistribution([text_of(value) for value in axis.values])
         elif is_whole(recipe, name):
-            found[name] = IntDistribution(axis.low, axis.high, log=axis.log, step=axis.step or 1)
+            low, high, step = (cast(int, number) for number in (axis.low, axis.high, axis.step or 1))
+            found[name] = IntDistribution(low, high, log=axis.log, step=step)
         else:
             found[name] = FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
     return found
@@ -105,11 +108,11 @@ def prepare_study(study: optuna.Study, recipe: Any, axes: dict[str, Axis]) -> No
         warnings.simplefilter("ignore")  # Optuna's, of a setting that lies outside of its axis
         if not study.trials:
             own = {name: getattr(recipe, name) for name in axes}
-            choices = {name for name, axis in axes.items() if isinstance(axis, Choice)}
+            choices = {name: axis for name, axis in axes.items() if isinstance(axis, Choice)}
             known = {
                 name: text_of(value) if name in choices else value
                 for name, value in own.items()
-                if name not in choices or value in axes[name].values
+                if name not in choices or value in choices[name].values
             }
             study.enqueue_trial(known)
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -133,7 +136,8 @@ def run_trials(path: Path, budget: Budget, one: Callable[[int], None], *, jobs: 
     it raises ends the study once the trials under way have ended.
     """
     study = opened(path)
-    drawn, running = len(finished(study)), set()
+    drawn = len(finished(study))
+    running: set[Future[None]] = set()
     with ThreadPoolExecutor(jobs) as pool:
         while True:
             while len(running) < jobs and _left(study, budget, jobs, started=drawn):
@@ -145,7 +149,7 @@ def run_trials(path: Path, budget: Budget, one: Callable[[int], None], *, jobs: 
             _raise_first(done)
 
 
-def _raise_first(done: set[Future]) -> None:
+def _raise_first(done: set[Future[Any]]) -> None:
     for future in done:
         future.result()
 
@@ -158,7 +162,7 @@ def _left(study: optuna.Study, budget: Budget, jobs: int, *, started: int) -> bo
 
 def seconds_of(study: optuna.Study) -> float:
     """Return the seconds of all trials that ended by themselves, added up."""
-    return sum(trial.duration.total_seconds() for trial in finished(study))
+    return sum(cast("timedelta", trial.duration).total_seconds() for trial in finished(study))
 
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:

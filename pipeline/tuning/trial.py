@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import BadInput, Diverged
 from pipeline.progress import Progress, silent
@@ -19,7 +21,9 @@ class Pruned(Exception):
     """A trial lies below the median of those before it, and is ended."""
 
 
-def run_trial(order: dict, study: str, draw: int, progress: Progress = silent, **inputs: str) -> None:
+def run_trial(
+    order: dict[str, Any], study: str, draw: int, progress: Progress = silent, **inputs: str
+) -> None:
     """Ask the study in a file for settings, train with them, and tell it val accuracy or how it ended.
 
     order has what a run's order has, and the axes of the space; draw decides what is drawn. A trial whose
@@ -54,12 +58,14 @@ def run_trial(order: dict, study: str, draw: int, progress: Progress = silent, *
         tell(opened_study, trial, value)
 
 
-def run_again(order: dict, progress: Progress = silent, **inputs: str) -> float:
+def run_again(order: dict[str, Any], progress: Progress = silent, **inputs: str) -> float:
     """Return the accuracy on val of a training to its end by order's settings and seed."""
     return val_accuracy(order, watch=None, progress=progress, **inputs)
 
 
-def val_accuracy(order: dict, *, watch, progress: Progress, **inputs: str) -> float:
+def val_accuracy(
+    order: dict[str, Any], *, watch: Callable[[History], None] | None, progress: Progress, **inputs: str
+) -> float:
     """Return the accuracy on val, 0 … 1, of a network that is trained by order; no test image is seen."""
     job, _ = prepare_job(order, **inputs, clock=Clock(), progress=progress, splits=("val",), watch=watch)
     trained = train(order, job)
@@ -67,12 +73,12 @@ def val_accuracy(order: dict, *, watch, progress: Progress, **inputs: str) -> fl
     return float(right.mean())
 
 
-def recipe_of(order: dict):
+def recipe_of(order: dict[str, Any]) -> Any:
     """Return the recipe that a study starts from."""
     return override(row_of(order), order["settings"])
 
 
-def row_of(order: dict):
+def row_of(order: dict[str, Any]) -> Any:
     """Return the row of the scheme's recipes that a study's recipe is, or was found from."""
     name, _, recipe = order["scheme"].partition(":")
     return SCHEMES[name].recipes[order.get("row", recipe)]

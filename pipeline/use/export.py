@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import machine
 from pipeline.datasets.store import ImageStore
@@ -78,7 +78,7 @@ class Format:
 
 def export(
     run: str, weights: str | None, dataset: str, out: str, formats: list[str], progress: Progress = silent
-) -> dict:
+) -> dict[str, Any]:
     """Write the whole network of a run to out, in each of formats; return {"files", "parity"}.
 
     out is the path of the .keras file. Class names and a model card lie inside it and beside it, and so do

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import machine
 from pipeline.datasets.pictures import pictures_below, read_picture
@@ -16,6 +16,7 @@ from pipeline.results.run import read_run
 from pipeline.use.whole import whole_network
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
 
 BATCH = 256
@@ -42,7 +43,7 @@ def find_pictures(places: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def predict(run: str, weights: str | None, paths: list[str], progress: Progress = silent) -> dict:
+def predict(run: str, weights: str | None, paths: list[str], progress: Progress = silent) -> dict[str, Any]:
     """Return {"rows", "unreadable"}: what the run in a folder answers for picture files.
 
     rows has a dict for each readable picture, in order: path, class, probability, and top, a list of the
@@ -51,7 +52,9 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     result = read_run(Path(run))
     names = result.recipe["class_names"]
     network = whole_network(result, Path(weights) if weights else None)
-    answered, rows, unreadable = 0, [], []
+    answered = 0
+    rows: list[dict[str, Any]] = []
+    unreadable: list[list[str]] = []
     for batch, pixels in _batches(paths, unreadable):
         if batch:
             rows += map(_row, batch, _answers(network, pixels), [names] * len(batch))
@@ -60,7 +63,7 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     return {"rows": rows, "unreadable": unreadable}
 
 
-def _answers(network, pixels: np.ndarray) -> np.ndarray:
+def _answers(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
     """Return probabilities (n, C); a last batch is filled up, so that one graph serves all."""
     import numpy as np
 
@@ -69,7 +72,7 @@ def _answers(network, pixels: np.ndarray) -> np.ndarray:
     return network.predict_on_batch(filled)[: len(pixels)]
 
 
-def _batches(paths: list[str], unreadable: list) -> Iterator[tuple[list[str], np.ndarray]]:
+def _batches(paths: list[str], unreadable: list[list[str]]) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield readable paths and their pixels (n, 32, 32, 3); files are decoded by all cores."""
     import numpy as np
 
@@ -88,7 +91,7 @@ def _batches(paths: list[str], unreadable: list) -> Iterator[tuple[list[str], np
             yield [path for path, _ in good], np.array([one for _, one in good], np.uint8)
 
 
-def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict:
+def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict[str, Any]:
     import numpy as np
 
     order = np.argsort(-probabilities, kind="stable")[:SHOWN]

@@ -7,7 +7,7 @@ before it again, from the weights in the data folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.backbones.model import backbone_features
 from pipeline.backbones.table import BACKBONES
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HEADS = ("head", "tuned-head")
 
 
-def needs_weights(recipe: dict) -> bool:
+def needs_weights(recipe: dict[str, Any]) -> bool:
     """Say whether a run, by its recipe.json, needs the weights of a backbone to be whole."""
     return family_of(recipe["scheme"]) in HEADS
 
@@ -40,6 +40,7 @@ def whole_network(run: RunResult, weights: Path | None = None) -> keras.Model:
         return model
     import keras
 
+    assert weights is not None
     features = run.recipe["fingerprint"]["features"]
     row, size = BACKBONES[features["backbone"]], features["input_size"]
     pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="pixels")
