@@ -87,12 +87,12 @@ def publish_json(target: Path, value: Any) -> None:
     publish_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def publish_sealed(target: Path, value: dict) -> None:
+def publish_sealed(target: Path, value: dict[str, Any]) -> None:
     """Write a JSON object with a digest of itself to target, whole or not at all; see read_sealed."""
     publish_json(target, {**value, SEAL: _seal_of(value)})
 
 
-def read_sealed(path: Path, what: str = "JSON object") -> dict:
+def read_sealed(path: Path, what: str = "JSON object") -> dict[str, Any]:
     """Return a JSON object without its seal; one without a seal, from before there were any, is taken.
 
     Raises DamagedFile where there is no file, it is no JSON object, or it is not what was written.
@@ -113,7 +113,7 @@ def read_sealed(path: Path, what: str = "JSON object") -> dict:
     return content
 
 
-def _seal_of(content: dict) -> str:
+def _seal_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 

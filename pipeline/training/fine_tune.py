@@ -227,7 +227,7 @@ def why_destroyed(rows: list[dict[str, Any]], n_val: int) -> str | None:
     )
 
 
-def _made_up(moved: list[dict], before: float) -> str:
+def _made_up(moved: list[dict[str, Any]], before: float) -> str:
     """Return in words that later epochs got beyond the frozen backbone's head, where they did."""
     best = max(row["val_accuracy"] for row in moved)
     return f" (later epochs got beyond both: {100 * best:.1f} %)" if best > before else ""

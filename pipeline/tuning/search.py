@@ -134,9 +134,11 @@ def _trained_again(
             def tell(stage: str, done: int, total: int, unit: str, number: int = number) -> None:
                 progress(f"again {number + 1}/{count}: {stage}", done, total, unit)
 
-            if kept(study, key) is None:
-                keep(study, key, run_in_child(run_again, {"order": wanted, **inputs}, tell))
-            found[which].append(kept(study, key))
+            value = kept(study, key)
+            if value is None:
+                value = float(run_in_child(run_again, {"order": wanted, **inputs}, tell))
+                keep(study, key, value)
+            found[which].append(value)
     apart = [b - a for a, b in zip(found["as_it_is"], found["chosen"], strict=True)]
     difference, low, high = mean_interval(apart)
     known = [difference, *([low, high] if count > 1 else [None, None])]
