@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHUNK_BYTES = 1 << 20
+LARGEST_PACKING = 1032  # to one: the limit of deflate, see zlib.net/zlib_tech.html
 
 
 @contextlib.contextmanager
@@ -64,8 +66,27 @@ def write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
 
 
 def read_texts(group: h5py.Group, name: str) -> list[str]:
-    """Return the texts that write_texts wrote."""
-    return [text.decode() for text in group[name][:]]
+    """Return the texts that write_texts wrote; raise DamagedFile where they are none."""
+    try:
+        return [text.decode() for text in read_array(group, name, kinds="S")]
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"{group.file.filename}: expected {name} in UTF-8 ({error})") from error
+
+
+def read_array(group: h5py.Group, name: str, *, kinds: str) -> np.ndarray:
+    """Return what write_array wrote; raise DamagedFile for what is no dataset of one of NumPy's kinds."""
+    return find_dataset(group, name, kinds=kinds)[:]
+
+
+def find_dataset(group: h5py.Group, name: str, *, kinds: str) -> h5py.Dataset:
+    """Return a dataset with rows, unread; raise DamagedFile where it is none or of none of NumPy's kinds."""
+    import h5py
+
+    item = group.get(name)
+    if not isinstance(item, h5py.Dataset) or not item.shape or item.dtype.kind not in kinds:
+        found = item.dtype if isinstance(item, h5py.Dataset) else "none"
+        raise DamagedFile(f"{group.file.filename}: expected a dataset {name} of kind {kinds}, found {found}")
+    return item
 
 
 @contextlib.contextmanager
@@ -73,7 +94,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; raise DamagedFile unless it is one and all in it is its own.
 
     External and soft links, external storage and virtual datasets are refused: through them a hostile
-    file could show the contents of others.
+    file could show the contents of others. So are values of varying length, and datasets that claim more
+    than the file can hold: reading them would take any amount of memory.
     """
     import h5py
 
@@ -84,6 +106,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
     with file:
         try:
             _refuse_foreign_parts(file, path)
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # h5py's, of hostile files
+            raise DamagedFile(f"{path}: could not be read ({error})") from error
+        try:
             yield file
         except (OSError, KeyError, RuntimeError) as error:
             raise DamagedFile(f"{path}: could not be read ({error})") from error
@@ -100,7 +125,7 @@ def _untimed(kind: h5py.h5p.PropClassID) -> h5py.h5p.PropOCID:
 def _refuse_foreign_parts(group: h5py.Group, path: Path) -> None:
     import h5py
 
-    waiting, seen = [group], 0
+    waiting, seen, size = [group], 0, Path(path).stat().st_size
     while waiting:
         here = waiting.pop()
         for name in here:
@@ -116,3 +141,17 @@ def _refuse_foreign_parts(group: h5py.Group, path: Path) -> None:
                 raise DamagedFile(f"{path}: {name} is no dataset; only plain datasets are accepted")
             elif item.external or item.is_virtual:
                 raise DamagedFile(f"{path}: {name} keeps its data in another file; refused")
+            else:
+                _refuse_empty_claims(item, size, path)
+
+
+def _refuse_empty_claims(item: h5py.Dataset, size: int, path: Path) -> None:
+    """Refuse a dataset that would take more memory than a file of size bytes can hold values for."""
+    if item.shape is None or item.dtype.kind == "O":
+        raise DamagedFile(f"{path}: {item.name} holds nothing or values of varying length; refused")
+    packed = item.id.get_create_plist().get_nfilters() > int(item.fletcher32)
+    claimed = item.dtype.itemsize * max(math.prod(item.shape), math.prod(item.chunks or (0,)))
+    if claimed > size * (LARGEST_PACKING if packed else 1):
+        raise DamagedFile(
+            f"{path}: {item.name} claims {claimed} bytes, more than its file of {size} bytes can hold"
+        )

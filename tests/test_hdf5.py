@@ -165,3 +165,79 @@ def test_a_group_that_contains_itself_is_refused_in_bounded_time(foreign):
 def test_a_missing_dataset_is_a_damaged_file(path):
     with pytest.raises(DamagedFile, match="file.h5: could not be read .*absent"), hdf5.opened(path) as file:
         file["absent"][:]
+
+
+def sparse(file):
+    file.create_dataset("odd", shape=(10**12,), chunks=(1000,), dtype=np.float32)
+
+
+def sparse_and_packed(file):
+    file.create_dataset("odd", shape=(10**12,), chunks=(1000,), dtype=np.float32, compression="gzip")
+
+
+def never_written(file):
+    file.create_dataset("odd", shape=(10**12,), dtype=np.float32)
+
+
+def one_huge_chunk(file):
+    file.create_dataset("odd", shape=(10,), chunks=(1 << 27,), maxshape=(None,), dtype=np.float32)
+
+
+@pytest.mark.parametrize("plant", [sparse, sparse_and_packed, never_written, one_huge_chunk])
+def test_a_dataset_that_claims_more_than_its_file_can_hold_is_refused_on_opening(foreign, plant):
+    with h5py.File(foreign, "r+") as file:
+        plant(file)
+    assert foreign.stat().st_size < 10_000
+    with pytest.raises(DamagedFile, match=r"/odd claims \d+ bytes, more than its file of \d+ bytes"):
+        opened_at_all(foreign)
+
+
+def test_values_of_varying_length_and_none_are_refused(foreign):
+    """A thousand texts can be one and the same in the file, and a thousand in memory."""
+    for value in (np.array(["a", "bc"], h5py.string_dtype()), h5py.Empty("f4")):
+        with h5py.File(foreign, "w") as file:
+            file["odd"] = value
+        with pytest.raises(DamagedFile, match="odd holds nothing or values of varying length"):
+            opened_at_all(foreign)
+
+
+def test_names_that_are_no_text_are_refused(foreign):
+    with h5py.File(foreign, "r+") as file:
+        h5py.h5g.create(file.id, b"\xff")
+    with pytest.raises(DamagedFile, match="foreign.h5: could not be read"):
+        opened_at_all(foreign)
+
+
+def opened_at_all(path):
+    with hdf5.opened(path):
+        pytest.fail("was opened")
+
+
+def test_packed_datasets_are_read(foreign):
+    with h5py.File(foreign, "r+") as file:
+        file.create_dataset("zeros", data=np.zeros(1 << 20), compression="gzip")
+    with hdf5.opened(foreign) as file:
+        assert hdf5.read_array(file, "zeros", kinds="f").sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "found"),
+    [
+        ("group", "f", "none"),
+        ("values/inner", "f", "none"),
+        ("absent", "f", "none"),
+        ("values", "iu", "float32"),
+        ("names", "f", r"\|S"),
+    ],
+)
+def test_what_is_no_dataset_of_the_kind_is_a_damaged_file(path, name, kinds, found):
+    message = f"expected a dataset {name} of kind {kinds}, found {found}"
+    with hdf5.opened(path) as file, pytest.raises(DamagedFile, match=message):
+        hdf5.read_array(file, name, kinds=kinds)
+
+
+def test_texts_that_are_not_utf_8_are_a_damaged_file(foreign):
+    with h5py.File(foreign, "r+") as file:
+        file["names"] = np.array([b"\xff"])
+    with hdf5.opened(foreign) as file, pytest.raises(DamagedFile, match="expected names in UTF-8"):
+        hdf5.read_texts(file, "names")

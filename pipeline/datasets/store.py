@@ -128,12 +128,14 @@ class ImageStore:
         self.class_names: list[str] = manifest.facts["class_names"]
         self.counts: dict[str, int] = manifest.facts["counts"]
         with hdf5.opened(self.path) as file:
-            self.labels: np.ndarray = file["labels"][:]
-            self.index: np.ndarray = file["index"][:]
-            self.split: np.ndarray = file["split"][:]
+            self.labels, self.index, self.split = (
+                hdf5.read_array(file, name, kinds="iu") for name in ("labels", "index", "split")
+            )
             self.names: list[str] = hdf5.read_texts(file, "names")
-            self.content: np.ndarray | None = file["content"][:] if "content" in file else None
-            shape = file["images"].shape
+            self.content: np.ndarray | None = (
+                hdf5.read_array(file, "content", kinds="u") if "content" in file else None
+            )
+            shape = hdf5.find_dataset(file, "images", kinds="u").shape
         if not len(self.labels) == len(self.index) == len(self.split) == len(self.names) == shape[0]:
             raise DamagedFile(f"{self.path}: its datasets differ in length")
 

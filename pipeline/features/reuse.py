@@ -59,7 +59,7 @@ class Donors:
 
     def _read_shard(self, path: Path) -> list[np.ndarray]:
         with hdf5.opened(path) as file:
-            return [file["features"][layer][:] for layer in self._layers]
+            return [hdf5.read_array(file, f"features/{layer}", kinds="f") for layer in self._layers]
 
 
 def _alike(section: Section) -> list[Section]:
@@ -97,4 +97,6 @@ def _whole_shards(section: Section) -> list[Path]:
 def _content(path: Path) -> list[bytes]:
     """Return the digest of each image of a shard; none where shards do not hold them."""
     with hdf5.opened(path) as file:
-        return [digest.tobytes() for digest in file["content"][:]] if "content" in file else []
+        if "content" not in file:
+            return []
+        return [digest.tobytes() for digest in hdf5.read_array(file, "content", kinds="u")]
