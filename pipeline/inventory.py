@@ -100,8 +100,6 @@ def _read_entry(kind: str, folder: Path) -> Entry:
         if path.is_symlink() or not path.is_file():
             raise DamagedFile(f"{path}: expected a plain file, found a link or a device; it is not followed")
         manifest = read_manifest(folder)
-        if not (isinstance(manifest.fingerprint, dict) and isinstance(manifest.facts, dict)):
-            raise DamagedFile(f"{path}: not a manifest of this project (its fingerprint is no object)")
     except DamagedFile as error:
         return Entry(kind, folder, fault=str(error).removeprefix(f"{path}: "))
     return Entry(kind, folder, manifest)

@@ -188,7 +188,7 @@ class Manifest:
         """Return in words the first listed file that is absent or of another size, or None."""
         for name, entry in self.files.items():
             path = self.folder / name
-            if not path.is_file():
+            if not _is_file(path):
                 return f"{path}: expected {entry['bytes']} bytes, found no file"
             if path.stat().st_size != entry["bytes"]:
                 return f"{path}: expected {entry['bytes']} bytes, found {path.stat().st_size}"
@@ -199,7 +199,7 @@ class Manifest:
         path = self.folder / name
         if name not in self.files:
             raise DamagedFile(f"{path}: not listed in {self.folder / MANIFEST}")
-        if not path.is_file():
+        if not _is_file(path):
             raise DamagedFile(f"{path}: expected a file, found none; delete {self.folder} and run again")
         found = sha256_of(path)
         if found != self.files[name]["sha256"]:
@@ -246,6 +246,10 @@ def read_manifest(folder: Path) -> Manifest:
         sound = sound and all(_sound_entry(name, entry) for name, entry in manifest.files.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a manifest of this project ({error!r})") from error
+    if not (isinstance(manifest.fingerprint, dict) and isinstance(manifest.facts, dict)):
+        raise DamagedFile(
+            f"{path}: not a manifest of this project (its fingerprint or its facts are no object)"
+        )
     if not sound:
         raise DamagedFile(f"{path}: its key does not match its fingerprint, or an entry is malformed")
     return manifest
@@ -274,7 +278,15 @@ def whole_files(folder: Path, facts: dict[str, Any]) -> set[str]:
 
 
 def _is_as_listed(path: Path, entry: dict[str, Any]) -> bool:
-    return path.is_file() and describe_file(path) == entry
+    return _is_file(path) and describe_file(path) == entry
+
+
+def _is_file(path: Path) -> bool:
+    """Say whether path is a file; a name that no disk takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _sound_entry(name: str, entry: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from pipeline.publishing import (
     read_manifest,
     read_sealed,
     sha256_of,
+    whole_files,
     why_incomplete,
 )
 
@@ -288,6 +289,22 @@ ENTRY = {"bytes": 1, "sha256": "0" * 64}
 def test_a_manifest_that_contradicts_itself_or_leaves_its_folder_is_refused(folder, changes):
     rewritten(folder, **changes)
     with pytest.raises(DamagedFile, match="key does not match its fingerprint, or an entry is malformed"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "n\0", "\ud800"])
+def test_a_name_that_no_disk_takes_is_a_file_that_is_not_there(folder, name):
+    manifest = publish_manifest(folder, FINGERPRINT, {name: ENTRY})
+    assert manifest.missing().endswith("expected 1 bytes, found no file")
+    assert whole_files(folder, {}) == set()
+    with pytest.raises(DamagedFile, match="expected a file, found none"):
+        manifest.verified(name)
+
+
+@pytest.mark.parametrize("changes", [{"fingerprint": [], "key": "4f53cda18c2b"}, {"facts": []}])
+def test_a_manifest_whose_fingerprint_or_facts_are_no_object_is_refused(folder, changes):
+    rewritten(folder, **changes)
+    with pytest.raises(DamagedFile, match="its fingerprint or its facts are no object"):
         read_manifest(folder)
 
 
