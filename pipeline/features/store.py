@@ -47,6 +47,8 @@ class FeatureStore:
             damage = [section.why_missing() for section in known_sections(self.folder)]
             raise DamagedFile(damage[0] if damage else f"{folder}: no finished features; extract them first")
         self.base: dict[str, Any] = self._sections[0].base
+        for section in self._sections:
+            _check_section(section)
         cached = {layer for section in self._sections for layer in section.layers}
         self.layers = [tap for tap in BACKBONES[self.base["backbone"]].taps if tap in cached]
         views = {section.view for section in self._sections}
@@ -57,7 +59,7 @@ class FeatureStore:
         labels, index, split, names = zip(*columns, strict=True)
         self.labels, self.index, self.split = _joined(labels), _joined(index), _joined(split)
         self.names: list[str] = [name for part in names for name in part]
-        rows = self._manifests[first].facts["rows"]
+        rows = self._manifests[first].facts.get("rows")
         if len(self.labels) != rows:
             raise DamagedFile(
                 f"{first.folder}: expected {rows} rows, found {len(self.labels)}; delete it and run again"
@@ -138,11 +140,12 @@ class FeatureStore:
         return [manifest.verified(name) for name in sorted(manifest.files)]
 
     def _read_layer(self, layer: str, section: Section, dtype: np.dtype) -> np.ndarray:
-
         parts = []
         for path in self._shards(section):
             with hdf5.opened(path) as file:
-                parts.append(file["features"][layer][:].astype(dtype, copy=False))
+                parts.append(hdf5.read_array(file, f"features/{layer}", kinds="f").astype(dtype, copy=False))
+            if (found := parts[-1].shape[1:]) != (shape := section.shapes()[layer]):
+                raise DamagedFile(f"{path}: expected {layer} of shape {shape} for an image, found {found}")
         features = _joined(parts)
         if len(features) != len(self.labels):
             raise DamagedFile(
@@ -168,7 +171,23 @@ class FeatureStore:
     @staticmethod
     def _read_columns(path: Path) -> tuple[Any, ...]:
         with hdf5.opened(path) as file:
-            return file["labels"][:], file["index"][:], file["split"][:], hdf5.read_texts(file, "names")
+            columns = [hdf5.read_array(file, name, kinds="iu") for name in ("labels", "index", "split")]
+            columns.append(hdf5.read_texts(file, "names"))
+        if len({len(column) for column in columns}) > 1 or any(column.ndim > 1 for column in columns[:3]):
+            raise DamagedFile(f"{path}: its columns differ in length; delete it and run again")
+        return tuple(columns)
+
+
+def _check_section(section: Section) -> None:
+    """Raise DamagedFile where the fingerprint of a section describes no features that are known."""
+    try:
+        sound = section.row_bytes > 0
+    except (KeyError, TypeError, ArithmeticError) as error:
+        raise DamagedFile(
+            f"{section.folder}: its manifest describes no known features ({error!r})"
+        ) from error
+    if not sound:
+        raise DamagedFile(f"{section.folder}: its manifest describes features of no size")
 
 
 def _is_whole(path: Path, note: Path) -> bool:

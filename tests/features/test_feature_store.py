@@ -9,6 +9,7 @@ from caches import LAYERS, section_of
 
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.store import FeatureStore
+from pipeline.fingerprint import key_of
 from pipeline.publishing import publish_manifest, publish_sealed, read_manifest, read_sealed
 
 
@@ -140,4 +141,43 @@ def test_a_damaged_manifest_does_not_count(copied):
     content["fingerprint"]["layers"] = ["block1_pool"]
     publish_sealed(path, content)
     with pytest.raises(DamagedFile, match="no finished features"):
+        FeatureStore(copied)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("backbone", "vgg17"),
+        ("storage", "float8"),
+        ("input_size", "32"),
+        ("pooling", "none"),
+        ("layers", ["x"]),
+    ],
+)
+def test_a_sound_manifest_of_features_that_are_not_known_is_refused(copied, field, value):
+    section = section_of(copied)
+    manifest = read_manifest(section.folder)
+    other = {**manifest.fingerprint, field: value}
+    publish_manifest(section.folder, other, list(manifest.files), manifest.facts)
+    section.folder.rename(copied / f"identity-{key_of(other)}")
+    with pytest.raises(DamagedFile, match="describes no known features|expected block1_pool of shape"):
+        FeatureStore(copied).load(LAYERS[:1])
+
+
+def test_a_manifest_that_does_not_say_how_many_rows_there_are_is_refused(copied):
+    section = section_of(copied)
+    manifest = read_manifest(section.folder)
+    publish_manifest(section.folder, manifest.fingerprint, list(manifest.files), {})
+    with pytest.raises(DamagedFile, match="expected None rows, found 100"):
+        FeatureStore(copied)
+
+
+def test_columns_of_different_lengths_are_refused_even_with_a_manifest(copied):
+    section = section_of(copied)
+    with h5py.File(section.shard(3), "r+") as file:
+        del file["split"]
+        file["split"] = np.zeros(9, np.uint8)
+    manifest = read_manifest(section.folder)
+    publish_manifest(section.folder, manifest.fingerprint, list(manifest.files), manifest.facts)
+    with pytest.raises(DamagedFile, match="shard-00003.h5: its columns differ in length"):
         FeatureStore(copied)
