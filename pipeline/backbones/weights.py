@@ -179,7 +179,10 @@ def read_weights(folder: Path) -> Arrays:
     """Return the arrays that publish_weights wrote, checked by sha256 and shape."""
     manifest = read_manifest(Path(folder))
     path = manifest.verified(FILE)
-    return read_keras_notop(path, BACKBONES[manifest.fingerprint["backbone"]])
+    name = manifest.fingerprint.get("backbone")
+    if not isinstance(name, str) or name not in BACKBONES:
+        raise DamagedFile(f"{folder}: expected weights of {', '.join(BACKBONES)}, found those of {name!r}")
+    return read_keras_notop(path, BACKBONES[name])
 
 
 def _arrays_below(group: h5py.Group | None) -> dict[str, h5py.Dataset]:

@@ -23,7 +23,7 @@ from pipeline.backbones.weights import (
     read_weights,
 )
 from pipeline.errors import BadInput, DamagedFile, DownloadFailed
-from pipeline.publishing import digest_of, read_manifest
+from pipeline.publishing import digest_of, publish_manifest, read_manifest
 
 VGG16 = BACKBONES["vgg16"]
 SHA256 = "0123456789abcdef" * 4
@@ -136,6 +136,14 @@ def test_fault_13_published_weights_with_a_flipped_bit_are_refused(tmp_path, fin
     flip_byte(tmp_path / "made" / FILE)
     with pytest.raises(DamagedFile, match="weights.h5: expected sha256"):
         read_weights(tmp_path / "made")
+
+
+@pytest.mark.parametrize("name", [None, "vgg17", ["vgg16"]])
+def test_published_weights_of_no_known_backbone_are_refused(tmp_path, name):
+    (tmp_path / FILE).touch()
+    publish_manifest(tmp_path, {"backbone": name}, [FILE])
+    with pytest.raises(DamagedFile, match=r"expected weights of vgg16, .* found those of"):
+        read_weights(tmp_path)
 
 
 def test_the_layout_of_the_published_files_is_read(notop, arrays):
