@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from pipeline.errors import DamagedFile
 from pipeline.publishing import published
 
 if TYPE_CHECKING:
+    from numpy.lib.npyio import NpzFile
+
     from pipeline.training.loop import History
     from pipeline.training.record import Clock
 
@@ -90,9 +93,38 @@ class Checkpoint:
             return None
         try:
             with np.load(self._path, allow_pickle=False) as file:  # each member has a CRC
+                _refuse_empty_claims(file, self._path.stat().st_size)
                 state = json.loads(file[STATE].tobytes())
-                return state, [file[f"variable{number}"] for number in range(state["variables"])]
+                arrays = [file[f"variable{number}"] for number in range(state["variables"])]
+                return _sound(state), arrays
         except Exception as problem:  # a flipped bit can name another compression, a password, a version
             logger.warning("%s is damaged (%s); the training starts from its beginning", self._path, problem)
             self._path.unlink(missing_ok=True)
             return None
+
+
+def _refuse_empty_claims(file: NpzFile, size: int) -> None:
+    """Raise ValueError where an array claims more than a file of size bytes holds; NumPy makes room first."""
+    from numpy.lib import format as npy
+
+    for member in file.zip.infolist():
+        with file.zip.open(member) as stream:
+            version = npy.read_magic(stream)
+            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = header(stream)
+        if dtype.itemsize * math.prod(shape) > size:
+            raise ValueError(f"{member.filename} claims an array of shape {shape} in {size} bytes")
+
+
+def _sound(state: dict) -> dict:
+    """Return a state that has what a training goes on from; raise ValueError or KeyError otherwise."""
+    kinds = {"stage": str, "epoch": int, "history": list, "stages": dict}
+    kinds |= dict.fromkeys(("training_seconds", "seconds"), (int, float))
+    for name, kind in kinds.items():
+        if not isinstance(state[name], kind):
+            raise ValueError(f"expected {name} as {kind}, found {state[name]!r}")
+    if not all(isinstance(seconds, (int, float)) for seconds in state["stages"].values()):
+        raise ValueError(f"expected seconds by stage, found {state['stages']}")
+    if not all(isinstance(row, dict) for row in state["history"]):
+        raise ValueError("expected a history of rows with names")
+    return state

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 from small_networks import picture_classifier, rows_without_seconds
@@ -99,6 +103,49 @@ def test_fault_24_a_checkpoint_with_a_flipped_bit_is_set_aside_or_read_as_it_was
                 0.5,
             )
     assert outcomes == {None, "blocks"}  # what zip repeats or ignores may flip unseen
+
+
+STATE = {"stage": "blocks", "epoch": 1, "history": [{"epoch": 1}], "training_seconds": 0.5, "variables": 1}
+STATE |= {"seconds": 1.5, "stages": {"blocks": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": None},
+        {"epoch": "1"},
+        {"history": [1]},
+        {"training_seconds": []},
+        {"seconds": "1"},
+        {"stages": {"blocks": None}},
+        {"variables": 2},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_whose_state_makes_no_sense_is_set_aside(tmp_path, changes):
+    text = np.frombuffer(json.dumps({**STATE, **changes}).encode(), np.uint8)
+    np.savez(tmp_path / FILE, state=text, variable0=np.zeros(3))
+    assert Checkpoint(tmp_path, Clock()).stage is None
+    assert not (tmp_path / FILE).exists()
+
+
+def test_an_array_that_claims_more_than_the_checkpoint_holds_takes_no_memory(tmp_path):
+    Checkpoint(tmp_path, Clock()).keep("blocks", 1, [np.zeros(3)], History())
+    with zipfile.ZipFile(tmp_path / FILE) as kept:
+        members = {name: kept.read(name) for name in kept.namelist()}
+    honest, claim = b"'shape': (3,), }", b"'shape': (%d,), }" % (1 << 30)
+    padding = b" " * (len(claim) - len(honest))
+    assert honest + padding in members["variable0.npy"]
+    members["variable0.npy"] = members["variable0.npy"].replace(honest + padding, claim)
+    with zipfile.ZipFile(tmp_path / FILE, "w") as altered:
+        for name, content in members.items():
+            altered.writestr(name, content)
+    tracemalloc.start()
+    try:
+        assert Checkpoint(tmp_path, Clock()).stage is None
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_advice(train, tmp_path):
