@@ -1,0 +1,231 @@
+"""Small valid files of every kind that the project reads: what fuzzing starts from."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.backbones.table import BACKBONES, Backbone, Block, Convolution, choose_weights
+from pipeline.backbones.weights import random_arrays
+from pipeline.datasets.table import dataset_fingerprint
+from pipeline.download import cifar10
+from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.sections import Section
+from pipeline.results.run import HISTORY_COLUMNS
+
+PER_BATCH = 2
+ROWS = 3
+CLASS_NAMES = ["cat", "dög"]
+DATASET = dataset_fingerprint("digits", subset=100, split_seed=0)
+TINY = Backbone(
+    name="tiny",
+    title="Tiny",
+    application="VGG16",
+    blocks=(
+        Block("block1_pool", ("block1",), (Convolution("block1_conv1", 3, 3, 2, 1),), 2, 2),
+        Block("block2_pool", ("block2",), (Convolution("block2_conv1", 3, 2, 4, 2),), 4, 4),
+    ),
+    subtract=(0.0, 0.0, 0.0),
+    flip_channels=False,
+    minimum_size=32,
+)
+
+
+def cifar10_members() -> dict[str, bytes]:
+    """Return the files of a CIFAR-10 of twelve images by name."""
+    meta = {b"label_names": [f"class {number}".encode() for number in range(10)]}
+    members = {cifar10.META: pickle.dumps(meta, protocol=3)}
+    for number, name in enumerate((*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)):
+        names = [f"{number}_{position}.png".encode() for position in range(PER_BATCH)]
+        rows = np.full((PER_BATCH, cifar10.PIXELS_PER_ROW), number, np.uint8)
+        content = {b"data": rows, b"labels": [number, 9], b"filenames": names}
+        members[name] = pickle.dumps(content, protocol=3)
+    return members
+
+
+def archive_of(members: dict[str, bytes], mode: str, layout: int = tarfile.PAX_FORMAT) -> bytes:
+    """Return a tar of members, packed or not as mode says, with an extended header in it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode, format=layout) as archive:
+        for name, data in {"readme.html": b"<html>", **members}.items():
+            header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            header.size, header.mtime = len(data), 1234567890.5
+            archive.addfile(header, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def pickles() -> list[bytes]:
+    """Return pickles of plain data under the protocols that are read."""
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    plain = {"labels": [1, 300, 70_000, -1], "names": ["é", None, True], "pair": (1, (2, 3, 4, 5))}
+    batch = {b"data": pixels, b"labels": [1, 2, 3], b"filenames": [b"a", b"b" * 300]}
+    return [pickle.dumps(plain, protocol=2), pickle.dumps(plain, protocol=3), pickle.dumps(batch, protocol=3)]
+
+
+def hdf5_files(arrays: dict[str, np.ndarray | list[str]]) -> list[bytes]:
+    """Return the same data sets by path as the project writes them, and as HDF5 does without checksums."""
+    import h5py
+
+    from pipeline import hdf5
+
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        for path, values in arrays.items():
+            file[path] = np.array([text.encode() for text in values]) if isinstance(values, list) else values
+    packed = io.BytesIO()
+    with h5py.File(packed, "w") as file:
+        for path, values in arrays.items():
+            plain = np.array([text.encode() for text in values]) if isinstance(values, list) else values
+            file.create_dataset(path, data=plain, chunks=True, compression="gzip", shuffle=True)
+    own = _written(lambda path: _write_own(hdf5, path, arrays))
+    return [own, memory.getvalue(), packed.getvalue()]
+
+
+def _write_own(hdf5, path: Path, arrays: dict) -> None:
+    with hdf5.created(path) as file:
+        for name, values in arrays.items():
+            *above, last = name.split("/")
+            group = file
+            for step in above:
+                group = group[step] if step in group else hdf5.create_group(group, step)
+            (hdf5.write_texts if isinstance(values, list) else hdf5.write_array)(group, last, values)
+
+
+def _written(write) -> bytes:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "file")
+        return (Path(folder) / "file").read_bytes()
+
+
+def rows() -> dict[str, np.ndarray | list[str]]:
+    """Return the columns of three images: one of train, one of val, one of test."""
+    columns = {
+        "labels": np.array([0, 1, 1]),
+        "index": np.arange(ROWS),
+        "split": np.arange(ROWS, dtype=np.uint8),
+    }
+    return {**columns, "names": [f"é{number}.png" for number in range(ROWS)]}
+
+
+def feature_columns() -> dict[str, np.ndarray | list[str]]:
+    """Return the content of a shard of three images."""
+    return {**rows(), "features/block1_pool": np.arange(64 * ROWS, dtype=np.float32).reshape(ROWS, 64)}
+
+
+def feature_section(cache: Path) -> Section:
+    """Return the section that such a shard is of."""
+    choice = choose_weights("random", "vgg16")
+    base = cache_fingerprint(DATASET, backbone="vgg16", weights=choice, precision="float32")
+    return Section(cache, base, "identity", ("block1_pool",))
+
+
+def image_columns() -> dict[str, np.ndarray | list[str]]:
+    """Return the content of a prepared data set of three images."""
+    return {**rows(), "images": np.zeros((ROWS, 32, 32, 3), np.uint8)}
+
+
+def prediction_columns() -> dict[str, np.ndarray | list[str]]:
+    """Return the predictions of a run on two images, one of val and one of test."""
+    found = {"index": np.arange(2), "labels": np.array([0, 1]), "split": np.array([1, 2], np.uint8)}
+    return {**found, "names": ["a.png", "é.png"], "probabilities": np.eye(2, dtype=np.float32)}
+
+
+def weights_files() -> dict[str, list[bytes]]:
+    """Return a tiny backbone's weights in every foreign layout, by the name of its reader."""
+    arrays = random_arrays(TINY, seed=0)
+    layouts = {
+        "new": {f"{layer}/{layer}/{name}:0": value for layer, name, value in _named(arrays)},
+        "old": {
+            f"{layer}/{layer}_{name[0].replace('k', 'W')}_1:0": value for layer, name, value in _named(arrays)
+        },
+        "whole": {f"model_weights/{layer}/{name}:0": value for layer, name, value in _named(arrays)},
+        "double": {f"{layer}/{name}": value.astype(np.float64) for layer, name, value in _named(arrays)},
+    }
+    hed = {
+        f"{layer.split('_')[0]}/layers/conv2d/vars/{'01'[name == 'bias']}": value
+        for layer, name, value in _named(arrays)
+    }
+    foreign = [file for layout in layouts.values() for file in hdf5_files(layout)[1:]]
+    return {"keras_notop": foreign, "hed": hdf5_files(hed)[1:]}
+
+
+def _named(arrays: dict) -> list[tuple[str, str, np.ndarray]]:
+    return [
+        (layer, name, value)
+        for layer, weights in arrays.items()
+        for name, value in zip(("kernel", "bias"), weights, strict=True)
+    ]
+
+
+def pictures() -> list[bytes]:
+    """Return pictures of every format and of the modes that need care."""
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (12, 10, 4), np.uint8)
+    colours = Image.fromarray(noise[..., :3])
+    deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: a quarter turn
+    palette = colours.quantize(8)
+    kinds = [
+        (colours, {"format": "PNG"}),
+        (Image.fromarray(noise), {"format": "PNG", "exif": turned}),
+        (palette, {"format": "PNG", "transparency": 0}),
+        (deep, {"format": "PNG"}),
+        (colours.convert("1"), {"format": "PNG"}),
+        (colours, {"format": "PNG", "save_all": True, "append_images": [colours.rotate(90)]}),
+        (colours, {"format": "JPEG", "exif": turned, "comment": "é"}),
+        (colours, {"format": "JPEG", "progressive": True}),
+        (colours.convert("CMYK"), {"format": "JPEG"}),
+        (colours.convert("L"), {"format": "JPEG"}),
+        (
+            palette,
+            {"format": "GIF", "save_all": True, "append_images": [palette.rotate(90)], "transparency": 1},
+        ),
+        (colours, {"format": "BMP"}),
+        (palette, {"format": "BMP"}),
+        (colours, {"format": "WEBP"}),
+        (Image.fromarray(noise), {"format": "WEBP", "lossless": True, "exif": turned}),
+        (colours, {"format": "WEBP", "save_all": True, "append_images": [colours.rotate(90)]}),
+    ]
+    found = []
+    for picture, how in kinds:
+        memory = io.BytesIO()
+        picture.save(memory, **how)
+        found.append(memory.getvalue())
+    return found
+
+
+def recipe() -> dict:
+    """Return the recipe of a run on two images."""
+    words = {"scheme": "head:linear", "dataset": "digits", "dataset_title": "digits", "weights": "random"}
+    counts = {"seed": 0, "n_train": 1, "n_val": 1, "n_test": 1, "epochs": 2, "parameters": 7}
+    more = {"precision": "float32", "trainable_parameters": 7, "class_names": CLASS_NAMES}
+    return {**words, **counts, **more}
+
+
+def costs() -> dict:
+    """Return the costs of a run."""
+    return {"train_seconds": 1.5, "extract_seconds": 0, "total_seconds": 2.25, "peak_memory_mb": 812.5}
+
+
+def history() -> bytes:
+    """Return the history of a run of two epochs as CSV."""
+    lines = [",".join(HISTORY_COLUMNS), "train,1,2.3,0.1,2.2,0.2,0.001,0.5", "train,2,2.1,0.3,,,1e-4,1.5"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value, indent=2).encode()
+
+
+def know_tiny() -> None:
+    """Make the tiny backbone a row of the table."""
+    BACKBONES["tiny"] = TINY
