@@ -172,10 +172,10 @@ class FeatureStore:
     def _read_columns(path: Path) -> tuple[Any, ...]:
         with hdf5.opened(path) as file:
             columns = [hdf5.read_array(file, name, kinds="iu") for name in ("labels", "index", "split")]
-            columns.append(hdf5.read_texts(file, "names"))
-        if len({len(column) for column in columns}) > 1 or any(column.ndim > 1 for column in columns[:3]):
+            names = hdf5.read_texts(file, "names")
+        if {len(column) for column in columns} != {len(names)} or any(column.ndim > 1 for column in columns):
             raise DamagedFile(f"{path}: its columns differ in length; delete it and run again")
-        return tuple(columns)
+        return (*columns, names)
 
 
 def _check_section(section: Section) -> None:

@@ -107,8 +107,10 @@ def _refuse_empty_claims(file: NpzFile, size: int) -> None:
     """Raise ValueError where an array claims more than a file of size bytes holds; NumPy makes room first."""
     from numpy.lib import format as npy
 
-    for member in file.zip.infolist():
-        with file.zip.open(member) as stream:
+    archive = file.zip
+    assert archive is not None  # until the file is closed
+    for member in archive.infolist():
+        with archive.open(member) as stream:
             version = npy.read_magic(stream)
             header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = header(stream)
@@ -116,9 +118,9 @@ def _refuse_empty_claims(file: NpzFile, size: int) -> None:
             raise ValueError(f"{member.filename} claims an array of shape {shape} in {size} bytes")
 
 
-def _sound(state: dict) -> dict:
+def _sound(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state that has what a training goes on from; raise ValueError or KeyError otherwise."""
-    kinds = {"stage": str, "epoch": int, "history": list, "stages": dict}
+    kinds: dict[str, Any] = {"stage": str, "epoch": int, "history": list, "stages": dict}
     kinds |= dict.fromkeys(("training_seconds", "seconds"), (int, float))
     for name, kind in kinds.items():
         if not isinstance(state[name], kind):

@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 import fuzz_seeds as seeds
 
-from pipeline.fingerprint import key_of
+from pipeline.fingerprint import canonical, key_of
 from pipeline.progress import silent
 from pipeline.publishing import (
     MANIFEST,
+    SEAL,
     publish_manifest,
     read_manifest,
     whole_files,
@@ -160,7 +161,8 @@ def _fitting(data: bytes) -> bytes:
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         content = json.loads(data)
         content["key"] = key_of(content["fingerprint"])
-        content["seal"] = key_of([content["files"], content["facts"]])
+        content.pop(SEAL, None)
+        content[SEAL] = hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
         return seeds.as_json(content)
     return data
 
