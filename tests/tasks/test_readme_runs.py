@@ -51,8 +51,9 @@ def place(tmp_path_factory):
     (folder / "pictures").mkdir()
     for name in ("photo.jpg", "pictures/other.png"):
         Image.new("RGB", (60, 40), "navy").save(folder / name)
-    for scheme in ("FineTune --recipe whole --epochs 1", "TrainTunedHead --recipe linear"):
-        _run(folder, f"luigi --module tasks {scheme} --dataset digits --weights hed")
+    for recipe in ("whole", "block5"):
+        command = f"luigi --module tasks FineTune --recipe {recipe} --epochs 1"
+        _run(folder, f"{command} --dataset digits --weights hed")
     return folder
 
 
