@@ -16,6 +16,14 @@ EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 30, 2, 130, 14
 EXIT_DAMAGED = 1
 DEFAULT_SAMPLE = 64  # images of each cache: half a pass, a second's work
 
+MAIN_EXAMPLES = """examples:
+  headstart run                                   all schemes on scanned digits, no download
+  headstart run --preset quick --dataset folder:photos
+  headstart runs --sort accuracy                  what is finished, the most accurate first
+  headstart run --help                            more of one command
+
+Every task can also be run by Luigi: luigi --module tasks CompareSchemes --preset demo
+"""
 RUN_EXAMPLES = """examples:
   headstart run                                   all schemes on scanned digits, no download
   headstart run --preset quick                    all schemes on a subset of CIFAR-10
@@ -100,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headstart",
         description="Run a pretrained VGG16 once, cache what it saw, and compare ways to classify with it.",
-        epilog="Every task can also be run by Luigi: luigi --module tasks CompareSchemes --preset demo",
+        epilog=MAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"headstart {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -160,6 +160,12 @@ def test_headstart_understands_every_command_of_the_readme(line):
     assert callable(options.action)
 
 
+def test_help_of_all_has_examples(capsys):
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["--help"])
+    assert "examples:\n  headstart run " in capsys.readouterr().out
+
+
 def test_every_command_has_help_with_examples(capsys):
     commands = next(iter(_parser()._subparsers._group_actions)).choices
     assert {"run", "runs", "show", "compare", "predict", "export", "doctor", "completion"} <= set(commands)
