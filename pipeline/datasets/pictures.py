@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,18 @@ FORMATS = {
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 LARGEST_PIXELS = 100_000_000  # of a picture; a small file can claim to be far larger
 FITTING = "transparency on white, square from the centre, bilinear, antialiased (Pillow)"
+
+
+class _Clamped(io.BufferedReader):
+    """A file that makes room for no more bytes than it has; Pillow asks for as many as a chunk claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def is_picture(path: Path) -> bool:
@@ -50,7 +63,7 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path, formats=list(FORMATS)) as file:
+        with _Clamped(path) as stream, Image.open(stream, formats=list(FORMATS)) as file:
             width, height = file.size
             if width * height > LARGEST_PIXELS:
                 raise DamagedFile(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,3 +131,18 @@ def test_pictures_are_found_below_a_folder_in_order(tmp_path):
     (tmp_path / "c").symlink_to(tmp_path / "b")
     found = [path.relative_to(tmp_path).as_posix() for path in pictures_below(tmp_path)]
     assert found == ["a.webp", "b/1.jpg", "b/2.PNG"]
+
+
+def test_a_chunk_that_claims_four_gigabytes_takes_no_memory(tmp_path):
+    path = tmp_path / "one.png"
+    smooth(32, 32).save(path)
+    content = path.read_bytes()
+    place = content.index(b"IDAT") - 4
+    path.write_bytes(content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :])
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(DamagedFile):  # Pillow takes what is there for enough
+            read_picture(path, 32)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
