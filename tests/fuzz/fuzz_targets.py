@@ -256,7 +256,7 @@ def picture(place: Path) -> Prepared:
     """The reader of one picture."""
     from pipeline.datasets import pictures
 
-    pictures.LARGEST_PIXELS = LARGEST_PIXELS
+    _lower_limits(pictures)
     path = place / "picture"
 
     def read(data: bytes) -> object:
@@ -271,7 +271,7 @@ def picture_folder(place: Path) -> Prepared:
     from pipeline.datasets import pictures
     from pipeline.datasets.folders import read_folder
 
-    pictures.LARGEST_PIXELS = LARGEST_PIXELS
+    _lower_limits(pictures)
     whole = seeds.pictures()
     for name in ("cats/whole.png", "dogs/whole.png"):
         (place / "pictures" / name).parent.mkdir(parents=True)
@@ -284,6 +284,13 @@ def picture_folder(place: Path) -> Prepared:
         return found
 
     return Prepared(read, whole)
+
+
+def _lower_limits(pictures) -> None:
+    """Scale the limits of pixels down: the project's, and Pillow's, which is twice its constant."""
+    from PIL import Image
+
+    pictures.LARGEST_PIXELS, Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS, LARGEST_PIXELS
 
 
 def manifest(place: Path) -> Prepared:

@@ -14,7 +14,7 @@ from fuzz_targets import TARGETS
 from mutations import mutated
 
 ROOT = Path(__file__).parents[2]
-COUNT = 200  # altered copies for each reader, a second or two
+COUNT = 150  # altered copies for each reader, a second or two
 SECONDS = 20  # of atheris for each reader
 
 
