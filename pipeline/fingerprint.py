@@ -22,7 +22,12 @@ def canonical(fingerprint: Any) -> str:
 
 def key_of(fingerprint: Any) -> str:
     """Return the first 12 hex digits of the sha256 of the canonical text."""
-    return hashlib.sha256(canonical(fingerprint).encode()).hexdigest()[:KEY_LENGTH]
+    return digest_of_values(fingerprint)[:KEY_LENGTH]
+
+
+def digest_of_values(values: Any) -> str:
+    """Return the sha256 of the canonical text of plain values as 64 hex digits."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
 def first_difference(have: Any, want: Any, path: str = "") -> str | None:

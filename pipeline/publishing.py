@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamagedFile, HeadstartError
-from pipeline.fingerprint import canonical, first_difference, key_of
+from pipeline.fingerprint import canonical, digest_of_values, first_difference, key_of
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -89,7 +89,7 @@ def publish_json(target: Path, value: Any) -> None:
 
 def publish_sealed(target: Path, value: dict[str, Any]) -> None:
     """Write a JSON object with a digest of itself to target, whole or not at all; see read_sealed."""
-    publish_json(target, {**value, SEAL: _seal_of(value)})
+    publish_json(target, {**value, SEAL: digest_of_values(value)})
 
 
 def read_sealed(path: Path, what: str = "JSON object") -> dict[str, Any]:
@@ -108,13 +108,9 @@ def read_sealed(path: Path, what: str = "JSON object") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFile(f"{path}: not a {what} of this project ({type(content).__name__})")
     seal = content.pop(SEAL, None)
-    if seal is not None and seal != _seal_of(content):
+    if seal is not None and seal != digest_of_values(content):
         raise DamagedFile(f"{path}: its content is not what was written; delete it and run again")
     return content
-
-
-def _seal_of(content: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextlib.contextmanager

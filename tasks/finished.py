@@ -21,7 +21,7 @@ from pipeline.presets import PRESETS
 from pipeline.publishing import MANIFEST, publish_manifest, read_manifest
 from pipeline.results.comparison import shown_seconds
 from pipeline.results.run import RunResult, data_of, read_run
-from pipeline.results.scores import score, wilson_interval
+from pipeline.results.scores import score
 from pipeline.training.named import NAME
 from pipeline.use.export import check_target, export
 from pipeline.use.predict import SHOWN, find_pictures, predict
@@ -29,6 +29,7 @@ from pipeline.use.whole import needs_weights
 from tasks.comparison import write_comparison
 from tasks.configuration import data_folder
 from tasks.progress import ShownProgress
+from tasks.reproducing import dataset_folders, dataset_text
 from tasks.wording import aligned
 
 COLUMNS = ("run", "scheme", "weights", "data_set", "seed", "accuracy", "low", "high", "log_loss", "seconds")
@@ -115,7 +116,7 @@ def compare_lines(texts: Sequence[str], name: str) -> list[str]:
 
 
 def told_apart(runs: Sequence[RunResult]) -> list[RunResult]:
-    """Return runs whose scheme names the settings and the data in which others of the same name differ."""
+    """Return runs; where several have one scheme, its name says in what they differ: settings, images, …"""
     groups: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
         groups.setdefault((run.recipe["scheme"], run.recipe["weights"]), []).append(run)
@@ -129,9 +130,9 @@ def _named_apart(run: RunResult, alike: list[RunResult]) -> RunResult:
     }
     differ = [name for name, values in said.items() if any(value != values[0] for value in values)]
     words = [f"{name} {_brief(run.recipe['settings'].get(name))}" for name in differ]
-    for field in ("precision", "backbone"):
+    for field, unit in (("n_train", " images"), ("precision", ""), ("backbone", "")):
         if len({one.recipe[field] for one in alike}) > 1:
-            words.append(str(run.recipe[field]))
+            words.append(f"{run.recipe[field]}{unit}")
     if not words:
         return run
     scheme = f"{run.recipe['scheme']} ({', '.join(words)})"
@@ -207,14 +208,13 @@ def export_lines(text: str, out: str, formats: list[str]) -> list[str]:
 def _row(run: RunResult) -> dict[str, Any]:
     recipe, test = run.recipe, run.split("test")
     scores = score(test)
-    low, high = wilson_interval(round(scores["accuracy"] * len(test)), len(test))
     known = {
         "run": run.folder.name,
         **{name: recipe[name] for name in ("scheme", "weights", "seed")},
         "data_set": recipe["dataset_title"],
         "accuracy": scores["accuracy"],
-        "low": low,
-        "high": high,
+        "low": scores["accuracy_low"],
+        "high": scores["accuracy_high"],
         "log_loss": scores["log_loss"],
         "seconds": run.costs["total_seconds"],
     }
@@ -262,12 +262,11 @@ def _weights_of(folder: Path) -> str | None:
 
 
 def _dataset_of(recipe: dict) -> Path:
-    key = key_of(recipe["fingerprint"]["dataset"])
-    found = list(data_folder().glob(f"datasets/*-{key}"))
+    found = list(dataset_folders(data_folder(), [recipe]).values())
     if not found:
         raise BadInput(
-            f"the data set {recipe['dataset']} of this run is not in {data_folder() / 'datasets'}; "
-            f"prepare it with `luigi --module tasks PrepareDataset --dataset {recipe['dataset']}`"
+            f"the data set {recipe['dataset']} of this run is not in {data_folder() / 'datasets'}; prepare "
+            f"it with `luigi --module tasks PrepareDataset --dataset {dataset_text(recipe['dataset'])}`"
         )
     read_manifest(found[0])
     return found[0]

@@ -16,6 +16,8 @@ from pipeline.training.settings import as_dict
 from tasks.recipes import recipes_folder
 from tasks.training import training_task
 
+ALWAYS_SAID = ("recipe", "dataset", "weights")
+
 
 def command_of(recipe: dict) -> str:
     """Return the Luigi command of a run's recipe; "" where its scheme is no longer known here.
@@ -27,7 +29,7 @@ def command_of(recipe: dict) -> str:
         scheme, name = find_named(recipes_folder(), found["scheme"])
         usual = as_dict(named_recipe(recipes_folder(), scheme, name))
         task, data = training_task(scheme.name), found["dataset"]
-        values = {"recipe": name, "dataset": data["name"].replace(FOLDER, f"{FOLDER}path/to/")}
+        values = {"recipe": name, "dataset": dataset_text(data["name"])}
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
         if "weights" in scheme.needs:
             base = found["features"]
@@ -35,22 +37,20 @@ def command_of(recipe: dict) -> str:
             if choose_weights(values["weights"], base["backbone"]).identity != base["weights"]["identity"]:
                 return ""  # weights of one's own: where they were is not known
         values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
-        known = {field: getattr(task, field) for field in values if hasattr(task, field)}
-        usual_values = {
-            field: parameter.task_value(task.__name__, field) for field, parameter in known.items()
-        }
     except (HeadstartError, KeyError, TypeError):
         return ""
-    given = {name: value for name, value in found["settings"].items() if usual.get(name) != value}
-    said = {field: value for field, value in values.items() if field in ("recipe", "dataset", "weights")}
-    said |= {
-        field: value for field, value in values.items() if field not in said and value != usual_values[field]
-    }
-    said |= given
+    unsaid = {field: getattr(task, field).task_value(task.__name__, field) for field in values}
+    unsaid |= {**usual, **dict.fromkeys(ALWAYS_SAID)}
     words = ["luigi", "--module", "tasks", task.__name__]
-    for field, value in said.items():
-        words += [f"--{field.replace('_', '-')}", getattr(task, field).serialize(value)]
+    for field, value in {**values, **found["settings"]}.items():
+        if value != unsaid.get(field):
+            words += [f"--{field.replace('_', '-')}", getattr(task, field).serialize(value)]
     return shlex.join(words)
+
+
+def dataset_text(name: str) -> str:
+    """Return what --dataset takes for a data set of a name; where a folder was is not known."""
+    return name.replace(FOLDER, f"{FOLDER}path/to/", 1)
 
 
 def _weights_text(name: str) -> str:

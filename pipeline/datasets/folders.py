@@ -12,13 +12,12 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.pictures import FITTING, FORMATS, pictures_below, read_picture
+from pipeline.datasets.pictures import FITTING, FORMATS, files_below, is_picture, pictures_below, read_picture
 from pipeline.datasets.split import SPLITS
 from pipeline.datasets.table import FOLDER, IMAGE_SIZE, Dataset, RawImages
 from pipeline.errors import BadInput, DamagedFile
@@ -119,8 +118,8 @@ def strangers(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
     for folder in (folder for top in tops or [""] for folder in _folders(root / top)):
         if folder.relative_to(root).parts not in places:
             found.append((f"{_name_below(root, folder)}/", "a folder without pictures, so no class"))
-        others = [path for path in _visible_files(folder) if path not in known]
-        found += [(_name_below(root, path), f"not named as one of {', '.join(FORMATS)}") for path in others]
+        others = [path for path in files_below(folder) if path not in known]
+        found += [(_name_below(root, path), _why_none(path)) for path in others]
     return found
 
 
@@ -184,15 +183,9 @@ def path_name(name: str) -> str:
     return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)}"
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files in and below a folder by name, but for hidden ones and those of linked folders."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _visible_files(path)
-        else:
-            yield path
+def _why_none(path: Path) -> str:
+    """Return why what lies among pictures is none of them."""
+    return "leads to no file" if is_picture(path) else f"not named as one of {', '.join(FORMATS)}"
 
 
 def _name_below(root: Path, path: Path) -> str:

@@ -44,12 +44,17 @@ def is_picture(path: Path) -> bool:
 
 def pictures_below(folder: Path) -> Iterator[Path]:
     """Yield the picture files in and below a folder by name, but for hidden ones and links to folders."""
+    return (path for path in files_below(folder) if is_picture(path) and path.is_file())
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield what lies in and below a folder by name, but for what is hidden; links to folders unfollowed."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
-            yield from pictures_below(path)
-        elif path.is_file() and is_picture(path):
+            yield from files_below(path)
+        else:
             yield path
 
 

@@ -89,7 +89,7 @@ def _check_parts(raw: RawImages, split: np.ndarray, source: str | None) -> None:
     seen = np.unique(raw.labels[split == SPLITS["train"]])
     unseen = [name for number, name in enumerate(raw.class_names) if number not in seen]
     if empty or unseen:
-        where = f"{' and '.join(empty)}" if empty else f"train for {', '.join(unseen)}"
+        where = " and ".join(empty) if empty else f"train for {', '.join(unseen)}"
         raise BadInput(
             f"{source}: expected pictures in each of train, val and test, and of each class in train, found "
             f"none in {where} (of {len(split)} that can be read); add pictures, or put them into folders "
@@ -125,6 +125,8 @@ class ImageStore:
         self.path = manifest.verified(FILE)
         self.fingerprint = manifest.fingerprint
         self.row = stored_dataset(manifest.fingerprint, manifest.facts)
+        if missing := [name for name in ("class_names", "counts") if name not in manifest.facts]:
+            raise DamagedFile(f"{folder}: its manifest says nothing of {missing}; delete it and run again")
         self.class_names: list[str] = manifest.facts["class_names"]
         self.counts: dict[str, int] = manifest.facts["counts"]
         with hdf5.opened(self.path) as file:

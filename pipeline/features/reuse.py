@@ -72,14 +72,15 @@ def _alike(section: Section) -> list[Section]:
 
 
 def _is_alike(other: Section, section: Section) -> bool:
-    def rest(base: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in base.items() if name != "dataset"}
+    def kind(base: dict[str, Any]) -> dict[str, Any]:
+        """Return what the features of equal pixels depend on, and how pictures became these pixels."""
+        dataset = base["dataset"]
+        return {**base, "dataset": [dataset.get(name) for name in ("image_size", "fitting")]}
 
     return (
         other.view == section.view
         and set(section.layers) <= set(other.layers)
-        and rest(other.base) == rest(section.base)
-        and other.base["dataset"].get("image_size") == section.base["dataset"].get("image_size")
+        and kind(other.base) == kind(section.base)
     )
 
 

@@ -123,29 +123,13 @@ def _convolution() -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """
     import tensorflow as tf
 
-    def by_products(inputs: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-        (height, width, channels), filters = inputs.shape[1:], above.shape[-1]
-        padded = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        rows = tf.reshape(above, (-1, filters))
-        products = [
-            tf.matmul(tf.reshape(part, (-1, channels)), rows, transpose_a=True)
-            for down in range(3)
-            for part in (padded[:, down : down + height, right : right + width] for right in range(3))
-        ]
-        return tf.reshape(tf.stack(products), (3, 3, channels, filters))
-
-    def by_convolution(inputs: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-        images, kernel = tf.transpose(inputs, (3, 1, 2, 0)), tf.transpose(above, (1, 2, 0, 3))
-        found = tf.nn.conv2d(images, kernel, strides=1, padding=[[0, 0], [1, 1], [1, 1], [0, 0]])
-        return tf.transpose(found, (1, 2, 0, 3))
-
     @tf.custom_gradient
     def convolution(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             shape, how = tf.shape(inputs), {"strides": [1, 1, 1, 1], "padding": "SAME"}
             back = tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=above, **how)
             small = max(inputs.shape[1:3]) <= CONVOLVED_SIDE
-            return back, (by_convolution if small else by_products)(inputs, above)
+            return back, (_by_convolution if small else _by_products)(inputs, above)
 
         return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), gradient
 
@@ -178,6 +162,30 @@ def _convolution() -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         return (on_four_pixels if tuple(inputs.shape[1:3]) == (2, 2) else convolution)(inputs, kernel)
 
     return either
+
+
+def _by_products(inputs: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
+    """Return the gradient of a kernel as nine matrix products: quickest on large maps."""
+    import tensorflow as tf
+
+    (height, width, channels), filters = inputs.shape[1:], above.shape[-1]
+    padded = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    rows = tf.reshape(above, (-1, filters))
+    products = [
+        tf.matmul(tf.reshape(part, (-1, channels)), rows, transpose_a=True)
+        for down in range(3)
+        for part in (padded[:, down : down + height, right : right + width] for right in range(3))
+    ]
+    return tf.reshape(tf.stack(products), (3, 3, channels, filters))
+
+
+def _by_convolution(inputs: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
+    """Return it as the convolution of the maps with what flows back: quickest on small ones."""
+    import tensorflow as tf
+
+    images, kernel = tf.transpose(inputs, (3, 1, 2, 0)), tf.transpose(above, (1, 2, 0, 3))
+    found = tf.nn.conv2d(images, kernel, strides=1, padding=[[0, 0], [1, 1], [1, 1], [0, 0]])
+    return tf.transpose(found, (1, 2, 0, 3))
 
 
 def _matrix(kernel: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from pipeline.results.figure import BLACK, BLUE, ORANGE, STYLE, new_figure
+from pipeline.results.figure import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, new_figure
 from pipeline.results.labels import GREY
 from pipeline.results.plots import FAMILIES, OTHER_FAMILY, time_axis
 from pipeline.results.run import family_of
@@ -169,7 +169,7 @@ def break_even(lines: dict[str, Sequence[float]]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure("", width=7.0, height=3.8)
-    styles = [(BLUE, "o", "-"), (ORANGE, "s", "--"), ("#009E73", "^", ":"), ("#CC79A7", "D", "-.")]
+    styles = [(BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", ":"), (PURPLE, "D", "-.")]
     for (label, seconds), (colour, marker, line) in zip(lines.items(), styles, strict=False):
         counts = range(1, len(seconds) + 1)
         axes.plot(counts, seconds, color=colour, marker=marker, markersize=4, linestyle=line, label=label)

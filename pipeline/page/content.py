@@ -24,7 +24,15 @@ from pipeline.results.comparison import (
 from pipeline.results.efficiency import draw_efficiency, summarise
 from pipeline.results.plots import COMPARISON_PLOTS, comparison_alt_text
 from pipeline.results.run import RunResult, data_of, family_of, label
-from pipeline.results.scores import SCORES, class_scores, reliability, score, shown, shown_interval
+from pipeline.results.scores import (
+    SCORES,
+    accuracy,
+    calibration_error,
+    class_scores,
+    reliability,
+    shown,
+    shown_interval,
+)
 from pipeline.results.verdicts import Ranking, note, rankings, shown_p, signed, span, verdict_sentence
 
 if TYPE_CHECKING:
@@ -136,18 +144,19 @@ def _by_data(runs: Sequence[RunResult]) -> list[list[RunResult]]:
 
 
 def _accuracy(runs: Sequence[RunResult]) -> float:
-    return sum(score(run.split("test"))["accuracy"] for run in runs) / len(runs)
+    tests = [run.split("test") for run in runs]
+    return sum(accuracy(test.probabilities, test.labels) for test in tests) / len(runs)
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     best = table.groupby("data_set")["accuracy"].transform("max")
     rows = []
     for line, highest in zip(table.to_dict("records"), best, strict=True):
-        accuracy = shown_interval(line["accuracy"], line["accuracy_low"], line["accuracy_high"])
+        reached = shown_interval(line["accuracy"], line["accuracy_low"], line["accuracy_high"])
         cells = [(line[column.value], column.shown(line)) for column in COLUMNS]
         best_here = line["accuracy"] == highest
         family = family_of(line["scheme"])
-        rows.append({**line, "shown": accuracy, "best": best_here, "family": family, "cells": cells})
+        rows.append({**line, "shown": reached, "best": best_here, "family": family, "cells": cells})
     return sorted(rows, key=lambda row: -row["accuracy"])
 
 
@@ -295,8 +304,8 @@ def _confusion(name: str, runs: list[RunResult]) -> dict[str, Any]:
             {"name": cls, "cells": list(zip(counts[place].tolist(), shares[place].tolist(), strict=True))}
             for place, cls in enumerate(names)
         ]
-    accuracy = shown(np.trace(counts) / max(1, counts.sum()), "%")
-    return {"name": name, "accuracy": accuracy, "names": names, "rows": rows, "worst": _worst(counts, names)}
+    right = shown(np.trace(counts) / max(1, counts.sum()), "%")
+    return {"name": name, "accuracy": right, "names": names, "rows": rows, "worst": _worst(counts, names)}
 
 
 def _worst(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int]]:
@@ -311,8 +320,9 @@ def _worst(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int]]:
 
 
 def _calibration(place: int, name: str, runs: list[RunResult]) -> dict[str, Any]:
-    tables = [reliability(run.split("test")) for run in runs]
-    errors = [score(run.split("test"))["calibration_error"] for run in runs]
+    tests = [run.split("test") for run in runs]
+    tables = [reliability(test) for test in tests]
+    errors = [calibration_error(test.probabilities, test.labels) for test in tests]
     error = shown(sum(errors) / len(errors), "%")
     words = f"Confidence against accuracy of {name} on test; the expected calibration error is {error}."
     chart = charts.svg(f"calibration-{place}", words, charts.reliability, tables)

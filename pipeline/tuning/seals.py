@@ -6,14 +6,13 @@ was run again. A study that is gone on with is checked first; a damaged one is p
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.fingerprint import canonical
+from pipeline.fingerprint import digest_of_values
 from pipeline.tuning.study import REASON, finished, opened
 
 if TYPE_CHECKING:
@@ -34,13 +33,13 @@ def tell(
     from optuna.trial import TrialState
 
     known = study.get_trials(deepcopy=False)[trial.number]
-    trial.set_user_attr(SEAL, _digest(_content(known, value, (state or TrialState.COMPLETE).name)))
+    trial.set_user_attr(SEAL, digest_of_values(_content(known, value, (state or TrialState.COMPLETE).name)))
     study.tell(trial, value, state=state)
 
 
 def keep(study: optuna.Study, name: str, value: float) -> None:
     """Keep a number with the study under a name, and its seal."""
-    study.set_user_attr(name, {VALUE: value, SEAL: _digest([name, value])})
+    study.set_user_attr(name, {VALUE: value, SEAL: digest_of_values([name, value])})
 
 
 def kept(study: optuna.Study, name: str) -> float | None:
@@ -76,14 +75,13 @@ def _broken_seal(study: optuna.Study) -> str | None:
     from optuna.trial import TrialState
 
     for trial in finished(study):
-        value = (
-            trial.value if trial.state == TrialState.COMPLETE else None
-        )  # Optuna gives a pruned one its last
+        # Optuna gives a pruned trial the last value that it reported.
+        value = trial.value if trial.state == TrialState.COMPLETE else None
         content = _content(trial, value, trial.state.name)
-        if trial.user_attrs.get(SEAL) != _digest(content):
+        if trial.user_attrs.get(SEAL) != digest_of_values(content):
             return f"trial {trial.number} is not what it was when it ended"
     for name, found in study.user_attrs.items():
-        if not isinstance(found, dict) or found.get(SEAL) != _digest([name, found.get(VALUE)]):
+        if not isinstance(found, dict) or found.get(SEAL) != digest_of_values([name, found.get(VALUE)]):
             return f"{name} is not what it was when it was kept"
     return None
 
@@ -91,7 +89,3 @@ def _broken_seal(study: optuna.Study) -> str | None:
 def _content(trial: FrozenTrial, value: float | None, state: str) -> list[Any]:
     reported = {str(step): number for step, number in trial.intermediate_values.items()}
     return [trial.number, trial.params, reported, trial.user_attrs.get(REASON), value, state]
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(canonical(content).encode("utf-8")).hexdigest()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import fuzz_seeds as seeds
 
-from pipeline.fingerprint import canonical, key_of
+from pipeline.fingerprint import digest_of_values, key_of
 from pipeline.progress import silent
 from pipeline.publishing import (
     MANIFEST,
@@ -162,7 +162,7 @@ def _fitting(data: bytes) -> bytes:
         content = json.loads(data)
         content["key"] = key_of(content["fingerprint"])
         content.pop(SEAL, None)
-        content[SEAL] = hashlib.sha256(canonical(content).encode("utf-8", "surrogatepass")).hexdigest()
+        content[SEAL] = digest_of_values(content)
         return seeds.as_json(content)
     return data
 
