@@ -138,13 +138,26 @@ def _rotate(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
     mean = inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
     if not np.isfinite(mean).all():
         raise Diverged("path of penalties: expected finite inputs, found NaN or infinity; extract them again")
-    centred = tf.constant(inputs - mean)
-    covariance = tf.matmul(centred, centred, transpose_a=True).numpy() / len(inputs)
-    values, vectors = np.linalg.eigh(covariance.astype(np.float64))
-    kept = values > FLAT * values[-1]
-    basis = vectors[:, kept].astype(np.float32)
+    centred = inputs - mean
+    if len(inputs) < inputs.shape[1]:  # the products of few rows have the same eigenvalues as the covariance
+        rows = centred.astype(np.float64)
+        values, vectors = _sizeable(rows @ rows.T / len(rows))
+        basis = (rows.T @ (vectors / np.sqrt(len(rows) * values))).astype(np.float32)
+    else:
+        products = tf.matmul(centred, centred, transpose_a=True).numpy()
+        values, vectors = _sizeable(products.astype(np.float64) / len(inputs))
+        basis = vectors.astype(np.float32)
     rotated = tf.concat([centred @ basis, tf.ones((len(inputs), 1))], axis=1)
-    return basis, np.append(values[kept], 1.0), rotated
+    return basis, np.append(values, 1.0), rotated
+
+
+def _sizeable(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the eigenvalues (r,) of a matrix (m, m) above rounding, and their vectors (m, r)."""
+    import numpy as np
+
+    values, vectors = np.linalg.eigh(symmetric)
+    kept = values > FLAT * values[-1]
+    return values[kept], vectors[:, kept]
 
 
 class _Path:

@@ -33,7 +33,14 @@ def separable() -> tuple[np.ndarray, np.ndarray]:
     return scaled.astype(np.float32), labels.astype(np.int64)
 
 
-@pytest.fixture(params=["overlapping", "separable"])
+@pytest.fixture(scope="module")
+def wide(separable) -> tuple[np.ndarray, np.ndarray]:
+    """Forty of those digits, fewer than their features, so that directions are those of the digits."""
+    inputs, labels = separable
+    return inputs[:40], labels[:40]
+
+
+@pytest.fixture(params=["overlapping", "separable", "wide"])
 def problem(request) -> tuple[np.ndarray, np.ndarray]:
     """Inputs (n, D) and labels (n,), in classes that overlap or that lines separate."""
     found = request.getfixturevalue(request.param)
