@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from pipeline.backbones.table import BACKBONES, choose_weights
 from pipeline.backbones.weights import FILE, publish_weights, random_arrays, read_keras_notop
@@ -30,26 +32,45 @@ def float32_again() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory) -> Iterator[Path]:
-    """A folder for what all tests share; removed at the end, because weights are large."""
-    folder = tmp_path_factory.mktemp("training")
-    yield folder
-    shutil.rmtree(folder)
+def shelf(tmp_path_factory) -> Path:
+    """A folder for what the tests of one process share."""
+    return tmp_path_factory.mktemp("shelf")
 
 
 @pytest.fixture(scope="session")
-def digits(shelf) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that has a folder of a name made by the first process that asks; the others wait."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def digits(made_once) -> Path:
     """The folder of a prepared data set of one hundred digits."""
-    prepare(DIGITS, None, str(shelf / "digits"))
-    return shelf / "digits"
+    return made_once("digits", lambda folder: prepare(DIGITS, None, str(folder)))
 
 
 @pytest.fixture(scope="session")
-def weights(shelf) -> Path:
+def weights(made_once) -> Path:
     """The folder of VGG16's random weights."""
     fingerprint = {"backbone": "vgg16", "weights": choose_weights("random", "vgg16").identity}
-    publish_weights(shelf / "weights", fingerprint, random_arrays(BACKBONES["vgg16"], seed=0), {})
-    return shelf / "weights"
+
+    def make(folder: Path) -> None:
+        publish_weights(folder, fingerprint, random_arrays(BACKBONES["vgg16"], seed=0), {})
+
+    return made_once("weights", make)
 
 
 @pytest.fixture(scope="session")
@@ -59,14 +80,17 @@ def arrays(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.fixture(scope="session")
-def features(shelf, digits, weights) -> Path:
+def features(made_once, digits, weights) -> Path:
     """The cache of the digits' features at every layer of two views, in float32."""
     base = cache_fingerprint(
         DIGITS, backbone="vgg16", weights=choose_weights("random", "vgg16"), precision="float32"
     )
-    places = {"dataset": str(digits), "weights": str(weights), "folder": str(shelf / "features")}
-    extract(base, list(BACKBONES["vgg16"].taps), ["identity", "hflip"], **places)
-    return shelf / "features"
+
+    def make(folder: Path) -> None:
+        places = {"dataset": str(digits), "weights": str(weights), "folder": str(folder)}
+        extract(base, list(BACKBONES["vgg16"].taps), ["identity", "hflip"], **places)
+
+    return made_once("features", make)
 
 
 @pytest.fixture

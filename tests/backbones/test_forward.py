@@ -53,7 +53,7 @@ def distance(have: np.ndarray, want: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("input_size", [32, 40, 64])
+@pytest.mark.parametrize("input_size", [32, 40, pytest.param(64, marks=pytest.mark.slow)])
 def test_features_of_all_layers_are_those_of_keras_within_the_precision(arrays, precision, input_size):
     want = by_keras(arrays, input_size=input_size)
     have = computed(arrays, precision=precision, input_size=input_size)

@@ -15,13 +15,17 @@ from pipeline.datasets.store import prepare
 
 
 @pytest.fixture(scope="session")
-def sources(tmp_path_factory) -> SimpleNamespace:
+def sources(made_once) -> SimpleNamespace:
     """The folders of the data set and of the weights."""
-    folder = tmp_path_factory.mktemp("sources")
+    folder = made_once("sources", _make_sources)
+    return SimpleNamespace(dataset=folder / "digits", weights=folder / "weights")
+
+
+def _make_sources(folder: Path) -> None:
+    folder.mkdir()
     prepare(DATASET, None, str(folder / "digits"))
     weights = {"backbone": "vgg16", "name": CHOICE.name, "identity": CHOICE.identity}
     obtain_weights(weights, "random", str(folder / "weights"), str(folder), [])
-    return SimpleNamespace(dataset=folder / "digits", weights=folder / "weights")
 
 
 @pytest.fixture
@@ -36,11 +40,9 @@ def extracted(sources, tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(sources, tmp_path_factory) -> Path:
+def undisturbed(sources, made_once) -> Path:
     """Features in ten shards of ten images; read-only."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    extract_to(folder, sources, shard_rows=10)
-    return folder
+    return made_once("undisturbed", lambda folder: extract_to(folder, sources, shard_rows=10))
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_run
 from small_pages import SCHEMES, sources_of, write_store
+from small_runs import write_run
 
 from pipeline.fingerprint import key_of
 from pipeline.page.render import PAGE, publish_page

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import luigi
 import pytest
+from small_graphs import LITTLE, ROOT, link_weights, make_little
 
-from pipeline.presets import PRESETS, Plan, Preset
-from tasks import CompareSchemes, ExtractFeatures
+from pipeline.presets import PRESETS
 from tasks.command import main
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -46,42 +44,10 @@ def call(tmp_path):
     return run
 
 
-def build(*tasks: luigi.Task, workers: int = 1) -> bool:
-    """Run tasks with the local scheduler; say whether all are complete."""
-    luigi.build(list(tasks), local_scheduler=True, workers=workers, log_level="WARNING")
-    return all(task.complete() for task in tasks)
-
-
-LITTLE = Preset(
-    name="little",
-    title="A linear head on the first layer of a hundred digits",
-    dataset="digits",
-    subset=100,
-    weights="random",
-    seeds=(0,),
-    plans=(Plan("head:linear", {"epochs": 2, "layers": ["block1_pool"]}),),
-)
-
-
 @pytest.fixture(scope="session")
-def made_little(tmp_path_factory) -> Path:
+def made_little(made_once) -> Path:
     """The data folder of a finished `little` comparison and of maps in two shards that no preset wants."""
-    folder = tmp_path_factory.mktemp("little") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEADSTART_DATA_DIR", str(folder))
-        patch.setitem(PRESETS, LITTLE.name, LITTLE)
-        luigi.task_register.Register.clear_instance_cache()
-        maps = {"dataset": "digits", "subset": 200, "weights": "random", "precision": "float32"}
-        assert build(
-            CompareSchemes(preset=LITTLE.name, precision="float32"),
-            ExtractFeatures(layers="block1_pool,block2_pool", pooling="none", **maps),
-        )
-    return folder
-
-
-def link_weights(source: str, target: str) -> None:
-    """Copy a file, or link it when it holds weights, which are large."""
-    (os.link if source.endswith("weights.h5") else shutil.copy2)(source, target)
+    return made_once("little", make_little)
 
 
 @pytest.fixture

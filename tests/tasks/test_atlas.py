@@ -10,8 +10,8 @@ import shlex
 import luigi
 import numpy as np
 import pytest
-from conftest import build
 from PIL import Image
+from small_graphs import build
 
 from pipeline.atlas.probe import PROBES
 from pipeline.atlas.report import FILES
@@ -31,6 +31,7 @@ def atlas(data_folder):
     return task
 
 
+@pytest.mark.slow
 def test_an_atlas_runs_to_its_end_and_names_a_cut_and_a_second_run_does_nothing(atlas):
     assert set(read_manifest(atlas.folder).files) == set(FILES)
     with (atlas.folder / "atlas.csv").open(newline="") as file:

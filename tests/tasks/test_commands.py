@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 from luigi.cmdline_parser import CmdlineParser
+from small_graphs import ROOT
 
 from pipeline.training.named import publish_recipe
 from pipeline.training.schemes import SCHEMES

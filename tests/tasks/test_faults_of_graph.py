@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LITTLE
+from small_graphs import LITTLE
 from test_kills import alive, libraries, wait_until
 from trees import only
 
@@ -66,7 +66,7 @@ def test_fault_11_full_disk_leaves_the_previous_report_as_it_was(little):
     (little / "reports" / LITTLE.name / "manifest.json").unlink()
     before = {path: path.read_bytes() for path in (little / "reports").rglob("*.*") if path.is_file()}
     script = (
-        "import sys; from conftest import LITTLE; from pipeline.presets import PRESETS\n"
+        "import sys; from small_graphs import LITTLE; from pipeline.presets import PRESETS\n"
         "PRESETS[LITTLE.name] = LITTLE\n"
         "from tasks.command import main; sys.exit(main(sys.argv[1:]))"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import luigi
 import pytest
-from conftest import build
+from small_graphs import build
 from trees import only
 
 from pipeline.publishing import MANIFEST, publish_manifest, publish_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from conftest import build
+from small_graphs import build
 
 from pipeline.findings.report import FINDINGS, files
 from pipeline.publishing import read_manifest

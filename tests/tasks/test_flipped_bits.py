@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import LITTLE
+from small_graphs import LITTLE
 
 from pipeline.errors import DamagedFile
 from pipeline.inventory import damages, entries

@@ -10,7 +10,7 @@ import shutil
 
 import luigi
 import pytest
-from conftest import build
+from small_graphs import build
 
 from pipeline.presets import PRESETS, Plan, Preset
 from pipeline.publishing import read_manifest
@@ -44,7 +44,7 @@ def presets(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def made_once(tmp_path_factory):
+def made_scratch(tmp_path_factory):
     """The data folder of a finished `scratch` comparison, which tests copy and do not touch."""
     folder = tmp_path_factory.mktemp("finished") / "data"
     with pytest.MonkeyPatch.context() as patch:
@@ -55,9 +55,9 @@ def made_once(tmp_path_factory):
 
 
 @pytest.fixture
-def finished(presets, made_once, data_folder):
+def finished(presets, made_scratch, data_folder):
     """A data folder in which the `scratch` comparison is finished; the comparison."""
-    shutil.copytree(made_once, data_folder)
+    shutil.copytree(made_scratch, data_folder)
     luigi.task_register.Register.clear_instance_cache()
     return CompareSchemes(preset="scratch")
 
@@ -114,6 +114,7 @@ def test_a_comparison_of_one_run_is_finished_and_says_that_nothing_was_tested(fi
     assert {"differences.csv", "differences.png"} <= set(read_manifest(folder).files)
 
 
+@pytest.mark.slow
 def test_raising_an_epoch_count_retrains_that_scheme_alone(finished, data_folder):
     before = stamps(data_folder)
     assert build(tiny_scratch(epochs=3))
@@ -122,6 +123,7 @@ def test_raising_an_epoch_count_retrains_that_scheme_alone(finished, data_folder
     assert len(list((data_folder / "runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_was_deleted_is_trained_again_and_its_results_follow(finished, data_folder):
     root = finished
     run = root.results[0][0].run_task

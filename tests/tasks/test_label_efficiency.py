@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from conftest import LITTLE, build
+from small_graphs import LITTLE, build
 
 from pipeline.errors import BadInput
 from pipeline.presets import PRESETS

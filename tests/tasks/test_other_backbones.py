@@ -6,7 +6,7 @@ import csv
 import json
 
 import pytest
-from conftest import build
+from small_graphs import build
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.presets import PRESETS, Plan, Preset

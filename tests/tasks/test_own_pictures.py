@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import LITTLE
 from PIL import Image
+from small_graphs import LITTLE
 from trees import only
 
 from pipeline.datasets.folders import _scanned
@@ -31,6 +31,7 @@ def pictures(tmp_path, monkeypatch):
     _scanned.cache_clear()
 
 
+@pytest.mark.slow
 def test_own_pictures_are_compared_classified_and_shown_on_the_page(pictures, data_folder, headstart):
     (pictures / "dark" / "broken.png").write_text("no picture")
     command = ["run", "--preset", LITTLE.name, "--dataset", "folder:My pictures"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import luigi
 import pandas as pd
 import pytest
-from conftest import ROOT, build
+from small_graphs import ROOT, build
 
 from pipeline.errors import BadInput
 from pipeline.results.run import read_run

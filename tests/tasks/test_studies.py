@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from conftest import build
+from small_graphs import build
 
 from pipeline.errors import BadInput
 from tasks import BlockStudy, CompareSeeds

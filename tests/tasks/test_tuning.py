@@ -8,7 +8,7 @@ import shutil
 
 import luigi
 import pytest
-from conftest import build
+from small_graphs import build
 
 from pipeline.presets import PRESETS, Plan, Preset
 from pipeline.publishing import read_manifest

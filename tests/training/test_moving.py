@@ -156,6 +156,7 @@ def test_a_rate_that_destroys_the_pretrained_weights_is_logged_and_kept_with_the
     assert "the first epoch destroyed pretrained weights" in kept[0]
 
 
+@pytest.mark.slow
 def test_batch_norm_of_resnet50_stays_in_inference_mode_while_frozen(make_stage):
     numerics.start(seed=0, precision="float32")
     images = np.random.default_rng(1).integers(0, 256, size=(10, 32, 32, 3)).astype(np.uint8)
