@@ -10,12 +10,13 @@ from pipeline.errors import BadInput
 from pipeline.fingerprint import differences, fields, said
 from pipeline.inventory import Entry, entries, kind_of
 from pipeline.presets import PRESETS
+from pipeline.wording import plain
 from tasks import CompareSchemes
 from tasks.configuration import data_folder
 from tasks.features import FeatureTask, request_of
 from tasks.planning import DONE, Step, missing_of, steps, tasks_of
 from tasks.task import Task
-from tasks.wording import aligned, counted, plain, readable_bytes
+from tasks.wording import aligned, counted, readable_bytes
 
 SHORTEST_PREFIX = 3  # letters of a folder's name; fewer would explain half of the data folder
 

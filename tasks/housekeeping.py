@@ -9,8 +9,9 @@ from pipeline.cleaning import Leftover, Needs, leftovers, remove
 from pipeline.progress import Progress
 from pipeline.publishing import MANIFEST
 from pipeline.verification import ComparedRows, Verification, repair, verify
+from pipeline.wording import plain
 from tasks.explaining import needs_of, preset_graphs
-from tasks.wording import aligned, counted, plain, readable_bytes
+from tasks.wording import aligned, counted, readable_bytes
 
 
 def verify_lines(

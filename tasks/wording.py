@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pipeline.wording import plain
+
 
 def readable_bytes(count: float) -> str:
     """Return a size in units of 1,000: 999 B, 12.3 MB, 123 MB."""
@@ -40,8 +42,3 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in rows
     ]
-
-
-def plain(text: str) -> str:
-    """Return text without characters that could steer a terminal or break a line; they are spelled out."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

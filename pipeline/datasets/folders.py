@@ -24,6 +24,7 @@ from pipeline.errors import BadInput, DamagedFile
 from pipeline.machine import usable_cores
 from pipeline.progress import Progress
 from pipeline.publishing import explained, publish_sealed, read_sealed, sha256_of
+from pipeline.wording import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,7 @@ def folder_dataset(text: str, index: Path | None) -> Dataset:
     """
     root = Path(text.removeprefix(FOLDER)).expanduser().absolute()
     files, identity = _scanned(root, index)
-    return folder_row(root.resolve().name, identity, len(files))
+    return folder_row(_text(root.resolve().name), identity, len(files))
 
 
 def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
@@ -193,8 +194,8 @@ def _name_below(root: Path, path: Path) -> str:
 
 
 def _text(name: str) -> str:
-    """Return a file's name with U+FFFD for bytes that are no UTF-8."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """Return a file's name with U+FFFD for bytes that are no UTF-8, and control characters spelled out."""
+    return plain(os.fsencode(name).decode("utf-8", "replace"))
 
 
 def _folders(place: Path) -> list[Path]:

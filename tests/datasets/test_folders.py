@@ -278,6 +278,13 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
     assert "rose/bad-\ufffd.png" in store.names
 
 
+def test_control_characters_of_names_are_spelled_out_and_spaces_stay(root, tmp_path):
+    (root / "rose").rename(root / "ro\x1b[31mse\n\u3000")
+    store = prepared(root, tmp_path / "set")
+    assert "ro\\x1b[31mse\\n\u3000" in store.class_names
+    assert not any("\n" in name or "\x1b" in name for name in store.names)
+
+
 def test_link_to_nothing_is_left_out(root, tmp_path):
     (root / "rose" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     assert len(prepared(root, tmp_path / "set")) == 90
