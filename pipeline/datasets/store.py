@@ -15,7 +15,7 @@ from pipeline.datasets.split import SPLITS, split_by_content, split_images, subs
 from pipeline.datasets.table import RawImages, stored_dataset
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import Progress, silent
-from pipeline.publishing import publish_manifest, publish_text, published, read_manifest
+from pipeline.publishing import Manifest, publish_manifest, publish_text, published, read_manifest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +112,19 @@ def _as_csv(rows: Sequence[tuple[str, str]]) -> str:
     return file.getvalue()
 
 
+def _checked_facts(manifest: Manifest) -> tuple[list[str], dict[str, int]]:
+    """Return the names of the classes and the counts of the splits that a manifest tells of."""
+    names, counts = manifest.facts.get("class_names"), manifest.facts.get("counts")
+    if isinstance(names, list) and isinstance(counts, dict) and set(counts) == set(SPLITS):
+        numbers = counts.values()
+        if all(isinstance(name, str) for name in names) and all(isinstance(one, int) for one in numbers):
+            return names, counts
+    raise DamagedFile(
+        f"{manifest.folder}: expected names of classes and counts of {', '.join(SPLITS)} in its "
+        f"manifest, found {str(manifest.facts)[:200]}; delete it and run again"
+    )
+
+
 class ImageStore:
     """A prepared data set, checked against its manifest when opened; images are read when asked for.
 
@@ -125,10 +138,7 @@ class ImageStore:
         self.path = manifest.verified(FILE)
         self.fingerprint = manifest.fingerprint
         self.row = stored_dataset(manifest.fingerprint, manifest.facts)
-        if missing := [name for name in ("class_names", "counts") if name not in manifest.facts]:
-            raise DamagedFile(f"{folder}: its manifest says nothing of {missing}; delete it and run again")
-        self.class_names: list[str] = manifest.facts["class_names"]
-        self.counts: dict[str, int] = manifest.facts["counts"]
+        self.class_names, self.counts = _checked_facts(manifest)
         with hdf5.opened(self.path) as file:
             self.labels, self.index, self.split = (
                 hdf5.read_array(file, name, kinds="iu") for name in ("labels", "index", "split")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.errors import BadInput, unknown_name
+from pipeline.errors import BadInput, DamagedFile, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,15 +89,21 @@ def find_dataset(name: str, index: Path | None = None) -> Dataset:
 
 
 def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = None) -> Dataset:
-    """Return the row that a prepared data set was made by; facts are those of its manifest."""
-    name = fingerprint["name"]
-    if name.startswith(FOLDER):
-        from pipeline.datasets.folders import folder_row
+    """Return the row that a prepared data set was made by; facts are those of its manifest.
 
-        left_out = (facts or {}).get("unreadable", 0)
-        note = f"{left_out} {'file' if left_out == 1 else 'files'} left out" if left_out else ""
-        return folder_row(name.removeprefix(FOLDER), fingerprint["source"], fingerprint["files"], note)
-    return find_dataset(name)
+    Raises DamagedFile where they are not those of a prepared data set, and BadInput for a data set that is
+    not known here.
+    """
+    name, source, files = (fingerprint.get(field) for field in ("name", "source", "files"))
+    if isinstance(name, str) and not name.startswith(FOLDER):
+        return find_dataset(name)
+    if not (isinstance(name, str) and isinstance(source, str) and isinstance(files, int)):
+        raise DamagedFile(f"expected the fingerprint of a prepared data set, found {str(fingerprint)[:200]}")
+    from pipeline.datasets.folders import folder_row
+
+    left_out = (facts or {}).get("unreadable", 0)
+    note = f"{left_out} {'file' if left_out == 1 else 'files'} left out" if left_out else ""
+    return folder_row(name.removeprefix(FOLDER), source, files, note)
 
 
 def dataset_fingerprint(

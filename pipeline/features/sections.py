@@ -23,6 +23,7 @@ from pipeline.publishing import MANIFEST, describe_file, read_manifest, read_sea
 SHARD_BYTES = 16 << 20  # what is lost at a kill, and what a shard in memory may cost
 VALUE_BYTES = {"float32": 4, "float16": 2}
 PASS_IMAGES = 128  # images of 32 px in one forward pass; larger images come in smaller numbers
+NOTED = ("seconds", "start_seconds", "peak_memory_mb")  # numbers that the note of a shard has
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Section:
         try:
             note = read_sealed(self.note(number))
             sound = note["key"] == self.key and note["span"] == list(span)
+            sound = sound and all(isinstance(note[name], int | float) for name in NOTED)
             sound = sound and describe_file(self.shard(number)) == note["file"]
         except (DamagedFile, OSError, KeyError, TypeError):
             return None

@@ -114,7 +114,7 @@ class FeatureStore:
     ) -> dict[str, Any]:
         """Return what extraction of layers (all unless told) cost: seconds, peak_memory_mb, bytes."""
         wanted = {self._section(layer, view) for layer in layers or self.layers for view in views}
-        found = [read_sealed(section.folder / COSTS) for section in wanted]
+        found = [_read_costs(section.folder / COSTS) for section in wanted]
         return {
             "seconds": round(sum(cost["seconds"] for cost in found), 3),
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in found),
@@ -176,6 +176,13 @@ class FeatureStore:
         if {len(column) for column in columns} != {len(names)} or any(column.ndim > 1 for column in columns):
             raise DamagedFile(f"{path}: its columns differ in length; delete it and run again")
         return (*columns, names)
+
+
+def _read_costs(path: Path) -> dict[str, float]:
+    found = read_sealed(path, "record of costs")
+    if not all(isinstance(found.get(name), int | float) for name in ("seconds", "peak_memory_mb", "bytes")):
+        raise DamagedFile(f"{path}: not a record of costs of this project; delete the folder and run again")
+    return found
 
 
 def _check_section(section: Section) -> None:

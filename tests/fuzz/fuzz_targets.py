@@ -26,7 +26,9 @@ from pipeline.progress import silent
 from pipeline.publishing import (
     MANIFEST,
     SEAL,
+    describe_file,
     publish_manifest,
+    publish_sealed,
     read_manifest,
     whole_files,
     why_incomplete,
@@ -147,6 +149,49 @@ def feature_manifest(place: Path) -> Prepared:
     return Prepared(read, [seed])
 
 
+def shard_note(place: Path) -> Prepared:
+    """The reader of the note beside a finished shard, as it is and with a seal that fits."""
+    from pipeline.features.extract import finish
+    from pipeline.features.sections import NOTED
+
+    section = seeds.feature_section(place / "cache")
+    section.folder.mkdir(parents=True)
+    section.shard(0).write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
+    span = (0, seeds.ROWS)
+    note = {"key": section.key, "span": list(span), "file": describe_file(section.shard(0))}
+    publish_sealed(section.note(0), {**note, **dict.fromkeys(NOTED, 1.5)})
+
+    def read(data: bytes) -> object:
+        for content in (data, _sealed(data)):
+            section.note(0).write_bytes(content)
+            section.has_shard(0)
+            section.read_note(0, span)
+        return finish(section, seeds.ROWS, {})
+
+    return Prepared(read, [section.note(0).read_bytes()])
+
+
+def extraction_costs(place: Path) -> Prepared:
+    """The reader of what an extraction cost, under a seal that fits."""
+    from pipeline.features.extract import COSTS
+    from pipeline.features.store import FeatureStore
+
+    section = seeds.feature_section(place / "cache")
+    section.folder.mkdir(parents=True)
+    shard, costs = section.shard(0), section.folder / COSTS
+    shard.write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
+    facts = {"rows": seeds.ROWS, "rows_by_shard": [seeds.ROWS]}
+    publish_manifest(section.folder, section.fingerprint, [shard.name], facts)
+    publish_sealed(costs, {"seconds": 1.5, "peak_memory_mb": 812.5, "bytes": 51_240})
+    store = FeatureStore(section.cache)
+
+    def read(data: bytes) -> object:
+        costs.write_bytes(_sealed(data))
+        return store.costs()
+
+    return Prepared(read, [costs.read_bytes()])
+
+
 def _everything_of(store) -> object:
     """Return all that a feature store can be asked; it is forgotten, though stores keep their shards."""
     try:
@@ -161,6 +206,14 @@ def _fitting(data: bytes) -> bytes:
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         content = json.loads(data)
         content["key"] = key_of(content["fingerprint"])
+        return _sealed(seeds.as_json(content))
+    return data
+
+
+def _sealed(data: bytes) -> bytes:
+    """Return a JSON object with the seal that its content has; what is no object as it is."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        content = json.loads(data)
         content.pop(SEAL, None)
         content[SEAL] = digest_of_values(content)
         return seeds.as_json(content)
@@ -190,6 +243,26 @@ def image_store(place: Path) -> Prepared:
         return store.rows("train"), store.images(), store.images(1, 2)
 
     return Prepared(read, seeds.hdf5_files(seeds.image_columns()))
+
+
+def image_manifest(place: Path) -> Prepared:
+    """The reader of prepared data sets, under a manifest whose key and seal fit what it says."""
+    from pipeline.datasets.store import FILE, ImageStore
+
+    (place / FILE).write_bytes(seeds.hdf5_files(seeds.image_columns())[0])
+    folder = {"name": "folder:My pictures", "source": "files by sha256:00", "files": 3, "fitting": "square"}
+    manifests = []
+    for fingerprint in (seeds.DATASET, folder):
+        facts = {"class_names": seeds.CLASS_NAMES, "counts": {"train": 1, "val": 1, "test": 1}}
+        publish_manifest(place, fingerprint, [FILE], {**facts, "unreadable": 2})
+        manifests.append((place / MANIFEST).read_bytes())
+
+    def read(data: bytes) -> object:
+        (place / MANIFEST).write_bytes(_fitting(data))
+        store = ImageStore(place)
+        return store.row, len(store), [name.upper() for name in store.class_names], sum(store.counts.values())
+
+    return Prepared(read, manifests)
 
 
 def keras_weights(place: Path) -> Prepared:
@@ -389,7 +462,10 @@ TARGETS = {
         cifar10_names,
         feature_shard,
         feature_manifest,
+        shard_note,
+        extraction_costs,
         image_store,
+        image_manifest,
         keras_weights,
         hed_weights,
         published_weights,
