@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from pipeline.atlas.pictures import draw_depth
 from pipeline.atlas.report import Atlas
 from pipeline.datasets.store import ImageStore
 from pipeline.fingerprint import key_of
-from pipeline.page import charts
+from pipeline.page import charts, mistakes, provenance
 from pipeline.page.examples import examples
 from pipeline.results.comparison import (
     Comparison,
@@ -27,20 +26,13 @@ from pipeline.results.run import RunResult, data_of, family_of, label
 from pipeline.results.scores import (
     SCORES,
     accuracy,
-    calibration_error,
-    class_scores,
-    reliability,
     shown,
     shown_interval,
 )
 from pipeline.results.verdicts import Ranking, note, rankings, shown_p, signed, span, verdict_sentence
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-
-MOST_CLASSES = 20  # beyond this, a table of classes is cut to the least accurate, a matrix to its worst pairs
-WORST_PAIRS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +103,16 @@ def content(sources: Sources) -> dict[str, Any]:
         "rankings": [_ranking(found) for found in rankings(comparison.differences)],
         "verdicts_note": _verdicts_note(comparison),
         "curves": _curves(groups),
-        "classes": [_classes(found) for found in _by_data(sources.runs)],
-        "confusions": [_confusion(name, runs) for name, runs in groups.items()],
-        "calibrations": [_calibration(place, *pair) for place, pair in enumerate(groups.items())],
+        "classes": [mistakes.classes(found) for found in _by_data(sources.runs)],
+        "confusions": [mistakes.confusion(name, runs) for name, runs in groups.items()],
+        "calibrations": [mistakes.calibration(place, *pair) for place, pair in enumerate(groups.items())],
         "examples": [_examples(found, sources.stores) for found in _by_data(sources.runs)],
         "atlases": [_atlas(place, atlas) for place, atlas in enumerate(sources.atlases)],
         "efficiency": [_efficiency(place, *pair) for place, pair in enumerate(sources.efficiency)],
-        "recipes": [_recipe(run, sources.commands) for run in sources.runs],
-        "machines": _machines(sources.runs),
+        "recipes": [provenance.recipe_card(run, sources.commands) for run in sources.runs],
+        "machines": provenance.machines(sources.runs),
         "data": list(dict.fromkeys(data_of(run.recipe) for run in sources.runs)),
-        "weights": _weights(sources.runs),
+        "weights": provenance.weights(sources.runs),
         "command": sources.command,
     }
 
@@ -256,79 +248,6 @@ def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
     return found
 
 
-def _classes(runs: list[RunResult]) -> dict[str, Any]:
-    """Return the share of each class's images that each scheme is right on; of many classes the hardest."""
-    import pandas as pd
-
-    tables = {
-        label(run) + (f" · seed {run.recipe['seed']}"): class_scores(run.split("test"))
-        .query("metric == 'recall'")
-        .set_index("class")
-        for run in runs
-    }
-    names = list(runs[0].recipe["class_names"])
-    shares = pd.DataFrame({name: table["value"] for name, table in tables.items()}).reindex(names)
-    if len(names) > MOST_CLASSES:
-        names = shares.mean(axis=1).nsmallest(MOST_CLASSES).index.tolist()
-    rows = [
-        {
-            "name": name,
-            "cells": [
-                (table.loc[cls, "value"], shown_interval(*table.loc[cls, ["value", "low", "high"]]))
-                for cls in names
-            ],
-        }
-        for name, table in tables.items()
-    ]
-    return {
-        "data_set": runs[0].recipe["dataset_title"],
-        "names": names,
-        "left_out": len(runs[0].recipe["class_names"]) - len(names),
-        "rows": rows,
-    }
-
-
-def _confusion(name: str, runs: list[RunResult]) -> dict[str, Any]:
-    """Return counts of true against predicted classes over all seeds, and the pairs confused most."""
-    import numpy as np
-
-    names = runs[0].recipe["class_names"]
-    counts = np.zeros((len(names), len(names)), np.int64)
-    for run in runs:
-        test = run.split("test")
-        np.add.at(counts, (test.labels, test.probabilities.argmax(axis=1)), 1)
-    rows = []
-    if len(names) <= MOST_CLASSES:
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        rows = [
-            {"name": cls, "cells": list(zip(counts[place].tolist(), shares[place].tolist(), strict=True))}
-            for place, cls in enumerate(names)
-        ]
-    right = shown(np.trace(counts) / max(1, counts.sum()), "%")
-    return {"name": name, "accuracy": right, "names": names, "rows": rows, "worst": _worst(counts, names)}
-
-
-def _worst(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int]]:
-    import numpy as np
-
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
-    places = (np.unravel_index(place, wrong.shape) for place in order)
-    return [
-        (names[row], names[column], int(wrong[row, column])) for row, column in places if wrong[row, column]
-    ]
-
-
-def _calibration(place: int, name: str, runs: list[RunResult]) -> dict[str, Any]:
-    tests = [run.split("test") for run in runs]
-    tables = [reliability(test) for test in tests]
-    errors = [calibration_error(test.probabilities, test.labels) for test in tests]
-    error = shown(sum(errors) / len(errors), "%")
-    words = f"Confidence against accuracy of {name} on test; the expected calibration error is {error}."
-    chart = charts.svg(f"calibration-{place}", words, charts.reliability, tables)
-    return {"name": name, "error": error, "chart": chart}
-
-
 def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict[str, Any]:
     """Return images on which the runs of a data set disagree; a reason where its images are not at hand."""
     title = runs[0].recipe["dataset_title"]
@@ -354,47 +273,3 @@ def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict[str, Any]
     )
     chart = charts.svg(f"labels-{place}", f"{words}.", draw_efficiency, table, caption)
     return {"words": f"{words}.", "caption": caption, "chart": chart}
-
-
-def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
-    recipe = run.recipe
-    facts = {
-        "scheme": recipe["scheme"],
-        "weights": recipe["weights"],
-        "seed": recipe["seed"],
-        "precision": recipe["precision"],
-        "data": data_of(recipe),
-        "input size": f"{recipe.get('input_size', '–')} px",
-        "trained": recipe.get("prefix", "from images" if recipe["weights"] == "none" else "from the cache"),
-        "folder": run.folder.name,
-    }
-    settings = {name: json.dumps(value, ensure_ascii=False) for name, value in recipe["settings"].items()}
-    return {
-        "name": f"{label(run)} · seed {recipe['seed']}",
-        "facts": facts,
-        "settings": settings,
-        "command": commands.get(run.folder.name, ""),
-    }
-
-
-def _machines(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
-    """Return the machines and versions that runs were made with, and which runs, each combination once."""
-    found: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        facts = {**run.recipe.get("machine", {}), **run.recipe.get("versions", {})}
-        key = json.dumps(facts, sort_keys=True)
-        shown_facts = {
-            name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()
-        }
-        found.setdefault(key, {"facts": shown_facts, "runs": []})["runs"].append(label(run))
-    return [{**one, "runs": list(dict.fromkeys(one["runs"]))} for one in found.values()]
-
-
-def _weights(runs: Sequence[RunResult]) -> dict[str, str]:
-    """Return the identity of the weights by their name."""
-    found = {}
-    for run in runs:
-        base = run.recipe["fingerprint"].get("features", {})
-        if identity := base.get("weights", {}).get("identity"):
-            found[f"{base['backbone']} {run.recipe['weights']}"] = identity
-    return found
