@@ -214,9 +214,9 @@ def _sealed(data: bytes) -> bytes:
     """Return a JSON object with the seal that its content has; what is no object as it is."""
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         content = json.loads(data)
-        content.pop(SEAL, None)
-        content[SEAL] = digest_of_values(content)
-        return seeds.as_json(content)
+        if isinstance(content, dict):
+            content.pop(SEAL, None)
+            return seeds.as_json({**content, SEAL: digest_of_values(content)})
     return data
 
 
