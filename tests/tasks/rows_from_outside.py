@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import DATASETS, Dataset, RawImages
 from pipeline.heads.recipes import HEADS
 from pipeline.presets import PRESETS, Plan, Preset
@@ -65,14 +65,9 @@ DATASETS["stripes"] = Dataset(
     val_fraction=0.2,
     test_fraction=0.2,
 )
-BACKBONES["vgg-short"] = dataclasses.replace(
-    BACKBONES["vgg16"],
-    name="vgg-short",
-    title="VGG19",
-    application="VGG19",
-    blocks=((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+BACKBONES["vgg-plain"] = dataclasses.replace(
+    BACKBONES["vgg19"], name="vgg-plain", title="VGG19 without centring", subtract=(0.0, 0.0, 0.0)
 )
-assert isinstance(BACKBONES["vgg-short"], Backbone)
 HEADS["narrow"] = dataclasses.replace(HEADS["dense"], name="narrow", units=(4,), epochs=1)
 SCRATCH_RECIPES["small"] = dataclasses.replace(
     SCRATCH_RECIPES["lesson"], name="small", filters=(4,), units=(8,), epochs=1, batch_size=16

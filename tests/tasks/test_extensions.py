@@ -29,10 +29,10 @@ def test_a_row_of_each_table_added_from_outside_ends_in_the_comparison(call, dat
 
 @pytest.mark.slow
 def test_a_backbone_added_from_outside_is_cached_like_the_others(call, data_folder):
-    options = ("--backbone", "vgg-short", "--weights", "random", "--dataset", "stripes")
+    options = ("--backbone", "vgg-plain", "--weights", "random", "--dataset", "stripes")
     done = call("-m", "luigi", "--module", "tasks", "ExtractFeatures", *options, **OUTSIDE)
     assert done.returncode == 0, done.stderr
-    assert len(list((data_folder / "features").glob("vgg-short-random-stripes-*/*/shard-00000.h5"))) == 1
+    assert len(list((data_folder / "features").glob("vgg-plain-random-stripes-*/*/shard-00000.h5"))) == 1
 
 
 def test_a_scheme_added_from_outside_has_a_luigi_task_of_its_own(call):
