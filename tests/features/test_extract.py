@@ -178,8 +178,7 @@ def test_a_view_that_comes_later_is_computed_alone_and_is_that_of_the_mirrored_i
     np.testing.assert_allclose(have, maps.mean((1, 2)), rtol=1e-4, atol=1e-4 * have.max())
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_fault_08_extractions_killed_at_random_moments_go_on_where_they_stopped(
     undisturbed, sources, tmp_path, in_process, kills
 ):

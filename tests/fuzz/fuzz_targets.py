@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import fuzz_seeds as seeds
 
+from pipeline.features.sections import NOTED, Section
 from pipeline.fingerprint import digest_of_values, key_of
 from pipeline.progress import silent
 from pipeline.publishing import (
@@ -111,14 +112,11 @@ def feature_shard(place: Path) -> Prepared:
     """The reader of features, of a cache of one shard under a manifest that lists it as it is."""
     from pipeline.features.store import FeatureStore
 
-    section = seeds.feature_section(place / "cache")
-    section.folder.mkdir(parents=True)
-    shard = section.shard(0)
+    section = _cached(place)
 
     def read(data: bytes) -> object:
-        shard.write_bytes(data)
-        facts = {"rows": seeds.ROWS, "rows_by_shard": [seeds.ROWS]}
-        publish_manifest(section.folder, section.fingerprint, [shard.name], facts)
+        section.shard(0).write_bytes(data)
+        _list_shard(section)
         return _everything_of(FeatureStore(section.cache))
 
     return Prepared(read, seeds.hdf5_files(seeds.feature_columns()))
@@ -128,13 +126,8 @@ def feature_manifest(place: Path) -> Prepared:
     """The reader of features, under a manifest whose key, seal and folder fit what it says."""
     from pipeline.features.store import FeatureStore
 
-    section = seeds.feature_section(place / "cache")
-    section.folder.mkdir(parents=True)
-    shard = section.shard(0)
-    shard.write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
-    facts = {"rows": seeds.ROWS, "rows_by_shard": [seeds.ROWS]}
-    publish_manifest(section.folder, section.fingerprint, [shard.name], facts)
-    seed = (section.folder / MANIFEST).read_bytes()
+    section = _cached(place)
+    shard, seed = section.shard(0), (section.folder / MANIFEST).read_bytes()
     spare = shutil.move(section.folder, place / "spare")
 
     def read(data: bytes) -> object:
@@ -152,11 +145,8 @@ def feature_manifest(place: Path) -> Prepared:
 def shard_note(place: Path) -> Prepared:
     """The reader of the note beside a finished shard, as it is and with a seal that fits."""
     from pipeline.features.extract import finish
-    from pipeline.features.sections import NOTED
 
-    section = seeds.feature_section(place / "cache")
-    section.folder.mkdir(parents=True)
-    section.shard(0).write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
+    section = _cached(place)
     span = (0, seeds.ROWS)
     note = {"key": section.key, "span": list(span), "file": describe_file(section.shard(0))}
     publish_sealed(section.note(0), {**note, **dict.fromkeys(NOTED, 1.5)})
@@ -176,20 +166,29 @@ def extraction_costs(place: Path) -> Prepared:
     from pipeline.features.extract import COSTS
     from pipeline.features.store import FeatureStore
 
-    section = seeds.feature_section(place / "cache")
-    section.folder.mkdir(parents=True)
-    shard, costs = section.shard(0), section.folder / COSTS
-    shard.write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
-    facts = {"rows": seeds.ROWS, "rows_by_shard": [seeds.ROWS]}
-    publish_manifest(section.folder, section.fingerprint, [shard.name], facts)
+    section = _cached(place)
+    store, costs = FeatureStore(section.cache), section.folder / COSTS
     publish_sealed(costs, {"seconds": 1.5, "peak_memory_mb": 812.5, "bytes": 51_240})
-    store = FeatureStore(section.cache)
 
     def read(data: bytes) -> object:
         costs.write_bytes(_sealed(data))
         return store.costs()
 
     return Prepared(read, [costs.read_bytes()])
+
+
+def _cached(place: Path) -> Section:
+    """Write a finished cache of one shard and return its section."""
+    section = seeds.feature_section(place / "cache")
+    section.folder.mkdir(parents=True)
+    section.shard(0).write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
+    _list_shard(section)
+    return section
+
+
+def _list_shard(section: Section) -> None:
+    facts = {"rows": seeds.ROWS, "rows_by_shard": [seeds.ROWS]}
+    publish_manifest(section.folder, section.fingerprint, [section.shard(0).name], facts)
 
 
 def _everything_of(store) -> object:

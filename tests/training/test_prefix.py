@@ -107,28 +107,24 @@ def losses(monkeypatch):
 SMALL = {"epochs": 3, "top_epochs": 2, "batch_size": 20, "dense_blocks": "dense - batch norm - dropout"}
 SMALL |= {"units": [8], "prefix": "cache", "patience": 0}
 # Adam divides a gradient by its own size, so that rounding alone moves weights whose gradient is nothing.
-# Random weights amplify rounding from step to step, at 1e-5 a hundredfold in nine; this moves losses by 3 %.
-SMALL |= {"optimizer": "sgd", "learning_rate": 3e-6}
-TOLERANCES = {  # of losses: in the first epoch, and to the end
-    "float32": (1e-4, 1e-3),
-    "bfloat16": (0.05, 0.05),
-}
+# Random weights amplify rounding from step to step, at 1e-5 a hundredfold in nine; at this rate hardly, and
+# the blocks still move the losses by ten times the tolerance.
+SMALL |= {"optimizer": "sgd", "learning_rate": 3e-7}
 
 
 @pytest.mark.parametrize(
-    ("changes", "precision"),
+    ("changes", "precision", "tolerance"),
     [
-        pytest.param({"shift": 1}, "float32", id="18 views", marks=pytest.mark.slow),
-        pytest.param({"alternate": True}, "float32", id="alternate flips"),
-        pytest.param({"freeze_through": 3}, "float32", id="blocks 4 and 5", marks=pytest.mark.slow),
-        pytest.param({"freeze_through": 5}, "float32", id="top only", marks=pytest.mark.slow),
-        pytest.param({}, "bfloat16", id="bfloat16", marks=pytest.mark.slow),
+        pytest.param({"shift": 1}, "float32", 1e-4, id="18 views", marks=pytest.mark.slow),
+        pytest.param({"alternate": True}, "float32", 1e-4, id="alternate flips"),
+        pytest.param({"freeze_through": 3}, "float32", 1e-4, id="blocks 4 and 5", marks=pytest.mark.slow),
+        pytest.param({"freeze_through": 5}, "float32", 1e-4, id="top only", marks=pytest.mark.slow),
+        pytest.param({}, "bfloat16", 0.05, id="bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_from_the_cache_and_from_images_every_step_has_the_same_loss(
-    job, losses, tmp_path, changes, precision
+    job, losses, tmp_path, changes, precision, tolerance
 ):
-    first, later = TOLERANCES[precision]
     recipe = recipe_of(**{**SMALL, **changes})
     cached = fine_tune(job(recipe, tmp_path, cached=True, precision=precision))
     from_cache = losses.copy()
@@ -137,9 +133,8 @@ def test_from_the_cache_and_from_images_every_step_has_the_same_loss(
     from_images = fine_tune(job(images, tmp_path, cached=False, precision=precision))
     assert len(from_cache) == len(losses) == 3 * 3
     assert np.ptp(losses) > 0.01  # it learns, so that equal losses say something
-    np.testing.assert_allclose(from_cache[:3], losses[:3], rtol=first)
-    np.testing.assert_allclose(from_cache, losses, rtol=later)
-    np.testing.assert_allclose(cached.probabilities, from_images.probabilities, atol=later)
+    np.testing.assert_allclose(from_cache, losses, rtol=tolerance)
+    np.testing.assert_allclose(cached.probabilities, from_images.probabilities, atol=tolerance)
     assert cached.facts["prefix"].startswith("from cached maps of")
     assert from_images.facts["prefix"] == "from images, as prefix images asks"
 
