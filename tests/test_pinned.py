@@ -1,0 +1,111 @@
+"""Keys and bytes that must not change by accident: a change here makes every existing cache stale."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.backbones.table import BACKBONES, choose_weights
+from pipeline.backbones.weights import publish_weights
+from pipeline.datasets.store import prepare
+from pipeline.datasets.table import dataset_fingerprint
+from pipeline.features.extract import extract
+from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.store import FeatureStore
+from pipeline.fingerprint import key_of
+
+CIFAR10 = dataset_fingerprint("cifar10", subset=0, split_seed=0)
+SHARD_SHA256 = "328fc9594f1c86ec94db3183260943cc6d44f790ec836403f3a02cc803968e54"
+DIGITS = dataset_fingerprint("digits", subset=100, split_seed=0)
+
+
+def weights_key(text: str, backbone: str = "vgg16") -> str:
+    choice = choose_weights(text, backbone)
+    return key_of({"backbone": backbone, "name": choice.name, "identity": choice.identity})
+
+
+def cache_key(dataset: dict, weights: str, backbone: str = "vgg16", **changes) -> str:
+    settings = {"precision": "float32", **changes}
+    choice = choose_weights(weights, backbone)
+    return key_of(cache_fingerprint(dataset, backbone=backbone, weights=choice, **settings))
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "key"),
+    [
+        (CIFAR10, "c5266cff93cb"),
+        (dataset_fingerprint("cifar10", subset=12_000, split_seed=1), "4c230cd717c1"),
+        (DIGITS, "155b05fec1f7"),
+    ],
+)
+def test_a_prepared_data_set_keeps_its_key(fingerprint, key):
+    assert key_of(fingerprint) == key
+
+
+@pytest.mark.parametrize(
+    ("text", "backbone", "key"),
+    [
+        ("imagenet", "vgg16", "2bbda9c94ebb"),
+        ("imagenet", "vgg19", "534d61c40a2b"),
+        ("imagenet", "resnet50", "2b5bbee2427a"),
+        ("hed", "vgg16", "01e4aedd9c02"),
+        ("random", "vgg16", "c043fde293bf"),
+        ("random:7", "resnet50", "18508bbf908f"),
+    ],
+)
+def test_weights_keep_their_key(text, backbone, key):
+    assert weights_key(text, backbone) == key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "key"),
+    [
+        ((CIFAR10, "imagenet"), {}, "bce184cfc9cf"),
+        ((CIFAR10, "imagenet"), {"precision": "bfloat16", "input_size": 128}, "7d9204659050"),
+        ((CIFAR10, "hed"), {"pooling": "none", "storage": "float16"}, "2ffff2d2ad87"),
+        ((DIGITS, "random", "resnet50"), {}, "661c6ae8f702"),
+    ],
+)
+def test_a_cache_keeps_its_key(arguments, changes, key):
+    assert cache_key(*arguments, **changes) == key
+
+
+def test_a_float32_shard_keeps_its_bytes(tmp_path):
+    """The kernels pick single values, so that no processor's order of additions changes a bit."""
+    row, random = BACKBONES["vgg16"], choose_weights("random", "vgg16")
+    publish_weights(tmp_path / "weights", {"backbone": "vgg16"}, picking_arrays(row), {})
+    prepare(DIGITS, None, str(tmp_path / "digits"))
+    base = cache_fingerprint(DIGITS, backbone="vgg16", weights=random, precision="float32", pooling="none")
+    places = {
+        name: str(tmp_path / folder) for name, folder in (("dataset", "digits"), ("weights", "weights"))
+    }
+    extract(
+        base,
+        ["block1_pool", "block3_pool", "block5_pool"],
+        ["hflip"],
+        folder=str(tmp_path / "cache"),
+        **places,
+    )
+    assert FeatureStore(tmp_path / "cache").load(["block5_pool"], "hflip").any()
+    shards = sorted((tmp_path / "cache").glob("hflip-*/shard-*.h5"))
+    assert [digest(path) for path in shards] == [
+        "328fc9594f1c86ec94db3183260943cc6d44f790ec836403f3a02cc803968e54"
+    ]
+
+
+def picking_arrays(row) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return weights whose filter i passes channel i on; in the first layer of a block shifted by a pixel."""
+    arrays = {}
+    for layer, weights in row.shapes().items():
+        kernel, bias = (np.zeros(shape, np.float32) for shape in weights.values())
+        filters = np.arange(kernel.shape[3])
+        kernel[0 if layer.endswith("_conv1") else 1, 1, filters % kernel.shape[2], filters] = 1
+        arrays[layer] = kernel, bias
+    return arrays
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
