@@ -69,7 +69,7 @@ def _extract(options: argparse.Namespace) -> None:
     from pipeline.features.extract import extract
     from pipeline.features.fingerprint import cache_fingerprint
     from pipeline.machine import resolve_precision
-    from pipeline.publishing import read_manifest
+    from pipeline.storage.publishing import read_manifest
 
     data, weights = read_manifest(options.dataset).fingerprint, choose_weights("random", "vgg16")
     base = cache_fingerprint(data, backbone="vgg16", weights=weights, precision=resolve_precision("auto"))
@@ -78,7 +78,7 @@ def _extract(options: argparse.Namespace) -> None:
 
 
 def _head(options: argparse.Namespace) -> None:
-    from pipeline.training.record import train_run
+    from pipeline.runs.train import train_run
 
     order = {
         "scheme": "head:linear",

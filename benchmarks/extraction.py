@@ -93,11 +93,11 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
     """Write images as a prepared data set, and weights; return in words what they are."""
     import numpy as np
 
-    from pipeline import hdf5
     from pipeline.backbones.table import BACKBONES
     from pipeline.backbones.weights import publish_weights, random_arrays, read_weights
     from pipeline.datasets.store import FILE, ImageStore
-    from pipeline.publishing import publish_manifest
+    from pipeline.storage import hdf5
+    from pipeline.storage.publishing import publish_manifest
 
     generator, count = np.random.Generator(np.random.PCG64(0)), options.images
     if options.dataset:

@@ -30,7 +30,7 @@ import numpy as np
 from training import Images, keras_seconds, start_process, training_examples
 
 from pipeline.backbones.table import BACKBONES
-from pipeline.training.recipes import FINE_TUNE_RECIPES
+from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 
 VGG16 = BACKBONES["vgg16"]
 
@@ -130,8 +130,8 @@ def _network(recipe, arrays: dict, examples):
 
     from pipeline.backbones.model import build_backbone
     from pipeline.networks.build import add_block, add_classifier, add_neck
-    from pipeline.networks.notation import parse_dense_blocks
-    from pipeline.training.fine_tune import freeze_blocks
+    from pipeline.notation import parse_dense_blocks
+    from pipeline.schemes.fine_tune import freeze_blocks
 
     backbone = build_backbone(VGG16, arrays, input_size=examples.inputs.shape[1])
     x = add_neck(backbone.output, "average")
@@ -145,10 +145,12 @@ def _network(recipe, arrays: dict, examples):
 def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int) -> float:
     import dataclasses
 
-    from pipeline.networks.quick import quick_copy
-    from pipeline.training.fine_tune import block_paces, cut_of
-    from pipeline.training.loop import Classifier, History, Stage, fit
-    from pipeline.training.prefix import plan_prefix
+    from pipeline.networks.fast_copy import quick_copy
+    from pipeline.recipes.prefix import plan_prefix
+    from pipeline.schemes.fine_tune import block_paces, cut_of
+    from pipeline.training.classifier import Classifier
+    from pipeline.training.history import History
+    from pipeline.training.loop import Stage, fit
 
     network, cut = quick_copy(model), None
     if side.how == "cache":
@@ -167,7 +169,7 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
 def _maps(layer: str, view: str, arrays: dict, images: np.ndarray) -> np.ndarray:
     """Return the maps of a layer under a view, in float16 as FineTune has them cached."""
     from pipeline.backbones.forward import forward_function
-    from pipeline.features.views import show
+    from pipeline.features.passes import show
 
     size, shown = 128, show(images, view)
     compute = forward_function(

@@ -17,11 +17,11 @@ import sys
 import luigi
 
 from pipeline.features.store import FeatureStore
+from pipeline.formatting import shown_interval, shown_seconds
 from pipeline.machine import describe
-from pipeline.publishing import read_manifest
-from pipeline.results.comparison import shown_seconds
-from pipeline.results.run import read_run
-from pipeline.results.scores import score, shown_interval
+from pipeline.results.scores import score
+from pipeline.runs.result import read_run
+from pipeline.storage.publishing import read_manifest
 from tasks import ExtractFeatures, TrainTunedHead
 
 LAYER_SETS = ("3,4,5", "2,3,4", "1,2,3,4,5")

@@ -87,7 +87,7 @@ def _data(folder: str):
     import tensorflow as tf
 
     from pipeline.features.store import FeatureStore
-    from pipeline.heads.train import Reader
+    from pipeline.heads.fit import Reader
 
     store = FeatureStore(folder)
     data = Reader(store, ("identity",), int(store.labels.max()) + 1)(LAYERS)
@@ -123,9 +123,9 @@ def _keras(data, hidden: int) -> dict:
 def _sweep(data, name: str, precision: str, **settings) -> dict:
     import importlib
 
-    from pipeline.heads.recipes import HEADS
-    from pipeline.heads.sweep import points_of
-    from pipeline.training.settings import override
+    from pipeline.recipes.heads import HEADS
+    from pipeline.recipes.settings import override
+    from pipeline.recipes.sweep import points_of
 
     recipe = override(HEADS[name], settings)
     module = importlib.import_module(recipe.module)
@@ -227,7 +227,7 @@ def _spot_checks(found: dict[str, dict]) -> str:
     """Return val accuracies at the penalties that scikit-learn solved, beside this project's."""
     if not {"sklearn-logistic", "logistic-45"} <= set(found):
         return ""
-    from pipeline.heads.recipes import HEADS
+    from pipeline.recipes.heads import HEADS
 
     path = dict(zip(HEADS["logistic"].space["c"], found["logistic-45"]["val"], strict=True))
     theirs = found["sklearn-logistic"]

@@ -17,7 +17,7 @@ import luigi
 import numpy as np
 
 from pipeline.features.store import FeatureStore
-from pipeline.results.run import read_run
+from pipeline.runs.result import read_run
 from tasks import TrainHead
 
 VARIANTS = (("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "float16"))

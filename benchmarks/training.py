@@ -39,7 +39,7 @@ from dataclasses import dataclass
 import luigi
 import numpy as np
 
-from pipeline.training.recipes import SCRATCH_RECIPES, ScratchRecipe
+from pipeline.recipes.from_scratch import SCRATCH_RECIPES, ScratchRecipe
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Images:
 def training_examples(images: Images):
     """Return the first training images of a data set, and none to validate on."""
     from pipeline.datasets.store import ImageStore
-    from pipeline.training.loop import Examples
+    from pipeline.training.examples import Examples
 
     store = ImageStore(images.folder)
     rows = store.rows("train")[: images.count]
@@ -162,8 +162,8 @@ def training_examples(images: Images):
 
 
 def _network(recipe: ScratchRecipe, examples):
-    from pipeline.networks.starts import WHITENED_IMAGES
-    from pipeline.training.scratch import build_network, channel_moments, start_weights
+    from pipeline.networks.initializers import WHITENED_IMAGES
+    from pipeline.schemes.from_scratch import build_network, channel_moments, start_weights
 
     mean, variance = channel_moments(examples.inputs)
     size = examples.inputs.shape[1]
@@ -174,9 +174,11 @@ def _network(recipe: ScratchRecipe, examples):
 
 def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, xla: bool) -> list[float]:
     """Return the seconds of a step, one number for each pass of the loop but the first."""
-    from pipeline.networks.quick import quick_copy
-    from pipeline.training.loop import Classifier, History, Stage, fit
-    from pipeline.training.scratch import paces_of
+    from pipeline.networks.fast_copy import quick_copy
+    from pipeline.schemes.from_scratch import paces_of
+    from pipeline.training.classifier import Classifier
+    from pipeline.training.history import History
+    from pipeline.training.loop import Stage, fit
 
     network, history = Classifier(quick_copy(model)), History()
     stage = Stage.of(recipe, "blocks", epochs=passes, batch_size=batch)
@@ -224,7 +226,7 @@ def _batches(recipe, examples, batch: int):
     """
     import tensorflow as tf
 
-    from pipeline.training.augment import augmented
+    from pipeline.training.augmentation import augmented
 
     def varied(pair, number):
         seed = tf.stack([tf.zeros((), tf.int64), 2 * number])  # augmented() uses two seeds of it
@@ -244,7 +246,7 @@ def _input_seconds(recipe: ScratchRecipe, examples, *, batch: int, passes: int) 
     """
     import tensorflow as tf
 
-    from pipeline.training.augment import augmented
+    from pipeline.training.augmentation import augmented
 
     inputs, steps = tf.constant(examples.inputs), len(examples.train) // batch
 

@@ -10,7 +10,6 @@ Standard input stays open for as long as the parent lives; when it closes, the c
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import multiprocessing
@@ -26,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pipeline import errors
 from pipeline.errors import ChildFailed, HeadstartError
 from pipeline.extensions import load_extensions
+from pipeline.names import resolve
 from pipeline.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -39,14 +39,13 @@ QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", 
 logger = logging.getLogger(__name__)
 
 
-def run_in_child(function: Callable[..., Any], arguments: dict[str, Any], progress: Progress = silent) -> Any:
-    """Return what a module-level function of pipeline/ returns for keyword arguments, run in a child.
+def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = silent) -> Any:
+    """Return what a function of pipeline/, `module:function`, returns for keyword arguments, run in a child.
 
     Arguments and result are plain JSON values (paths as text). The function is called with one more
     keyword, `progress`. Raises the child's HeadstartError as the same kind with the same message, and
     ChildFailed when the child dies of a signal, ends without a result, or fails with another exception.
     """
-    name = f"{function.__module__}:{function.__qualname__}"
     child = subprocess.Popen(
         COMMAND,
         stdin=subprocess.PIPE,
@@ -193,10 +192,9 @@ class _Told(logging.Handler):
 
 
 def _function(name: str) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    if not module.startswith(ALLOWED_PACKAGES):
+    if not name.startswith(ALLOWED_PACKAGES):
         raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} run in a child")
-    return getattr(importlib.import_module(module), attribute)
+    return resolve(name)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import contextlib
 import os
 from typing import Any
 
+import keras
+import tensorflow as tf
+
 
 def start(*, seed: int, precision: str, threads: int | None = None) -> dict[str, Any]:
     """Set Keras's precision and every seed; return what the bits of a result depend on besides the recipe.
@@ -15,9 +18,6 @@ def start(*, seed: int, precision: str, threads: int | None = None) -> dict[str,
     threads is how many compute one operation, by default all; it stays as it is where TensorFlow has
     computed in this process before.
     """
-    import keras
-    import tensorflow as tf
-
     if threads:
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -7,19 +7,19 @@ Importing this package loads Luigi and the project's tables, and none of the num
 
 from tasks.configuration import configure
 
-configure()
+configure()  # before tasks are defined, which read the configuration
 
-from tasks.atlas import LayerAtlas  # noqa: E402  tasks read the configuration while they are defined
-from tasks.comparison import CompareSchemes  # noqa: E402
-from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset  # noqa: E402
-from tasks.features import ExtractFeatures  # noqa: E402
-from tasks.findings import DataFindings  # noqa: E402
-from tasks.labels import HeadCurve, LabelEfficiency  # noqa: E402
-from tasks.results import PlotRun, ScoreRun  # noqa: E402
-from tasks.search import TuneFineTune, TuneFromScratch  # noqa: E402
-from tasks.studies import BlockStudy, CompareSeeds  # noqa: E402
-from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead  # noqa: E402
-from tasks.tuning import TuneHead  # noqa: E402
+from tasks.atlas import LayerAtlas
+from tasks.comparison import CompareSchemes
+from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset
+from tasks.features import ExtractFeatures
+from tasks.findings import DataFindings
+from tasks.label_efficiency import HeadCurve, LabelEfficiency
+from tasks.results import PlotRun, ScoreRun
+from tasks.search import TuneFineTune, TuneFromScratch
+from tasks.studies import BlockStudy, CompareSeeds
+from tasks.sweeps import TuneHead
+from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead
 
 __all__ = [
     "BlockStudy",

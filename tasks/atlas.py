@@ -9,12 +9,11 @@ import shlex
 import luigi
 from luigi.util import inherits
 
-from pipeline.atlas.layer_sets import layer_sets
-from pipeline.atlas.probe import PROBES
-from pipeline.atlas.report import publish_atlas
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.folders import path_name
-from pipeline.features.views import IDENTITY
+from pipeline.report.atlas.layer_sets import PROBES, layer_sets
+from pipeline.storage import layout
+from pipeline.views import IDENTITY
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.task import Task
@@ -62,7 +61,7 @@ class LayerAtlas(Task):
     def place(self) -> str:
         data = path_name(self.dataset)
         parts = [self.backbone, self.weights_name, data, *([str(self.subset)] if self.subset else [])]
-        return f"reports/atlas/{'-'.join(parts)}"
+        return f"{layout.folder_of('atlas')}/{'-'.join(parts)}"
 
     @property
     def command(self) -> str:
@@ -84,5 +83,7 @@ class LayerAtlas(Task):
     def make(self) -> None:
         folders = {name: task.folder for name, task in self.requires().items()}
         order = {"fingerprint": self.fingerprint, "command": self.command}
-        words = self.in_child(publish_atlas, **order, **folders, folder=self.folder)
+        words = self.in_child(
+            "pipeline.report.atlas.report:publish_atlas", **order, **folders, folder=self.folder
+        )
         logger.info("Layer atlas\n%s\nTables and pictures are in %s", words, self.folder)

@@ -5,36 +5,26 @@ from __future__ import annotations
 import functools
 import logging
 import shlex
-from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import luigi
 
-from pipeline.atlas.report import Atlas, atlas_markdown, atlas_text, read_atlas
 from pipeline.datasets.table import FOLDER
-from pipeline.fingerprint import key_of
-from pipeline.heads.recipes import HEADS
-from pipeline.page.content import Sources
-from pipeline.page.render import PAGE, publish_page
-from pipeline.presets import Preset, find_preset
-from pipeline.publishing import publish_manifest, publish_text, published, whole_files
-from pipeline.results.comparison import compare, comparison_markdown, comparison_text
-from pipeline.results.efficiency import read_efficiency
-from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
-from pipeline.results.run import RunResult, read_run
-from pipeline.results.scores import SCORES
+from pipeline.recipes.presets import Preset, find_preset
+from pipeline.report.table import COMPARISON_PLOTS, PAGE
+from pipeline.results.table import SCORES
+from pipeline.storage import layout
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import publish_manifest, whole_files
 from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights
 from tasks.features import ExtractFeatures
-from tasks.labels import efficiency_folders
+from tasks.label_efficiency import efficiency_folders
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
 from tasks.reports import ReportTask
-from tasks.reproducing import command_of, dataset_folders
 from tasks.results import PlotRun, ScoreRun, stamp_of
 from tasks.task import Task
-
-TABLES = ("comparison.csv", "comparison.md", "comparison.txt", "differences.csv")
 
 logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
 
@@ -85,7 +75,7 @@ class CompareSchemes(ReportTask):
     @functools.cached_property
     def atlases(self) -> list[LayerAtlas]:
         """The atlas of what heads read; not of random weights, of which nothing is worth freezing."""
-        heads = [score.run_task for score, _ in self.results if score.run_task.scheme.recipes is HEADS]
+        heads = [score.run_task for score, _ in self.results if score.run_task.scheme.reads_layers]
         found = dict.fromkeys(run.clone(LayerAtlas) for run in heads)
         return [atlas for atlas in found if not atlas.of_random_weights]
 
@@ -103,7 +93,7 @@ class CompareSchemes(ReportTask):
     @functools.cached_property
     def folder(self) -> Path:
         """The folder of the report."""
-        return data_folder() / "reports" / self.preset
+        return layout.report_folder(data_folder(), self.preset)
 
     @property
     def sources(self) -> list[Task]:
@@ -125,15 +115,15 @@ class CompareSchemes(ReportTask):
         return efficiency_folders({key_of(run["dataset"]) for run in runs})
 
     def make(self) -> None:
-        runs = [read_run(score.run_task.folder) for score, _ in self.results]
-        text, files = write_comparison(
-            self.folder,
-            runs,
-            self.row.title,
-            atlases=[read_atlas(atlas.folder) for atlas in self.atlases],
+        text, files = self.in_process(
+            "tasks.reproducing:write_with_commands",
+            folder=self.folder,
+            runs=[score.run_task.folder for score, _ in self.results],
+            title=self.row.title,
+            command=self._command,
+            atlases=[atlas.folder for atlas in self.atlases],
             efficiency=self._efficiency,
             kept=whole_files(self.folder, self.facts),
-            command=self._command,
         )
         publish_manifest(self.folder, self.fingerprint, files, self.facts)
         logger.info("%s\n%s\nThe page: %s", self.row.title, text, self.folder / PAGE)
@@ -148,50 +138,3 @@ class CompareSchemes(ReportTask):
             or name == "preset"
         ]
         return " ".join(["luigi --module tasks CompareSchemes", *given])
-
-
-def write_comparison(
-    folder: Path,
-    runs: Sequence[RunResult],
-    title: str,
-    *,
-    atlases: Sequence[Atlas] = (),
-    efficiency: Sequence[Path] = (),
-    kept: Collection[str] = (),
-    command: str = "",
-) -> tuple[str, list[str]]:
-    """Write page, tables and plots of a comparison, of which kept are there already; all but the manifest.
-
-    efficiency has folders of reports of label efficiency, command makes all of it anew. Returns the text
-    for a terminal and the names of all files.
-    """
-    comparison = compare(runs)
-    for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
-        with published(folder / f"{name}.csv") as scratch:
-            table.to_csv(scratch, index=False)
-    sections = [comparison_markdown(comparison, title), *map(_atlas_section, atlases)]
-    publish_text(folder / "comparison.md", "\n".join(sections))
-    text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
-    text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in atlases)
-    publish_text(folder / "comparison.txt", text)
-    for name in COMPARISON_PLOTS:
-        if f"{name}.png" not in kept:
-            draw_comparison(name, comparison, folder / f"{name}.png")
-    sources = Sources(
-        title=title,
-        runs=runs,
-        comparison=comparison,
-        atlases=atlases,
-        efficiency=[read_efficiency(place) for place in efficiency],
-        stores=dataset_folders(data_folder(), [run.recipe for run in runs]),
-        commands={run.folder.name: command_of(run.recipe) for run in runs},
-        command=command,
-    )
-    publish_page(folder / PAGE, sources)
-    return text, [PAGE, *TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
-
-
-def _atlas_section(atlas: Atlas) -> str:
-    """Return an atlas as a section of the report, which shows the pictures where they are."""
-    folder = f"../{atlas.folder.parent.name}/{atlas.folder.name}/"
-    return f"## Layer atlas\n\n{atlas_markdown(atlas, folder)}\n"

@@ -15,12 +15,13 @@ from pipeline.backbones.table import (
     choose_weights,
     weights_names,
 )
-from pipeline.backbones.weights import obtain_weights
-from pipeline.datasets.folders import INDEX, path_name
-from pipeline.datasets.store import prepare
-from pipeline.datasets.table import DATASETS, FOLDER, Dataset, dataset_fingerprint, find_dataset
+from pipeline.datasets.folders import path_name
+from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
+from pipeline.datasets.table import DATASETS, FOLDER, Dataset
 from pipeline.download.cifar10 import ARCHIVE, MEMBERS
-from pipeline.download.obtain import obtain_archive
+from pipeline.formatting import data_words
+from pipeline.storage import layout
+from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder, mirrors, one_of
 from tasks.parameters import WholeNumber
 from tasks.task import Task
@@ -48,10 +49,10 @@ class DownloadCifar10(Task):
 
     def make(self) -> None:
         self.in_child(
-            obtain_archive,
+            "pipeline.download.obtain:obtain_archive",
             fingerprint=self.fingerprint,
             folder=self.folder,
-            raw=data_folder() / "raw",
+            raw=layout.raw_folder(data_folder()),
             urls=mirrors("cifar10", "HEADSTART_CIFAR10_URLS"),
         )
 
@@ -80,15 +81,15 @@ class DownloadWeights(Task):
 
     @property
     def place(self) -> str:
-        return f"raw/weights/{self.backbone}-{self.choice.name}"
+        return layout.weights_place(self.backbone, self.choice.name)
 
     def make(self) -> None:
         self.in_child(
-            obtain_weights,
+            "pipeline.backbones.weights:obtain_weights",
             fingerprint=self.fingerprint,
             weights=self.weights,
             folder=self.folder,
-            raw=data_folder() / "raw",
+            raw=layout.raw_folder(data_folder()),
             urls=self._mirrors(),
         )
 
@@ -127,6 +128,16 @@ class PrepareDataset(Task):
     def place(self) -> str:
         return f"datasets/{path_name(self.dataset)}" + (f"-{self.subset}" if self.subset else "")
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images each split has, once the data set is prepared."""
+        return read_manifest(self.folder).facts["counts"]
+
+    @property
+    def words(self) -> str:
+        """The data set in words with the sizes of its splits, once it is prepared."""
+        return data_words(self.row.title, self.row.note, self.counts)
+
     def requires(self) -> list[luigi.Task]:
         """Return the download of the data set; nothing where its data come with a package or are here."""
         name = self.row.download
@@ -137,7 +148,7 @@ class PrepareDataset(Task):
         if self.dataset.startswith(FOLDER):
             places = [Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()]
         self.in_child(
-            prepare,
+            "pipeline.datasets.store:prepare",
             fingerprint=self.fingerprint,
             source=places[0] if places else None,
             folder=self.folder,
@@ -150,4 +161,4 @@ UNREADABLE = ("report", "refuse")  # what becomes of pictures that cannot be rea
 
 def _index() -> Path:
     """Return the folder of what is known of the files of one's own folders."""
-    return data_folder() / INDEX
+    return data_folder() / layout.INDEX

@@ -9,13 +9,12 @@ from luigi.util import inherits
 
 from pipeline.datasets.folders import path_name
 from pipeline.datasets.table import IMAGE_SIZE
-from pipeline.features.extract import extract
 from pipeline.features.fingerprint import POOLINGS, STORAGES, cache_fingerprint, parse_layers, without_columns
 from pipeline.features.sections import missing_sections, why_missing
-from pipeline.features.views import IDENTITY, parse_views
-from pipeline.fingerprint import key_of
 from pipeline.machine import PRECISIONS, resolve_precision
-from pipeline.publishing import read_manifest
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import read_manifest
+from pipeline.views import IDENTITY, parse_views
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.parameters import WholeNumber
@@ -104,7 +103,7 @@ class FeatureTask(Task):
         """Run the extraction, or the part of it that which names, in a child process."""
         base, layers, views = request_of(self.fingerprint)
         self.in_child(
-            extract,
+            "pipeline.features.extract:extract",
             base=base,
             layers=layers,
             views=views,

@@ -8,8 +8,8 @@ from pathlib import Path
 import luigi
 
 from pipeline.backbones.table import BACKBONES
-from pipeline.features.views import IDENTITY
-from pipeline.findings.report import FINDINGS, files, publish_findings
+from pipeline.report.table import FINDINGS, findings_files
+from pipeline.views import IDENTITY
 from tasks.data import PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.results import RunResultTask
@@ -59,5 +59,7 @@ class DataFindings(RunResultTask):
     def make(self) -> None:
         folders = {name: task.folder for name, task in self.requires().items()}
         layers = self.features_task.fingerprint["layers"]
-        self.in_child(publish_findings, layers=layers, folder=self.folder, **folders)
-        self.publish(files())
+        self.in_child(
+            "pipeline.report.findings.report:publish_findings", layers=layers, folder=self.folder, **folders
+        )
+        self.publish(findings_files())

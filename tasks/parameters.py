@@ -12,7 +12,7 @@ import luigi
 from luigi.cmdline_parser import CmdlineParser
 
 from pipeline.errors import BadInput, HeadstartError
-from pipeline.training import settings
+from pipeline.recipes import settings
 
 EXIT_BAD_INPUT = 2  # as argparse's own
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import luigi
 
-from pipeline.publishing import publish_manifest, publish_text, published, read_manifest
-from pipeline.results.plots import publish_figure
+from pipeline.storage.publishing import read_manifest
 from tasks.results import stamp_of
 from tasks.task import Task
 
@@ -34,14 +33,3 @@ class ReportTask(Task):
         if not (super().complete() and all(task.complete() for task in self.requires())):
             return False
         return read_manifest(self.folder).facts == self.facts
-
-    def publish(self, *, tables: dict, texts: dict[str, str], figures: dict[str, tuple]) -> None:
-        """Publish tables as CSV, texts, and figures given as (function, arguments…), by their file names."""
-        for name, table in tables.items():
-            with published(self.folder / name) as scratch:
-                table.to_csv(scratch, index=False)
-        for name, text in texts.items():
-            publish_text(self.folder / name, text)
-        for name, (function, *arguments) in figures.items():
-            publish_figure(self.folder / name, function, *arguments)
-        publish_manifest(self.folder, self.fingerprint, [*tables, *texts, *figures], self.facts)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.backbones.table import choose_weights
 from pipeline.datasets.table import FOLDER
 from pipeline.errors import HeadstartError
-from pipeline.fingerprint import key_of
-from pipeline.publishing import MANIFEST
-from pipeline.training.named import find_named, named_recipe
-from pipeline.training.settings import as_dict
+from pipeline.recipes.named import find_named, named_recipe
+from pipeline.recipes.settings import as_dict
+from pipeline.report.comparison_report import write_comparison
+from pipeline.runs.result import RunResult, read_run
+from pipeline.storage import layout
+from pipeline.storage.fingerprint import key_of
+from tasks.configuration import data_folder
 from tasks.recipes import recipes_folder
 from tasks.training import training_task
 
@@ -58,10 +63,21 @@ def _weights_text(name: str) -> str:
     return re.sub(r"^random(\d+)$", r"random:\1", name)
 
 
+def write_with_commands(
+    folder: Path, runs: Sequence[RunResult | Path], title: str, **more: Any
+) -> tuple[str, list[str]]:
+    """Write the report of a comparison of runs, or of their folders; see write_comparison."""
+    results = [read_run(run) if isinstance(run, Path) else run for run in runs]
+    recipes = [run.recipe for run in results]
+    commands = {run.folder.name: command_of(run.recipe) for run in results}
+    stores = dataset_folders(data_folder(), recipes)
+    return write_comparison(folder, results, title, stores=stores, commands=commands, **more)
+
+
 def dataset_folders(data: Path, recipes: list[dict]) -> dict[str, Path]:
     """Return the prepared data sets that runs were made with, by key, where they are still there."""
     keys = {
         key_of(recipe["fingerprint"]["dataset"]) for recipe in recipes if "dataset" in recipe["fingerprint"]
     }
-    places = {key: next(iter(data.glob(f"datasets/*-{key}/{MANIFEST}")), None) for key in sorted(keys)}
-    return {key: place.parent for key, place in places.items() if place}
+    found = {key: layout.finished_by_key(data, "dataset", key) for key in sorted(keys)}
+    return {key: folder for key, folder in found.items() if folder}

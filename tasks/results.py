@@ -8,19 +8,16 @@ from pathlib import Path
 import luigi
 from luigi.util import inherits
 
-from pipeline.publishing import (
+from pipeline.recipes.named import find_named, named_recipe
+from pipeline.report.table import PLOTS
+from pipeline.results.table import CLASS_SCORES, SCORES
+from pipeline.storage.publishing import (
     MANIFEST,
     publish_manifest,
-    publish_text,
-    published,
     read_manifest,
     sha256_of,
     whole_files,
 )
-from pipeline.results.plots import PLOTS, draw
-from pipeline.results.run import read_run
-from pipeline.results.scores import CLASS_SCORES, SCORES, metric_table, metrics_markdown
-from pipeline.training.named import find_named, named_recipe
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
@@ -88,11 +85,8 @@ class ScoreRun(RunResultTask):
         return self.run_task.reports / "metrics"
 
     def make(self) -> None:
-        run = read_run(self.run_task.folder)
-        with published(self.folder / "metrics.csv") as scratch:
-            metric_table(run).to_csv(scratch, index=False)
-        publish_text(self.folder / "metrics.md", metrics_markdown(run))
-        self.publish(["metrics.csv", "metrics.md"])
+        folders = {"run": self.run_task.folder, "folder": self.folder}
+        self.publish(self.in_process("pipeline.report.run_report:publish_metrics", **folders))
 
 
 class PlotRun(RunResultTask):
@@ -109,8 +103,6 @@ class PlotRun(RunResultTask):
         return self.run_task.reports / "plots"
 
     def make(self) -> None:
-        run, kept = read_run(self.run_task.folder), whole_files(self.folder, self.facts)
-        for name in PLOTS:
-            if f"{name}.png" not in kept:
-                draw(name, run, self.folder / f"{name}.png")
-        self.publish([f"{name}.png" for name in PLOTS])
+        folders = {"run": self.run_task.folder, "folder": self.folder}
+        kept = whole_files(self.folder, self.facts)
+        self.publish(self.in_process("pipeline.report.run_report:publish_plots", **folders, kept=kept))

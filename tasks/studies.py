@@ -9,21 +9,11 @@ from luigi.util import inherits
 
 from pipeline.datasets.folders import path_name
 from pipeline.errors import BadInput
-from pipeline.results.comparison import caption_of, shown_seconds
-from pipeline.results.replicate_plots import draw_blocks, draw_curves, draw_replicates
-from pipeline.results.replicates import (
-    COLUMNS,
-    effects,
-    effects_markdown,
-    replicate_row,
-    runs_markdown,
-    summarise,
-    summary_markdown,
-)
-from pipeline.results.run import read_run
-from pipeline.training import settings
-from pipeline.training.recipes import LESSON_BLOCKS, LESSON_DENSE_BLOCKS
-from pipeline.training.schemes import SCHEMES
+from pipeline.recipes import settings
+from pipeline.recipes.base import LESSON_BLOCKS, LESSON_DENSE_BLOCKS
+from pipeline.recipes.schemes import SCHEMES
+from pipeline.storage import layout
+from pipeline.storage.publishing import publish_manifest
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber, WholeNumbers
@@ -34,7 +24,6 @@ from tasks.training import TrainFromScratch, training_task
 
 SEEDS = WholeNumbers(default=(0, 1, 2), description="seeds by commas")
 CONV, DENSE = "conv block", "dense block"
-NOTE = "Intervals are Student's over the seeds; what the test images leave open is in each run's own."
 
 
 class _Study(ReportTask):
@@ -64,21 +53,12 @@ class _Study(ReportTask):
             raise BadInput("--seeds: expected at least one whole number, received none")
         return tuple(dict.fromkeys(self.seeds))
 
-    def results(self) -> tuple:
-        """Return the runs' table, their histories by variant, and the caption."""
-        import pandas as pd
-
-        rows, histories, runs = [], {}, []
-        for words, task in self.parts:
-            run = read_run(task.folder)
-            runs.append(run)
-            rows.append({**words, **replicate_row(run)})
-            histories.setdefault(" · ".join(words.values()), []).append(run.history)
-        return pd.DataFrame(rows, columns=[*self.by, *COLUMNS]), histories, caption_of(runs)
-
-    def page(self, title: str, caption: str, *parts: str) -> str:
-        """Return a Markdown page."""
-        return "\n\n".join([f"# {title}", *parts, f"{NOTE} {caption}."]) + "\n"
+    def publish(self, function: str) -> None:
+        """Write the report of the runs with a function of pipeline.report.study_reports."""
+        runs = [(words, task.folder) for words, task in self.parts]
+        name = f"pipeline.report.study_reports:{function}"
+        files = self.in_process(name, folder=self.folder, runs=runs, by=self.by)
+        publish_manifest(self.folder, self.fingerprint, files, self.facts)
 
     def subset_words(self) -> str:
         """Return what a folder's name says of a subset."""
@@ -111,22 +91,10 @@ class CompareSeeds(_Study):
 
     @property
     def place(self) -> str:
-        return f"reports/seeds/{path_name(self.dataset)}{self.subset_words()}"
+        return f"{layout.folder_of('seeds')}/{path_name(self.dataset)}{self.subset_words()}"
 
     def make(self) -> None:
-        table, histories, caption = self.results()
-        page = self.page(
-            "Several seeds", caption, summary_markdown(summarise(table, ["variant"]), ["variant"]),
-            "## Each run", runs_markdown(table, ["variant"]),
-        )  # fmt: skip
-        self.publish(
-            tables={"seeds.csv": table},
-            texts={"seeds.md": page},
-            figures={
-                "seeds.png": (draw_replicates, table, "Accuracy over several seeds", caption),
-                "curves.png": (draw_curves, histories, caption),
-            },
-        )
+        self.publish("publish_seeds")
 
 
 @inherits(PrepareDataset)
@@ -173,21 +141,10 @@ class BlockStudy(_Study):
 
     @property
     def place(self) -> str:
-        return f"reports/blocks/{path_name(self.dataset)}{self.subset_words()}"
+        return f"{layout.folder_of('blocks')}/{path_name(self.dataset)}{self.subset_words()}"
 
     def make(self) -> None:
-        table, _, caption = self.results()
-        summary = summarise(table, [*self.by]).sort_values("accuracy", ascending=False)
-        parts = [summary_markdown(summary, [*self.by])]
-        for factor in self.by:
-            parts += [f"## {factor.capitalize()}s", effects_markdown(effects(table, factor), factor)]
-        took = shown_seconds(table["train_seconds"].sum())
-        budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {took} · {caption}"
-        self.publish(
-            tables={"blocks.csv": table},
-            texts={"blocks.md": self.page("Which block is worth what", budget, *parts)},
-            figures={"blocks.png": (draw_blocks, table, self.by, "Which block is worth what", budget)},
-        )
+        self.publish("publish_blocks")
 
 
 def _listed(texts: str, flag: str) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import luigi
 
 from pipeline.children import run_in_child
-from pipeline.fingerprint import key_of
-from pipeline.publishing import claimed, why_incomplete
+from pipeline.names import resolve
+from pipeline.storage import layout
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import claimed, why_incomplete
 from tasks.configuration import data_folder
 from tasks.parameters import one_line_errors
 from tasks.progress import ShownProgress
@@ -61,7 +62,7 @@ class Task(luigi.Task):
     @functools.cached_property
     def folder(self) -> Path:
         """The folder of the result: its readable place and the fingerprint's key."""
-        return data_folder() / f"{self.place}-{key_of(self.fingerprint)}"
+        return layout.keyed(data_folder(), self.place, self.fingerprint)
 
     def output(self) -> PublishedFolder:
         """Return the result as a Luigi target."""
@@ -69,16 +70,18 @@ class Task(luigi.Task):
 
     def run(self) -> None:
         """Make the result unless another process made it while this one waited for its turn."""
-        name = "-".join(self.folder.relative_to(data_folder()).parts)
-        with claimed(data_folder() / ".locks" / f"{name}.lock"):
+        with claimed(layout.lock_of(data_folder(), self.folder)):
             if not self.complete():
                 self.make()
 
-    def in_child(self, function: Callable[..., Any], **arguments) -> Any:
-        """Return what a function of pipeline/ returns, run in a child process with progress shown."""
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
+    def in_child(self, function: str, **arguments: Any) -> Any:
+        """Return what a function of pipeline/, `module:function`, returns in a child; progress is shown."""
         with ShownProgress(self) as progress:
-            return run_in_child(function, plain, progress)
+            return run_in_child(function, _plain(arguments), progress)
+
+    def in_process(self, function: str, **arguments: Any) -> Any:
+        """Return what a function of pipeline/, `module:function`, returns here; planning does not load it."""
+        return resolve(function)(**arguments)
 
     def __repr__(self) -> str:
         """Return the task's name with the parameters that say something; unset overrides are left out."""
@@ -88,3 +91,10 @@ class Task(luigi.Task):
             if parameter.significant and (value := getattr(self, name)) not in (None, (), {})
         ]
         return f"{self.task_family}({', '.join(said)})"
+
+
+def _plain(value: Any) -> Any:
+    """Return arguments as JSON takes them: paths as text."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return str(value) if isinstance(value, Path) else value

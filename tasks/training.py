@@ -5,23 +5,24 @@ from __future__ import annotations
 import functools
 import logging
 from pathlib import Path
+from typing import Any
 
 import luigi
 from luigi.util import inherits
 
-from pipeline.backbones.table import BACKBONES
 from pipeline.machine import resolve_precision
-from pipeline.training import settings
-from pipeline.training.prefix import Prefix, plan_prefix
-from pipeline.training.record import train_run
-from pipeline.training.schemes import SCHEMES, Scheme
-from pipeline.training.top import top_row, top_settings
+from pipeline.recipes import settings
+from pipeline.recipes.fine_tune import top_row, top_settings
+from pipeline.recipes.prefix import Prefix, plan_prefix
+from pipeline.recipes.schemes import SCHEMES, Scheme
+from pipeline.runs.spec import RunSpec
+from pipeline.storage import layout
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import WholeNumber
-from tasks.recipes import SHARED_WITH_FEATURES, RecipeTask, recipe_parameters
-from tasks.tuning import SPACE, TuneHead
+from tasks.recipes import SHARED_WITH_FEATURES, RecipeTask, takes_recipe
+from tasks.sweeps import SPACE, TuneHead
 
 logger = logging.getLogger("luigi-interface")
 
@@ -32,8 +33,10 @@ class TrainTask(RecipeTask):
     recipe names a row of the scheme's recipes; each setting of it is a parameter of its own.
     """
 
+    seed = WholeNumber(default=0, description="seed of weights, order, augmentation and dropout")
+
     @functools.cached_property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """What the run depends on; of the cached features only what it reads."""
         found = {
             "scheme": f"{self.scheme.name}:{self.recipe}",
@@ -47,21 +50,38 @@ class TrainTask(RecipeTask):
         return found
 
     @property
+    def prefix_plan(self) -> Prefix | None:
+        """Where frozen blocks are computed; None where nothing is fine-tuned."""
+        return None
+
+    @property
+    def spec(self) -> RunSpec:
+        """What the training is told."""
+        return RunSpec(
+            scheme=self.scheme.name,
+            recipe=self.recipe,
+            row=self.row,
+            settings=settings.as_dict(self.chosen),
+            seed=self.seed,
+            precision=resolve_precision(self.precision),
+            weights=self.weights_title,
+            backbone=self.backbone if self.reads_weights else "none",
+            fingerprint=self.fingerprint,
+            prefix=self.prefix_plan,
+        )
+
+    @property
     def place(self) -> str:
-        return f"runs/{self.readable_place(self.scheme.name)}-seed{self.seed}"
+        return f"{layout.folder_of('run')}/{self.readable_place(self.scheme.name)}-seed{self.seed}"
 
     @property
     def reports(self) -> Path:
         """The folder of what is derived from this run."""
-        return data_folder() / "reports" / "runs" / self.folder.name
+        return layout.run_reports(data_folder(), self.folder)
 
     def make(self) -> None:
-        order = {name: self.fingerprint[name] for name in ("scheme", "settings", "seed", "precision")}
-        order["row"], order["weights"] = self.row, self.weights_title
-        order["backbone"] = self.backbone if "weights" in self.scheme.needs else "none"
-        order["fingerprint"] = self.fingerprint
-        folders = {name: task.folder for name, task in self.requires().items()}
-        self.in_child(train_run, order=order, folder=self.folder, **folders)
+        told = {"spec": self.spec.as_json(), "inputs": self.folders, "folder": self.folder}
+        self.in_child("pipeline.runs.train:train_run", **told)
 
 
 class TunedTask(TrainTask):
@@ -69,6 +89,8 @@ class TunedTask(TrainTask):
 
     recipe and settings are those of the sweep (TuneHead); seed is that of the final fit alone.
     """
+
+    space = SPACE
 
     @property
     def sweep_task(self) -> TuneHead:
@@ -81,7 +103,7 @@ class TunedTask(TrainTask):
         return self.sweep_task.layers_read
 
     @functools.cached_property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """The run's own, and the space of the sweep; the sweep follows from both."""
         return {**super().fingerprint, "sweep": self.sweep_task.fingerprint}
 
@@ -99,11 +121,11 @@ class FineTuneTask(TrainTask):
 
     @functools.cached_property
     def prefix_plan(self) -> Prefix:
-        """Where the frozen blocks are computed, and why."""
-        return plan_prefix(self.chosen, BACKBONES[self.backbone])
+        """Where the frozen blocks are computed, and why; --prefix is the setting that decides."""
+        return plan_prefix(self.chosen, self.backbone_row)
 
     @functools.cached_property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """The run's own, the sweep of its top, and the maps where they are cached."""
         found = {**super().fingerprint, "sweep": self.sweep_task.fingerprint}
         return found | ({"maps": self.maps_task.fingerprint} if self.prefix_plan.cached else {})
@@ -138,31 +160,42 @@ class FineTuneTask(TrainTask):
         super().make()
 
 
-def _base(scheme: Scheme) -> type[TrainTask]:
-    """Return the kind of task of a scheme, by what it needs."""
-    kinds = {"sweep": TunedTask, "top": FineTuneTask}
-    return next((kind for need, kind in kinds.items() if need in scheme.needs), TrainTask)
+@inherits(PrepareDataset, DownloadWeights)
+@takes_recipe(SCHEMES["head"])
+class TrainHead(TrainTask):
+    """Train a head of any kind on cached features and leave a run in data/runs/."""
+
+
+@inherits(PrepareDataset, DownloadWeights)
+@takes_recipe(SCHEMES["tuned-head"])
+class TrainTunedHead(TunedTask):
+    __doc__ = TunedTask.__doc__
+
+
+@inherits(PrepareDataset, DownloadWeights)
+@takes_recipe(SCHEMES["fine-tune"])
+class FineTune(FineTuneTask):
+    __doc__ = FineTuneTask.__doc__
+
+
+@inherits(PrepareDataset)
+@takes_recipe(SCHEMES["from-scratch"])
+class TrainFromScratch(TrainTask):
+    """Train a network of conv and dense blocks from random weights and leave a run in data/runs/."""
 
 
 @functools.cache
 def training_task(name: str) -> type[TrainTask]:
-    """Return the Luigi task of a row of SCHEMES, with a parameter for each setting of its recipes."""
-    row = SCHEMES[name]
-    base = _base(row)
-    members = {
-        "__doc__": f"{base.__doc__.splitlines()[0]} The scheme is {row.name}.",
-        "__module__": __name__,
-        "scheme": row,
-        "seed": WholeNumber(default=0, description="seed of weights, order, augmentation and dropout"),
-        **recipe_parameters(row),
-    }
-    if base is TunedTask:
-        members["space"] = SPACE
-    made = type(row.task, (base,), members)
-    return inherits(PrepareDataset, *([DownloadWeights] if "weights" in row.needs else []))(made)
+    """Return the Luigi task of a row of SCHEMES, made here for a row from outside."""
+    ours = {task.scheme.name: task for task in (TrainHead, TrainTunedHead, FineTune, TrainFromScratch)}
+    return ours.get(name) or _from_outside(SCHEMES[name])
+
+
+def _from_outside(scheme: Scheme) -> type[TrainTask]:
+    kinds = {"sweep": TunedTask, "top": FineTuneTask}
+    base = next((kind for need, kind in kinds.items() if need in scheme.needs), TrainTask)
+    task = takes_recipe(scheme)(type(scheme.task, (base,), {"__doc__": base.__doc__}))
+    return inherits(PrepareDataset, *([DownloadWeights] if "weights" in scheme.needs else []))(task)
 
 
 TASKS = {name: training_task(name) for name in SCHEMES}  # Luigi finds tasks that exist by their names
-TrainHead, TrainTunedHead, FineTune, TrainFromScratch = (
-    TASKS[name] for name in ("head", "tuned-head", "fine-tune", "from-scratch")
-)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-pytest_plugins = ["small_examples"]
+pytest_plugins = ["small_examples", "small_runs"]
 
 
 @pytest.fixture

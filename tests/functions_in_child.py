@@ -95,5 +95,5 @@ def process_is_alive(pid: int) -> bool:
 
 
 if __name__ == "__main__":
-    children.ALLOWED_PACKAGES = ("functions_in_child",)
+    children.ALLOWED_PACKAGES = ("functions_in_child:",)
     os._exit(children._serve())

@@ -14,11 +14,12 @@ from filelock import FileLock
 
 from pipeline.backbones.table import BACKBONES, choose_weights
 from pipeline.backbones.weights import FILE, publish_weights, random_arrays, read_keras_notop
+from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
-from pipeline.datasets.table import dataset_fingerprint
 from pipeline.features.extract import extract
 from pipeline.features.fingerprint import cache_fingerprint
-from pipeline.training.loop import Examples
+from pipeline.training.examples import Examples
+from pipeline.training.loop import Stage
 
 DIGITS = dataset_fingerprint("digits", subset=100, split_seed=0)
 
@@ -100,3 +101,24 @@ def toy() -> Examples:
     labels = np.arange(48) % 3
     inputs = 4 * np.eye(4)[labels] + rng.normal(scale=0.5, size=(48, 4))
     return Examples(inputs.astype(np.float32), labels.astype(np.int64), np.arange(36), np.arange(36, 48), 3)
+
+
+@pytest.fixture
+def pictures() -> Examples:
+    """Sixteen noise images of 32 px in two classes; the last four are val."""
+    images = np.random.default_rng(1).integers(0, 256, size=(16, 32, 32, 3)).astype(np.uint8)
+    return Examples(images, np.arange(16, dtype=np.int64) % 2, np.arange(12), np.arange(12, 16), 2)
+
+
+@pytest.fixture
+def make_stage() -> Callable[..., Stage]:
+    """Return a function that makes a plain stage of one epoch; changes replace its settings."""
+
+    def make(name: str = "blocks", **changes) -> Stage:
+        plain = {
+            **{"epochs": 1, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.01},
+            **{"lr_schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0},
+        }
+        return Stage(name, **{**plain, **changes})
+
+    return make

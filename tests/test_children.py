@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -15,8 +14,8 @@ import pytest
 
 from pipeline import children
 from pipeline.children import run_in_child
-from pipeline.datasets.store import ImageStore, prepare
-from pipeline.datasets.table import dataset_fingerprint
+from pipeline.datasets.lookup import dataset_fingerprint
+from pipeline.datasets.store import ImageStore
 from pipeline.errors import ChildFailed, DamagedFile
 
 HERE = Path(__file__).parent
@@ -27,11 +26,10 @@ import multiprocessing, sys, time
 from pathlib import Path
 from pipeline import children
 sys.path.append({here!r})
-import functions_in_child
 children.COMMAND = {command!r}
 
 def work():
-    children.run_in_child(functions_in_child.sleep, {{"noted": sys.argv[1]}})
+    children.run_in_child("functions_in_child:sleep", {{"noted": sys.argv[1]}})
 
 if {forked}:
     worker = multiprocessing.get_context("fork").Process(target=work)
@@ -62,13 +60,13 @@ def progress(reports):
 
 def test_what_a_child_logs_is_logged_by_its_parent(run, caplog):
     with caplog.at_level(logging.INFO, logger="pipeline"):
-        run(functions.log, {})
+        run("functions_in_child:log", {})
     said = {(record.levelname, record.getMessage()) for record in caplog.records}  # twice beside Luigi
     assert said == {("WARNING", "took 50 % — é")}
 
 
 def test_the_result_comes_back_from_another_process(run):
-    result = run(functions.add, {"first": 1, "second": 2.5})
+    result = run("functions_in_child:add", {"first": 1, "second": 2.5})
     assert result.pop("pid") != os.getpid()
     assert result == {"sum": 3.5, "text": "é"}
 
@@ -76,39 +74,39 @@ def test_the_result_comes_back_from_another_process(run):
 def test_a_function_of_the_project_runs_and_reports(tmp_path, progress, reports):
     fingerprint = dataset_fingerprint("digits", subset=100, split_seed=0)
     arguments = {"fingerprint": fingerprint, "source": None, "folder": str(tmp_path)}
-    facts = run_in_child(prepare, arguments, progress)
+    facts = run_in_child("pipeline.datasets.store:prepare", arguments, progress)
     assert facts["counts"] == ImageStore(tmp_path).counts
     assert ("write images", 0, 100, "images") in reports
 
 
 def test_progress_arrives_in_order(run, progress, reports):
-    assert run(functions.report, {}, progress) is None
+    assert run("functions_in_child:report", {}, progress) is None
     assert reports == [("count", done, 3, "sheep") for done in range(3)]
 
 
 def test_what_a_function_prints_does_not_disturb(run, progress, reports):
-    assert run(functions.chatter, {}, progress) == "the answer"
+    assert run("functions_in_child:chatter", {}, progress) == "the answer"
     assert reports == []
 
 
 def test_an_error_in_words_keeps_its_kind_and_message(run):
     with pytest.raises(DamagedFile, match="^a.h5: expected 7 rows, found 6 — é$"):
-        run(functions.fail_in_words, {})
+        run("functions_in_child:fail_in_words", {})
 
 
 def test_an_error_of_a_kind_that_is_not_listed_keeps_its_message(run):
     with pytest.raises(ChildFailed, match="in words all the same"):
-        run(functions.fail_in_private_words, {})
+        run("functions_in_child:fail_in_private_words", {})
 
 
 def test_any_other_exception_comes_with_its_traceback(run):
     with pytest.raises(ChildFailed, match="(?s)fail: failed in its process:.*ZeroDivisionError: a traceback"):
-        run(functions.fail, {})
+        run("functions_in_child:fail", {})
 
 
 def test_a_result_that_is_not_plain_is_an_error(run):
     with pytest.raises(ChildFailed, match="set is not JSON serializable"):
-        run(functions.return_what_is_not_plain, {})
+        run("functions_in_child:return_what_is_not_plain", {})
 
 
 @pytest.mark.parametrize(
@@ -116,31 +114,31 @@ def test_a_result_that_is_not_plain_is_an_error(run):
 )
 def test_fault_18_a_child_that_a_signal_killed_is_told_with_its_name_and_last_words(run, number, name):
     with pytest.raises(ChildFailed, match=f"(?s)die_of: its process was killed by {name}.*last words"):
-        run(functions.die_of, {"number": number})
+        run("functions_in_child:die_of", {"number": number})
 
 
 def test_fault_18_a_kill_without_a_reason_hints_at_memory(run):
     with pytest.raises(ChildFailed, match="may be out of memory"):
-        run(functions.die_of, {"number": 9})
+        run("functions_in_child:die_of", {"number": 9})
 
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_fault_19_a_child_that_ends_without_a_result_is_an_error_in_bounded_time(run, code):
     began = time.monotonic()
     with pytest.raises(ChildFailed, match=f"its process ended with exit code {code} and no result"):
-        run(functions.end_without_result, {"code": code})
+        run("functions_in_child:end_without_result", {"code": code})
     assert time.monotonic() - began < 20
 
 
 def test_fault_19_reports_are_no_result(run, progress, reports):
     with pytest.raises(ChildFailed, match="exit code 0 and no result"):
-        run(functions.end_after_reports, {}, progress)
+        run("functions_in_child:end_after_reports", {}, progress)
     assert reports == [("count", 1, 3, "sheep")]
 
 
 def test_a_function_outside_the_project_is_refused():
     with pytest.raises(ChildFailed, match=r"^json:dumps: only functions of pipeline\. run in a child$"):
-        run_in_child(json.dumps, {"obj": 1})
+        run_in_child("json:dumps", {"obj": 1})
 
 
 def test_a_child_ends_when_its_caller_gives_up(run, tmp_path):
@@ -148,7 +146,7 @@ def test_a_child_ends_when_its_caller_gives_up(run, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(functions.report_and_sleep, {"noted": str(tmp_path / "pid")}, give_up)
+        run("functions_in_child:report_and_sleep", {"noted": str(tmp_path / "pid")}, give_up)
     assert not functions.process_is_alive(int((tmp_path / "pid").read_text()))
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from pipeline.backbones.table import BACKBONES, choose_weights
 from pipeline.backbones.weights import publish_weights
+from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
-from pipeline.datasets.table import dataset_fingerprint
 from pipeline.features.extract import extract
 from pipeline.features.fingerprint import cache_fingerprint
 from pipeline.features.store import FeatureStore
-from pipeline.fingerprint import key_of
+from pipeline.storage.fingerprint import key_of
 
 CIFAR10 = dataset_fingerprint("cifar10", subset=0, split_seed=0)
 SHARD_SHA256 = "328fc9594f1c86ec94db3183260943cc6d44f790ec836403f3a02cc803968e54"

@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
 
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
+from pipeline.backbones.weights import Arrays
 from pipeline.errors import BadInput
-
-if TYPE_CHECKING:
-    import numpy as np
-    import tensorflow as tf
-
-    from pipeline.backbones.weights import Arrays
 
 WINOGRAD_CHANNELS = 256  # table.CHAIN_ALGORITHMS says it in words
 
@@ -52,8 +50,6 @@ def forward_function(
     computed. pooling is "average", giving (batch_size, channels), or "none", giving the maps. The returned
     function may be called by several threads at once. Raises BadInput when the weights do not fit.
     """
-    import tensorflow as tf
-
     if input_size < row.minimum_size:
         raise BadInput(
             f"{row.title}: expected images of {row.minimum_size} px or more, received {input_size}"
@@ -83,8 +79,6 @@ def forward_function(
 
 def _taps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> list[tf.Tensor]:
     """Return the float32 taps of a batch of centred images, as far as the deepest that is asked for."""
-    import tensorflow as tf
-
     found = []
     for block in row.blocks:
         for one in block.convolutions:
@@ -99,8 +93,6 @@ def _taps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], poolin
 
 
 def _average(x: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
     return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
 
@@ -115,16 +107,11 @@ def _algorithm(
 
 
 def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
-    import tensorflow as tf
-
     product = tf.nn.conv2d(x, _held(kernel, x.dtype), strides=1, padding="SAME")
     return tf.nn.relu(tf.nn.bias_add(product, tf.constant(bias, x.dtype)))
 
 
 def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
-    import numpy as np
-    import tensorflow as tf
-
     side, filters = x.shape[1], kernel.shape[3]
     matrix = _held(convolution_matrix(kernel, side), x.dtype)
     product = tf.matmul(tf.reshape(x, (x.shape[0], matrix.shape[0])), matrix)
@@ -134,8 +121,6 @@ def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
 
 def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
     """Return the (side·side·in, side·side·out) matrix of a 3x3 convolution with zero padding on a map."""
-    import numpy as np
-
     channels, filters = kernel.shape[2:]
     matrix = np.zeros((side, side, channels, side, side, filters), kernel.dtype)
     for row, column, down, right in np.ndindex(side, side, 3, 3):
@@ -146,9 +131,6 @@ def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
 
 
 def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
-    import numpy as np
-    import tensorflow as tf
-
     transform = np.array(KERNEL_TRANSFORM, np.float32)
     factors = np.einsum("ia,abcf,jb->ijcf", transform, kernel, transform).reshape(16, *kernel.shape[2:])
     tiles = _compiled(_input_tiles)(x)
@@ -158,8 +140,6 @@ def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
 
 def _held(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
     """Return values as a tensor outside the graph, of which TensorFlow would keep several copies."""
-    import tensorflow as tf
-
     with tf.init_scope():
         return tf.constant(values, dtype)
 
@@ -167,15 +147,11 @@ def _held(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
 @functools.cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return function as one loop over memory: XLA fuses additions well, and is not asked to convolve."""
-    import tensorflow as tf
-
     return tf.function(function, jit_compile=True, autograph=False)
 
 
 def _input_tiles(x: tf.Tensor) -> list[tf.Tensor]:
     """Return the 16 arrays (tiles, channels) of the transformed 4x4 tiles, which lie 2 pixels apart."""
-    import tensorflow as tf
-
     channels = x.shape[3]
     padded = tf.pad(tf.cast(x, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
     tiles = [part for rows in _tile_differences(padded, axis=1) for part in _tile_differences(rows, axis=2)]
@@ -190,8 +166,6 @@ def _tile_differences(x: tf.Tensor, axis: int) -> tuple[tf.Tensor, ...]:
 
 def _output_maps(products: list[tf.Tensor], bias: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Return the maps (B, S, S, filters) after bias and ReLU of 16 products (tiles, filters)."""
-    import tensorflow as tf
-
     batch, side, _ = shape
     parts = [tf.cast(product, tf.float32) for product in products]
     halves = [_output_sums(*parts[start : start + 4]) for start in range(0, 16, 4)]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+from keras import KerasTensor
 
 from pipeline.backbones.table import Backbone
+from pipeline.backbones.weights import Arrays
 from pipeline.errors import BadInput
-
-if TYPE_CHECKING:
-    import keras
-    from keras import KerasTensor
-
-    from pipeline.backbones.weights import Arrays
 
 
 def build_backbone(row: Backbone, arrays: Arrays, *, input_size: int) -> keras.Model:
@@ -22,8 +20,6 @@ def build_backbone(row: Backbone, arrays: Arrays, *, input_size: int) -> keras.M
     Subtracting means happens in float32 whatever the precision of the rest. Layer names are those of
     keras.applications, so that taps and weights can be addressed by name.
     """
-    import keras
-
     if input_size < row.minimum_size:
         raise BadInput(
             f"{row.title}: expected images of {row.minimum_size} px or more, received {input_size}"
@@ -39,8 +35,6 @@ def keras_taps(
     row: Backbone, arrays: Arrays, input_size: int, layers: list[str], precision: str
 ) -> keras.Model:
     """Return a network from preprocessed images (B, S, S, 3) to a list of the outputs of layers."""
-    import keras
-
     with _policy(precision):
         trunk = _application(row, input_shape=(input_size, input_size, 3))
     load_arrays(trunk, arrays)
@@ -54,8 +48,6 @@ def backbone_features(
 
     Images are resized to input_size, the network runs in float32, layers are averaged over space and joined.
     """
-    import keras
-
     x = keras.layers.Rescaling(1.0, dtype="float32", name="pixel_values")(pixels)
     if pixels.shape[1] != input_size:
         x = keras.layers.Resizing(input_size, input_size, antialias=True, dtype="float32")(x)
@@ -66,24 +58,18 @@ def backbone_features(
 
 def _centred(row: Backbone, pixels: KerasTensor) -> KerasTensor:
     """Return pixels (B, S, S, 3), 0…255 RGB, preprocessed as the backbone was trained, in float32."""
-    import keras
-
     offset = [-mean for mean in row.subtract]
     x = keras.layers.Rescaling(1.0, offset=offset, dtype="float32", name="subtract_means")(pixels)
     return keras.ops.flip(x, axis=-1) if row.flip_channels else x
 
 
 def _application(row: Backbone, **inputs: Any) -> keras.Model:
-    import keras
-
     return getattr(keras.applications, row.application)(include_top=False, weights=None, **inputs)
 
 
 @contextlib.contextmanager
 def _policy(precision: str) -> Iterator[None]:
     """Build the layers of the block in a precision, whatever that of the process is."""
-    import keras
-
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:

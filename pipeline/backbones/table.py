@@ -285,6 +285,6 @@ def _weights_by_url(text: str) -> WeightsChoice:
 
 @functools.lru_cache(maxsize=8)
 def _file_digest(path: Path, _changed: int) -> str:
-    from pipeline.publishing import sha256_of
+    from pipeline.storage.publishing import sha256_of
 
     return sha256_of(path)

@@ -10,20 +10,19 @@ import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline import hdf5
+import h5py
+import numpy as np
+
 from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone, Weights, WeightsChoice, choose_weights
 from pipeline.download.obtain import keras_home, obtain
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import Progress, silent
-from pipeline.publishing import digest_of, publish_manifest, published, read_manifest
+from pipeline.storage import hdf5
+from pipeline.storage.publishing import digest_of, publish_manifest, published, read_manifest
 
-if TYPE_CHECKING:
-    import h5py
-    import numpy as np
-
-    Arrays = dict[str, tuple[np.ndarray, ...]]
+Arrays = dict[str, tuple[np.ndarray, ...]]
 
 FILE = "weights.h5"
 
@@ -145,8 +144,6 @@ def random_arrays(backbone: Backbone, seed: int) -> Arrays:
     He et al. 2015: standard deviation sqrt(2 / fan_in), which keeps the scale of ReLU features over depth.
     Batch normalisation starts as the identity.
     """
-    import numpy as np
-
     generator = np.random.Generator(np.random.PCG64(seed))
 
     def start(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -190,8 +187,6 @@ def _arrays_below(group: h5py.Group | None) -> dict[str, h5py.Dataset]:
 
     Keras writes kernel:0 and bias:0, and in its older files <layer>_W_1:0 and <layer>_b_1:0.
     """
-    import h5py
-
     found: dict[str, h5py.Dataset] = {}
 
     def note(path: str, item: h5py.Dataset | h5py.Group) -> None:
@@ -206,8 +201,6 @@ def _arrays_below(group: h5py.Group | None) -> dict[str, h5py.Dataset]:
 
 
 def _checked(path: Path, backbone: Backbone, find: Callable[[str], dict[str, h5py.Dataset]]) -> Arrays:
-    import numpy as np
-
     arrays = {}
     for layer, shapes in backbone.shapes().items():
         found = find(layer)

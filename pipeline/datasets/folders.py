@@ -17,25 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.pictures import FITTING, FORMATS, files_below, is_picture, pictures_below, read_picture
-from pipeline.datasets.split import SPLITS
-from pipeline.datasets.table import FOLDER, IMAGE_SIZE, Dataset, RawImages
+from pipeline.datasets.files import FITTING, FORMATS, files_below, is_picture, pictures_below
+from pipeline.datasets.table import FOLDER, Dataset
 from pipeline.errors import BadInput, DamagedFile
+from pipeline.formatting import plain
 from pipeline.machine import usable_cores
-from pipeline.progress import Progress
-from pipeline.publishing import explained, publish_sealed, read_sealed, sha256_of
-from pipeline.wording import plain
+from pipeline.storage.publishing import explained, publish_sealed, read_sealed, sha256_of
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-INDEX = ".folders"  # folder below the data folder with what is known of the files of one's own folders
 UNGIVEN = 255  # the split of an image that the folder leaves open
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
 FRESH_NS = 2_000_000_000  # a file changed so lately may change again within one tick of its clock
 SHOWN = 5
-REPORTED = 50  # pictures between two reports of progress
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
     return Dataset(
         name=f"{FOLDER}{title}",
         title=title,
-        reader=f"{__name__}:read_folder",
+        reader="pipeline.datasets.readers:read_folder",
         source=identity,
         size=size,
         download=None,
@@ -130,44 +126,6 @@ def identity_of(digests: dict[str, str]) -> str:
     return f"files by sha256:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
-def read_folder(root: Path, progress: Progress) -> RawImages:
-    """Return the pictures of a folder as (N, 32, 32, 3) uint8 with the sha256 of each one's pixels.
-
-    What cannot be read, and what is no picture, is left out and listed in unreadable, as (name, why). Files
-    are read and decoded on every core at a time.
-    """
-    import numpy as np
-
-    files = picture_files(root)
-    class_names = tuple(sorted({file.class_name for file in files}))
-    digests, unreadable = {}, []
-    kept: list[PictureFile] = []
-    images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for done, (file, found) in enumerate(zip(files, pool.map(_read, files), strict=True), start=1):
-            digests[file.name], pixels, why = found
-            if pixels is None:
-                unreadable.append((file.name, why))
-            else:
-                images[len(kept)] = pixels
-                kept.append(file)
-            if done % REPORTED == 0 or done == len(files):
-                progress("read pictures", done, len(files), "pictures")
-    images = images[: len(kept)]
-    content = [hashlib.sha256(image.tobytes()).digest() for image in images]
-    return RawImages(
-        images,
-        np.array([class_names.index(file.class_name) for file in kept], np.int64),
-        [file.name for file in kept],
-        class_names,
-        None,
-        content=np.array([list(digest) for digest in content], np.uint8).reshape(-1, 32),
-        given=np.array([SPLITS[file.part] if file.part else UNGIVEN for file in kept], np.uint8),
-        unreadable=(*unreadable, *strangers(root, files)),
-        identity=identity_of(digests),
-    )
-
-
 def words_of(unreadable: list[tuple[str, str]]) -> str:
     """Return which files are none of the images, the first few by name and why."""
     some = "; ".join(f"{name} ({why})" for name, why in unreadable[:SHOWN])
@@ -201,17 +159,6 @@ def _text(name: str) -> str:
 def _folders(place: Path) -> list[Path]:
     found = [path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return sorted(found)
-
-
-def _read(file: PictureFile) -> tuple[str, np.ndarray | None, str]:
-    """Return the sha256 of a file, its picture or None, and why there is none."""
-    try:
-        digest = sha256_of(file.path)
-        return digest, read_picture(file.path, IMAGE_SIZE), ""
-    except DamagedFile as error:
-        return digest, None, str(error).removeprefix(f"{file.path}: ")
-    except OSError as error:
-        return "", None, error.strerror or str(error)
 
 
 @functools.lru_cache(maxsize=32)

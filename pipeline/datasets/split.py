@@ -7,15 +7,11 @@ every version of every library, and a smaller subset is always part of a larger 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-TRAIN, VAL, TEST = 0, 1, 2
-SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
-FIT_ON = ("train", "train+val")  # what a final fit may learn from, once all choices are made on val
-FINAL = FIT_ON[1]
+from pipeline.datasets.budget import parse_budget
+from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL
 
 
 def split_images(
@@ -31,8 +27,6 @@ def split_images(
     Where is_test (N,) bool is given it decides what is test; otherwise test_fraction of all images is.
     val_fraction is of the images that are not test. Classes keep their shares to within one image.
     """
-    import numpy as np
-
     split = np.full(len(labels), TRAIN, dtype=np.uint8)
     if is_test is None:
         wanted = round(len(labels) * test_fraction)
@@ -54,8 +48,6 @@ def split_by_content(
     average. given (N,) uint8 has the split where the source gives one, and 255 elsewhere: images of train
     are shared out to val where the source gives no val, and to test where it gives no test.
     """
-    import numpy as np
-
     places = np.array([_place(digest.tobytes(), seed) for digest in content])
     has_test, has_val = (given == TEST).any(), (given == VAL).any()
     test_share = 0.0 if has_test else test_fraction
@@ -70,8 +62,6 @@ def subset_images(labels: np.ndarray, split: np.ndarray, *, count: int, seed: in
     Each class of each split sends its images at even intervals (Webster's rule), so that a smaller subset
     is part of a larger one; shares by largest remainder can fall while the count grows.
     """
-    import numpy as np
-
     strata, turns = labels * len(SPLITS) + split, np.empty(len(labels))
     for kind in np.unique(strata):
         members = np.flatnonzero(strata == kind)
@@ -88,8 +78,6 @@ def chosen(
     Within a stratum the images with the smallest hash of seed, purpose and position are taken; positions
     (N,) name the images, 0 … N-1 where they are not given.
     """
-    import numpy as np
-
     positions = np.arange(len(strata)) if positions is None else positions
     mask = np.zeros(len(strata), dtype=bool)
     kinds, sizes = np.unique(strata, return_counts=True)
@@ -101,8 +89,6 @@ def chosen(
 
 def shares(sizes: np.ndarray, count: int) -> np.ndarray:
     """Return whole numbers (K,) that sum to count, in proportion to sizes (K,), by largest remainder."""
-    import numpy as np
-
     exact = sizes * (count / max(1, sizes.sum()))  # no images have no shares
     whole = np.floor(exact).astype(int)
     largest = np.argsort(-(exact - whole), kind="stable")[: count - whole.sum()]
@@ -111,8 +97,6 @@ def shares(sizes: np.ndarray, count: int) -> np.ndarray:
 
 
 def _hash_order(positions: np.ndarray, seed: int, purpose: str) -> np.ndarray:
-    import numpy as np
-
     hashes = [hashlib.sha256(f"{seed}/{purpose}/{position}".encode()).digest() for position in positions]
     return np.argsort(hashes, kind="stable")
 
@@ -121,3 +105,27 @@ def _place(digest: bytes, seed: int) -> float:
     """Return where in 0..1 an image falls, from its digest and the seed."""
     found = hashlib.sha256(b"%d/split/" % seed + digest).digest()
     return int.from_bytes(found[:7], "big") / 2**56
+
+
+def given_rows(labels: np.ndarray, rows: np.ndarray, text: str, positions: np.ndarray) -> np.ndarray:
+    """Return those of rows (n,) whose labels a budget gives, stratified, in their order.
+
+    labels and positions (N,) are of all images; positions name the images, so that a draw gives the same
+    ones whatever the subset. A smaller budget of a draw is part of a larger one. Raises BadInput.
+    """
+    budget = parse_budget(text)
+    if budget.share == 1:
+        return rows
+    if budget.share is not None:
+        count = budget.count(len(rows), len(np.unique(labels[rows])))
+        mask = chosen(labels[rows], count, seed=budget.draw, purpose="labels", positions=positions[rows])
+        return rows[mask]
+    kept = []
+    for kind in np.unique(labels[rows]):
+        members = rows[labels[rows] == kind]
+        count = budget.count(len(members), classes=1)
+        alike = np.zeros(len(members), np.int64)
+        kept.append(
+            members[chosen(alike, count, seed=budget.draw, purpose="labels", positions=positions[members])]
+        )
+    return np.sort(np.concatenate(kept))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline import hdf5
-from pipeline.datasets.split import SPLITS, split_by_content, split_images, subset_images
-from pipeline.datasets.table import RawImages, stored_dataset
+import numpy as np
+
+from pipeline.datasets.folders import words_of
+from pipeline.datasets.lookup import stored_dataset
+from pipeline.datasets.split import split_by_content, split_images, subset_images
+from pipeline.datasets.table import SPLITS, RawImages
 from pipeline.errors import BadInput, DamagedFile
+from pipeline.names import resolve
 from pipeline.progress import Progress, silent
-from pipeline.publishing import Manifest, publish_manifest, publish_text, published, read_manifest
-
-if TYPE_CHECKING:
-    import numpy as np
+from pipeline.storage import hdf5
+from pipeline.storage.publishing import Manifest, publish_manifest, publish_text, published, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,8 @@ def prepare(
     has changed since it was looked at, leaves a split empty, or has files that cannot be read and those
     are refused.
     """
-    import numpy as np
-
     row, wanted = stored_dataset(fingerprint), fingerprint["split"]
-    module, _, function = row.reader.partition(":")
-    raw = getattr(importlib.import_module(module), function)(source and Path(source), progress)
+    raw = resolve(row.reader)(source and Path(source), progress)
     if raw.identity not in (None, fingerprint["source"]):
         raise BadInput(f"{source}: its files have changed since it was looked at; run the command again")
     if raw.unreadable:
@@ -83,8 +81,6 @@ def _split(raw: RawImages, wanted: dict[str, Any]) -> np.ndarray:
 
 def _check_parts(raw: RawImages, split: np.ndarray, source: str | None) -> None:
     """Refuse a folder of so few pictures that chance has left a split or a class in train without any."""
-    import numpy as np
-
     empty = [name for name, code in SPLITS.items() if not (split == code).any()]
     seen = np.unique(raw.labels[split == SPLITS["train"]])
     unseen = [name for number, name in enumerate(raw.class_names) if number not in seen]
@@ -98,8 +94,6 @@ def _check_parts(raw: RawImages, split: np.ndarray, source: str | None) -> None:
 
 
 def _report(unreadable: Sequence[tuple[str, str]], source: str | None, *, refuse: bool) -> None:
-    from pipeline.datasets.folders import words_of
-
     words = f"{source}: {words_of(list(unreadable))}"
     if refuse:
         raise BadInput(f"{words}; mend or remove them, or let them be left out (HEADSTART_UNREADABLE=report)")
@@ -156,8 +150,6 @@ class ImageStore:
 
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test" in this store, ascending."""
-        import numpy as np
-
         return np.flatnonzero(self.split == SPLITS[split])
 
     def images(self, start: int = 0, stop: int | None = None) -> np.ndarray:

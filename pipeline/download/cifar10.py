@@ -1,34 +1,15 @@
-"""CIFAR-10, python version: where it is, how to know it, how to read it.
+"""CIFAR-10, python version: its members, by which it is known, and where its archive may be already.
 
 What identifies the data is the sha256 of each member, not of the archive around them: an honest repack
-is accepted, an altered byte is not. Members are read from the stream by name and never written to disk.
+is accepted, an altered byte is not.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import tarfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
-
-from pipeline.download.pickles import load_plain
-from pipeline.errors import DamagedFile
-
-if TYPE_CHECKING:
-    import numpy as np
+from pathlib import Path
 
 ARCHIVE = "cifar-10-python.tar.gz"
-# The authors' own server (see https://www.cs.toronto.edu/~kriz/cifar.html), then a copy at Zenodo.
-URLS = (
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    "https://zenodo.org/records/15602362/files/cifar-10-python.tar.gz?download=1",
-)
-ARCHIVE_BYTES = 170_498_071  # of the authors' file; repacks differ a little
-FOLDER = "cifar-10-batches-py"
 
 
 @dataclass(frozen=True)
@@ -41,9 +22,6 @@ class Member:
 
 
 # Computed from files whose md5 sums are those that torchvision's datasets/cifar.py lists.
-TRAIN_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
-TEST_BATCH = "test_batch"
-META = "batches.meta"
 MEMBERS = (
     Member("data_batch_1", 31_035_704, "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
     Member("data_batch_2", 31_035_320, "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8"),
@@ -53,76 +31,6 @@ MEMBERS = (
     Member("test_batch", 31_035_526, "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831"),
     Member("batches.meta", 158, "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb"),
 )
-IMAGES_PER_BATCH = 10_000
-IMAGE_SIDE = 32  # pixels
-PIXELS_PER_ROW = 3 * IMAGE_SIDE * IMAGE_SIDE  # red plane, green plane, blue plane, each row by row
-
-MAX_UNPACKED_BYTES = 256 << 20  # the seven members take 186,214,026
-MAX_HEADERS = 256  # honest repacks have 9 to about 40, with extended headers and readme.html
-PICKLE_LIMIT = 32 << 20
-CHUNK_BYTES = 1 << 20
-
-REGULAR_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-# Names and sizes of the seven members fit the plain header, so what extended headers say is not needed.
-EXTENSION_TYPES = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-
-
-@dataclass(frozen=True)
-class Cifar10:
-    """The whole data set: the training batches in their order, then the test batch.
-
-    images is (60000, 32, 32, 3) uint8, RGB; labels (60000,) int64, 0 to 9, indices into class_names; names
-    are the file names that the authors gave the images.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    names: list[str]
-    class_names: tuple[str, ...]
-    train_count: int = 50_000
-
-
-def check_archive(path: Path) -> None:
-    """Check that a tar or tar.gz holds the seven members of CIFAR-10, unaltered; raise DamagedFile if not.
-
-    Takes about as long as unpacking and the memory of one member; what is not one of the seven is skipped.
-    """
-    for _ in _verified_members(path):
-        pass
-
-
-def read_archive(path: Path) -> Cifar10:
-    """Return CIFAR-10 from its archive; every member's sha256 is checked before it is looked into.
-
-    Raises DamagedFile when the archive or the content of a member is not what it must be.
-    """
-    import numpy as np
-
-    batches = (*TRAIN_BATCHES, TEST_BATCH)
-    count = len(batches) * IMAGES_PER_BATCH
-    images = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
-    labels = np.empty(count, np.int64)
-    names: dict[str, list[str]] = {}
-    class_names: tuple[str, ...] = ()
-    for member, data in _verified_members(path):
-        where = f"{path}: {member.name}"
-        content = _content(data, where)
-        if member.name == META:
-            class_names = _class_names(content, where)
-            continue
-        first = batches.index(member.name) * IMAGES_PER_BATCH
-        rows = slice(first, first + IMAGES_PER_BATCH)
-        images[rows], labels[rows], names[member.name] = _batch(content, where)
-    if labels.max() >= len(class_names):
-        raise DamagedFile(f"{path}: label {labels.max()} has no name, found {len(class_names)} names")
-    ordered = [name for batch in batches for name in names[batch]]
-    return Cifar10(images, labels, ordered, class_names, len(TRAIN_BATCHES) * IMAGES_PER_BATCH)
 
 
 def find_existing(folder: Path, keras_home: Path | None) -> list[Path]:
@@ -136,172 +44,3 @@ def find_existing(folder: Path, keras_home: Path | None) -> list[Path]:
         cached = ("cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz", ARCHIVE)
         candidates += [Path(keras_home) / "datasets" / name for name in cached]
     return [path for path in candidates if path.is_file()]
-
-
-def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
-    """Yield the known members with their bytes, in the archive's order; the sizes and sha256 are right."""
-    wanted = {f"{FOLDER}/{member.name}": member for member in MEMBERS}
-    found: set[str] = set()
-    with _Unpacked(path) as unpacked:
-        for header in _headers(unpacked):
-            member = wanted.get(header.name)
-            if member is None or header.type in EXTENSION_TYPES:
-                unpacked.skip(_blocks(header), where=f"member {header.name!r}")
-                continue
-            if header.name in found:
-                raise DamagedFile(f"{path}: {member.name} is in the archive twice")
-            found.add(header.name)
-            yield member, _verified(unpacked, header, member)
-    missing = [wanted[name].name for name in wanted if name not in found]
-    if missing:
-        raise DamagedFile(
-            f"{path}: missing {', '.join(missing)}; expected {len(wanted)} members in {FOLDER}/"
-        )
-
-
-def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
-    """Yield one header after the other; whoever takes one moves the stream past the member's data.
-
-    The standard library parses single headers here; its TarFile would follow extended headers without a
-    limit on their depth or size.
-    """
-    for count in range(MAX_HEADERS):
-        block = unpacked.read(tarfile.BLOCKSIZE, where="a tar header")
-        if count and (not block or not block.strip(b"\0")):
-            return
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            if count:
-                raise DamagedFile(f"{unpacked.path}: damaged tar header ({error})") from error
-            raise DamagedFile(f"{unpacked.path}: not a tar archive (starts with {block[:40]!r})") from error
-        _refuse_suspicious(header, unpacked.path)
-        yield header
-    raise DamagedFile(f"{unpacked.path}: more than {MAX_HEADERS} tar headers")
-
-
-def _refuse_suspicious(header: tarfile.TarInfo, path: Path) -> None:
-    if header.type not in (*REGULAR_TYPES, *EXTENSION_TYPES, tarfile.DIRTYPE):
-        raise DamagedFile(
-            f"{path}: {header.name!r} is a link, a device or the like (tar type {header.type!r}), "
-            "expected regular files and folders only"
-        )
-    name = PurePosixPath(header.name)
-    if name.is_absolute() or ".." in name.parts:
-        raise DamagedFile(f"{path}: {header.name!r} points outside the archive's own folder")
-    if header.size < 0:
-        raise DamagedFile(f"{path}: {header.name!r} has a size of {header.size} bytes")
-
-
-def _verified(unpacked: _Unpacked, header: tarfile.TarInfo, member: Member) -> bytes:
-    path = unpacked.path
-    if header.type not in REGULAR_TYPES:
-        raise DamagedFile(f"{path}: {member.name} is not a regular file")
-    if header.size != member.bytes:
-        raise DamagedFile(
-            f"{path}: size of {member.name} differs: expected {member.bytes} bytes, found {header.size}"
-        )
-    data = unpacked.read(header.size, where=member.name)
-    if len(data) != header.size:
-        raise DamagedFile(f"{path}: truncated in {member.name} after {len(data)} of {header.size} bytes")
-    found = hashlib.sha256(data).hexdigest()
-    if found != member.sha256:
-        raise DamagedFile(f"{path}: sha256 of {member.name} differs: expected {member.sha256}, found {found}")
-    unpacked.skip(_blocks(header) - header.size, where=member.name)
-    return data
-
-
-def _blocks(header: tarfile.TarInfo) -> int:
-    """Return how many bytes of the archive follow a header before the next one."""
-    if header.isdir():
-        return 0
-    return -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-
-class _Unpacked:
-    """The bytes of a tar, unpacked if they were packed with gzip, up to MAX_UNPACKED_BYTES and no further."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self._room = MAX_UNPACKED_BYTES
-
-    def __enter__(self) -> _Unpacked:
-        try:
-            self._file = self.path.open("rb")
-        except OSError as error:
-            raise DamagedFile(f"{self.path}: could not be read ({error.strerror})") from error
-        is_gzip = self._file.peek(2)[:2] == b"\x1f\x8b"
-        self._stream = gzip.GzipFile(fileobj=self._file) if is_gzip else self._file
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def read(self, size: int, *, where: str) -> bytes:
-        """Return the next size bytes, fewer only at the end; where names them in errors."""
-        self._claim(size, where)
-        return self._take(size, where)
-
-    def skip(self, size: int, *, where: str) -> None:
-        """Pass over size bytes without keeping them."""
-        self._claim(size, where)
-        for start in range(0, size, CHUNK_BYTES):
-            self._take(min(CHUNK_BYTES, size - start), where)
-
-    def _claim(self, size: int, where: str) -> None:
-        self._room -= size
-        if self._room < 0:
-            raise DamagedFile(
-                f"{self.path}: {where} takes {size} bytes, more than the {MAX_UNPACKED_BYTES} bytes "
-                "that may be unpacked in all leave"
-            )
-
-    def _take(self, size: int, where: str) -> bytes:
-        try:
-            return self._stream.read(size)
-        except EOFError as error:
-            raise DamagedFile(f"{self.path}: truncated in {where}") from error
-        except (OSError, zlib.error) as error:
-            raise DamagedFile(f"{self.path}: {where} could not be unpacked ({error})") from error
-
-
-def _content(data: bytes, where: str) -> dict[bytes, Any]:
-    try:
-        content = load_plain(data, PICKLE_LIMIT)
-    except DamagedFile as error:
-        raise DamagedFile(f"{where}: {error}") from error
-    if not isinstance(content, dict):
-        raise DamagedFile(f"{where}: expected a dictionary, found {type(content).__name__}")
-    return content
-
-
-def _batch(content: dict[bytes, Any], where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the images (N, 32, 32, 3), labels (N,) and file names of one batch's dictionary."""
-    import numpy as np
-
-    pixels = content.get(b"data")
-    expected, found = (IMAGES_PER_BATCH, PIXELS_PER_ROW), getattr(pixels, "shape", None)
-    if found != expected:
-        raise DamagedFile(f"{where}: expected data of shape {expected}, found {found}")
-    labels = _list_of(content, b"labels", int, where)
-    if not all(0 <= label <= 9 for label in labels):
-        raise DamagedFile(f"{where}: expected labels 0 to 9, found {min(labels)} to {max(labels)}")
-    names = [name.decode("utf-8", "replace") for name in _list_of(content, b"filenames", bytes, where)]
-    planes = np.asarray(pixels).reshape(-1, 3, IMAGE_SIDE, IMAGE_SIDE)
-    return planes.transpose(0, 2, 3, 1), np.array(labels, np.int64), names
-
-
-def _list_of(content: dict[bytes, Any], key: bytes, kind: type, where: str) -> list[Any]:
-    values = content.get(key)
-    if not isinstance(values, list) or not all(type(value) is kind for value in values):
-        raise DamagedFile(f"{where}: expected {key.decode()} to be a list of {kind.__name__}")
-    if len(values) != IMAGES_PER_BATCH:
-        raise DamagedFile(f"{where}: expected {IMAGES_PER_BATCH} {key.decode()}, found {len(values)}")
-    return values
-
-
-def _class_names(content: dict[bytes, Any], where: str) -> tuple[str, ...]:
-    names = content.get(b"label_names")
-    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise DamagedFile(f"{where}: expected label_names to be a list of names")
-    return tuple(name.decode("utf-8", "replace") for name in names)

@@ -22,16 +22,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import requests
+from requests.exceptions import ConnectTimeout
 
 from pipeline.errors import BadInput, DamagedFile, DownloadFailed
 from pipeline.progress import Progress, silent
-from pipeline.publishing import explained
-
-if TYPE_CHECKING:
-    import requests
-
+from pipeline.storage.publishing import explained
 
 logger = logging.getLogger(__name__)
 
@@ -228,8 +228,6 @@ def _parts_of(target: Path) -> Iterator[Path]:
 
 
 def _copy(job: _Job, url: str, part: _Part) -> None:
-    from urllib.request import url2pathname  # heavy to import
-
     pieces = urlsplit(url)
     if pieces.netloc not in ("", "localhost"):
         raise _Useless(f"names the host {pieces.netloc!r}, expected file:///absolute/path")
@@ -400,8 +398,6 @@ class _Transfer:
         self._left = threading.Event()
 
     def __enter__(self) -> _Transfer:
-        import requests
-
         work = threading.Thread(target=self._work, args=(requests.Session,), daemon=True)
         work.start()
         return self
@@ -450,8 +446,6 @@ class _Transfer:
 
 def _in_words(error: Exception, patience: Patience) -> str:
     """Return a network error's cause in a few words; libraries wrap it several times."""
-    from requests.exceptions import ConnectTimeout
-
     if isinstance(error, ConnectTimeout):
         return f"no connection within {patience.connect_seconds:g} s"
     words = (

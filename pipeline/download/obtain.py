@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.download.cifar10 import ARCHIVE, check_archive, find_existing
+from pipeline.download.archive import check_archive
+from pipeline.download.cifar10 import ARCHIVE, find_existing
 from pipeline.download.fetch import Patience, fetch
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
-from pipeline.publishing import publish_manifest, published
+from pipeline.storage.publishing import publish_manifest, published
 
 logger = logging.getLogger(__name__)
 

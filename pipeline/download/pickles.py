@@ -17,6 +17,8 @@ import pickletools
 import reprlib
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import DamagedFile
 
 ALLOWED_OPERATIONS = frozenset(
@@ -158,7 +160,6 @@ class _ArrayMaker:
 @functools.cache
 def _checked_array_class() -> type:
     """Return a subclass of numpy.ndarray that checks the state that a pickle gives it."""
-    import numpy as np
 
     class CheckedArray(np.ndarray):
         def __setstate__(self, state: tuple[Any, ...]) -> None:

@@ -14,7 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pipeline import machine, numerics
 from pipeline.backbones.weights import read_weights
@@ -22,14 +24,11 @@ from pipeline.datasets.store import ImageStore
 from pipeline.features.passes import Pass, streams
 from pipeline.features.reuse import Donors
 from pipeline.features.sections import Section, missing_sections
-from pipeline.features.shards import LOCKS, Shard, ShardWriter, claim
+from pipeline.features.shards import Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
-from pipeline.publishing import publish_manifest, publish_sealed
+from pipeline.storage.layout import COSTS, LOCKS
+from pipeline.storage.publishing import publish_manifest, publish_sealed
 
-if TYPE_CHECKING:
-    import numpy as np
-
-COSTS = "costs.json"
 POLL_SECONDS = 0.2  # between looks at shards that another process computes
 
 
@@ -128,8 +127,6 @@ class _Work:
 
     def _compute(self, shard: Shard, pool: ThreadPoolExecutor, writer: ShardWriter) -> None:
         """Take over what is known of a shard's images, and put passes for the others under way."""
-        import numpy as np
-
         images, known = self._store.images(*shard.span), self._donors.known(*shard.span)
         if known.any():
             rows = np.flatnonzero(known)

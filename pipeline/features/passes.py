@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+import tensorflow as tf
 
 from pipeline import machine
 from pipeline.backbones.forward import forward_function
 from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.weights import Arrays
 from pipeline.features.sections import Section, images_in_pass
-from pipeline.features.views import show
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from pipeline.backbones.weights import Arrays
+from pipeline.views import parts_of
 
 MEMORY_BYTES = 1 << 30  # what the maps of all passes at a time may take
 PIXEL_BYTES = 3 * 64 * 4  # three maps of 64 channels are alive at the widest place of a VGG
@@ -21,8 +18,6 @@ PIXEL_BYTES = 3 * 64 * 4  # three maps of 64 channels are alive at the widest pl
 
 def streams() -> int:
     """Return how many passes are computed at a time: one for each core, or one on a GPU."""
-    import tensorflow as tf
-
     return 1 if tf.config.list_physical_devices("GPU") else machine.usable_cores()
 
 
@@ -36,8 +31,6 @@ class Pass:
     """The network up to the deepest of a section's layers, compiled for size images at a time."""
 
     def __init__(self, section: Section, arrays: Arrays, *, image_size: int, size: int | None = None):
-        import numpy as np
-
         base = section.base
         self.size = size or affordable_images(base["input_size"])
         self._forward = forward_function(
@@ -59,9 +52,20 @@ class Pass:
         Fewer images are filled up with black ones, so that an image's features do not depend on how many
         came with it.
         """
-        import numpy as np
-
         shown = show(images, view)
         if len(images) < self.size:
             shown = np.concatenate([shown, np.zeros((self.size - len(images), *shown.shape[1:]), np.uint8)])
         return [values[: len(images)] for values in self._forward(shown)]
+
+
+def show(images: np.ndarray, view: str) -> np.ndarray:
+    """Return the view of (n, height, width, channels) images as an array of the same shape and dtype."""
+    mirrored, down, right = parts_of(view)
+    if mirrored:
+        images = images[:, :, ::-1]
+    if not (down or right):
+        return np.ascontiguousarray(images)
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0)], "reflect")
+    top, left = abs(down) - down, abs(right) - right
+    return np.ascontiguousarray(padded[:, top : top + height, left : left + width])

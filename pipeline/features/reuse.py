@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline import hdf5
+import numpy as np
+
+from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, finished_sections
-from pipeline.publishing import read_manifest
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from pipeline.datasets.store import ImageStore
+from pipeline.storage import hdf5
+from pipeline.storage.publishing import read_manifest
 
 OPEN_SHARDS = 4  # kept in memory; pictures that were beside each other mostly still are
 
@@ -42,16 +40,12 @@ class Donors:
 
     def known(self, start: int, stop: int) -> np.ndarray:
         """Return a mask (stop - start,) of the images whose features are known."""
-        import numpy as np
-
         if self._content is None or not self._places:
             return np.zeros(stop - start, bool)
         return np.array([digest.tobytes() in self._places for digest in self._content[start:stop]], bool)
 
     def features(self, rows: np.ndarray) -> list[np.ndarray]:
         """Return the features of images at rows (n,), all of them known, by layer, each (n, …) float32."""
-        import numpy as np
-
         assert self._content is not None
         places = [self._places[self._content[row].tobytes()] for row in rows]
         parts = [[layer[row] for layer in self._read(path)] for path, row in places]

@@ -17,8 +17,15 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import DamagedFile
 from pipeline.features.fingerprint import without_columns
-from pipeline.fingerprint import key_of
-from pipeline.publishing import MANIFEST, describe_file, read_manifest, read_sealed, why_incomplete
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import (
+    MANIFEST,
+    Manifest,
+    describe_file,
+    read_manifest,
+    read_sealed,
+    why_incomplete,
+)
 
 SHARD_BYTES = 16 << 20  # what is lost at a kill, and what a shard in memory may cost
 VALUE_BYTES = {"float32": 4, "float16": 2}
@@ -165,3 +172,22 @@ def why_missing(
     shards = len(list(first.folder.glob("shard-*.json")))
     started = f"; {shards} shards of it are finished" if shards else ""
     return f"{cache}: {', '.join(first.layers)} of view {first.view} not cached{started}"
+
+
+def section_at(folder: Path) -> tuple[Section, Manifest]:
+    """Return the section that the manifest of a folder describes, and the manifest; raise DamagedFile."""
+    manifest = read_manifest(folder)
+    base = without_columns(manifest.fingerprint)
+    section = Section(
+        folder.parent, base, manifest.fingerprint["view"], tuple(manifest.fingerprint["layers"])
+    )
+    if section.folder != folder:
+        raise DamagedFile(f"{folder}: its manifest belongs to {section.folder}")
+    return section, manifest
+
+
+def multiply_adds(base: dict[str, Any], layers: tuple[str, ...]) -> int:
+    """Return the products that convolutions take for one image, up to the deepest of layers."""
+    row = BACKBONES[base["backbone"]]
+    deepest = max(row.taps.index(layer) for layer in layers)
+    return row.multiply_adds(deepest + 1, base["input_size"])

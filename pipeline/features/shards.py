@@ -5,26 +5,22 @@ from __future__ import annotations
 import queue
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline import hdf5
+import numpy as np
+from filelock import BaseFileLock, FileLock, Timeout
+
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section
 from pipeline.machine import peak_memory_mb
-from pipeline.publishing import describe_file, process_name, publish_sealed, published
-
-if TYPE_CHECKING:
-    import numpy as np
-    from filelock import BaseFileLock
-
-LOCKS = ".locks"
+from pipeline.storage import hdf5
+from pipeline.storage.layout import LOCKS
+from pipeline.storage.publishing import describe_file, process_name, publish_sealed, published
 
 
 def claim(section: Section, number: int) -> BaseFileLock | None:
     """Return the lock of a shard, held now, or None while another process holds it."""
-    from filelock import FileLock, Timeout
-
     folder = section.folder / LOCKS
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{section.shard(number).stem}.lock", thread_local=False)
@@ -39,8 +35,6 @@ class Shard:
     """The features of images start … stop-1 of a section while they come in."""
 
     def __init__(self, section: Section, number: int, span: tuple[int, int], lock: BaseFileLock):
-        import numpy as np
-
         self.section, self.number, self.span, self.lock = section, number, span, lock
         self.seconds, self._filled = 0.0, 0
         self.features = {
@@ -139,8 +133,6 @@ def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
 
 
 def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
-    import numpy as np
-
     if not np.isfinite(values).all():
         raise DamagedFile(
             f"features of {what} are not finite numbers; "

@@ -8,16 +8,17 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline import hdf5
+import numpy as np
+
 from pipeline.backbones.table import BACKBONES
-from pipeline.datasets.split import SPLITS
+from pipeline.datasets.table import SPLITS
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.features.extract import COSTS
 from pipeline.features.sections import Section, finished_sections, known_sections
-from pipeline.features.views import IDENTITY
-from pipeline.publishing import (
+from pipeline.storage import hdf5
+from pipeline.storage.layout import COSTS, MAPPED
+from pipeline.storage.publishing import (
     Manifest,
     describe_file,
     publish_sealed,
@@ -25,11 +26,7 @@ from pipeline.publishing import (
     read_manifest,
     read_sealed,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-
-MAPPED = ".mapped"
+from pipeline.views import IDENTITY
 
 
 class FeatureStore:
@@ -72,8 +69,6 @@ class FeatureStore:
 
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test", ascending."""
-        import numpy as np
-
         return np.flatnonzero(self.split == SPLITS[split])
 
     def width(self, layer: str, view: str = IDENTITY) -> int:
@@ -96,8 +91,6 @@ class FeatureStore:
         the array is read-only and stays on the disk until its rows are used; its file is made at the first
         call and kept beside the shards. Raises BadInput for layers or views that are not cached.
         """
-        import numpy as np
-
         sections = {layer: self._section(layer, view) for layer in layers}
         if not layers:
             raise BadInput(f"layers {list(layers)}: expected some of the cached {self.layers}")
@@ -155,8 +148,6 @@ class FeatureStore:
         return features
 
     def _mapped(self, layers: tuple[str, ...], view: str, sections: dict[str, Section]) -> np.ndarray:
-        import numpy as np
-
         content = [(layer, sections[layer].key, self._manifests[sections[layer]].files) for layer in layers]
         name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / MAPPED / f"{view}-{name}.npy"
@@ -205,6 +196,4 @@ def _is_whole(path: Path, note: Path) -> bool:
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    import numpy as np
-
     return np.concatenate(parts)

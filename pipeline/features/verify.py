@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline import hdf5, numerics
+import numpy as np
+
+from pipeline import numerics
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile, HeadstartError
-from pipeline.features.fingerprint import without_columns
 from pipeline.features.passes import Pass
-from pipeline.features.sections import Section
-from pipeline.fingerprint import canonical
+from pipeline.features.sections import Section, section_at
 from pipeline.progress import Progress, silent
-from pipeline.publishing import Manifest, read_manifest
-
-if TYPE_CHECKING:
-    import numpy as np
+from pipeline.storage import hdf5
+from pipeline.storage.fingerprint import canonical
+from pipeline.storage.publishing import Manifest
 
 # The largest difference that rounding explains, as a share of the image's largest value in the layer. The
 # same algorithm on the same machine gives 0. Measured on 128 images of CIFAR-10 with VGG16, five layers,
@@ -59,8 +58,6 @@ def compare_sections(
 
 
 def _compare(order: dict[str, Any], sample: int, seed: int, passes: dict[str, Pass]) -> dict[str, Any]:
-    import numpy as np
-
     section, manifest = section_at(Path(order["folder"]))
     if section.base.get("convolutions") != BACKBONES[section.base["backbone"]].algorithms:
         return {"refused": "computed by another version of the algorithm, which is not here any more"}
@@ -76,18 +73,6 @@ def _compare(order: dict[str, Any], sample: int, seed: int, passes: dict[str, Pa
     return _differences(section, manifest, store, rows, again)
 
 
-def section_at(folder: Path) -> tuple[Section, Manifest]:
-    """Return the section that the manifest of a folder describes, and the manifest; raise DamagedFile."""
-    manifest = read_manifest(folder)
-    base = without_columns(manifest.fingerprint)
-    section = Section(
-        folder.parent, base, manifest.fingerprint["view"], tuple(manifest.fingerprint["layers"])
-    )
-    if section.folder != folder:
-        raise DamagedFile(f"{folder}: its manifest belongs to {section.folder}")
-    return section, manifest
-
-
 def _pass_for(section: Section, store: ImageStore, weights: Path, passes: dict[str, Pass]) -> Pass:
     shared = {name: value for name, value in section.base.items() if name not in ("dataset", "storage")}
     name = canonical([shared, section.layers, store.fingerprint["image_size"]])
@@ -98,8 +83,6 @@ def _pass_for(section: Section, store: ImageStore, weights: Path, passes: dict[s
 
 def _recomputed(one_pass: Pass, store: ImageStore, rows: np.ndarray, section: Section) -> list[np.ndarray]:
     """Return the features of rows (n,) by layer, each (n, …) float32 as the storage would give them back."""
-    import numpy as np
-
     parts = []
     for at in range(0, len(rows), one_pass.size):
         images = [store.images(row, row + 1) for row in rows[at : at + one_pass.size].tolist()]
@@ -112,8 +95,6 @@ def _differences(
     section: Section, manifest: Manifest, store: ImageStore, rows: np.ndarray, again: list[np.ndarray]
 ) -> dict[str, Any]:
     """Compare recomputed features of rows with what each shard stores; see compare_sections."""
-    import numpy as np
-
     limit, start, damaged = tolerance(section.base), 0, {}
     layers = {layer: [0.0, 0.0] for layer in section.layers}
     for name, count in zip(sorted(manifest.files), manifest.facts["rows_by_shard"], strict=True):
@@ -160,8 +141,6 @@ def _largest(stored: np.ndarray, again: np.ndarray) -> tuple[float, float]:
 
     What is not a finite number counts as infinitely far away. Raises ValueError for other shapes.
     """
-    import numpy as np
-
     if stored.shape != again.shape:
         raise ValueError(f"expected rows of shape {again.shape[1:]}, found {stored.shape[1:]}")
     if not len(stored):

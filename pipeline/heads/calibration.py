@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+from scipy.optimize import minimize_scalar
 
 WIDEST = 12.0  # natural logarithm of the largest and, negative, of the smallest temperature that is tried
 
 
 def probabilities_of(answers: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Return (n, C) float32: the softmax of answers (V, n, C) / temperature, averaged over the views."""
-    import numpy as np
-
     scaled = answers.astype(np.float64) / temperature
     odds = np.exp(scaled - scaled.max(axis=2, keepdims=True))
     return (odds / odds.sum(axis=2, keepdims=True)).mean(axis=0).astype(np.float32)
@@ -24,9 +20,6 @@ def fit_temperature(answers: np.ndarray, labels: np.ndarray) -> float:
 
     Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
     """
-    import numpy as np
-    from scipy.optimize import minimize_scalar
-
     spread = float(answers.std()) or 1.0
 
     def loss(logarithm: float) -> float:
@@ -44,7 +37,5 @@ def fit_temperature(answers: np.ndarray, labels: np.ndarray) -> float:
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean of -ln p(label) in nats of probabilities (n, C), which are kept above 1e-38."""
-    import numpy as np
-
     likelihood = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
     return float(-np.log(likelihood).mean())

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pipeline.errors import Diverged
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from pipeline.features.store import FeatureStore
-    from pipeline.training.loop import Examples
+from pipeline.features.store import FeatureStore
+from pipeline.training.examples import Examples
 
 DEAD_VARIANCE = 1e-11  # of its mean square: below it a float32 feature is constant but for rounding
 
 
 def read_views(features: FeatureStore, layers: tuple[str, ...], views: tuple[str, ...]) -> np.ndarray:
     """Return the features (V * N, D) float32 of the layers joined, one block of N rows for each view."""
-    import numpy as np
-
     return np.concatenate([features.load(layers, view) for view in views])
 
 
@@ -30,8 +25,6 @@ def moments(features: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.nd
     With a floor no variance is below floor times the mean over all features.
     Raises Diverged when a feature is not a finite number.
     """
-    import numpy as np
-
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
     if not np.isfinite(variance).all():
@@ -77,8 +70,6 @@ class HeadData:
     @functools.cached_property
     def train_labels(self) -> np.ndarray:
         """The labels (V * n,) int64 of the rows of train."""
-        import numpy as np
-
         return np.tile(self.examples.labels[self.examples.train], self.views)
 
     @functools.cached_property
@@ -103,14 +94,10 @@ class HeadData:
         return answers.reshape(self.views, -1, *answers.shape[1:])
 
     def _rows(self, rows: np.ndarray) -> np.ndarray:
-        import numpy as np
-
         starts = range(0, len(self.examples.inputs), len(self.examples.labels))
         return np.concatenate([self.examples.inputs[start + rows] for start in starts])
 
     def _standardised(self, rows: np.ndarray) -> np.ndarray:
-        import numpy as np
-
         mean, variance = self.moments
         found = self._rows(rows)
         found -= mean

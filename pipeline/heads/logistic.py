@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import linear_model
 from pipeline.heads.penalised import LinearPath, solve_path
-from pipeline.heads.recipes import LogisticHead, SvmHead
 from pipeline.progress import Progress, silent
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
+from pipeline.recipes.heads import LogisticHead, SvmHead
 
 
 def fit(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import keras
+import numpy as np
+from keras import KerasTensor
 
 from pipeline.heads.data import HeadData
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-    from keras import KerasTensor
 
 
 def standardised_input(data: HeadData) -> tuple[KerasTensor, KerasTensor]:
     """Return an input of features (B, D) and the same standardised by the training rows."""
-    import keras
-
     mean, variance = data.moments
     features = keras.Input((len(mean),), name="features")
     standardise = keras.layers.Normalization(
@@ -26,8 +21,6 @@ def standardised_input(data: HeadData) -> tuple[KerasTensor, KerasTensor]:
 
 def linear_model(data: HeadData, weights: np.ndarray, bias: np.ndarray) -> keras.Model:
     """Return the model of weights (D, C) and bias (C,) on standardised features; it ends in "logits"."""
-    import keras
-
     features, x = standardised_input(data)
     dense = keras.layers.Dense(weights.shape[1], dtype="float32", name="logits")
     model = keras.Model(features, dense(x))
@@ -37,8 +30,6 @@ def linear_model(data: HeadData, weights: np.ndarray, bias: np.ndarray) -> keras
 
 def with_probabilities(model: keras.Model, temperature: float | None) -> keras.Model:
     """Return model, which ends in answers, with a softmax behind them, divided by a temperature if any."""
-    import keras
-
     answers = model.output
     if temperature is not None:
         answers = keras.layers.Rescaling(1 / temperature, dtype="float32", name="calibrated")(answers)

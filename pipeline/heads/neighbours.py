@@ -7,17 +7,16 @@ Instance Discrimination (CVPR 2018), and in DINO's evaluation. Features are stan
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import standardised_input
-from pipeline.heads.recipes import NeighboursHead
 from pipeline.progress import Progress, silent
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-    import tensorflow as tf
+from pipeline.recipes.heads import NeighboursHead
 
 SHARPNESS = 1 / 0.07
 FLOOR = 1e-3  # share of the votes of a class that nobody voted for; temperature is fitted on top
@@ -26,9 +25,6 @@ CHUNK = 500  # images that are compared with all others at a time
 
 def fit(recipe: NeighboursHead, data: HeadData, **_: Any) -> keras.Model:
     """Return a model that holds the training rows, in float16, and compares with all of them."""
-    import keras
-    import numpy as np
-
     features, x = standardised_input(data)
     count = min(recipe.neighbours, len(data.train))
     votes = _layer_class()(count, len(data.train), data.classes, dtype="float32", name="logits")
@@ -47,9 +43,6 @@ def answers(
     **_: Any,
 ) -> list[np.ndarray]:
     """Return the answers on val for the `neighbours` of each point, from one comparison."""
-    import numpy as np
-    import tensorflow as tf
-
     counts = [min(point.get("neighbours", recipe.neighbours), len(data.train)) for point in points]
     bank = tf.constant(_directions(data.train))
     members = tf.one_hot(data.train_labels, data.classes)
@@ -66,14 +59,10 @@ def answers(
 
 def _directions(rows: np.ndarray) -> np.ndarray:
     """Return rows (n, D) scaled to length 1; a row of zeros stays one."""
-    import numpy as np
-
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def _log_shares(votes: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
     shares = votes / tf.reduce_sum(votes, axis=1, keepdims=True)
     return tf.math.log(shares + FLOOR)
 
@@ -86,8 +75,6 @@ def register() -> None:
 @functools.cache
 def _layer_class() -> type[keras.layers.Layer]:
     """Return the Keras layer, which is defined where Keras is loaded already."""
-    import keras
-    import tensorflow as tf
 
     @keras.saving.register_keras_serializable(package="headstart")
     class Neighbours(keras.layers.Layer):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import standardised_input, with_probabilities
-from pipeline.heads.recipes import NetworkHead
+from pipeline.heads.stacked import train_stack
 from pipeline.networks.build import add_block, add_logits
-from pipeline.networks.notation import parse_dense_blocks
+from pipeline.notation import parse_dense_blocks
 from pipeline.progress import Progress, silent
-from pipeline.training.loop import Classifier, History, Stage
+from pipeline.recipes.heads import NetworkHead
+from pipeline.training.classifier import Classifier
+from pipeline.training.history import History
+from pipeline.training.loop import Stage
 from pipeline.training.loop import fit as train
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
 
 
 def fit(
@@ -31,8 +33,6 @@ def fit(
 
 def build_answers(data: HeadData, text: str, units: tuple[int, ...], dropout: float) -> keras.Model:
     """Return an untrained head of dense blocks: features in, answers out of the layer "logits"."""
-    import keras
-
     features, x = standardised_input(data)
     blocks = parse_dense_blocks(text, len(units))
     for number, (block, width) in enumerate(zip(blocks, units, strict=True), start=1):
@@ -49,7 +49,5 @@ def answers(
     progress: Progress = silent,
 ) -> list[np.ndarray]:
     """Return the answers on val of heads of one shape, trained side by side (see stacked)."""
-    from pipeline.heads.stacked import train_stack
-
     found = train_stack(recipe, points, data, precision=precision, progress=progress)
     return [data.by_view(found[:, number]) for number in range(len(points))]

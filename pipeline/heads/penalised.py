@@ -15,16 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
 
 from pipeline.errors import Diverged, unknown_name
 from pipeline.progress import Progress, silent
 
-if TYPE_CHECKING:
-    import numpy as np
-    import tensorflow as tf
-
-    Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # a step, the change of the gradient, 1 / their product
+Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # a step, the change of the gradient, 1 / their product
 
 TOLERANCE = 1e-5  # nats (or hinge units) that the mean loss may still lie above its minimum, estimated
 MOST_ITERATIONS = 500
@@ -59,8 +57,6 @@ class Loss:
 
 
 def _softmax_value(answers: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    import tensorflow as tf
-
     logs = tf.nn.log_softmax(answers)
     losses = -tf.reduce_sum(logs * targets, axis=2)
     return tf.reduce_mean(losses, axis=0), tf.exp(logs) - targets
@@ -69,16 +65,12 @@ def _softmax_value(answers: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, t
 def _softmax_curvature(
     gradient: tf.Tensor, targets: tf.Tensor, answers: tf.Tensor, direction: tf.Tensor
 ) -> tf.Tensor:
-    import tensorflow as tf
-
     weighted = (gradient + targets) * direction
     spread = tf.reduce_sum(weighted * direction, axis=2) - tf.reduce_sum(weighted, axis=2) ** 2
     return tf.reduce_mean(spread, axis=0)
 
 
 def _hinge_value(answers: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    import tensorflow as tf
-
     signs = 2 * targets - 1
     short = tf.nn.relu(1 - signs * answers)
     return tf.reduce_mean(tf.reduce_sum(short**2, axis=2), axis=0), -2 * signs * short
@@ -87,8 +79,6 @@ def _hinge_value(answers: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.
 def _hinge_curvature(
     gradient: tf.Tensor, targets: tf.Tensor, answers: tf.Tensor, direction: tf.Tensor
 ) -> tf.Tensor:
-    import tensorflow as tf
-
     short = tf.cast(gradient != 0, direction.dtype)
     return tf.reduce_mean(tf.reduce_sum(2 * short * direction**2, axis=2), axis=0)
 
@@ -117,8 +107,6 @@ def solve_path(
     be some ten times too hopeful for weak penalties. The bias is not penalised. Raises BadInput for an
     unknown loss and Diverged when inputs or a loss are not finite numbers.
     """
-    import numpy as np
-
     if loss not in LOSSES:
         raise unknown_name("loss", loss, LOSSES)
     basis, eigenvalues, rotated = _rotate(inputs)
@@ -132,9 +120,6 @@ def solve_path(
 
 def _rotate(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
     """Return basis (D, r), eigenvalues (r + 1,), and the centred inputs in it with a column of ones."""
-    import numpy as np
-    import tensorflow as tf
-
     mean = inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
     if not np.isfinite(mean).all():
         raise Diverged("path of penalties: expected finite inputs, found NaN or infinity; extract them again")
@@ -153,8 +138,6 @@ def _rotate(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
 
 def _sizeable(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the eigenvalues (r,) of a matrix (m, m) above rounding, and their vectors (m, r)."""
-    import numpy as np
-
     values, vectors = np.linalg.eigh(symmetric)
     kept = values > FLAT * values[-1]
     return values[kept], vectors[:, kept]
@@ -172,9 +155,6 @@ class _Path:
         penalties: np.ndarray,
         eigenvalues: np.ndarray,
     ):
-        import numpy as np
-        import tensorflow as tf
-
         self.inputs, self.loss, self.classes = rotated, loss, classes
         self.targets = tf.one_hot(labels, classes)[:, None, :]
         shape = (len(eigenvalues), len(penalties), classes)
@@ -191,8 +171,6 @@ class _Path:
 
     def run(self, tolerance: float, most_iterations: int, progress: Progress) -> None:
         """Solve all penalties; those that have converged leave, in groups, so that shapes change seldom."""
-        import numpy as np
-
         waiting = np.arange(self.solution.shape[1])
         number = 0
         pairs: list[Pair] = []
@@ -213,15 +191,11 @@ class _Path:
 
     def answers(self, solution: np.ndarray) -> tf.Tensor:
         """Return the answers (n, K, C) of a solution (r + 1, K, C)."""
-        import tensorflow as tf
-
         product = tf.matmul(self.inputs, solution.reshape(len(solution), -1))
         return tf.reshape(product, (-1, *solution.shape[1:]))
 
     def gradient(self, residual: tf.Tensor) -> np.ndarray:
         """Return the gradient (r + 1, K, C) of the mean loss without its penalty."""
-        import tensorflow as tf
-
         rows = self.inputs.shape[0]
         flat = tf.reshape(residual, (rows, -1))
         product = tf.matmul(self.inputs, flat, transpose_a=True) / rows
@@ -249,8 +223,6 @@ class _Group:
 
     def step(self) -> None:
         """Move each penalty's solution along its direction, by Newton's step on that line."""
-        import numpy as np
-
         direction = self._direction()
         moved = self.path.answers(direction)
         base, before, start = self.solution, self.value, self.answers
@@ -270,8 +242,6 @@ class _Group:
         self.slope = slope
 
     def _evaluate(self) -> None:
-        import numpy as np
-
         value, self.residual = self.path._value(self.answers, self.path.targets)
         self.value = value.numpy() + 0.5 * _inner(self.solution, self.decay * self.solution)
         if not np.isfinite(self.value).all():
@@ -281,8 +251,6 @@ class _Group:
         return self.path.gradient(self.residual) + self.decay * self.solution
 
     def _remember(self, moved: np.ndarray, change: np.ndarray) -> None:
-        import numpy as np
-
         product = _inner(moved, change)
         sound = product > 1e-12 * _inner(moved, self.metric * moved)
         inverse = np.where(sound, 1 / np.where(sound, product, 1), 0)  # 0 leaves a pair out
@@ -302,8 +270,6 @@ class _Group:
 
     def _scale(self) -> np.ndarray:
         """Return the factor (K,) of the inverse metric that fits the last pair (ibid., equation 7.20)."""
-        import numpy as np
-
         if not self.pairs:
             return np.ones(self.metric.shape[1], np.float32)
         moved, change, inverse = self.pairs[-1]
@@ -314,6 +280,4 @@ class _Group:
 
 def _inner(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the inner product (K,) float64 of arrays (r + 1, K, C) for each K."""
-    import numpy as np
-
     return np.einsum("rkc,rkc->k", one, other, dtype=np.float64, optimize=False)

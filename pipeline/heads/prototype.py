@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import linear_model
-from pipeline.heads.recipes import PrototypeHead
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
+from pipeline.recipes.heads import PrototypeHead
 
 
 def fit(recipe: PrototypeHead, data: HeadData, **_: Any) -> keras.Model:
@@ -27,8 +26,6 @@ def answers(
 
 
 def _means(data: HeadData) -> tuple[np.ndarray, np.ndarray]:
-    import numpy as np
-
     members = np.eye(data.classes, dtype=np.float32)[data.train_labels]
     counts = np.maximum(members.sum(axis=0), 1)
     means = (data.train.T @ members) / counts

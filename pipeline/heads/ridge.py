@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
 
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import linear_model
-from pipeline.heads.recipes import RidgeHead
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
+from pipeline.recipes.heads import RidgeHead
 
 
 def fit(recipe: RidgeHead, data: HeadData, **_: Any) -> keras.Model:
@@ -24,9 +24,6 @@ def fit(recipe: RidgeHead, data: HeadData, **_: Any) -> keras.Model:
 
 def answers(recipe: RidgeHead, points: list[dict[str, Any]], data: HeadData, **_: Any) -> list[np.ndarray]:
     """Return the answers on val of a head for the `alpha` of each point."""
-    import numpy as np
-    import tensorflow as tf
-
     solved = _decomposed(data)
     rotated = tf.matmul(data.val - solved.mean, solved.basis.astype(np.float32)).numpy()
     alphas = np.array([point.get("alpha", recipe.alpha) for point in points])
@@ -51,9 +48,6 @@ class _Decomposed:
 
 
 def _decomposed(data: HeadData) -> _Decomposed:
-    import numpy as np
-    import tensorflow as tf
-
     mean = data.train.mean(axis=0, dtype=np.float64).astype(np.float32)
     inputs = tf.constant(data.train - mean)
     targets = 2 * np.eye(data.classes, dtype=np.float32)[data.train_labels] - 1

@@ -11,24 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.errors import BadInput
+import numpy as np
+import tensorflow as tf
+
 from pipeline.heads.data import HeadData
-from pipeline.heads.recipes import NetworkHead
-from pipeline.networks.notation import Block, Step, names_activation, parse_dense_blocks
+from pipeline.notation import Step, parse_dense_blocks
 from pipeline.progress import Progress, silent
+from pipeline.recipes.heads import NetworkHead
+from pipeline.recipes.sweep import STACKED, dense_parts
 from pipeline.training.optimizers import SCHEDULES, warmup_updates
 
-if TYPE_CHECKING:
-    import numpy as np
-    import tensorflow as tf
+Norm = tuple[tf.Variable, ...]  # scale, offset, moving mean, moving variance
+Rule = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor], None]
 
-    Norm = tuple[tf.Variable, ...]  # scale, offset, moving mean, moving variance
-    # Moves the weight of a number by its gradient, rates, decay if it has one, and the number of the step.
-    Rule = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor], None]
-
-STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", "seed")  # settings that may differ
 NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-3  # of the notation's batch norm
 ADAM_DECAYS, ADAM_EPSILON = (0.9, 0.999), 1e-7  # Keras's defaults
 SGD_MOMENTUM = 0.9
@@ -51,9 +48,6 @@ def train_stack(
     each head sees, by default all. precision is that of the products in training; answers are computed in
     float32. A head that diverges answers NaN.
     """
-    import numpy as np
-    import tensorflow as tf
-
     examples = data.examples
     batch = min(recipe.batch_size, len(examples.train))
     steps, epochs = len(examples.train) // batch, examples.epochs(recipe)
@@ -97,9 +91,6 @@ class _Stack:
         masks: np.ndarray | None,
         precision: str,
     ):
-        import numpy as np
-        import tensorflow as tf
-
         self.recipe, self.count, self.classes = recipe, len(points), data.classes
         self.dtype = tf.as_dtype(precision)
         self.inputs = tf.constant(data.train, self.dtype)
@@ -117,13 +108,10 @@ class _Stack:
         self.step_number = tf.Variable(0, dtype=tf.int32)
 
     def _build(self, generators: list[np.random.Generator], features: int, seen: np.ndarray) -> list[_Layer]:
-        import numpy as np
-        import tensorflow as tf
-
         blocks = parse_dense_blocks(self.recipe.dense_blocks, len(self.recipe.units))
-        parts = [part for block in blocks for part in _dense_parts(block)]
+        parts = [part for block in blocks for part in dense_parts(block)]
         units = zip(blocks, self.recipe.units, strict=True)
-        widths = [width for block, width in units for _ in _dense_parts(block)]
+        widths = [width for block, width in units for _ in dense_parts(block)]
         layers: list[_Layer] = []
         fan_in = features
         for (rest, activation), width in zip([*parts, ((), None)], [*widths, self.classes], strict=True):
@@ -147,8 +135,6 @@ class _Stack:
 
     def kernels(self) -> list[tf.Tensor]:
         """Return the kernels in the precision of the products; gradients are taken of these."""
-        import tensorflow as tf
-
         return [tf.cast(layer.kernel, self.dtype) for layer in self.layers]
 
     def forward(
@@ -158,8 +144,6 @@ class _Stack:
 
         noise is the seed (2,) of dropout in training, None where heads only answer.
         """
-        import tensorflow as tf
-
         x = inputs
         for number, (layer, kernel) in enumerate(zip(self.layers, kernels, strict=True)):
             if number == 0:
@@ -172,9 +156,6 @@ class _Stack:
 
     def _rest(self, layer: _Layer, x: tf.Tensor, noise: tf.Tensor | None, number: int) -> tf.Tensor:
         """Return what follows a product: bias, activation, and the steps behind the dense."""
-        import numpy as np
-        import tensorflow as tf
-
         training, draws = noise is not None, []
         for place, step in enumerate(layer.rest):
             if step.word.kind == "dropout" and noise is not None:
@@ -200,8 +181,6 @@ class _Stack:
 
     def update_function(self, updates: int) -> Callable[[tf.Tensor], None]:
         """Return a function that takes a step for each row of row numbers (steps, B)."""
-        import tensorflow as tf
-
         recipe = self.recipe
         schedule = SCHEDULES[recipe.lr_schedule](1.0, updates, warmup_updates(recipe.warmup, updates))
         kernels = [layer.kernel for layer in self.layers]
@@ -237,8 +216,6 @@ class _Stack:
 
     def _masked(self, gradient: tf.Tensor) -> tf.Tensor:
         """Return the first kernel's gradient without the features that a head does not see."""
-        import tensorflow as tf
-
         if self.mask is None:
             return gradient
         shape = (-1, self.count, gradient.shape[1] // self.count)
@@ -246,16 +223,12 @@ class _Stack:
 
     def _spread(self, values: np.ndarray, weight: tf.Variable) -> np.ndarray:
         """Return a value for each head (K,) so that it multiplies that head's part of a weight."""
-        import numpy as np
-
         if weight is self.layers[0].kernel:
             return np.repeat(values, weight.shape[1] // self.count)
         return values.reshape(-1, *([1] * (len(weight.shape) - 1)))
 
     def _loss(self, answers: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return the sum over heads of the mean cross-entropy with each head's label smoothing."""
-        import tensorflow as tf
-
         smoothing = self.label_smoothing[:, None]
         targets = tf.one_hot(labels, self.classes)[:, None] * (1 - smoothing) + smoothing / self.classes
         losses = tf.nn.softmax_cross_entropy_with_logits(tf.broadcast_to(targets, tf.shape(answers)), answers)
@@ -263,8 +236,6 @@ class _Stack:
 
     def answers(self, rows: np.ndarray, chunk: int = 1000) -> np.ndarray:
         """Return the answers (n, K, C) to standardised rows (n, D), computed in float32."""
-        import numpy as np
-
         kernels = [layer.kernel for layer in self.layers]
         parts = [
             self.forward(rows[start : start + chunk], kernels).numpy() for start in range(0, len(rows), chunk)
@@ -272,32 +243,7 @@ class _Stack:
         return np.concatenate(parts)
 
 
-def check_stackable(recipe: NetworkHead) -> None:
-    """Raise BadInput when heads of the recipe's shape cannot be trained at once."""
-    for block in parse_dense_blocks(recipe.dense_blocks, len(recipe.units)):
-        _dense_parts(block)
-
-
-def _dense_parts(block: Block) -> list[tuple[tuple[Step, ...], str | None]]:
-    """Return for each dense of a block the steps up to the next, and the activation that is implied."""
-    parts: list[list[Step]] = []
-    implied = None if names_activation(block) else "relu"
-    for step in block:
-        if step.word.kind == "dense":
-            parts.append([])
-        elif not parts:
-            raise BadInput(
-                f"a sweep: expected dense blocks that begin with dense, received one that begins with "
-                f"{step.word.name}; train such heads one by one"
-            )
-        else:
-            parts[-1].append(step)
-    return [(tuple(steps), implied) for steps in parts]
-
-
 def _activated(x: tf.Tensor, name: str | None) -> tf.Tensor:
-    import tensorflow as tf
-
     return getattr(tf.nn, name)(x) if name else x
 
 
@@ -307,8 +253,6 @@ def _product_by_head(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     The kernel's gradient is the diagonal of one product over all heads where that is cheap, because products
     of many small matrices are far from what the machine can do.
     """
-    import tensorflow as tf
-
     heads, width, outputs = kernel.shape
     if outputs > CHEAP_OUTPUTS:
         return tf.einsum("bkh,khg->bkg", x, kernel)
@@ -328,16 +272,12 @@ def _product_by_head(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 def _dropped(x: tf.Tensor, draws: tf.Tensor, rates: np.ndarray) -> tf.Tensor:
     """Return x (B, K, H) with dropout at the rate (K,) of each head, which share draws (B, 1, H)."""
-    import tensorflow as tf
-
     kept = tf.cast(draws >= rates[:, None], x.dtype)
     return x * kept * tf.cast(1 / (1 - rates[:, None]), x.dtype)
 
 
 def _normalised(x: tf.Tensor, norm: Norm, *, training: bool) -> tf.Tensor:
     """Return x (B, K, H) after batch normalisation; in training its moving moments follow."""
-    import tensorflow as tf
-
     scale, offset, moving_mean, moving_variance = norm
     if training:
         mean, variance = tf.nn.moments(x, axes=[0])
@@ -350,8 +290,6 @@ def _normalised(x: tf.Tensor, norm: Norm, *, training: bool) -> tf.Tensor:
 
 def _adamw(weights: list[tf.Variable]) -> Rule:
     """Return Kingma & Ba's rule with decoupled decay, with the bias correction in the rate as in Keras."""
-    import tensorflow as tf
-
     first, second = ([tf.Variable(tf.zeros(weight.shape)) for weight in weights] for _ in range(2))
     one, two = ADAM_DECAYS
 
@@ -380,8 +318,6 @@ def _adamw(weights: list[tf.Variable]) -> Rule:
 
 def _sgd(weights: list[tf.Variable]) -> Rule:
     """Return Nesterov's momentum as Keras has it, with decoupled decay."""
-    import tensorflow as tf
-
     velocities = [tf.Variable(tf.zeros(weight.shape)) for weight in weights]
 
     def rule(

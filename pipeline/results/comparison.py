@@ -5,24 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from pipeline.errors import BadInput
+from pipeline.formatting import markdown_table, shown, shown_count, shown_interval, shown_seconds
 from pipeline.results.paired import paired_differences
-from pipeline.results.run import RunResult, data_of, family_of, label_of
-from pipeline.results.scores import (
-    SCORES,
-    highest_row,
-    lowest_row,
-    markdown_table,
-    score,
-    shown,
-    shown_interval,
-)
+from pipeline.results.scores import highest_row, lowest_row, score
+from pipeline.results.table import SCORES
 from pipeline.results.verdicts import Ranking, rankings, rivals_sentence, verdicts_markdown, verdicts_text
-
-if TYPE_CHECKING:
-    import pandas as pd
+from pipeline.runs.result import RunResult, data_of, family_of, label_of
 
 COLUMNS = (
     "scheme",
@@ -71,8 +64,6 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
     Scores are those on test, fractions in 0..1 (log_loss in nats); times are in seconds, memory in MB.
     Raises BadInput when there are no runs, or runs of one data set were tested on other images.
     """
-    import pandas as pd
-
     if not runs:
         raise BadInput("expected at least one run to compare, found none; train a scheme first")
     table = pd.DataFrame([_row(run) for run in runs], columns=list(columns()))
@@ -156,27 +147,6 @@ def caption_of(runs: Sequence[RunResult]) -> str:
     precisions = ", ".join(_once(recipe["precision"] for recipe in recipes))
     seeds = _once(str(recipe["seed"]) for recipe in recipes)
     return f"{data} · weights {weights} · {precisions} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
-
-
-def shown_seconds(seconds: float) -> str:
-    """Return a duration for people: "0.25 s", "3.4 s", "2 min 05 s", "1 h 05 min"."""
-    if round(seconds, 2) < 1:
-        return f"{seconds:.2f} s"
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min"
-
-
-def shown_count(count: int) -> str:
-    """Return a number of parameters for people: "990", "12.8 k", "14.7 M"."""
-    if count < 1000:
-        return str(count)
-    # 999,950 and more would round to 1000.0 k.
-    return f"{count / 1e3:.1f} k" if count < 999_950 else f"{count / 1e6:.1f} M"
 
 
 def _warnings(runs: Sequence[RunResult]) -> Iterator[str]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
 
 from pipeline.errors import BadInput
-from pipeline.results.run import Predictions, RunResult
 from pipeline.results.scores import CONFIDENCE
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+from pipeline.runs.result import Predictions, RunResult
 
 RESAMPLES = (
     10_000  # as scipy.stats.bootstrap has it: the ends of an interval settle to about 1 % of its width
@@ -70,8 +70,6 @@ def paired_differences(runs: Sequence[RunResult]) -> pd.DataFrame:
     data set. A difference is real where p_holm is below LEVEL and low..high leaves 0 out.
     Raises BadInput when runs of one data set were not tested on the same images.
     """
-    import pandas as pd
-
     rows = []
     for title in dict.fromkeys(run.recipe["dataset_title"] for run in runs):
         schemes = hits_of([run for run in runs if run.recipe["dataset_title"] == title])
@@ -85,8 +83,6 @@ def hits_of(runs: Sequence[RunResult]) -> list[Hits]:
     The most probable class is the answer, the first of equals. Raises BadInput when two runs differ in the
     index, name or label of any test image.
     """
-    import numpy as np
-
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     first = runs[0]
     for run in runs:
@@ -115,8 +111,6 @@ def paired_interval(
     hold each distinct difference a multinomial number of times; drawing those numbers draws from the
     same distribution, in a time that does not grow with N. The images are what varies, not the training.
     """
-    import numpy as np
-
     values, counts = np.unique(differences, return_counts=True)
     n = len(differences)
     drawn = np.random.Generator(np.random.PCG64(seed)).multinomial(n, counts / n, size=resamples)
@@ -142,8 +136,6 @@ def mcnemar(only_a_right: int, only_b_right: int) -> float:
     McNemar, Psychometrika 12 (1947), with the binomial distribution itself instead of its approximation; 1
     where the two never differ. On counts over several seeds this is the sign test, of which it is a case.
     """
-    from scipy.stats import binomtest
-
     disagreements = only_a_right + only_b_right
     return float(binomtest(only_a_right, disagreements, 0.5).pvalue) if disagreements else 1.0
 
@@ -187,8 +179,6 @@ def _pair(a: Hits, b: Hits) -> dict[str, Any]:
 
 def _mismatch(expected: Predictions, found: Predictions) -> str | None:
     """Return in words how two sets of images differ, or None; their order may differ."""
-    import numpy as np
-
     if len(expected) != len(found):
         return f"{len(found):,} images instead of {len(expected):,}"
     ours, theirs = (np.argsort(test.index, kind="stable") for test in (expected, found))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.results.comparison import shown_seconds
-from pipeline.results.run import RunResult
-from pipeline.results.scores import CONFIDENCE, markdown_table, score, shown, shown_interval
+import pandas as pd
+from scipy.stats import t
 
-if TYPE_CHECKING:
-    import pandas as pd
+from pipeline.formatting import markdown_table, shown, shown_interval, shown_seconds
+from pipeline.results.scores import CONFIDENCE, score
+from pipeline.runs.result import RunResult
 
 SCORED = ("val_accuracy", "accuracy")  # of the last weights, fractions; NaN on val that was trained on
 COLUMNS = (
@@ -55,7 +55,6 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = statistics.fmean(values)
     if len(values) < 2 or math.isnan(mean):
         return mean, math.nan, math.nan
-    from scipy.stats import t
 
     spread = statistics.stdev(values) / math.sqrt(len(values))
     half = float(t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * spread
@@ -68,8 +67,6 @@ def summarise(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     For each of SCORED the mean over seeds, _low and _high of Student's interval, and the standard deviation
     as _spread (NaN for one seed); seconds is the mean time of a training.
     """
-    import pandas as pd
-
     rows = []
     for names, group in table.groupby(by, sort=False):
         row = {**dict(zip(by, names, strict=True)), "seeds": len(group)}
@@ -90,8 +87,6 @@ def effects(table: pd.DataFrame, factor: str, score_name: str = "accuracy") -> p
     over and the seed's own mean is taken off; then come mean, low and high over the seeds (Student), in
     fractions of 1. Columns level, effect, low, high.
     """
-    import pandas as pd
-
     cells = table.groupby(["seed", factor], sort=False)[score_name].mean().unstack()
     apart = cells.sub(cells.mean(axis=1), axis=0)
     levels = list(dict.fromkeys(table[factor]))

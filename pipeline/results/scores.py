@@ -8,49 +8,22 @@ N is at least 1, and the predicted class is the most probable one (the first of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.errors import BadInput
-from pipeline.results.run import EVALUATED, Predictions, RunResult, caption
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+from pipeline.formatting import markdown_table, shown, shown_interval
+from pipeline.results.table import CLASS_SCORES, SCORES
+from pipeline.runs.result import EVALUATED, Predictions, RunResult, caption
 
 LOG_LOSS_FLOOR = 1e-7  # Keras's epsilon: a certain mistake costs 16.1 nats, not infinity
 CALIBRATION_BINS = 15  # Guo et al. 2017, section 3
 CONFIDENCE = 0.95
 ALL_CLASSES = "(all)"
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number for a whole split; a share is a fraction of its N images and gets a Wilson interval."""
-
-    name: str
-    title: str
-    higher_is_better: bool
-    function: Callable[[np.ndarray, np.ndarray], float]
-    unit: str = ""
-    share: bool = False
-
-    def shown(self, value: float) -> str:
-        """Return value for people: "61.2 %" where the unit is %, else three decimals and the unit."""
-        return shown(value, self.unit)
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """A number for each class: function returns (C,); a share is a fraction of the class's images."""
-
-    name: str
-    title: str
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    unit: str = ""
-    share: bool = False
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -60,8 +33,6 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean of -ln p(true class) in nats, 0 or more; p is clipped at 1e-7 from below."""
-    import numpy as np
-
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(true.clip(LOG_LOSS_FLOOR, 1.0)).mean())
 
@@ -73,8 +44,6 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     closed on the right, over the confidence max p. Guo et al., On Calibration of Modern Neural Networks,
     ICML 2017, equation 3.
     """
-    import numpy as np
-
     bins, confidence, hit = _confidence_bins(probabilities, labels)
     gaps = np.bincount(bins, weights=hit - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(labels))
@@ -85,58 +54,27 @@ def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     scikit-learn's f1_score(average="macro"); a class without a hit counts 0.
     """
-    from sklearn.metrics import f1_score
-
     return float(f1_score(labels, probabilities.argmax(axis=1), average="macro", zero_division=0))
 
 
 def class_precision(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return (C,) float64 in 0..1: the share of the images called c that are c; 0 where none was."""
-    from sklearn.metrics import precision_score
-
     return precision_score(labels, probabilities.argmax(axis=1), **_each_class(probabilities))
 
 
 def class_recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return (C,) float64 in 0..1: the share of the images of c that are called c; 0 where there are none."""
-    from sklearn.metrics import recall_score
-
     return recall_score(labels, probabilities.argmax(axis=1), **_each_class(probabilities))
 
 
 def class_f1(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return (C,) float64 in 0..1: the harmonic mean of precision and recall; 0 where both are 0."""
-    from sklearn.metrics import f1_score
-
     return f1_score(labels, probabilities.argmax(axis=1), **_each_class(probabilities))
 
 
 def class_support(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return (C,) int64: how many images of each class there are."""
-    import numpy as np
-
     return np.bincount(labels, minlength=probabilities.shape[1])
-
-
-SCORES = {
-    row.name: row
-    for row in (
-        Score("accuracy", "accuracy", True, accuracy, unit="%", share=True),
-        Score("log_loss", "log loss", False, log_loss, unit="nats"),
-        Score("calibration_error", "calibration error", False, calibration_error, unit="%"),
-        Score("macro_f1", "macro F1", True, macro_f1),
-    )
-}
-
-CLASS_SCORES = {
-    row.name: row
-    for row in (
-        ClassScore("precision", "precision", class_precision, unit="%"),
-        ClassScore("recall", "recall", class_recall, unit="%", share=True),
-        ClassScore("f1", "F1", class_f1),
-        ClassScore("support", "images", class_support, unit="count"),
-    )
-}
 
 
 def wilson_interval(correct: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -171,7 +109,7 @@ def score(predictions: Predictions) -> dict[str, float | int]:
         raise BadInput("expected predictions on at least one image, found none; score another split")
     scores: dict[str, float | int] = {}
     for name, row in SCORES.items():
-        scores[name] = row.function(predictions.probabilities, predictions.labels)
+        scores[name] = row.value(predictions.probabilities, predictions.labels)
         if row.share:
             scores[f"{name}_low"], scores[f"{name}_high"] = wilson_interval(round(scores[name] * n), n)
     return {**scores, "n": n}
@@ -182,11 +120,8 @@ def class_scores(predictions: Predictions) -> pd.DataFrame:
 
     low and high are NaN where the score is no share of the class's images or the class has none.
     """
-    import pandas as pd
-
     values = {
-        name: row.function(predictions.probabilities, predictions.labels)
-        for name, row in CLASS_SCORES.items()
+        name: row.values(predictions.probabilities, predictions.labels) for name, row in CLASS_SCORES.items()
     }
     support = class_support(predictions.probabilities, predictions.labels)
     rows = []
@@ -204,9 +139,6 @@ def reliability(predictions: Predictions) -> pd.DataFrame:
 
     confidence and accuracy are the bin's means, fractions in 0..1, images is how many it has.
     """
-    import numpy as np
-    import pandas as pd
-
     bins, confidence, hit = _confidence_bins(predictions.probabilities, predictions.labels)
     images = np.bincount(bins, minlength=CALIBRATION_BINS)
     found = {
@@ -222,8 +154,6 @@ def metric_table(run: RunResult) -> pd.DataFrame:
     Splits come in the order val, test (an empty val is left out); class is "(all)" for whole-split scores,
     which come first. low and high bound shares with 95 % confidence and are NaN elsewhere.
     """
-    import pandas as pd
-
     tables = []
     for split in EVALUATED:
         predictions = run.split(split)
@@ -263,14 +193,6 @@ def metrics_markdown(run: RunResult) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table: the first column to the left, the others to the right, pipes escaped."""
-    rule = ["---", *("---:" for _ in header[1:])]
-    escaped = ([str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows))
-    first, *others = ("| " + " | ".join(row) + " |" for row in escaped)
-    return "\n".join([first, "| " + " | ".join(rule) + " |", *others])
-
-
 def highest_row(table: pd.DataFrame, column: str) -> pd.Series:
     """Return the first row of a table with the highest value in a column; its index has no label twice."""
     label: Any = table[column].idxmax()
@@ -283,28 +205,10 @@ def lowest_row(table: pd.DataFrame, column: str) -> pd.Series:
     return table.loc[label]
 
 
-def shown(value: float, unit: str) -> str:
-    """Return value for people: "61.2 %", "0.412 nats", "1,000" for a count, "–" for NaN."""
-    if math.isnan(value):
-        return "–"
-    if unit == "%":
-        return f"{100 * value:.1f} %"
-    if unit == "count":
-        return f"{value:,.0f}"
-    return f"{value:.3f} {unit}".strip()
-
-
-def shown_interval(value: float, low: float, high: float) -> str:
-    """Return a share with its interval in per cent, e.g. "61.2 % (60.2–62.1)"."""
-    return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
-
-
 def _confidence_bins(
     probabilities: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (N,) the bin of each image, its confidence max p, and 1.0 where the predicted class is true."""
-    import numpy as np
-
     confidence = probabilities.max(axis=1).astype(np.float64).clip(0.0, 1.0)
     hit = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     bins = (np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1).clip(0, CALIBRATION_BINS - 1)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from pipeline.formatting import markdown_table, shown
 from pipeline.results.paired import LEVEL, RESAMPLES
-from pipeline.results.run import label_of
-from pipeline.results.scores import markdown_table, shown
-
-if TYPE_CHECKING:
-    import pandas as pd
+from pipeline.runs.result import label_of
 
 NAMED = 3  # a sentence that lists more names is no longer read
 SMALLEST_P = 0.001

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
+import keras
+import tensorflow as tf
 
 EVERY = 5  # updates from one meeting of slow and fast weights to the next
 LAST_SHARE = (
@@ -23,16 +20,12 @@ class Lookahead:
     """
 
     def __init__(self, model: keras.Model, updates: int):
-        import tensorflow as tf
-
         self._fast = [weight.value for weight in model.weights if weight.dtype.startswith("float")]
         self.variables = [tf.Variable(weight, trainable=False) for weight in self._fast]
         self._updates = updates
 
     def after(self, number: tf.Tensor) -> None:
         """Let the weights meet after so many updates, where it is time."""
-        import tensorflow as tf
-
         progress = tf.cast(number, tf.float32) / self._updates
         tf.cond(number % EVERY == 0, lambda: self._meet(LAST_SHARE * progress**3), lambda: False)
 

@@ -11,18 +11,18 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.lib.npyio import NpzFile
 
 from pipeline.errors import DamagedFile
-from pipeline.publishing import published
+from pipeline.storage.layout import CHECKPOINT
+from pipeline.storage.publishing import published
+from pipeline.training.clock import Clock
+from pipeline.training.history import History
 
-if TYPE_CHECKING:
-    from numpy.lib.npyio import NpzFile
-
-    from pipeline.training.loop import History
-    from pipeline.training.record import Clock
-
-FILE = "checkpoint.npz"
 STATE = "state"
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Checkpoint:
     """The state of one training in one folder; clock counts the seconds of all its attempts."""
 
     def __init__(self, folder: Path, clock: Clock):
-        self._path, self._clock = Path(folder) / FILE, clock
+        self._path, self._clock = Path(folder) / CHECKPOINT, clock
         self._kept = self._read()
         if self._kept:
             clock.resume(self._kept[0]["seconds"], self._kept[0]["stages"])
@@ -65,8 +65,6 @@ class Checkpoint:
 
     def keep(self, stage: str, epoch: int, variables: list[Any], history: History) -> None:
         """Publish the state after so many epochs of a stage in place of the one before."""
-        import numpy as np
-
         state = {
             "stage": stage,
             "epoch": epoch,
@@ -87,8 +85,6 @@ class Checkpoint:
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, Any], list[Any]] | None:
-        import numpy as np
-
         if not self._path.exists():
             return None
         try:
@@ -105,8 +101,6 @@ class Checkpoint:
 
 def _refuse_empty_claims(file: NpzFile, size: int) -> None:
     """Raise ValueError where an array claims more than a file of size bytes holds; NumPy makes room first."""
-    from numpy.lib import format as npy
-
     archive = file.zip
     assert archive is not None  # until the file is closed
     for member in archive.infolist():

@@ -6,93 +6,31 @@ row numbers, and a batch is gathered inside the graph. Order, augmentation and d
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
-from pipeline.datasets.labels import ALL_LABELS, given_rows
+import keras
+import numpy as np
+import tensorflow as tf
+
 from pipeline.errors import Diverged
-from pipeline.networks.build import logits_model
 from pipeline.progress import Progress, silent
-from pipeline.training.augment import augmented, drawn_views
+from pipeline.recipes.base import Augmented, Training
+from pipeline.training.augmentation import augmented, drawn_views
 from pipeline.training.averaging import AVERAGES, Lookahead, NoAverage
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.classifier import Classifier
+from pipeline.training.early_stopping import NoPatience, Patience
+from pipeline.training.examples import Examples
+from pipeline.training.history import History
 from pipeline.training.optimizers import Pace, make_optimizer
-from pipeline.training.stopping import NoPatience, Patience
 
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-    import tensorflow as tf
-    from keras import KerasTensor
+Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
 
-    from pipeline.datasets.store import ImageStore
-    from pipeline.features.store import FeatureStore
-    from pipeline.training.checkpoint import Checkpoint
-    from pipeline.training.recipes import Training
-
-    Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
-
-EVALUATION_BATCH = 500
 REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What a classifier learns from: inputs (N, …) uint8 images or float32 features, labels (N,) int64.
-
-    train and val are positions (n,) in them; classes is the number of classes. With several views, inputs
-    has as many blocks of len(labels) rows, one block a view: training draws a view of each example anew in
-    every epoch, answers are averaged over the views. Where they are varied, inputs has a block for each of
-    augment.variation_views instead: a step draws among them what it would do to images, and the first,
-    which is not varied, answers.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    train: np.ndarray
-    val: np.ndarray
-    classes: int
-    views: int = 1
-    share: float = 1.0  # of all training images, that train is
-    varied: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        store: ImageStore | FeatureStore,
-        inputs: np.ndarray,
-        classes: int,
-        views: int = 1,
-        *,
-        given: str = ALL_LABELS,
-    ) -> Examples:
-        """Return the examples of an image or feature store whose rows inputs are, a block for each view.
-
-        given says which training labels there are (see datasets.labels).
-        """
-        rows = store.rows("train")
-        train = given_rows(store.labels, rows, given, store.index)
-        return cls(inputs, store.labels, train, store.rows("val"), classes, views, len(train) / len(rows))
-
-    def epochs(self, recipe: Training) -> int:
-        """Return how many epochs a recipe takes here: epochs / sqrt(share) where it stretches over fewer."""
-        return math.ceil(recipe.epochs / math.sqrt(self.share)) if recipe.stretch else recipe.epochs
-
-    def with_val(self) -> Examples:
-        """Return the examples with val among what is learnt from, and nothing left as val."""
-        import numpy as np
-
-        both = np.sort(np.concatenate([self.train, self.val]))
-        return replace(self, train=both, val=self.val[:0])
-
-    def shown(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return positions in inputs of a randomly drawn view of each of rows."""
-        if self.views == 1:
-            return rows
-        return rows + len(self.labels) * generator.integers(0, self.views, rows.shape)
 
 
 @dataclass(frozen=True)
@@ -118,72 +56,26 @@ class Stage:
     salt: int = 0  # makes the random order of one stage differ from another's
 
     @classmethod
-    def of(cls, recipe: Training, name: str, **changes: Any) -> Stage:
-        """Return a stage with the settings of a recipe, some of them changed."""
-        known = {key: getattr(recipe, key) for key in cls.__dataclass_fields__ if hasattr(recipe, key)}
-        return cls(**{**known, "name": name, **changes})
+    def of(cls, recipe: Training, name: str, *, epochs: int, **changes: Any) -> Stage:
+        """Return a stage with the course of a recipe, and its augmentation if it has one; changes come last.
 
-
-@dataclass
-class History:
-    """One row an epoch, over all stages of a run; seconds count from the start of training."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def add(self, **row: Any) -> None:
-        """Append one epoch; its number follows from the rows before."""
-        self.rows.append({"epoch": len(self.rows) + 1, "seconds": round(self.seconds, 3), **row})
-
-
-class Classifier:
-    """A Keras model of probabilities, with its answering graph; what is trained has a layer "logits".
-
-    model gives probabilities and is what gets saved; logits shares its weights and is what gets trained. With
-    inputs, a tensor inside of the model, only what lies behind it is asked and trained.
-    """
-
-    def __init__(self, model: keras.Model, inputs: KerasTensor | None = None):
-        import keras
-        import tensorflow as tf
-
-        self._inputs = model.input if inputs is None else inputs
-        self._whole = model
-        self.model = model if inputs is None else keras.Model(inputs, model.output)
-        self._forward = tf.function(lambda batch: self.model(batch, training=False), reduce_retracing=True)
-
-    @functools.cached_property
-    def logits(self) -> keras.Model:
-        """The part of the model that ends in logits."""
-        return logits_model(self._whole, self._inputs)
-
-    def predict(self, inputs: np.ndarray, rows: np.ndarray, views: int = 1) -> np.ndarray:
-        """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over the views."""
-        apart = len(inputs) // views
-        answers = (self._answers(inputs, rows + apart * view) for view in range(views))
-        return cast("np.ndarray", sum(answers)) / views
-
-    def _answers(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        import numpy as np
-        import tensorflow as tf
-
-        parts = [
-            self._forward(tf.constant(inputs[rows[start : start + EVALUATION_BATCH]])).numpy()
-            for start in range(0, len(rows), EVALUATION_BATCH)
-        ]
-        return np.concatenate(parts)
-
-    def evaluate(self, examples: Examples, rows: np.ndarray) -> tuple[float, float]:
-        """Return mean cross-entropy (nats) and accuracy (0 … 1) over examples at rows (n,), NaN for none."""
-        import numpy as np
-
-        if len(rows) == 0:
-            return math.nan, math.nan
-        probabilities = self.predict(examples.inputs, rows, examples.views)
-        labels = examples.labels[rows]
-        likelihood = np.maximum(probabilities[np.arange(len(rows)), labels], np.finfo(np.float32).tiny)
-        right = probabilities.argmax(axis=1) == labels
-        return float(-np.log(likelihood).mean()), float(right.mean())
+        What only some recipes have (patience, momentum, decay_biases) is among the changes.
+        """
+        stage = cls(
+            name=name,
+            epochs=epochs,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            optimizer=recipe.optimizer,
+            lr_schedule=recipe.lr_schedule,
+            warmup=recipe.warmup,
+            weight_decay=recipe.weight_decay,
+            label_smoothing=recipe.label_smoothing,
+        )
+        if isinstance(recipe, Augmented):
+            moves = {"flip": recipe.flip, "alternate": recipe.alternate, "shift": recipe.shift}
+            stage = replace(stage, averaging=recipe.averaging, **moves)
+        return replace(stage, **changes)
 
 
 def fit(
@@ -210,8 +102,6 @@ def fit(
     ends the training. With the stage's patience it ends after so many epochs without a better accuracy on
     val, and the best epoch's weights are left.
     """
-    import numpy as np
-
     batch = min(stage.batch_size, len(examples.train))
     steps = len(examples.train) // batch
     total = steps * stage.epochs
@@ -312,9 +202,6 @@ def _update_function(
 
     steps is how many there are in an epoch.
     """
-    import numpy as np
-    import tensorflow as tf
-
     inputs = tf.constant(examples.inputs)
     labels = tf.tile(tf.constant(examples.labels), [examples.views])
     weights = logits.trainable_variables

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-    from keras.optimizers.schedules import LearningRateSchedule
+import keras
+import tensorflow as tf
+from keras.optimizers.schedules import (
+    CosineDecay,
+    LearningRateSchedule,
+    PiecewiseConstantDecay,
+    PolynomialDecay,
+)
 
 
 def _adamw(weight_decay: float, momentum: float) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
-    import keras
-
     return keras.optimizers.AdamW, {"weight_decay": weight_decay}
 
 
 def _sgd(weight_decay: float, momentum: float) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
-    import keras
-
     return keras.optimizers.SGD, {"momentum": momentum, "nesterov": True, "weight_decay": weight_decay}
 
 
@@ -28,22 +28,16 @@ TRIANGLE_START, TRIANGLE_END = 0.2, 0.07  # shares of the peak: those of airbenc
 
 
 def _constant(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
-    from keras.optimizers.schedules import PiecewiseConstantDecay
-
     return PiecewiseConstantDecay([max(warmup, 1)], [rate / 10 if warmup else rate, rate])
 
 
 def _cosine(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
-    from keras.optimizers.schedules import CosineDecay
-
     if warmup:
         return CosineDecay(0.0, max(1, updates - warmup), warmup_target=rate, warmup_steps=warmup)
     return CosineDecay(rate, updates)
 
 
 def _triangle(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
-    from keras.optimizers.schedules import PolynomialDecay
-
     if not warmup:
         return PolynomialDecay(rate, updates, rate * TRIANGLE_END)
 
@@ -51,8 +45,6 @@ def _triangle(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
         """A straight line up to the peak, and another down from it."""
 
         def __call__(self, step: tf.Tensor) -> tf.Tensor:
-            import tensorflow as tf
-
             number = tf.cast(step, tf.float32)
             rise = rate * (TRIANGLE_START + (1 - TRIANGLE_START) * number / warmup)
             return tf.minimum(rise, super().__call__(tf.maximum(number - warmup, 0.0)))
@@ -107,7 +99,6 @@ def _in_one_pass(kind: type[keras.optimizers.AdamW]) -> type[keras.optimizers.Ad
 
     It computes what Keras computes, each weight in the same order of terms, within rounding.
     """
-    import tensorflow as tf
 
     class InOnePass(kind):
         def update_step(

@@ -10,14 +10,13 @@ import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.fingerprint import digest_of_values
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipeline.storage.fingerprint import digest_of_values
 from pipeline.tuning.study import REASON, finished, opened
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial, Trial, TrialState
 
 SEAL, VALUE = "seal", "value"
 ASIDE = "damaged-study.db"
@@ -30,8 +29,6 @@ def tell(
     study: optuna.Study, trial: Trial, value: float | None = None, state: TrialState | None = None
 ) -> None:
     """End a trial with its value, or in a state without one, and seal it."""
-    from optuna.trial import TrialState
-
     known = study.get_trials(deepcopy=False)[trial.number]
     trial.set_user_attr(SEAL, digest_of_values(_content(known, value, (state or TrialState.COMPLETE).name)))
     study.tell(trial, value, state=state)
@@ -72,8 +69,6 @@ def why_damaged(path: Path) -> str | None:
 
 
 def _broken_seal(study: optuna.Study) -> str | None:
-    from optuna.trial import TrialState
-
     for trial in finished(study):
         # Optuna gives a pruned trial the last value that it reported.
         value = trial.value if trial.state == TrialState.COMPLETE else None

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import optuna
+import pandas as pd
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from pipeline import machine
 from pipeline.children import run_in_child
-from pipeline.fingerprint import key_of
+from pipeline.formatting import shown_interval
 from pipeline.progress import Progress, silent
-from pipeline.publishing import MANIFEST, publish_json, publish_manifest, publish_text, published, sha256_of
-from pipeline.results.figure import publish_figure
-from pipeline.results.replicates import mean_interval
-from pipeline.results.scores import shown_interval, wilson_interval
-from pipeline.results.studies import (
+from pipeline.recipes.named import publish_recipe, settings_beside
+from pipeline.recipes.schemes import SCHEMES
+from pipeline.recipes.settings import override, plain
+from pipeline.recipes.space import Axis, Range, read_axes
+from pipeline.report.figure import publish_figure
+from pipeline.report.studies import (
     COMPLETE,
     PRUNED,
     draw_history,
@@ -25,11 +30,19 @@ from pipeline.results.studies import (
     study_markdown,
     trial_table,
 )
-from pipeline.training.named import publish_recipe, settings_beside
-from pipeline.training.schemes import SCHEMES
-from pipeline.training.settings import override, plain
+from pipeline.results.replicates import mean_interval
+from pipeline.results.scores import wilson_interval
+from pipeline.runs.spec import RunInputs, RunSpec
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import (
+    MANIFEST,
+    publish_csv,
+    publish_json,
+    publish_manifest,
+    publish_text,
+    sha256_of,
+)
 from pipeline.tuning.seals import keep, kept, put_aside_if_damaged
-from pipeline.tuning.space import Axis, Range, read_axes
 from pipeline.tuning.study import (
     AGAIN,
     FILE,
@@ -43,22 +56,25 @@ from pipeline.tuning.study import (
     seconds_of,
     settings_of,
 )
-from pipeline.tuning.trial import recipe_of, row_of, run_again, run_trial
-
-if TYPE_CHECKING:
-    import optuna
-    import pandas as pd
+from pipeline.tuning.trial import recipe_of
 
 TABLE, PAGE, CHOICE = "trials.csv", "study.md", "choice.json"
 PICTURES = ("history.png", "importance.png", "parallel.png")
 LEAST_FOR_IMPORTANCE = 4  # complete trials
 CONFIRMED = "confirmed"
+TRIAL = "pipeline.tuning.trial"  # the module that runs in a child
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a search is to be: its trials, and the seeds with which its choice is trained again."""
+class SearchSpec:
+    """A search: the training that it starts from, the axes of its space, and when it ends.
 
+    name is what the chosen recipe is called, confirmations how many fresh seeds it is trained again with,
+    jobs how many trials run at a time.
+    """
+
+    run: RunSpec
+    space: dict[str, Any]
     name: str
     budget: Budget
     confirmations: int
@@ -66,77 +82,72 @@ class Wanted:
 
 
 def search(
-    order: dict[str, Any],
-    wanted: Wanted,
+    spec: SearchSpec,
+    inputs: RunInputs,
     *,
     folder: Path,
     recipes: Path,
-    inputs: dict[str, str],
     n_val: int,
     caption: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Run or go on with the study of order in folder; publish it and its best setting; return the choice.
+    """Run or resume the study of spec in folder; publish it and its best setting; return the choice.
 
-    order has scheme, row, settings, seed, precision, weights, backbone, space and the whole fingerprint;
-    inputs are the folders that a training reads; recipes is the folder of named recipes, in which the choice
-    gets wanted.name. Every training sees train and val alone, in a process of its own.
+    recipes is the folder of named recipes, to which the choice is added. Every training sees train and val
+    alone, in a process of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    recipe, path = recipe_of(order), folder / FILE
-    axes = read_axes(recipe, order["space"])
+    recipe, path = recipe_of(spec.run), folder / FILE
+    axes = read_axes(recipe, spec.space)
     put_aside_if_damaged(path)
     study = opened(path)
     prepare_study(study, recipe, axes)
+    shared = {"spec": spec.run.as_json(), "space": spec.space, "inputs": asdict(inputs), "study": str(path)}
 
     def one(draw: int) -> None:
         def tell(stage: str, done: int, total: int, unit: str) -> None:
             progress(f"trial {draw + 1}: {stage}", done, total, unit)
 
-        arguments = {"order": order, "study": str(path), "draw": draw, **inputs}
-        run_in_child(run_trial, arguments, tell if wanted.jobs == 1 else silent)
-        if wanted.jobs > 1:  # reports of several trainings would hide each other
-            progress(f"trials, {wanted.jobs} at a time", draw + 1, wanted.budget.trials, "trials")
+        run_in_child(f"{TRIAL}:run_trial", {**shared, "draw": draw}, tell if spec.jobs == 1 else silent)
+        if spec.jobs > 1:  # reports of several trainings would hide each other
+            progress(f"trials, {spec.jobs} at a time", draw + 1, spec.budget.trials, "trials")
 
-    run_trials(path, wanted.budget, one, jobs=wanted.jobs)
+    run_trials(path, spec.budget, one, jobs=spec.jobs)
     chosen = settings_of(recipe, best_trial(study).params)
-    again = _trained_again(study, order, chosen, wanted.confirmations, inputs, progress)
+    again = _trained_again(study, spec, chosen, inputs, progress)
     trials = finished(study)
     table = trial_table(trials, list(axes), n_val, REASON)
-    choice = _choice(order, wanted, study, chosen, again, n_val)
+    choice = _choice(spec, study, chosen, again, n_val)
     words = f"{caption} · {len(trials)} trials in {seconds_of(study) / 60:.0f} minutes, judged on val"
-    _publish(folder, order, study, axes, table, choice, words)
-    _publish_name(recipes, folder, order, recipe, choice)
+    _publish(folder, spec, study, axes, table, choice, words)
+    _publish_name(recipes, folder, spec, recipe, choice)
     return choice
 
 
 def _trained_again(
-    study: optuna.Study,
-    order: dict[str, Any],
-    chosen: dict[str, Any],
-    count: int,
-    inputs: dict[str, Any],
-    progress: Progress,
+    study: optuna.Study, spec: SearchSpec, chosen: dict[str, Any], inputs: RunInputs, progress: Progress
 ) -> dict[str, Any] | None:
     """Return val accuracies of the recipe as it is and of the chosen settings, by seeds not used before.
 
-    What was trained again before is kept in the study. None where count is 0.
+    What was trained again before is kept in the study. None where no confirmations are asked for.
     """
+    count = spec.confirmations
     if not count:
         return None
-    seeds = [order["seed"] + number for number in range(1, count + 1)]
+    seeds = [spec.run.seed + number for number in range(1, count + 1)]
     found: dict[str, list[float]] = {"as_it_is": [], "chosen": []}
     for number, seed in enumerate(seeds):
         for which, more in (("as_it_is", {}), ("chosen", plain(chosen))):
-            wanted = {**order, "seed": seed, "settings": {**order["settings"], **more}}
-            key = f"{CONFIRMED}:{key_of(wanted['settings'])}:{seed}"
+            run = spec.run.with_settings(more, seed)
+            key = f"{CONFIRMED}:{key_of(run.settings)}:{seed}"
 
             def tell(stage: str, done: int, total: int, unit: str, number: int = number) -> None:
                 progress(f"again {number + 1}/{count}: {stage}", done, total, unit)
 
             value = kept(study, key)
             if value is None:
-                value = float(run_in_child(run_again, {"order": wanted, **inputs}, tell))
+                arguments = {"spec": run.as_json(), "inputs": asdict(inputs)}
+                value = float(run_in_child(f"{TRIAL}:run_again", arguments, tell))
                 keep(study, key, value)
             found[which].append(value)
     apart = [b - a for a, b in zip(found["as_it_is"], found["chosen"], strict=True)]
@@ -146,20 +157,17 @@ def _trained_again(
 
 
 def _choice(
-    order: dict[str, Any],
-    wanted: Wanted,
+    spec: SearchSpec,
     study: optuna.Study,
     chosen: dict[str, Any],
     again: dict[str, Any] | None,
     n_val: int,
 ) -> dict[str, Any]:
     """Return what choice.json holds: the best trial, the recipe as it is, both trained again, and how."""
-    import optuna
-
     best, trials = best_trial(study), finished(study)
     return {
-        "recipe": wanted.name,
-        "scheme": order["scheme"],
+        "recipe": spec.name,
+        "scheme": spec.run.name,
         "settings": plain(chosen),
         "trial": best.number,
         "val_accuracy": best.value,
@@ -168,7 +176,7 @@ def _choice(
         "again": again,
         "trials": dict(Counter(state_of(trial) for trial in trials)),
         "seconds": round(seconds_of(study), 1),
-        "jobs": wanted.jobs,
+        "jobs": spec.jobs,
         "versions": {**machine.versions(), "optuna": optuna.__version__},
         "machine": machine.describe(),
     }
@@ -182,7 +190,7 @@ def _as_it_is(trials: list[optuna.trial.FrozenTrial]) -> float | None:
 
 def _publish(
     folder: Path,
-    order: dict[str, Any],
+    spec: SearchSpec,
     study: optuna.Study,
     axes: dict[str, Axis],
     table: pd.DataFrame,
@@ -191,15 +199,14 @@ def _publish(
 ) -> None:
     names = list(axes)
     logs = [name for name, axis in axes.items() if isinstance(axis, Range) and axis.log]
-    with published(folder / TABLE) as scratch:
-        table.to_csv(scratch, index=False)
-    title = f"Search from {order['scheme']}"
+    publish_csv(folder / TABLE, table)
+    title = f"Search from {spec.run.name}"
     publish_text(folder / PAGE, study_markdown(table, names, [*_sentences(choice), f"{caption}."], title))
     publish_figure(folder / PICTURES[0], draw_history, table, caption)
     publish_figure(folder / PICTURES[1], draw_importance, importance_of(study), caption)
     publish_figure(folder / PICTURES[2], draw_parallel, table, names, logs, caption)
     publish_json(folder / CHOICE, choice)
-    publish_manifest(folder, order["fingerprint"], [FILE, TABLE, PAGE, *PICTURES, CHOICE])
+    publish_manifest(folder, spec.run.fingerprint, [FILE, TABLE, PAGE, *PICTURES, CHOICE])
 
 
 def importance_of(study: optuna.Study) -> dict[str, float]:
@@ -207,8 +214,6 @@ def importance_of(study: optuna.Study) -> dict[str, float]:
 
     Functional ANOVA of a random forest (Hutter, Hoos & Leyton-Brown 2014), over complete trials.
     """
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     if len(complete) < LEAST_FOR_IMPORTANCE or len({trial.value for trial in complete}) < 2:
         return {}
@@ -244,11 +249,9 @@ def _again_sentence(again: dict[str, Any]) -> str:
     return f"{sentence}."
 
 
-def _publish_name(
-    recipes: Path, folder: Path, order: dict[str, Any], recipe: Any, choice: dict[str, Any]
-) -> None:
-    scheme, row = order["scheme"].partition(":")[0], row_of(order)
+def _publish_name(recipes: Path, folder: Path, spec: SearchSpec, recipe: Any, choice: dict[str, Any]) -> None:
+    row = spec.run.scheme_row.recipes[spec.run.row]
     settings = settings_beside(override(recipe, choice["settings"]), row)
     origin = {"study": folder.name, "val_accuracy": choice["val_accuracy"], "trial": choice["trial"]}
     facts = {"study": sha256_of(folder / MANIFEST)}
-    publish_recipe(recipes / choice["recipe"], scheme, row.name, settings, origin, facts)
+    publish_recipe(recipes / choice["recipe"], spec.run.scheme, row.name, settings, origin, facts)

@@ -12,16 +12,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from pipeline.errors import HeadstartError
-from pipeline.tuning.space import Axis, Choice, is_whole, text_of, value_of
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    import optuna
+from pipeline.recipes.space import Axis, Choice, is_whole, text_of, value_of
 
 FILE, NAME = "study.db", "headstart"
 STARTUP_TRIALS = 8  # drawn at random before the sampler learns from them
@@ -40,8 +40,6 @@ class Budget:
 
 def opened(path: Path, draw: int = 0, seed: int = 0) -> optuna.Study:
     """Return the study in a file, made where there is none; draw and seed decide what it samples next."""
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = {"connect_args": {"timeout": WAIT_SECONDS}}
     with warnings.catch_warnings():
@@ -78,8 +76,6 @@ def _loggers_as_they_are() -> Iterator[None]:
 
 def distributions(recipe: Any, axes: dict[str, Axis]) -> dict[str, optuna.distributions.BaseDistribution]:
     """Return the axes as Optuna knows them."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
     found: dict[str, optuna.distributions.BaseDistribution] = {}
     for name, axis in axes.items():
         if isinstance(axis, Choice):
@@ -102,8 +98,6 @@ def prepare_study(study: optuna.Study, recipe: Any, axes: dict[str, Axis]) -> No
 
     Nobody else may work on the study: what still counts as running was killed.
     """
-    from optuna.trial import TrialState
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's, of a setting that lies outside of its axis
         if not study.trials:
@@ -123,8 +117,6 @@ def prepare_study(study: optuna.Study, recipe: Any, axes: dict[str, Axis]) -> No
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Return the trials that ended by themselves, in order: complete, pruned, or failed for a reason."""
-    from optuna.trial import TrialState
-
     ended = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     return [trial for trial in ended if trial.state != TrialState.FAIL or REASON in trial.user_attrs]
 
@@ -167,8 +159,6 @@ def seconds_of(study: optuna.Study) -> float:
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
     """Return the complete trial with the highest value, the first of equals; raise where there is none."""
-    from optuna.trial import TrialState
-
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     if not complete:
         reasons = [trial.user_attrs[REASON] for trial in finished(study) if REASON in trial.user_attrs]

@@ -14,21 +14,21 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
 
 from pipeline import machine
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile, unknown_name
+from pipeline.formatting import markdown_table, shown_seconds
 from pipeline.progress import Progress, silent
-from pipeline.publishing import explained, publish_text, published
-from pipeline.results.comparison import shown_seconds
-from pipeline.results.run import RunResult, data_of, read_run
-from pipeline.results.scores import markdown_table, score, wilson_interval
-from pipeline.use.whole import whole_network
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
+from pipeline.results.scores import score, wilson_interval
+from pipeline.runs.result import RunResult, data_of, read_run
+from pipeline.storage.publishing import explained, publish_text, published
+from pipeline.use.network import whole_network
 
 BATCH = 250
 CHECKED = 500  # images at least, where val and test have as many
@@ -127,8 +127,6 @@ def evaluated(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarra
     They are those of test, and of val as well where test has fewer than CHECKED. Raises DamagedFile where
     the images are not those of the run.
     """
-    import numpy as np
-
     splits, pixels, place = [run.split("test")], images.images(), {}
     if len(splits[0]) < CHECKED and len(run.split("val")):
         splits.append(run.split("val"))
@@ -143,8 +141,6 @@ def evaluated(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarra
 
 def parity(answers: np.ndarray, stored: np.ndarray, precision: str) -> Parity:
     """Return how far answers (n, C) are from the stored probabilities (n, C)."""
-    import numpy as np
-
     distance = np.abs(answers - stored).sum(axis=1).mean() / 2
     agreement = (answers.argmax(axis=1) == stored.argmax(axis=1)).mean()
     return Parity(len(stored), float(distance), float(agreement), precision)
@@ -210,8 +206,6 @@ def _published_folder(target: Path) -> Iterator[Path]:
 
 
 def _answer_keras(path: Path, images: np.ndarray) -> np.ndarray:
-    import keras
-
     return keras.models.load_model(path, compile=False).predict(images, batch_size=BATCH, verbose=0)
 
 
@@ -220,26 +214,18 @@ def _write_saved_model(network: keras.Model, path: Path) -> None:
 
 
 def _answer_saved_model(path: Path, images: np.ndarray) -> np.ndarray:
-    import numpy as np
-    import tensorflow as tf
-
     loaded = tf.saved_model.load(str(path))  # its variables live as long as it does
     parts = [loaded.serve(images[at : at + BATCH]).numpy() for at in range(0, len(images), BATCH)]
     return np.concatenate(parts)
 
 
 def _write_tflite(network: keras.Model, path: Path) -> None:
-    import tensorflow as tf
-
     with tempfile.TemporaryDirectory() as folder:
         _write_saved_model(network, Path(folder) / "model")
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model")).convert())
 
 
 def _answer_tflite(path: Path, images: np.ndarray) -> np.ndarray:
-    import numpy as np
-    import tensorflow as tf
-
     interpreter = tf.lite.Interpreter(model_path=str(path), num_threads=machine.usable_cores())
     (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
     found = []

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
 
 from pipeline import machine
-from pipeline.datasets.pictures import pictures_below, read_picture
+from pipeline.datasets.files import pictures_below
+from pipeline.datasets.pictures import read_picture
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import Progress, silent
-from pipeline.results.run import read_run
-from pipeline.use.whole import whole_network
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
+from pipeline.runs.result import read_run
+from pipeline.use.network import whole_network
 
 BATCH = 256
 SHOWN = 3  # classes that are named for each picture
@@ -65,8 +65,6 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
 
 def _answers(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
     """Return probabilities (n, C); a last batch is filled up, so that one graph serves all."""
-    import numpy as np
-
     filled = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
     filled[: len(pixels)] = pixels
     return network.predict_on_batch(filled)[: len(pixels)]
@@ -74,7 +72,6 @@ def _answers(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
 def _batches(paths: list[str], unreadable: list[list[str]]) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield readable paths and their pixels (n, 32, 32, 3); files are decoded by all cores."""
-    import numpy as np
 
     def read(path: str) -> np.ndarray | str:
         try:
@@ -92,8 +89,6 @@ def _batches(paths: list[str], unreadable: list[list[str]]) -> Iterator[tuple[li
 
 
 def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict[str, Any]:
-    import numpy as np
-
     order = np.argsort(-probabilities, kind="stable")[:SHOWN]
     top = [[names[place], round(float(probabilities[place]), 6)] for place in order]
     return {"path": path, "class": top[0][0], "probability": top[0][1], "top": top}

@@ -23,7 +23,7 @@ from pipeline.backbones.weights import (
     read_weights,
 )
 from pipeline.errors import BadInput, DamagedFile, DownloadFailed
-from pipeline.publishing import digest_of, publish_manifest, read_manifest
+from pipeline.storage.publishing import digest_of, publish_manifest, read_manifest
 
 VGG16 = BACKBONES["vgg16"]
 SHA256 = "0123456789abcdef" * 4

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
-from pipeline.datasets.table import dataset_fingerprint
-from pipeline.download import cifar10
+from pipeline.download import archive as cifar10
+from pipeline.download.cifar10 import ARCHIVE
 
 PER_BATCH = 20
 
@@ -45,7 +46,7 @@ def small_archive(tmp_path, monkeypatch) -> Path:
         labels = [position % 10 for position in range(PER_BATCH)]
         members[name] = {b"data": rows.reshape(PER_BATCH, -1), b"labels": labels, b"filenames": names}
     packed = {name: pickle.dumps(content, protocol=3) for name, content in members.items()}
-    with tarfile.open(tmp_path / cifar10.ARCHIVE, "w:gz") as archive:
+    with tarfile.open(tmp_path / ARCHIVE, "w:gz") as archive:
         for name, data in packed.items():
             header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
             header.size = len(data)
@@ -55,4 +56,4 @@ def small_archive(tmp_path, monkeypatch) -> Path:
     ]
     monkeypatch.setattr(cifar10, "MEMBERS", tuple(table))
     monkeypatch.setattr(cifar10, "IMAGES_PER_BATCH", PER_BATCH)
-    return tmp_path / cifar10.ARCHIVE
+    return tmp_path / ARCHIVE

@@ -13,8 +13,8 @@ from PIL import Image
 
 from pipeline.datasets import folders
 from pipeline.datasets.folders import folder_dataset, identity_of, path_name, picture_files
+from pipeline.datasets.lookup import dataset_fingerprint, find_dataset, stored_dataset
 from pipeline.datasets.store import UNREADABLE, ImageStore, prepare
-from pipeline.datasets.table import dataset_fingerprint, find_dataset, stored_dataset
 from pipeline.errors import BadInput
 
 CLASSES = ("daisy", "rose", "tulip")

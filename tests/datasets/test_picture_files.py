@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets import pictures
-from pipeline.datasets.pictures import pictures_below, read_picture
+from pipeline.datasets.files import pictures_below
+from pipeline.datasets.pictures import read_picture
 from pipeline.errors import DamagedFile
 
 RNG = np.random.default_rng(0)

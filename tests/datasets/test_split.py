@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.datasets.split import SPLITS, TEST, TRAIN, VAL, shares, split_images, subset_images
+from pipeline.datasets.split import shares, split_images, subset_images
+from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL
 
 FRACTIONS = {"val_fraction": 0.125, "test_fraction": 0.2}
 

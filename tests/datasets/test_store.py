@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.datasets import readers
+from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.readers import read_digits
-from pipeline.datasets.split import TEST
 from pipeline.datasets.store import FILE, ImageStore
-from pipeline.datasets.table import DATASETS, dataset_fingerprint
+from pipeline.datasets.table import DATASETS, TEST
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import silent
 

@@ -15,8 +15,9 @@ from urllib.request import url2pathname
 import numpy as np
 import pytest
 
-from pipeline.download import cifar10
-from pipeline.download.cifar10 import ARCHIVE, FOLDER, Member, check_archive, find_existing, read_archive
+from pipeline.download import archive as cifar10
+from pipeline.download.archive import FOLDER, check_archive, read_archive
+from pipeline.download.cifar10 import ARCHIVE, Member, find_existing
 from pipeline.errors import DamagedFile
 
 BATCHES = (*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)

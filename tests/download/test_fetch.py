@@ -85,11 +85,6 @@ def test_progress_counts_bytes_up_to_the_total(mirrors, target):
     assert [done for _, done, _, _ in seen] == sorted(done for _, done, _, _ in seen)
 
 
-def test_importing_fetch_does_not_import_requests():
-    code = "import sys, pipeline.download.fetch; sys.exit('requests' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
 CHILD = """
 import sys
 from pathlib import Path

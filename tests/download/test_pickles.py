@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -154,10 +152,3 @@ def test_a_pickle_longer_than_the_limit_is_refused_unread():
 def test_what_is_not_a_pickle_is_a_damaged_file(content):
     with pytest.raises(DamagedFile, match="pickle"):
         load_plain(content, LIMIT)
-
-
-def test_importing_the_reader_does_not_import_numpy():
-    code = (
-        "import sys, pipeline.download.pickles, pipeline.download.cifar10; sys.exit('numpy' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.backbones.table import choose_weights
-from pipeline.datasets.table import dataset_fingerprint
+from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.features import sections
 from pipeline.features.extract import extract
 from pipeline.features.fingerprint import cache_fingerprint

@@ -21,9 +21,10 @@ from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.features import extract as module
 from pipeline.features import passes
-from pipeline.features.shards import LOCKS, Shard, ShardWriter, claim
+from pipeline.features.shards import Shard, ShardWriter, claim
 from pipeline.features.store import FeatureStore
-from pipeline.publishing import read_manifest
+from pipeline.storage.layout import LOCKS
+from pipeline.storage.publishing import read_manifest
 
 VGG16 = BACKBONES["vgg16"]
 

@@ -9,8 +9,8 @@ from caches import LAYERS, section_of
 
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.store import FeatureStore
-from pipeline.fingerprint import key_of
-from pipeline.publishing import publish_manifest, publish_sealed, read_manifest, read_sealed
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import publish_manifest, publish_sealed, read_manifest, read_sealed
 
 
 def test_two_layers_are_joined_in_the_order_given(undisturbed):

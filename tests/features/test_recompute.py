@@ -11,8 +11,8 @@ import pytest
 from caches import base_of, section_of
 
 from pipeline.features.verify import TOLERANCES, compare_sections, tolerance
-from pipeline.fingerprint import key_of
-from pipeline.publishing import MANIFEST, publish_sealed, read_sealed
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import MANIFEST, publish_sealed, read_sealed
 
 
 def compare(folder, sources, *, sample: int = 100, seed: int = 0) -> dict:

@@ -10,8 +10,8 @@ from caches import extract_to
 from PIL import Image
 
 from pipeline.datasets.folders import _scanned
+from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
-from pipeline.datasets.table import dataset_fingerprint
 from pipeline.features import passes
 from pipeline.features.store import FeatureStore
 

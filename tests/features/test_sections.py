@@ -6,12 +6,12 @@ import pytest
 from caches import LAYERS, base_of, section_of
 
 from pipeline.backbones.table import choose_weights
-from pipeline.datasets.table import dataset_fingerprint
+from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.errors import BadInput
 from pipeline.features import sections
 from pipeline.features.fingerprint import parse_layers
 from pipeline.features.sections import images_in_pass, missing_sections, why_missing
-from pipeline.fingerprint import first_difference, key_of
+from pipeline.storage.fingerprint import first_difference, key_of
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import numpy as np
 
 from pipeline.backbones.table import BACKBONES, Backbone, Block, Convolution, choose_weights
 from pipeline.backbones.weights import random_arrays
-from pipeline.datasets.table import dataset_fingerprint
-from pipeline.download import cifar10
+from pipeline.datasets.lookup import dataset_fingerprint
+from pipeline.download import archive as cifar10
 from pipeline.features.fingerprint import cache_fingerprint
 from pipeline.features.sections import Section
-from pipeline.results.run import HISTORY_COLUMNS
+from pipeline.runs.result import HISTORY_COLUMNS
 
 PER_BATCH = 2
 ROWS = 3
@@ -71,7 +71,7 @@ def hdf5_files(arrays: dict[str, np.ndarray | list[str]]) -> list[bytes]:
     """Return the same data sets by path as the project writes them, and as HDF5 does without checksums."""
     import h5py
 
-    from pipeline import hdf5
+    from pipeline.storage import hdf5
 
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import fuzz_seeds as seeds
 
 from pipeline.features.sections import NOTED, Section
-from pipeline.fingerprint import digest_of_values, key_of
 from pipeline.progress import silent
-from pipeline.publishing import (
+from pipeline.storage.fingerprint import digest_of_values, key_of
+from pipeline.storage.publishing import (
     MANIFEST,
     SEAL,
     describe_file,
@@ -56,9 +56,10 @@ def pickles(place: Path) -> Prepared:
 
 def cifar10_archive(place: Path) -> Prepared:
     """The reader of CIFAR-10's archive, of a CIFAR-10 of twelve images."""
-    from pipeline.download import cifar10
+    from pipeline.download import archive as cifar10
+    from pipeline.download.cifar10 import ARCHIVE
 
-    members, path = seeds.cifar10_members(), place / cifar10.ARCHIVE
+    members, path = seeds.cifar10_members(), place / ARCHIVE
     _know_members(members)
 
     def read(data: bytes) -> object:
@@ -70,9 +71,10 @@ def cifar10_archive(place: Path) -> Prepared:
 
 def cifar10_batch(place: Path) -> Prepared:
     """What reads a batch of CIFAR-10 behind its checksum."""
-    from pipeline.download import cifar10
+    from pipeline.download import archive as cifar10
+    from pipeline.download.cifar10 import ARCHIVE
 
-    members, path = seeds.cifar10_members(), place / cifar10.ARCHIVE
+    members, path = seeds.cifar10_members(), place / ARCHIVE
     name = cifar10.TRAIN_BATCHES[0]
 
     def read(data: bytes) -> object:
@@ -86,9 +88,10 @@ def cifar10_batch(place: Path) -> Prepared:
 
 def cifar10_names(place: Path) -> Prepared:
     """What reads the names of CIFAR-10's classes behind their checksum."""
-    from pipeline.download import cifar10
+    from pipeline.download import archive as cifar10
+    from pipeline.download.cifar10 import ARCHIVE
 
-    members, path = seeds.cifar10_members(), place / cifar10.ARCHIVE
+    members, path = seeds.cifar10_members(), place / ARCHIVE
 
     def read(data: bytes) -> object:
         altered = {**members, cifar10.META: data}
@@ -100,7 +103,7 @@ def cifar10_names(place: Path) -> Prepared:
 
 
 def _know_members(members: dict[str, bytes]) -> None:
-    from pipeline.download import cifar10
+    from pipeline.download import archive as cifar10
 
     cifar10.IMAGES_PER_BATCH = seeds.PER_BATCH
     cifar10.MEMBERS = tuple(
@@ -163,8 +166,8 @@ def shard_note(place: Path) -> Prepared:
 
 def extraction_costs(place: Path) -> Prepared:
     """The reader of what an extraction cost, under a seal that fits."""
-    from pipeline.features.extract import COSTS
     from pipeline.features.store import FeatureStore
+    from pipeline.storage.layout import COSTS
 
     section = _cached(place)
     store, costs = FeatureStore(section.cache), section.folder / COSTS
@@ -341,7 +344,7 @@ def picture(place: Path) -> Prepared:
 def picture_folder(place: Path) -> Prepared:
     """The reader of folders of pictures, which lists what it cannot read."""
     from pipeline.datasets import pictures
-    from pipeline.datasets.folders import read_folder
+    from pipeline.datasets.readers import read_folder
 
     _lower_limits(pictures)
     whole = seeds.pictures()
@@ -403,7 +406,7 @@ def run_history(place: Path) -> Prepared:
 
 
 def _run_file(place: Path, name: str, files: Sequence[bytes]) -> Prepared:
-    from pipeline.results.run import caption, read_run
+    from pipeline.runs.result import caption, read_run
 
     whole = {
         "recipe.json": seeds.as_json(seeds.recipe()),
@@ -426,9 +429,10 @@ def checkpoint(place: Path) -> Prepared:
     """The reader of what a training that was broken off kept."""
     import numpy as np
 
-    from pipeline.training.checkpoint import FILE, Checkpoint
-    from pipeline.training.loop import History
-    from pipeline.training.record import Clock
+    from pipeline.storage.layout import CHECKPOINT
+    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.clock import Clock
+    from pipeline.training.history import History
 
     class Variable:
         shape = (2, 3)
@@ -445,7 +449,7 @@ def checkpoint(place: Path) -> Prepared:
     np.savez(place / "seed.npz", state=np.frombuffer(seeds.as_json(state), np.uint8), **arrays)
 
     def read(data: bytes) -> object:
-        (place / FILE).write_bytes(data)
+        (place / CHECKPOINT).write_bytes(data)
         found = Checkpoint(place, Clock())
         return found.stage, found.stage and found.restore(found.stage, variables, History())
 

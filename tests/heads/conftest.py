@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.heads.data import HeadData
-from pipeline.training.loop import Examples
+from pipeline.training.examples import Examples
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pipeline.heads import neighbours, prototype, ridge
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
 from pipeline.heads.neighbours import FLOOR, SHARPNESS
-from pipeline.heads.recipes import HEADS
+from pipeline.recipes.heads import HEADS
 
 # Keras saves and loads its variables in a way of which NumPy 2 warns
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

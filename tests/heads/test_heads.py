@@ -15,11 +15,12 @@ from pipeline.features.store import FeatureStore
 from pipeline.heads.data import HeadData, moments
 from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_answers
-from pipeline.heads.train import parameters_below, train_head
 from pipeline.progress import silent
-from pipeline.training.loop import Examples
-from pipeline.training.record import Clock, Job
-from pipeline.training.schemes import SCHEMES
+from pipeline.recipes.schemes import SCHEMES
+from pipeline.schemes.head import parameters_below, train_head
+from pipeline.training.clock import Clock
+from pipeline.training.examples import Examples
+from pipeline.training.job import Job
 
 
 def standardised(examples: Examples) -> np.ndarray:

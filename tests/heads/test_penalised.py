@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import BadInput, Diverged
 from pipeline.heads.data import HeadData
+from pipeline.heads.fit import fit_head
 from pipeline.heads.penalised import TOLERANCE, LinearPath, solve_path
-from pipeline.heads.recipes import HEADS
-from pipeline.heads.train import fit_head
+from pipeline.recipes.heads import HEADS
 
 PENALTIES = [1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e6]
 TIGHT = 1e-7  # tolerance at which the minimum is compared

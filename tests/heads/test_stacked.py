@@ -13,9 +13,11 @@ from pipeline.errors import BadInput
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_answers
-from pipeline.heads.recipes import HEADS, NetworkHead
 from pipeline.heads.stacked import CHEAP_OUTPUTS, _dropped, _product_by_head, _Stack, train_stack
-from pipeline.training.loop import Classifier, History, Stage, fit
+from pipeline.recipes.heads import HEADS, NetworkHead
+from pipeline.training.classifier import Classifier
+from pipeline.training.history import History
+from pipeline.training.loop import Stage, fit
 
 CLOSE = 2e-3  # between answers of a size of about 5 after 21 steps in float32
 

@@ -13,11 +13,12 @@ from pipeline.features.store import FeatureStore
 from pipeline.heads import ridge
 from pipeline.heads.calibration import probabilities_of
 from pipeline.heads.data import HeadData
-from pipeline.heads.recipes import HEADS
+from pipeline.heads.fit import Reader, fit_head
 from pipeline.heads.stacked import train_stack
-from pipeline.heads.sweep import LARGEST_SPACE, _pooled, checked_space, layers_of, points_of, sweep
-from pipeline.heads.train import Reader, fit_head
-from pipeline.training.settings import override
+from pipeline.heads.sweep import _pooled, sweep
+from pipeline.recipes.heads import HEADS
+from pipeline.recipes.settings import override
+from pipeline.recipes.sweep import LARGEST_SPACE, checked_space, layers_of, points_of
 
 BLOCK1, BLOCK2 = ("block1_pool",), ("block2_pool",)
 QUICK = dataclasses.replace(HEADS["linear"], epochs=3, batch_size=16, layers=BLOCK2)

@@ -11,10 +11,9 @@ import pytest
 from pipeline.backbones.model import load_arrays
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import random_arrays
-from pipeline.networks.build import add_block, add_classifier, add_neck, logits_model
-from pipeline.networks.notation import parse_block, parse_conv_blocks
-from pipeline.networks.words import WORDS, Word
-from pipeline.training.recipes import SCRATCH_RECIPES
+from pipeline.networks.build import LAYERS, add_block, add_classifier, add_neck, logits_model
+from pipeline.notation import WORDS, Word, parse_block, parse_conv_blocks
+from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 
 VGG16_CONVOLUTIONS = 14_714_688  # keras.applications.VGG16(include_top=False).count_params()
 
@@ -150,9 +149,10 @@ def test_the_logits_model_shares_the_weights_of_the_whole():
 
 
 def test_a_new_word_builds(monkeypatch):
-    def make(step, *, width, activation, dropout, name):
-        return keras.layers.GaussianNoise(step.rate, name=name)
+    def noise(step, options):
+        return keras.layers.GaussianNoise(step.rate, name=options.name)
 
-    monkeypatch.setitem(WORDS, "noise", Word("noise", "noise", make, argument="rate"))
+    monkeypatch.setitem(WORDS, "noise", Word("noise", "noise", argument="rate"))
+    monkeypatch.setitem(LAYERS, "noise", noise)
     model = trunk("conv - noise 0.3 - maxpool", (4,))
     assert model.get_layer("block1_noise1").stddev == 0.3

@@ -7,7 +7,7 @@ import copy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.fingerprint import canonical, first_difference, key_of
+from pipeline.storage.fingerprint import canonical, first_difference, key_of
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False),

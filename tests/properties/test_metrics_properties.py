@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.results.run import Predictions
 from pipeline.results.scores import (
     CALIBRATION_BINS,
     LOG_LOSS_FLOOR,
@@ -24,6 +23,7 @@ from pipeline.results.scores import (
     reliability,
     wilson_interval,
 )
+from pipeline.runs.result import Predictions
 
 
 @st.composite

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.networks.notation import parse_block, parse_conv_blocks
-from pipeline.networks.words import WORDS
+from pipeline.notation import WORDS, parse_block, parse_conv_blocks
 
 
 def steps(dense: bool):

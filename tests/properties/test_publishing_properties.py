@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import DamagedFile
-from pipeline.publishing import (
+from pipeline.storage.publishing import (
     MANIFEST,
     publish_manifest,
     publish_sealed,

@@ -6,16 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.datasets.split import (
-    SPLITS,
-    TEST,
-    TRAIN,
-    VAL,
-    shares,
-    split_by_content,
-    split_images,
-    subset_images,
-)
+from pipeline.datasets.split import shares, split_by_content, split_images, subset_images
+from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL
 
 LABELS = st.lists(st.integers(0, 4), min_size=12, max_size=120).map(np.array)
 SHARES = st.sampled_from([0.1, 0.125, 0.2, 0.25])

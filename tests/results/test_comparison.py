@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadInput
+from pipeline.formatting import shown_count, shown_seconds
 from pipeline.results.comparison import (
     COLUMNS,
     Comparison,
@@ -19,11 +20,9 @@ from pipeline.results.comparison import (
     compare,
     comparison_markdown,
     comparison_text,
-    shown_count,
-    shown_seconds,
 )
 from pipeline.results.paired import DIFFERENCE_COLUMNS
-from pipeline.results.scores import SCORES, Score
+from pipeline.results.table import SCORES, Score
 
 
 def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="hed", seed=0, data_set="CIFAR-10") -> dict:
@@ -108,11 +107,13 @@ def test_the_tables_survive_csv(two_runs, tmp_path):
     assert comparison_text(dataclasses.replace(compared, **again)) == comparison_text(compared)
 
 
-def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
-    def surest(probabilities, labels):
-        return float(np.max(probabilities))
+def surest(probabilities, labels):
+    return float(np.max(probabilities))
 
-    monkeypatch.setitem(SCORES, "surest", Score("surest", "highest confidence", True, surest, unit="%"))
+
+def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
+    row = Score("surest", "highest confidence", True, f"{__name__}:surest", unit="%")
+    monkeypatch.setitem(SCORES, "surest", row)
     compared = compare(two_runs)
     assert compared.table.columns[-1] == "surest"
     assert "| highest confidence |" in comparison_markdown(compared, "Comparison")

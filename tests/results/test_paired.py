@@ -18,7 +18,7 @@ from pipeline.results.paired import (
     paired_interval,
     sign_counts,
 )
-from pipeline.results.run import read_run, write_predictions
+from pipeline.runs.result import read_run, write_predictions
 
 
 def answers(*, both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from pipeline.results.figure import publish_figure
-from pipeline.results.replicate_plots import draw_blocks, draw_curves, draw_replicates
+from pipeline.report.figure import publish_figure
+from pipeline.report.replicate_plots import draw_blocks, draw_curves, draw_replicates
 from pipeline.results.replicates import (
     COLUMNS,
     effects,
@@ -21,7 +21,7 @@ from pipeline.results.replicates import (
     summarise,
     summary_markdown,
 )
-from pipeline.results.run import HISTORY_COLUMNS, read_run
+from pipeline.runs.result import HISTORY_COLUMNS, read_run
 
 COUNTS = {"n_val": 50, "n_test": 100, "n_train": 350, "epochs": 8, "train_seconds": 3.0}
 

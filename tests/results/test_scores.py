@@ -11,8 +11,9 @@ from scipy.stats import binomtest
 
 from pipeline.errors import BadInput
 from pipeline.results import scores
-from pipeline.results.run import Predictions
-from pipeline.results.scores import CLASS_SCORES, SCORES, ClassScore, Score, metric_table, wilson_interval
+from pipeline.results.scores import metric_table, wilson_interval
+from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score
+from pipeline.runs.result import Predictions
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_calibration_error_is_zero_for_certain_and_right_predictions():
 def test_class_scores_agree_with_scikit_learn(random_split, name):
     probabilities, labels = random_split
     expected = getattr(sklearn.metrics, f"{name}_score")(labels, probabilities.argmax(axis=1), average=None)
-    np.testing.assert_allclose(CLASS_SCORES[name].function(probabilities, labels), expected)
+    np.testing.assert_allclose(CLASS_SCORES[name].values(probabilities, labels), expected)
 
 
 def test_a_class_without_images_scores_zero_has_support_zero_and_no_interval():
@@ -137,16 +138,19 @@ def test_a_pipe_in_a_class_name_does_not_break_the_table(make_run):
     assert "| a\\|b |" in text
 
 
+def top_two(probabilities, labels):
+    return float((np.argsort(-probabilities, axis=1)[:, :2] == labels[:, None]).any(axis=1).mean())
+
+
+def called(probabilities, labels):
+    return np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
+
+
 def test_a_score_added_as_a_row_appears_in_the_tables(make_run, monkeypatch):
-    def top_two(probabilities, labels):
-        return float((np.argsort(-probabilities, axis=1)[:, :2] == labels[:, None]).any(axis=1).mean())
-
-    def called(probabilities, labels):
-        return np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
-
-    new_score = Score("top_two", "top-2 accuracy", True, top_two, unit="%", share=True)
+    new_score = Score("top_two", "top-2 accuracy", True, f"{__name__}:top_two", unit="%", share=True)
     monkeypatch.setitem(SCORES, "top_two", new_score)
-    monkeypatch.setitem(CLASS_SCORES, "called", ClassScore("called", "called so", called, unit="count"))
+    new_class_score = ClassScore("called", "called so", f"{__name__}:called", unit="count")
+    monkeypatch.setitem(CLASS_SCORES, "called", new_class_score)
     run = make_run()
     row = metric_table(run).query("metric == 'top_two' and split == 'test'").iloc[0]
     assert row["low"] < row["value"] < row["high"]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.report.plots import draw_comparison
+from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
-from pipeline.results.plots import COMPARISON_PLOTS, draw_comparison
 from pipeline.results.verdicts import enumerated, shown_p, signed, span
 
 SCHEMES = {  # skill of each: the second and third, and the fifth and sixth, cannot be told apart
@@ -64,7 +65,7 @@ def test_where_no_two_schemes_can_be_compared_words_and_picture_say_so(compared,
         words = "No two schemes were tested on the same images"
         assert words in comparison_text(result)
         assert words in comparison_markdown(result, "Comparison")
-        figure = COMPARISON_PLOTS["differences"].function(result)
+        figure = COMPARISON_PLOTS["differences"].draw(result)
         assert figure.axes[0].texts[0].get_text() == words.lower()
 
 
@@ -84,7 +85,7 @@ def test_the_note_says_how_several_seeds_are_tested(compared):
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_the_matrix_has_a_cell_a_pair_and_hatches_what_is_not_real(compared, count):
     result = compared(count)
-    patches = COMPARISON_PLOTS["differences"].function(result).axes[0].patches
+    patches = COMPARISON_PLOTS["differences"].draw(result).axes[0].patches
     hatched = [cell for cell in patches if cell.get_hatch()]
     assert len(patches) == len(result.differences) == count * (count - 1) // 2
     assert len(hatched) == (~result.differences["real"]).sum()
@@ -92,7 +93,7 @@ def test_the_matrix_has_a_cell_a_pair_and_hatches_what_is_not_real(compared, cou
 
 def test_the_matrix_has_a_legend_in_words_and_the_numbers_of_the_table(compared):
     result = compared(4)
-    axes = COMPARISON_PLOTS["differences"].function(result).axes[0]
+    axes = COMPARISON_PLOTS["differences"].draw(result).axes[0]
     words = [text.get_text() for text in axes.get_legend().get_texts()]
     assert words == ["real: the darker, the larger", "not real after Holm's correction: may be chance"]
     rows = result.differences
@@ -118,7 +119,7 @@ def test_data_sets_share_no_cell_even_where_their_schemes_have_the_same_names(ma
         for title in ("CIFAR-10", "digits")
         for name, skill in (("head:linear", 1.0), ("head:dense", 2.0))
     ]
-    axes = COMPARISON_PLOTS["differences"].function(compare(runs)).axes[0]
+    axes = COMPARISON_PLOTS["differences"].draw(compare(runs)).axes[0]
     assert [cell.get_xy() for cell in axes.patches] == [(-0.48, -0.46), (1.52, 1.54)]
     assert [tick.get_text() for tick in axes.get_xticklabels()][-1] == "head:linear · hed · digits"
 

@@ -12,8 +12,8 @@ import luigi
 import pytest
 from small_graphs import LITTLE, ROOT, link_weights, make_little
 
-from pipeline.presets import PRESETS
-from tasks.command import main
+from pipeline.recipes.presets import PRESETS
+from tasks.commands.main import main
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,13 @@ import dataclasses
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import DATASETS, Dataset, RawImages
-from pipeline.heads.recipes import HEADS
-from pipeline.presets import PRESETS, Plan, Preset
-from pipeline.results.plots import COMPARISON_PLOTS, PLOTS, Plot, new_figure
-from pipeline.results.scores import SCORES, Score
-from pipeline.training.recipes import SCRATCH_RECIPES, Training
-from pipeline.training.schemes import SCHEMES, Scheme
+from pipeline.recipes.base import Training
+from pipeline.recipes.from_scratch import SCRATCH_RECIPES
+from pipeline.recipes.heads import HEADS
+from pipeline.recipes.presets import PRESETS, Plan, Preset
+from pipeline.recipes.schemes import SCHEMES, Scheme
+from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
+from pipeline.results.table import SCORES, Score
 
 CLASSES = 3
 
@@ -33,8 +34,8 @@ def train_shares(job):
     import keras
     import numpy as np
 
-    from pipeline.training.loop import History
-    from pipeline.training.record import Trained
+    from pipeline.training.history import History
+    from pipeline.training.job import Trained
 
     shares = np.bincount(job.images.labels[job.images.rows("train")], minlength=CLASSES)
     rows = job.rows()
@@ -52,6 +53,8 @@ def worst_class(probabilities, labels) -> float:
 
 def draw_nothing(*_):
     """Return an empty figure."""
+    from pipeline.report.figure import new_figure
+
     return new_figure("a plot from outside")[0]
 
 
@@ -79,11 +82,17 @@ SCHEMES["shares"] = Scheme(
     train="rows_from_outside:train_shares",
 )
 SCORES["worst_class"] = Score(
-    name="worst_class", title="worst class", higher_is_better=True, function=worst_class, unit="%"
+    name="worst_class",
+    title="worst class",
+    higher_is_better=True,
+    function="rows_from_outside:worst_class",
+    unit="%",
 )
-PLOTS["outside"] = Plot(name="outside", title="Outside", alt="An empty figure", function=draw_nothing)
+PLOTS["outside"] = Plot(
+    name="outside", title="Outside", alt="An empty figure", function="rows_from_outside:draw_nothing"
+)
 COMPARISON_PLOTS["outside"] = Plot(
-    name="outside", title="Outside", alt="An empty figure", function=draw_nothing
+    name="outside", title="Outside", alt="An empty figure", function="rows_from_outside:draw_nothing"
 )
 PRESETS["outside"] = Preset(
     name="outside",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.download import cifar10
-from pipeline.presets import PRESETS, Plan, Preset
+from pipeline.download import archive as cifar10
+from pipeline.recipes.presets import PRESETS, Plan, Preset
 
 PER_BATCH = 100
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import luigi
 import pytest
 
-from pipeline.presets import PRESETS, Plan, Preset
+from pipeline.recipes.presets import PRESETS, Plan, Preset
 from tasks import CompareSchemes, ExtractFeatures
 
 ROOT = Path(__file__).resolve().parents[2]

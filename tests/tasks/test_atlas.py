@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from small_graphs import build
 
-from pipeline.atlas.probe import PROBES
-from pipeline.atlas.report import FILES
-from pipeline.presets import PRESETS, Plan, Preset
-from pipeline.publishing import read_manifest
+from pipeline.recipes.presets import PRESETS, Plan, Preset
+from pipeline.report.atlas.layer_sets import PROBES
+from pipeline.report.atlas.report import FILES
+from pipeline.storage.publishing import read_manifest
 from tasks import CompareSchemes, ExtractFeatures, LayerAtlas, PrepareDataset
 
 DIGITS = {"dataset": "digits", "subset": 100, "weights": "random", "precision": "float32"}

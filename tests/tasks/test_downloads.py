@@ -19,13 +19,13 @@ import pytest
 from pipeline.backbones.table import BACKBONES, WEIGHTS
 from pipeline.backbones.weights import random_arrays, read_weights
 from pipeline.datasets.store import ImageStore
-from pipeline.download import cifar10
+from pipeline.download import archive as cifar10
 
 LUIGI = ("-m", "luigi", "--module", "tasks")
 DEAD_MIRROR = "http://127.0.0.1:9/nothing"
 PER_BATCH = 20
 SMALL_ARCHIVE = """
-from pipeline.download import cifar10
+from pipeline.download import archive as cifar10
 cifar10.MEMBERS = tuple(cifar10.Member(*member) for member in {members!r})
 cifar10.IMAGES_PER_BATCH = {per_batch}
 """

@@ -13,7 +13,7 @@ OUTSIDE = {"HEADSTART_EXTENSIONS": "rows_from_outside", "PYTHONPATH": HERE}
 
 @pytest.mark.slow
 def test_a_row_of_each_table_added_from_outside_ends_in_the_comparison(call, data_folder):
-    done = call("-m", "tasks.command", "run", "--preset", "outside", **OUTSIDE)
+    done = call("-m", "tasks.commands.main", "run", "--preset", "outside", **OUTSIDE)
     assert done.returncode == 0, done.stderr
     report = data_folder / "reports" / "outside"
     with (report / "comparison.csv").open() as file:

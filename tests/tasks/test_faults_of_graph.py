@@ -66,9 +66,9 @@ def test_fault_11_full_disk_leaves_the_previous_report_as_it_was(little):
     (little / "reports" / LITTLE.name / "manifest.json").unlink()
     before = {path: path.read_bytes() for path in (little / "reports").rglob("*.*") if path.is_file()}
     script = (
-        "import sys; from small_graphs import LITTLE; from pipeline.presets import PRESETS\n"
+        "import sys; from small_graphs import LITTLE; from pipeline.recipes.presets import PRESETS\n"
         "PRESETS[LITTLE.name] = LITTLE\n"
-        "from tasks.command import main; sys.exit(main(sys.argv[1:]))"
+        "from tasks.commands.main import main; sys.exit(main(sys.argv[1:]))"
     )
     process = start(
         little,

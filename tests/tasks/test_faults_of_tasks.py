@@ -7,7 +7,7 @@ import pytest
 from small_graphs import build
 from trees import only
 
-from pipeline.publishing import MANIFEST, publish_manifest, publish_text
+from pipeline.storage.publishing import MANIFEST, publish_manifest, publish_text
 from tasks import PrepareDataset
 from tasks.task import Task
 

@@ -7,8 +7,8 @@ import csv
 import pytest
 from small_graphs import build
 
-from pipeline.findings.report import FINDINGS, files
-from pipeline.publishing import read_manifest
+from pipeline.report.table import FINDINGS, findings_files
+from pipeline.storage.publishing import read_manifest
 from tasks import DataFindings
 
 LITTLE_RUN = {
@@ -25,7 +25,7 @@ def test_findings_are_tables_pictures_and_a_page_beside_the_runs_plots(little):
     assert not task.complete()
     assert build(task)
     assert task.folder == task.run_task.reports / "findings"
-    assert set(read_manifest(task.folder).files) == set(files())
+    assert set(read_manifest(task.folder).files) == set(findings_files())
     page = (task.folder / "findings.md").read_text()
     for name, row in FINDINGS.items():
         with (task.folder / f"{name}.csv").open(newline="") as file:

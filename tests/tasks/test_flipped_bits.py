@@ -11,8 +11,8 @@ import pytest
 from small_graphs import LITTLE
 
 from pipeline.errors import DamagedFile
-from pipeline.inventory import damages, entries
-from pipeline.publishing import MANIFEST, read_sealed, sha256_of
+from pipeline.storage.publishing import MANIFEST, read_sealed, sha256_of
+from pipeline.upkeep.inventory import damages, entries
 
 FLIPS = 200
 KINDS = {".h5", ".keras", ".json", ".csv", ".png", ".md", ".txt", ".html"}

@@ -12,12 +12,12 @@ import luigi
 import pytest
 from small_graphs import build
 
-from pipeline.presets import PRESETS, Plan, Preset
-from pipeline.publishing import read_manifest
+from pipeline.recipes.presets import PRESETS, Plan, Preset
+from pipeline.report.table import PLOTS
 from pipeline.results.comparison import COLUMNS
 from pipeline.results.paired import DIFFERENCE_COLUMNS
-from pipeline.results.plots import PLOTS
-from pipeline.results.scores import SCORES
+from pipeline.results.table import SCORES
+from pipeline.storage.publishing import read_manifest
 from tasks import CompareSchemes, ExtractFeatures, PlotRun, ScoreRun, TrainFromScratch, TrainHead
 
 TINY_NET = {"conv_blocks": "conv - maxpool", "filters": [4], "units": [8], "epochs": 2, "batch_size": 16}
@@ -195,13 +195,13 @@ def test_the_record_of_a_run_tells_how_to_repeat_it(finished):
 
 def test_a_finished_graph_answers_in_under_a_second_of_work(finished, call, tmp_path):
     (tmp_path / "small_preset.py").write_text(
-        "from pipeline.presets import PRESETS, Plan, Preset\n"
+        "from pipeline.recipes.presets import PRESETS, Plan, Preset\n"
         f"PRESETS['scratch'] = Preset('scratch', 'From scratch only', 'digits', 100, 'random', (0,), "
         f"(Plan('from-scratch:lesson', {TINY_NET!r}),))\n"
     )
     extension = {"HEADSTART_EXTENSIONS": "small_preset", "PYTHONPATH": str(tmp_path)}
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = call("-m", "tasks.command", "run", "--preset", "scratch", **extension)
+    done = call("-m", "tasks.commands.main", "run", "--preset", "scratch", **extension)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert "from-scratch:lesson" in done.stdout

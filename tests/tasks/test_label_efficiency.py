@@ -7,10 +7,10 @@ import pytest
 from small_graphs import LITTLE, build
 
 from pipeline.errors import BadInput
-from pipeline.presets import PRESETS
-from pipeline.results.run import read_run
+from pipeline.recipes.presets import PRESETS
+from pipeline.runs.result import read_run
 from tasks import CompareSchemes, HeadCurve, LabelEfficiency, TrainFromScratch
-from tasks.labels import texts_of
+from tasks.label_efficiency import texts_of
 
 DIGITS = {"dataset": "digits", "subset": 200, "weights": "random", "precision": "float32"}
 SMALL = {"filters": (4,), "units": (8,), "epochs": 2, "batch_size": 16}

@@ -9,7 +9,7 @@ import pytest
 from small_graphs import build
 
 from pipeline.backbones.table import BACKBONES
-from pipeline.presets import PRESETS, Plan, Preset
+from pipeline.recipes.presets import PRESETS, Plan, Preset
 from tasks import CompareSchemes, LayerAtlas
 
 SMALL = {"epochs": 1, "top_epochs": 1, "units": [8], "flip": False, "test_views": ["identity"]}

@@ -11,7 +11,7 @@ from small_graphs import LITTLE
 from trees import only
 
 from pipeline.datasets.folders import _scanned
-from pipeline.presets import PRESETS
+from pipeline.recipes.presets import PRESETS
 
 
 @pytest.fixture

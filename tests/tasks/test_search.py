@@ -16,7 +16,7 @@ import pytest
 from small_graphs import ROOT, build
 
 from pipeline.errors import BadInput
-from pipeline.results.run import read_run
+from pipeline.runs.result import read_run
 from pipeline.tuning.study import finished, opened
 from tasks import TrainFromScratch, TuneFineTune, TuneFromScratch
 

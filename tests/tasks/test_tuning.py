@@ -10,9 +10,9 @@ import luigi
 import pytest
 from small_graphs import build
 
-from pipeline.presets import PRESETS, Plan, Preset
-from pipeline.publishing import read_manifest
-from pipeline.results.run import read_run
+from pipeline.recipes.presets import PRESETS, Plan, Preset
+from pipeline.runs.result import read_run
+from pipeline.storage.publishing import read_manifest
 from tasks import CompareSchemes, ScoreRun, TrainTunedHead, TuneHead
 
 LUIGI = ("-m", "luigi", "--module", "tasks")

@@ -18,7 +18,7 @@ import pytest
 import small_cifar10
 from test_kills import alive, wait_until
 
-from pipeline.publishing import sha256_of
+from pipeline.storage.publishing import sha256_of
 
 ROOT, HERE = Path(__file__).resolve().parents[2], Path(__file__).parent
 ROUNDS = 30
@@ -60,7 +60,12 @@ def start(data: Path, mirror: str, *arguments: str) -> subprocess.Popen:
         "SMALL_CIFAR10": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
     }
-    command = [sys.executable, "-c", "import sys; from tasks.command import main; sys.exit(main())", "run"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from tasks.commands.main import main; sys.exit(main())",
+        "run",
+    ]
     data.mkdir(parents=True, exist_ok=True)
     with (data.parent / f"{data.name}.log").open("a") as log:
         return subprocess.Popen(

@@ -12,9 +12,11 @@ from small_networks import picture_classifier, rows_without_seconds
 
 from pipeline import numerics
 from pipeline.errors import DamagedFile
-from pipeline.training.checkpoint import FILE, Checkpoint
-from pipeline.training.loop import History, fit
-from pipeline.training.record import Clock
+from pipeline.storage.layout import CHECKPOINT
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.clock import Clock
+from pipeline.training.history import History
+from pipeline.training.loop import fit
 
 
 class Interrupted(Exception):
@@ -64,7 +66,7 @@ def test_a_training_that_was_broken_off_ends_as_an_undisturbed_one(train, tmp_pa
     wanted, history = train(tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(tmp_path / "broken", stop_after)
-    assert (tmp_path / "broken" / FILE).exists()
+    assert (tmp_path / "broken" / CHECKPOINT).exists()
     found, again = train(tmp_path / "broken")
     for mine, theirs in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -75,7 +77,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(train, t
     wanted, history = train(tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(tmp_path / "broken", 1)
-    path = tmp_path / "broken" / FILE
+    path = tmp_path / "broken" / CHECKPOINT
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -87,7 +89,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(train, t
 
 def test_fault_24_a_checkpoint_with_a_flipped_bit_is_set_aside_or_read_as_it_was(tmp_path, flip_byte):
     Checkpoint(tmp_path, Clock()).keep("blocks", 1, [np.arange(3.0)], History([{"epoch": 1}], 0.5))
-    path, outcomes = tmp_path / FILE, set()
+    path, outcomes = tmp_path / CHECKPOINT, set()
     whole = path.read_bytes()
     for position in range(len(whole)):
         path.write_bytes(whole)
@@ -124,20 +126,20 @@ STATE |= {"seconds": 1.5, "stages": {"blocks": 1.0}}
 )
 def test_a_checkpoint_whose_state_makes_no_sense_is_set_aside(tmp_path, changes):
     text = np.frombuffer(json.dumps({**STATE, **changes}).encode(), np.uint8)
-    np.savez(tmp_path / FILE, state=text, variable0=np.zeros(3))
+    np.savez(tmp_path / CHECKPOINT, state=text, variable0=np.zeros(3))
     assert Checkpoint(tmp_path, Clock()).stage is None
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_an_array_that_claims_more_than_the_checkpoint_holds_takes_no_memory(tmp_path):
     Checkpoint(tmp_path, Clock()).keep("blocks", 1, [np.zeros(3)], History())
-    with zipfile.ZipFile(tmp_path / FILE) as kept:
+    with zipfile.ZipFile(tmp_path / CHECKPOINT) as kept:
         members = {name: kept.read(name) for name in kept.namelist()}
     honest, claim = b"'shape': (3,), }", b"'shape': (%d,), }" % (1 << 30)
     padding = b" " * (len(claim) - len(honest))
     assert honest + padding in members["variable0.npy"]
     members["variable0.npy"] = members["variable0.npy"].replace(honest + padding, claim)
-    with zipfile.ZipFile(tmp_path / FILE, "w") as altered:
+    with zipfile.ZipFile(tmp_path / CHECKPOINT, "w") as altered:
         for name, content in members.items():
             altered.writestr(name, content)
     tracemalloc.start()

@@ -14,13 +14,16 @@ from small_networks import picture_classifier, rows_without_seconds
 from pipeline import numerics
 from pipeline.errors import Diverged
 from pipeline.networks.build import add_block, add_classifier
-from pipeline.networks.notation import parse_block
-from pipeline.results.run import HISTORY_COLUMNS
+from pipeline.notation import parse_block
+from pipeline.recipes.from_scratch import SCRATCH_RECIPES
+from pipeline.runs.result import HISTORY_COLUMNS
 from pipeline.training import loop
 from pipeline.training.averaging import Lookahead
-from pipeline.training.loop import Classifier, Examples, History, Stage, fit
+from pipeline.training.classifier import Classifier
+from pipeline.training.examples import Examples
+from pipeline.training.history import History
+from pipeline.training.loop import Stage, fit
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
-from pipeline.training.recipes import SCRATCH_RECIPES
 
 
 def linear_classifier() -> Classifier:
@@ -129,7 +132,9 @@ def test_an_epochs_loss_is_the_mean_over_all_training_rows_with_smoothed_labels(
 
 
 def test_loss_and_accuracy_by_hand(toy, monkeypatch):
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 5)  # 12 val rows: two batches and a rest
+    monkeypatch.setattr(
+        "pipeline.training.classifier.EVALUATION_BATCH", 5
+    )  # 12 val rows: two batches and a rest
     classifier = toy_classifier()
     probabilities = classifier.predict(toy.inputs, toy.val)
     np.testing.assert_allclose(probabilities, classifier.model(toy.inputs[toy.val]), rtol=1e-6)

@@ -10,17 +10,18 @@ import pandas as pd
 import pytest
 
 from pipeline.progress import silent
-from pipeline.publishing import read_manifest
-from pipeline.training.named import named_recipe
-from pipeline.training.recipes import SCRATCH_RECIPES
-from pipeline.training.schemes import SCHEMES
-from pipeline.training.settings import as_dict
+from pipeline.recipes.from_scratch import SCRATCH_RECIPES
+from pipeline.recipes.named import named_recipe
+from pipeline.recipes.schemes import SCHEMES
+from pipeline.recipes.settings import as_dict
+from pipeline.recipes.space import checked_axes, plain_axes
+from pipeline.runs.spec import RunInputs, RunSpec
+from pipeline.storage.publishing import read_manifest
 from pipeline.tuning import search as module
 from pipeline.tuning.seals import tell
-from pipeline.tuning.search import Wanted, search
-from pipeline.tuning.space import checked_axes, plain_axes
+from pipeline.tuning.search import SearchSpec, search
 from pipeline.tuning.study import Budget, distributions, opened, settings_of
-from pipeline.tuning.trial import recipe_of, run_again
+from pipeline.tuning.trial import recipe_of
 
 LESSON = SCRATCH_RECIPES["lesson"]
 AXES = checked_axes(
@@ -35,15 +36,15 @@ def accuracy(rate: float, seed: int) -> float:
     return 0.8 - 0.1 * abs(math.log10(rate) + 1) + SEEDS_APART[seed]
 
 
-def in_this_process(function, arguments: dict, progress) -> float | None:
+def in_this_process(name: str, arguments: dict, progress) -> float | None:
     """Do what a child does, without a training."""
-    order = arguments["order"]
-    if function is run_again:
-        return accuracy(order["settings"]["learning_rate"], order["seed"])
-    recipe = recipe_of(order)
-    study = opened(Path(arguments["study"]), arguments["draw"], order["seed"])
+    run = RunSpec.from_json(arguments["spec"])
+    if name == "pipeline.tuning.trial:run_again":
+        return accuracy(run.settings["learning_rate"], run.seed)
+    recipe = recipe_of(run)
+    study = opened(Path(arguments["study"]), arguments["draw"], run.seed)
     trial = study.ask(distributions(recipe, AXES))
-    tell(study, trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], order["seed"]))
+    tell(study, trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], run.seed))
     return None
 
 
@@ -51,20 +52,18 @@ def in_this_process(function, arguments: dict, progress) -> float | None:
 def found(tmp_path_factory):
     """The folder of a finished search of six trials, the folder of recipes, and the choice."""
     folder = tmp_path_factory.mktemp("search")
-    order = {
-        "scheme": "from-scratch:lesson",
-        "settings": as_dict(LESSON),
-        "space": plain_axes(AXES),
-        **{"seed": 0, "fingerprint": {"search": "lesson"}},
-    }
+    run = RunSpec(
+        **{"scheme": "from-scratch", "recipe": "lesson", "row": "lesson", "settings": as_dict(LESSON)},
+        **{"seed": 0, "precision": "float32", "weights": "none", "backbone": "none"},
+        fingerprint={"search": "lesson"},
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "run_in_child", in_this_process)
         choice = search(
-            order,
-            Wanted("mine", Budget(6), confirmations=2, jobs=1),
+            SearchSpec(run, plain_axes(AXES), "mine", Budget(6), confirmations=2, jobs=1),
+            RunInputs("no folder"),
             folder=folder / "study",
             recipes=folder / "recipes",
-            inputs={},
             n_val=100,
             caption="caption",
             progress=silent,

@@ -13,9 +13,9 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline.errors import HeadstartError
-from pipeline.training.recipes import SCRATCH_RECIPES
+from pipeline.recipes.from_scratch import SCRATCH_RECIPES
+from pipeline.recipes.space import checked_axes
 from pipeline.tuning.seals import ASIDE, keep, kept, put_aside_if_damaged, tell, why_damaged
-from pipeline.tuning.space import checked_axes
 from pipeline.tuning.study import (
     AGAIN,
     REASON,

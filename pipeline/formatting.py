@@ -1,0 +1,104 @@
+"""Text from outside, such as names of files, as it can be shown anywhere."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def plain(text: str) -> str:
+    """Return text without characters that could steer a terminal or break a line; they are spelled out."""
+    return "".join(one if _is_shown(one) else ascii(one)[1:-1] for one in text)
+
+
+def _is_shown(one: str) -> bool:
+    return one.isprintable() or unicodedata.category(one) == "Zs"  # spaces of every width
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a duration for people: "0.25 s", "3.4 s", "2 min 05 s", "1 h 05 min"."""
+    if round(seconds, 2) < 1:
+        return f"{seconds:.2f} s"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def shown_count(count: int) -> str:
+    """Return a number of parameters for people: "990", "12.8 k", "14.7 M"."""
+    if count < 1000:
+        return str(count)
+    # 999,950 and more would round to 1000.0 k.
+    return f"{count / 1e3:.1f} k" if count < 999_950 else f"{count / 1e6:.1f} M"
+
+
+def readable_bytes(count: float) -> str:
+    """Return a size in units of 1,000: 999 B, 12.3 MB, 123 MB."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    whole = units[0] == "B" or count >= 99.95
+    return f"{count:.0f} {units[0]}" if whole else f"{count:.1f} {units[0]}"
+
+
+def readable_seconds(seconds: float) -> str:
+    """Return a duration in the unit that suits it: under 1 s, 12 s, 4 min, 2.5 h."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def data_words(title: str, note: str, counts: Mapping[str, int]) -> str:
+    """Return a data set in words with the sizes of its splits; a demonstration says that it is one."""
+    sizes = " / ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test"))
+    return f"{': '.join(part for part in (title, note) if part)} ({sizes})"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 task, 2 tasks, 3 entries."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows as lines whose columns begin below each other, two spaces apart; the last one is free."""
+    rows = [[plain(cell) for cell in row] for row in rows]
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table: the first column to the left, the others to the right, pipes escaped."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    escaped = ([str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows))
+    first, *others = ("| " + " | ".join(row) + " |" for row in escaped)
+    return "\n".join([first, "| " + " | ".join(rule) + " |", *others])
+
+
+def shown(value: float, unit: str) -> str:
+    """Return value for people: "61.2 %", "0.412 nats", "1,000" for a count, "–" for NaN."""
+    if math.isnan(value):
+        return "–"
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    if unit == "count":
+        return f"{value:,.0f}"
+    return f"{value:.3f} {unit}".strip()
+
+
+def shown_interval(value: float, low: float, high: float) -> str:
+    """Return a share with its interval in per cent, e.g. "61.2 % (60.2–62.1)"."""
+    return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"

@@ -1,0 +1,51 @@
+"""How weights start where Keras's own start is not wanted: identity convolutions, a whitening stem."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from pipeline.recipes.base import PATCH
+
+WHITENED_IMAGES = 5000  # enough for the covariance of 12 numbers
+RIDGE = 5e-4  # added to eigenvalues, in units of a standardised pixel's variance; from airbench
+
+
+def start_dirac(model: keras.Model) -> None:
+    """Let every convolution of a model hand its input on: filter i is 1 at its centre in channel i.
+
+    Filters beyond the number of input channels start uniform in +-1/sqrt(fan in). The start of
+    Zagoruyko & Komodakis (2017, DiracNets), as airbench (Jordan 2024) uses it.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.trainable:
+            initial = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+            layer.kernel.assign(dirac(keras.ops.convert_to_numpy(initial(layer.kernel.shape))))
+
+
+def dirac(kernel: np.ndarray) -> np.ndarray:
+    """Return kernel (H, W, in, out), where as many filters as there are input channels hand one on."""
+    height, width, channels, filters = kernel.shape
+    found, same = kernel.copy(), np.arange(min(channels, filters))
+    found[..., same] = 0
+    found[height // 2, width // 2, same, same] = 1
+    return found
+
+
+def whitening_kernel(images: np.ndarray) -> np.ndarray:
+    """Return filters (2, 2, C, 8 C) that whiten 2x2 patches of images (N, H, W, C), and their opposites.
+
+    The filters are eigenvectors of the patches' covariance, each divided by the root of its eigenvalue: what
+    comes out has the unit matrix as its covariance. From airbench (Jordan 2024), after Page (2018).
+    """
+    height, width, channels = images.shape[1:]
+    parts = [
+        images[:, row : height - PATCH + 1 + row, column : width - PATCH + 1 + column]
+        for row in range(PATCH)
+        for column in range(PATCH)
+    ]
+    patches = np.stack(parts, axis=-2).reshape(-1, PATCH * PATCH * channels).astype(np.float64)
+    values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+    filters = (vectors / np.sqrt(values + RIDGE))[:, ::-1]
+    both = np.concatenate([filters, -filters], axis=1)
+    return both.reshape(PATCH, PATCH, channels, -1).astype(np.float32)

@@ -1,0 +1,170 @@
+"""The recipes of networks that are trained from random weights, one row each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from pipeline.datasets.table import FINAL, FIT_ON, IMAGE_SIZE
+from pipeline.errors import BadInput
+from pipeline.notation import parse_conv_blocks, parse_dense_blocks
+from pipeline.recipes.base import (
+    LESSON_BLOCKS,
+    LESSON_DENSE_BLOCKS,
+    NECKS,
+    PATCH,
+    SIX_VIEWS,
+    STARTS,
+    STEMS,
+    Augmented,
+    rows_by_name,
+)
+from pipeline.recipes.settings import setting
+from pipeline.recipes.space import Axis, Choice, Range
+
+SCRATCH_SPACE: dict[str, Axis] = {
+    "learning_rate": Range(3e-4, 3e-2, log=True),
+    "weight_decay": Range(1e-4, 1e-1, log=True),
+    "batch_size": Choice((64, 128, 256)),
+    "label_smoothing": Range(0.0, 0.2),
+    "conv_blocks": Choice(tuple(LESSON_BLOCKS.values())),
+    "filters": Choice(((32, 64, 128), (48, 96, 192), (64, 128, 256))),
+    "dropout": Range(0.0, 0.5),
+    "dense_blocks": Choice(tuple(LESSON_DENSE_BLOCKS.values())),
+    "dense_dropout": Range(0.0, 0.7),
+}
+
+
+@dataclass(frozen=True)
+class ScratchRecipe(Augmented):
+    """A network written in the notation and trained from random weights."""
+
+    conv_blocks: str = setting("conv - batch norm - conv - maxpool - dropout", "blocks in the notation")
+    filters: tuple[int, ...] = setting((32, 64, 128), "filters of each conv block", low=1, high=8192)
+    dropout: float = setting(0.2, "dropout rate of conv blocks where the text gives none", low=0.0, high=0.95)
+    neck: str = setting("flatten", "how the last map becomes a vector", choices=NECKS)
+    dense_blocks: str = setting("dense - batch norm - dropout", "dense blocks in the notation")
+    units: tuple[int, ...] = setting((512,), "units of each dense block", low=1, high=65536)
+    dense_dropout: float = setting(0.5, "dropout rate of dense blocks", low=0.0, high=0.95)
+    stem: str = setting("none", "what stands before the first block", choices=STEMS)
+    stem_epochs: int = setting(3, "passes in which the bias of a whitening stem moves", low=0, high=10_000)
+    start: str = setting("glorot", "how convolutions start", choices=STARTS)
+    norm_scale: bool = setting(True, "whether batch normalisation has a scale that is trained")
+    norm_bias_pace: float = setting(
+        1.0, "factor of the step size of batch normalisation's biases", low=0.0, high=1000.0
+    )
+    logit_scale: float = setting(1.0, "factor of the logits", low=1e-3, high=1e3)
+    momentum: float = setting(0.9, "share of the last steps that sgd keeps", low=0.0, high=0.999)
+    decay_biases: bool = setting(
+        False, "whether biases and batch normalisation's weights are decayed as well"
+    )
+    fit_on: str = setting("train", "images that it is trained on", choices=FIT_ON)
+    space: dict[str, Axis] = field(default_factory=lambda: SCRATCH_SPACE, compare=False)
+
+    @property
+    def fits_val(self) -> bool:
+        """Whether val is among what it is trained on."""
+        return self.fit_on == FINAL
+
+    def check(self) -> None:
+        """Raise BadInput when a block cannot be read or the pools leave nothing of the image."""
+        super().check()
+        parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
+        if not self.filters:
+            raise BadInput("setting filters: expected one number or more, received none")
+        blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
+        pools = [step.size or 2 for block in blocks for step in block if step.word.kind == "pool"]
+        size = IMAGE_SIZE if self.stem == "none" else IMAGE_SIZE - PATCH + 1
+        if math.prod(pools) > size:
+            raise BadInput(
+                f"conv blocks {self.conv_blocks!r} with {len(self.filters)} filter numbers: their pools "
+                f"divide the image by {math.prod(pools)}, expected {size} at most; use fewer of them"
+            )
+
+
+FAST_BLOCK = "conv - maxpool - batch norm 0.6 - gelu - conv - batch norm 0.6 - gelu"
+
+
+# Convolutions in each of five blocks, by depth: Simonyan & Zisserman (2015), table 1, columns A, B, D, E.
+VGG_CONVOLUTIONS = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+
+
+def _vgg(depth: int, norm: bool) -> ScratchRecipe:
+    """Return VGG of a depth for 32 px, with one dense layer, with or without batch normalisation."""
+    conv = "conv - batch norm - relu" if norm else "conv"
+    blocks = [" - ".join([conv] * count + ["maxpool"]) for count in VGG_CONVOLUTIONS[depth]]
+    return ScratchRecipe(
+        name=f"vgg{depth}-bn" if norm else f"vgg{depth}",
+        title=f"VGG{depth} for 32 px" + (" with batch normalisation" if norm else ""),
+        conv_blocks=" | ".join(blocks),
+        filters=(64, 128, 256, 512, 512),
+        dense_blocks="dense - dropout",
+        epochs=30,
+        learning_rate=1e-3 if norm else 3e-4,
+    )
+
+
+def _lesson(name: str, dense: str) -> ScratchRecipe:
+    """Return the lesson's net of one of its conv blocks and one of its dense blocks."""
+    block, default = LESSON_BLOCKS[name], next(iter(LESSON_DENSE_BLOCKS))
+    ending = "" if dense == default else f", {LESSON_DENSE_BLOCKS[dense]}"
+    return ScratchRecipe(
+        name=name if dense == default else f"{name}+{dense}",
+        title=f"{block}{ending}",
+        conv_blocks=block,
+        dense_blocks=LESSON_DENSE_BLOCKS[dense],
+        epochs=15,
+        learning_rate=3e-3 if "norm" in block else 1e-3,
+    )
+
+
+SCRATCH_RECIPES: dict[str, ScratchRecipe] = rows_by_name(
+    *(_lesson(name, dense) for name in LESSON_BLOCKS for dense in LESSON_DENSE_BLOCKS),
+    ScratchRecipe(
+        name="lesson-long",
+        title="the lessons' best blocks, trained for longer",  # the best on val in a BlockStudy of CIFAR-10
+        conv_blocks=LESSON_BLOCKS["lesson-norm-twice"],
+        dense_blocks=LESSON_DENSE_BLOCKS["dense-bn"],
+        epochs=20,
+        learning_rate=3e-3,
+        lr_schedule="triangle",
+        warmup=0.23,
+        weight_decay=0.05,
+        label_smoothing=0.1,
+    ),
+    ScratchRecipe(
+        name="fast",
+        title="the fast recipe: whitening, identity start, Nesterov SGD, averaging",
+        # After airbench (Jordan 2024), whose smallest net has 64, 256 and 256 filters. Its rate of 11.5 for
+        # 1,024 images and a summed loss is 1.5 for the mean; its decay of 0.00133 passes through the
+        # momentum, which makes 0.0089 of it.
+        conv_blocks=FAST_BLOCK,
+        filters=(96, 320, 320),
+        neck="maximum",
+        units=(),
+        stem="whitening",
+        start="dirac",
+        norm_scale=False,
+        norm_bias_pace=64.0,
+        logit_scale=1 / 9,
+        epochs=10,
+        batch_size=1024,
+        optimizer="sgd",
+        momentum=0.85,
+        learning_rate=1.5,
+        lr_schedule="triangle",
+        warmup=0.23,
+        weight_decay=0.0089,
+        decay_biases=True,
+        label_smoothing=0.2,
+        averaging="lookahead",
+        alternate=True,
+        test_views=SIX_VIEWS,
+    ),
+    *(_vgg(depth, norm) for norm in (False, True) for depth in VGG_CONVOLUTIONS),
+)

@@ -1,0 +1,1 @@
+"""A training run: its specification, its folder, its costs."""

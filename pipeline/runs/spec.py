@@ -1,0 +1,73 @@
+"""What a training is told, and the folders that it reads: what a task hands to the process that trains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pipeline.backbones.table import BACKBONES
+from pipeline.recipes.heads import with_layers
+from pipeline.recipes.prefix import Prefix
+from pipeline.recipes.schemes import SCHEMES, Scheme
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A training: a row of a scheme's recipes with all its settings as JSON has them, a seed, a precision.
+
+    recipe is the recipe's name, row the row that it is or that a search started from. weights and backbone
+    are names for tables, "none" for a scheme that reads neither. prefix says where the frozen blocks of a
+    fine-tuned network are computed. fingerprint is everything that the result depends on.
+    """
+
+    scheme: str
+    recipe: str
+    row: str
+    settings: dict[str, Any]
+    seed: int
+    precision: str
+    weights: str
+    backbone: str
+    fingerprint: dict[str, Any]
+    prefix: Prefix | None = None
+
+    @property
+    def name(self) -> str:
+        """The scheme and the recipe, such as head:linear."""
+        return f"{self.scheme}:{self.recipe}"
+
+    @property
+    def scheme_row(self) -> Scheme:
+        """The row of SCHEMES."""
+        return SCHEMES[self.scheme]
+
+    def load_recipe(self) -> Any:
+        """Return the recipe with the settings of this training; raise BadInput where they do not fit."""
+        recipe = self.scheme_row.recipe(self.row, self.settings)
+        return with_layers(recipe, BACKBONES[self.backbone].taps) if self.scheme_row.needs else recipe
+
+    def with_settings(self, settings: dict[str, Any], seed: int | None = None) -> RunSpec:
+        """Return the same training with some settings replaced, and another seed where one is given."""
+        seed = self.seed if seed is None else seed
+        return replace(self, settings={**self.settings, **settings}, seed=seed)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, which from_json reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunSpec:
+        """Return the training that as_json wrote; raises TypeError for fields that it does not have."""
+        prefix = values["prefix"]
+        return cls(**{**values, "prefix": Prefix.from_json(prefix) if prefix else None})
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """The folders that a training reads; None for what its scheme does not need."""
+
+    dataset: str
+    weights: str | None = None
+    features: str | None = None
+    sweep: str | None = None
+    maps: str | None = None

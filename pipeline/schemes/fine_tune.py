@@ -1,0 +1,240 @@
+"""Fine-tune a pretrained backbone: fit a fresh top first, then backpropagate through what is not frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor
+
+from pipeline.backbones.model import build_backbone
+from pipeline.backbones.table import BACKBONES, RANDOM_IDENTITY, Backbone
+from pipeline.backbones.weights import read_weights
+from pipeline.features.store import FeatureStore
+from pipeline.heads.data import HeadData
+from pipeline.heads.fit import read_choice
+from pipeline.heads.model import with_probabilities
+from pipeline.heads.network import build_answers
+from pipeline.networks.build import NECK, add_neck
+from pipeline.networks.fast_copy import quick_copy
+from pipeline.networks.view_averaging import over_views
+from pipeline.recipes.fine_tune import FineTuneRecipe, top_head
+from pipeline.recipes.prefix import Prefix
+from pipeline.storage.publishing import read_manifest
+from pipeline.training.classifier import Classifier
+from pipeline.training.examples import Examples
+from pipeline.training.history import History
+from pipeline.training.job import Job, Trained
+from pipeline.training.loop import Stage, fit
+from pipeline.training.optimizers import Pace
+
+TOP, BLOCKS = "top", "blocks"
+NORMAL_95 = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
+
+logger = logging.getLogger(__name__)
+
+
+def fine_tune(job: Job[FineTuneRecipe]) -> Trained:
+    """Return the whole network, pixels in: its top fitted on cached features, then trained with the rest.
+
+    With the job's maps what is frozen is not computed: the rest is trained from the cached maps at the cut.
+    """
+    recipe, images, history = job.recipe, job.images, History()
+    row, choice = BACKBONES[job.backbone], read_choice(job.sweep) if job.sweep else None
+    with job.clock.stage("read images"):
+        pixels = images.images()
+    examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
+    with job.clock.stage(TOP):
+        top = _fitted_top(job, examples, history, choice["settings"] if choice else {})
+    with job.clock.stage("read weights"):
+        assert job.weights is not None
+        model = join(build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1]), top)
+        quick = quick_copy(model)
+    prefix = job.prefix or Prefix(False, "from images, because no maps were given")
+    with job.clock.stage("read maps"):
+        if job.maps is not None and prefix.cached:
+            examples = dataclasses.replace(examples, inputs=read_maps(job.maps, prefix), varied=True)
+    with job.clock.stage(BLOCKS):
+        _move_blocks(job, quick, examples, history, prefix)
+    freeze_blocks(model, row, recipe.freeze_through)
+    model.set_weights(quick.get_weights())
+    rows, network = job.rows(), Classifier(over_views(model, recipe.test_views))
+    with job.clock.stage("predict"):
+        probabilities = network.predict(pixels, rows)
+    destroyed = why_destroyed(history.rows, len(examples.val)) if _pretrained(job) else None
+    return Trained(
+        network.model,
+        history,
+        rows,
+        probabilities,
+        n_train=len(examples.train),
+        tune_seconds=choice["seconds"] if choice else 0.0,
+        facts={
+            "prefix": prefix.why,
+            "top": choice["settings"] if choice else {},
+            "warnings": [destroyed] if destroyed else [],
+        },
+    )
+
+
+def _fitted_top(
+    job: Job[FineTuneRecipe], examples: Examples, history: History, chosen: dict[str, Any]
+) -> keras.Model:
+    """Return the top, features in, fitted with settings that a sweep chose; its dropout is the recipe's."""
+    recipe, layer = job.recipe, BACKBONES[job.backbone].taps[-1]
+    head = top_head(recipe, layer, chosen)
+    assert job.features is not None
+    seen = dataclasses.replace(examples, inputs=job.features.load([layer]))
+    data = HeadData(seen, floor=head.variance_floor)
+
+    def built(dropout: float) -> keras.Model:
+        return with_probabilities(build_answers(data, head.dense_blocks, head.units, dropout), None)
+
+    fitted, top = built(head.dropout), built(recipe.dropout)
+    later = job.checkpoint is not None and job.checkpoint.stage not in (None, TOP)  # it holds the top, too
+    fit(
+        Classifier(fitted),
+        seen,
+        Stage.of(head, TOP, epochs=0 if later else head.epochs),
+        seed=job.seed,
+        history=history,
+        progress=job.progress,
+        checkpoint=job.checkpoint,
+        watch=job.watch,
+    )
+    top.set_weights(fitted.get_weights())
+    return top
+
+
+def read_maps(store: FeatureStore, prefix: Prefix) -> np.ndarray:
+    """Return the maps at the cut, a block of rows for each view, in the precision that they are cached in."""
+    return np.concatenate([store.load([prefix.layer], view, as_stored=True) for view in prefix.views])
+
+
+def _move_blocks(
+    job: Job[FineTuneRecipe], network: keras.Model, examples: Examples, history: History, prefix: Prefix
+) -> None:
+    """Train what moves of a whole network; from maps, where examples are such, or from its pixels."""
+    recipe, row = job.recipe, BACKBONES[job.backbone]
+    stages = list(stages_of(recipe, len(row.taps), examples.epochs(recipe)))
+    names = [stage.name for stage, _ in stages]
+    kept = job.checkpoint.stage if job.checkpoint else None
+    first = names.index(kept) if kept in names else 0
+
+    def watch(so_far: History) -> None:
+        moved = [line for line in so_far.rows if line["stage"] != TOP]
+        destroyed = why_destroyed(so_far.rows, len(examples.val))
+        if len(moved) == 1 and destroyed and _pretrained(job):
+            logger.warning(destroyed)
+        if job.watch:
+            job.watch(so_far)
+
+    for stage, through in stages[first:]:
+        freeze_blocks(network, row, through)
+        fit(
+            Classifier(network, cut_of(network, prefix) if prefix.cached else None),
+            examples,
+            stage,
+            seed=job.seed,
+            history=history,
+            progress=job.progress,
+            checkpoint=job.checkpoint,
+            watch=watch,
+            paces=lambda _: block_paces(network, row, recipe.block_pace),
+        )
+
+
+def _pretrained(job: Job[FineTuneRecipe]) -> bool:
+    """Say whether the weights were learnt; random ones cannot be destroyed."""
+    assert job.weights is not None
+    return not read_manifest(job.weights).fingerprint.get("identity", "").startswith(RANDOM_IDENTITY)
+
+
+def stages_of(recipe: FineTuneRecipe, blocks: int, epochs: int) -> Iterator[tuple[Stage, int]]:
+    """Yield stages of training and how many blocks are frozen in each, fewer from one to the next.
+
+    Gradual unfreezing is that of Howard & Ruder (2018, "Universal Language Model Fine-tuning"), with a course
+    of the rate for each stage.
+    """
+    steps = range(blocks - 1, recipe.freeze_through, -1) if recipe.unfreeze_epochs else ()
+    for number, through in enumerate(steps, start=1):
+        name = f"{BLOCKS} from {through + 1}"
+        yield Stage.of(recipe, name, salt=1 + number, epochs=recipe.unfreeze_epochs), through
+    rest = epochs - recipe.unfreeze_epochs * len(steps)
+    last = Stage.of(recipe, BLOCKS, salt=1, epochs=max(0, rest), patience=recipe.patience)
+    yield last, recipe.freeze_through
+
+
+def freeze_blocks(network: keras.Model, row: Backbone, through: int) -> None:
+    """Freeze blocks 1 … through of a backbone and free the others; frozen layers stay in inference mode."""
+    for layer in network.layers:
+        if block := row.block_of(layer.name):
+            layer.trainable = block > through
+
+
+def block_paces(network: keras.Model, row: Backbone, pace: float) -> dict[str, Pace]:
+    """Return the factors of the rate by variable: pace for each block from the last down, 1 for the rest.
+
+    Discriminative rates are those of Howard & Ruder (2018), who divide by 2.6 from layer to layer.
+    """
+    if pace == 1:
+        return {}
+    last = len(row.taps)
+    blocks = {layer: row.block_of(layer.name) for layer in network.layers}
+    return {
+        variable.path: _constant_pace(pace ** (last - block))
+        for layer, block in blocks.items()
+        if block
+        for variable in layer.trainable_weights
+    }
+
+
+def _constant_pace(factor: float) -> Pace:
+    return lambda _: factor
+
+
+def cut_of(network: keras.Model, prefix: Prefix) -> KerasTensor:
+    """Return the tensor of a whole network in whose place the cached maps are put in."""
+    return network.get_layer(NECK if prefix.pooling == "average" else prefix.layer).output
+
+
+def why_destroyed(rows: list[dict[str, Any]], n_val: int) -> str | None:
+    """Return in words that the first epoch of moving blocks destroyed the pretrained weights, or None.
+
+    It did where val accuracy fell below that of the frozen backbone's head by more than chance would have
+    it: 1.96 standard errors of the difference of two shares of n_val images.
+    """
+    top = [row for row in rows if row["stage"] == TOP]
+    moved = [row for row in rows if row["stage"] != TOP]
+    if not (top and moved and n_val):
+        return None
+    before, after = top[-1]["val_accuracy"], moved[0]["val_accuracy"]
+    margin = NORMAL_95 * math.sqrt((before * (1 - before) + after * (1 - after)) / n_val)
+    if not before - after > margin:
+        return None
+    return (
+        f"the first epoch destroyed pretrained weights: {100 * after:.1f} % on val behind it, "
+        f"{100 * before:.1f} % with the frozen backbone's head; take a smaller --learning-rate (a tenth), "
+        f"a longer --warmup, or a --block-pace below 1{_made_up(moved, before)}"
+    )
+
+
+def _made_up(moved: list[dict[str, Any]], before: float) -> str:
+    """Return in words that later epochs got beyond the frozen backbone's head, where they did."""
+    best = max(row["val_accuracy"] for row in moved)
+    return f" (later epochs got beyond both: {100 * best:.1f} %)" if best > before else ""
+
+
+def join(backbone: keras.Model, top: keras.Model) -> keras.Model:
+    """Return one flat network from the backbone's pixels to the probabilities of a copy of the top."""
+    x = add_neck(backbone.output, "average")
+    for layer in top.layers[1:]:
+        copy = type(layer).from_config(layer.get_config())
+        x = copy(x)
+        copy.set_weights(layer.get_weights())
+    return keras.Model(backbone.input, x)

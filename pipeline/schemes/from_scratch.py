@@ -1,0 +1,131 @@
+"""Train a network that is written in the notation, from random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.datasets.table import FINAL
+from pipeline.networks.build import add_block, add_classifier, add_neck
+from pipeline.networks.fast_copy import quick_copy
+from pipeline.networks.initializers import WHITENED_IMAGES, start_dirac, whitening_kernel
+from pipeline.networks.view_averaging import over_views
+from pipeline.notation import parse_conv_blocks, parse_dense_blocks
+from pipeline.recipes.base import PATCH
+from pipeline.recipes.from_scratch import ScratchRecipe
+from pipeline.training.classifier import Classifier
+from pipeline.training.examples import Examples
+from pipeline.training.history import History
+from pipeline.training.job import Job, Trained
+from pipeline.training.loop import Stage, fit
+from pipeline.training.optimizers import Pace
+
+STANDARDISE, WHITENING = "standardise", "whitening"
+
+
+def train_from_scratch(job: Job[ScratchRecipe]) -> Trained:
+    """Return the recipe's network, pixels in, trained on the training images."""
+    recipe, images, history = job.recipe, job.images, History()
+    with job.clock.stage("read images"):
+        pixels = images.images()
+    examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
+    if recipe.fit_on == FINAL:
+        examples = examples.with_val()
+    mean, variance = channel_moments(pixels[examples.train])
+    model = build_network(
+        recipe, mean=mean, variance=variance, size=pixels.shape[1], classes=examples.classes
+    )
+    start_weights(recipe, model, pixels[examples.train[:WHITENED_IMAGES]])
+    network = Classifier(quick_copy(model))
+    with job.clock.stage("blocks"):
+        rule = {"momentum": recipe.momentum, "decay_biases": recipe.decay_biases}
+        stage = Stage.of(recipe, "blocks", epochs=examples.epochs(recipe), **rule)
+        fit(
+            network,
+            examples,
+            stage,
+            seed=job.seed,
+            history=history,
+            progress=job.progress,
+            checkpoint=job.checkpoint,
+            watch=job.watch,
+            paces=lambda steps: paces_of(recipe, network.model, steps),
+        )
+    model.set_weights(network.model.get_weights())
+    rows = job.rows()
+    network = Classifier(over_views(model, recipe.test_views))
+    with job.clock.stage("predict"):
+        probabilities = network.predict(pixels, rows)
+    return Trained(network.model, history, rows, probabilities, n_train=len(examples.train))
+
+
+def build_network(
+    recipe: ScratchRecipe, *, mean: list[float], variance: list[float], size: int, classes: int
+) -> keras.Model:
+    """Return the network of a recipe: (B, size, size, 3) uint8 RGB in, class probabilities out.
+
+    mean and variance are of the three channels of 0…255 pixels; the network standardises by them first.
+    """
+    pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
+    deviation = [value**0.5 for value in variance]
+    scale, offset = [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
+    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDISE)(pixels)
+    if recipe.stem == "whitening":
+        x = keras.layers.Conv2D(8 * x.shape[-1], PATCH, name=WHITENING)(x)
+        x = keras.layers.Activation("gelu", name=f"{WHITENING}_activation")(x)
+    blocks = parse_conv_blocks(recipe.conv_blocks, len(recipe.filters))
+    for number, (block, filters) in enumerate(zip(blocks, recipe.filters, strict=True), start=1):
+        x = add_block(x, block, name=f"block{number}", width=filters, dropout=recipe.dropout)
+    x = add_neck(x, recipe.neck)
+    tops = parse_dense_blocks(recipe.dense_blocks, len(recipe.units))
+    for number, (block, units) in enumerate(zip(tops, recipe.units, strict=True), start=1):
+        x = add_block(x, block, name=f"dense{number}", width=units, dropout=recipe.dense_dropout)
+    return keras.Model(pixels, add_classifier(x, classes, scale=recipe.logit_scale))
+
+
+def start_weights(recipe: ScratchRecipe, model: keras.Model, images: np.ndarray) -> None:
+    """Give a network the start of its recipe; images (N, H, W, 3) uint8 are what a stem whitens.
+
+    A whitening kernel never moves, nor does a scale of batch normalisation that the recipe does not want.
+    """
+    if recipe.start == "dirac":
+        start_dirac(model)
+    if recipe.stem == "whitening":
+        stem = model.get_layer(WHITENING)
+        seen = keras.ops.convert_to_numpy(model.get_layer(STANDARDISE)(images))
+        stem.kernel.assign(whitening_kernel(seen))
+        stem.kernel.trainable = False
+    if not recipe.norm_scale:
+        for layer in _norms(model):
+            layer.gamma.trainable = False
+
+
+def paces_of(recipe: ScratchRecipe, model: keras.Model, steps: int) -> dict[str, Pace]:
+    """Return the factors of the rate of single variables, where an epoch has so many steps."""
+    found: dict[str, Pace] = {}
+    if recipe.norm_bias_pace != 1:
+        found |= {layer.beta.path: lambda _: recipe.norm_bias_pace for layer in _norms(model)}
+    if recipe.stem == "whitening":
+        last = recipe.stem_epochs * steps
+        found[model.get_layer(WHITENING).bias.path] = lambda number: tf.cast(number < last, tf.float32)
+    return found
+
+
+def _norms(model: keras.Model) -> list[Any]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return mean and variance of each channel of images (N, H, W, 3) uint8, in units of pixel values.
+
+    Sums of whole numbers, so the result does not depend on their order; a constant channel has variance 1.
+    """
+    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
+    values = np.arange(256)
+    mean = [float(count @ values / count.sum()) for count in counts]
+    square = [float(count @ values**2 / count.sum()) for count in counts]
+    variance = [s - m * m for s, m in zip(square, mean, strict=True)]
+    return mean, [v if v > 1e-6 else 1.0 for v in variance]

@@ -1,0 +1,24 @@
+"""An atlas starts from cached features; here they are small, and a test plants how much each block knows."""
+
+from __future__ import annotations
+
+import pytest
+from planted_features import CLASSES, PlantedFeatures
+
+from pipeline.report.atlas.costs import DepthCost
+from pipeline.report.atlas.probe import probe_layers
+from pipeline.report.atlas.tables import atlas_table, class_table
+
+SHARES = (0.13, 0.31, 0.61, 0.91, 1.0)
+
+
+@pytest.fixture(scope="session")
+def second_best():
+    """The two tables of an atlas: block 2 tells the classes apart best, those behind it less and less.
+
+    The seconds of the last block were measured, the others estimated.
+    """
+    store = PlantedFeatures((3.0, 0.6, 1.6, 3.0, 5.0))
+    probes = probe_layers(store, len(CLASSES))
+    costs = [DepthCost(int(1000 * share), share, 30 * share, measured=share == 1.0) for share in SHARES]
+    return atlas_table(probes, costs), class_table(probes, store.labels[store.rows("test")], CLASSES)

@@ -1,0 +1,40 @@
+"""Pages of synthetic runs and of a small data set with images, for tests that read and that open them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.datasets.store import FILE
+from pipeline.report.page.content import Sources
+from pipeline.results.comparison import compare
+from pipeline.storage import hdf5
+from pipeline.storage.publishing import publish_manifest, published
+
+SCHEMES = {
+    "head:linear": {"skill": 1.2, "total_seconds": 3.0},
+    "head:knn": {"skill": 1.0, "total_seconds": 2.0, "stages": {}},
+    "tuned-head:linear": {"skill": 1.3, "total_seconds": 20.0},
+    "fine-tune:whole": {"skill": 2.5, "total_seconds": 900.0, "stages": {"top": 5, "blocks": 8}},
+    "from-scratch:fast": {"skill": 2.4, "total_seconds": 400.0, "weights": "none", "stages": {"train": 40}},
+}
+
+
+def write_store(folder: Path, index: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Path:
+    """Write a prepared data set whose images all have a colour of their own."""
+    images = np.repeat(index.astype(np.uint8), 32 * 32 * 3).reshape(-1, 32, 32, 3)
+    with published(folder / FILE) as scratch, hdf5.created(scratch) as file:
+        hdf5.write_array(file, "images", images)
+        hdf5.write_array(file, "labels", labels.astype(np.int64))
+        hdf5.write_array(file, "index", index.astype(np.int64))
+        hdf5.write_array(file, "split", np.full(len(labels), 2, np.uint8))
+        hdf5.write_texts(file, "names", [f"bild-é-{number}.png" for number in index])
+    facts = {"class_names": class_names, "counts": {"train": 0, "val": 0, "test": len(labels)}}
+    publish_manifest(folder, {"name": "digits"}, [FILE], facts)
+    return folder
+
+
+def sources_of(runs, **more) -> Sources:
+    """Return what a page of runs is made of."""
+    return Sources(title="All schemes", runs=runs, comparison=compare(runs), **more)

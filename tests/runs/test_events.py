@@ -1,0 +1,48 @@
+"""TensorBoard reads a run's curves, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from pipeline.runs.tensorboard import FILE, publish_events
+
+ROWS = [
+    {
+        **{"epoch": number, "seconds": 1.5 * number, "train_loss": 2.0 / number, "train_accuracy": 0.25},
+        **{"val_loss": math.nan, "val_accuracy": math.nan, "learning_rate": 0.125},
+    }
+    for number in (1, 2)
+]
+
+
+def read(folder) -> list[tuple]:
+    events = tf.compat.v1.train.summary_iterator(str(folder / FILE))
+    found = [
+        (event.step, event.wall_time, value.tag, value.simple_value)
+        for event in events
+        for value in event.summary.value
+    ]
+    return [(step, time, tag, round(value, 6)) for step, time, tag, value in found]
+
+
+def test_curves_are_read_back_and_what_is_no_number_is_left_out(tmp_path):
+    publish_events(tmp_path, ROWS)
+    assert read(tmp_path) == [
+        (1, 1.5, "train_loss", 2.0),
+        (1, 1.5, "train_accuracy", 0.25),
+        (1, 1.5, "learning_rate", 0.125),
+        (2, 3.0, "train_loss", 1.0),
+        (2, 3.0, "train_accuracy", 0.25),
+        (2, 3.0, "learning_rate", 0.125),
+    ]
+
+
+def test_the_file_is_replaced_as_epochs_come_and_has_the_same_bytes(tmp_path):
+    publish_events(tmp_path, ROWS[:1])
+    publish_events(tmp_path, ROWS)
+    again = tmp_path / "again"
+    publish_events(again, ROWS)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FILE]
+    assert (again / FILE).read_bytes() == (tmp_path / FILE).read_bytes()

@@ -1,0 +1,212 @@
+"""`headstart clean` removes what nobody needs, only when told so, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+from trees import only, tree
+
+from pipeline.errors import HeadstartError
+from pipeline.recipes.presets import PRESETS
+from pipeline.storage.publishing import Manifest
+from pipeline.upkeep.clean import Leftover, needs_of_runs, remove
+from pipeline.upkeep.inventory import Entry
+
+
+@pytest.fixture
+def maps(little):
+    """The cache of maps that no preset and no run wants."""
+    return only(little, "features/*/*/shard-00001.h5").parents[1]
+
+
+def listed(output: str, word: str) -> set[str]:
+    """Return the places on lines that begin with a word."""
+    return {line.split()[3] for line in output.splitlines() if line.startswith(f"{word} ")}
+
+
+def dead_process() -> int:
+    """Return the number of a process that has ended."""
+    return int(subprocess.check_output([sys.executable, "-c", "import os; print(os.getpid())"]))
+
+
+def test_what_no_preset_and_no_run_needs_is_listed_with_its_size_and_stays(little, maps, headstart):
+    before = tree(little)
+    code, output, _ = headstart("clean")
+    assert code == 0
+    assert listed(output, "unneeded") == {
+        f"features/{maps.name}",
+        only(little, "datasets/*-200-*").relative_to(little).as_posix(),
+    }
+    assert re.search(r"unneeded +19\.9 MB +features/", output)
+    assert "`headstart clean --yes` removes them" in output
+    assert tree(little) == before
+
+
+def test_yes_removes_just_that_and_says_what_it_freed(little, maps, headstart):
+    before, dataset = tree(little), only(little, "datasets/digits-200-*").name
+    _, output, _ = headstart("clean", "--yes")
+    gone = set(before) - set(tree(little))
+    assert {name.split("/")[1] for name in gone} == {maps.name, dataset}
+    assert re.search(r"2 entries removed, 20\.\d MB freed", output)
+    assert "nothing to clean" in headstart("clean", "--yes")[1]
+
+
+def test_what_an_existing_run_was_made_from_stays_though_no_preset_wants_it(little, headstart, monkeypatch):
+    monkeypatch.delitem(PRESETS, "little")
+    _, output, _ = headstart("clean", "--yes")
+    assert only(little, "datasets/digits-100-*").is_dir()
+    assert only(little, "features/*/*/shard-00000.h5").is_file()
+    shutil.rmtree(only(little, "runs/*"))
+    assert len(listed(headstart("clean")[1], "unneeded")) == 2
+
+
+def test_a_run_whose_manifest_is_damaged_still_keeps_its_features(little, maps, headstart):
+    only(little, "runs/*/manifest.json").write_text("{")
+    headstart("clean", "--yes")
+    assert only(little, "features/*/*/shard-00000.h5").is_file()
+    assert only(little, "runs/*/model.keras").is_file()
+
+
+def test_unfinished_folders_are_removed_and_features_that_a_run_goes_on_with_are_not(little, maps, headstart):
+    only(little, "runs/*/manifest.json").unlink()
+    ours = next(path for path in little.glob("features/*/*/manifest.json") if maps not in path.parents)
+    ours.unlink()
+    (little / "datasets" / "digits-000000000000").mkdir()
+    found = listed(headstart("clean")[1], "unneeded")
+    assert only(little, "runs/*").relative_to(little).as_posix() in found
+    assert "datasets/digits-000000000000" in found
+    assert not any(ours.parents[1].name in place for place in found)
+
+
+def test_scratch_of_dead_processes_goes_and_that_of_living_ones_stays(little, headstart):
+    folder, host = only(little, "raw/weights/*"), os.uname().nodename.replace("_", "-")
+    dead = folder / f".weights.scratch-{host}_{dead_process()}-00000000.h5"
+    alive = folder / f".weights.scratch-{host}_{os.getpid()}-00000000.h5"
+    elsewhere = folder / ".weights.scratch-another_1-00000000.h5"
+    for path in (dead, alive, elsewhere):
+        path.write_text("half")
+    headstart("clean", "--yes")
+    assert [path.exists() for path in (dead, alive, elsewhere)] == [False, True, True]
+
+
+def test_the_checkpoint_of_a_finished_run_goes_and_the_run_stays(little, headstart):
+    run = only(little, "runs/*")
+    (run / "checkpoint.npz").write_bytes(b"state")
+    before = tree(run)
+    headstart("clean", "--yes")
+    assert set(before) - set(tree(run)) == {"checkpoint.npz"}
+
+
+def test_a_study_that_was_broken_off_stays_with_its_images(little, headstart):
+    study = little / "studies" / "from-scratch-lesson-digits-0123456789ab"
+    study.mkdir(parents=True)
+    (study / "study.db").write_bytes(b"trials")
+    _, output, _ = headstart("clean", "--yes")
+    assert (study / "study.db").exists()
+    assert "studies" not in output
+
+
+def test_what_was_put_aside_goes(little, headstart):
+    (little / "quarantine" / "20260101-000000" / "runs").mkdir(parents=True)
+    assert "quarantine/20260101-000000" in listed(headstart("clean")[1], "unneeded")
+    headstart("clean", "--yes")
+    assert not (little / "quarantine").exists()
+
+
+def test_what_a_person_put_there_is_kept(little, headstart):
+    mine = [little / "README.md", little / ".gitignore", little / "raw" / "cifar-10-python.tar.gz"]
+    mine += [
+        little / "raw" / "weights" / "my.h5",
+        little / "runs" / "notes" / "a.txt",
+        little / "own" / "b.txt",
+    ]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    _, output, _ = headstart("clean", "--yes")
+    assert all(path.is_file() for path in mine)
+    assert re.search(r"kept +4 B +raw/cifar-10-python.tar.gz +kept: put there by a person", output)
+    assert re.search(r"kept +4 B +raw/weights/my.h5 +kept: put there by a person", output)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_links_are_removed_and_never_followed(little, maps, headstart, tmp_path, inside):
+    (tmp_path / "treasure").mkdir()
+    (tmp_path / "treasure" / "gold").write_text("mine")
+    link = maps / "link" if inside else little / "features" / "vgg16-own-digits-000000000000"
+    link.symlink_to(tmp_path / "treasure", target_is_directory=True)
+    headstart("clean", "--yes")
+    assert not link.is_symlink()
+    assert (tmp_path / "treasure" / "gold").is_file()
+
+
+@pytest.mark.parametrize("tier", ["features", "datasets", "quarantine"])
+def test_a_tier_that_is_a_link_is_left_alone(little, headstart, tmp_path, tier):
+    outside = tmp_path / "outside"
+    if tier == "quarantine":
+        (outside / "x").mkdir(parents=True)
+    else:
+        (little / tier).rename(outside)
+    (little / tier).symlink_to(outside, target_is_directory=True)
+    before = tree(outside)
+    assert headstart("clean", "--yes")[0] == 0
+    assert tree(outside) == before
+
+
+def test_a_folder_whose_lock_is_held_is_kept(little, maps, headstart):
+    dataset = only(little, "datasets/digits-200-*")
+    with FileLock(little / ".locks" / f"datasets-{dataset.name}.lock"):
+        _, output, _ = headstart("clean", "--yes")
+    assert dataset.is_dir()
+    assert re.search(rf"kept +\S+ kB +datasets/{dataset.name} +kept: a process works on it", output)
+    assert not maps.exists()
+
+
+def test_features_of_which_a_shard_is_being_computed_are_kept_with_their_images(little, maps, headstart):
+    locks = next(maps.glob("identity-*")) / ".locks"
+    locks.mkdir()
+    with FileLock(locks / "shard-00001.lock"):
+        headstart("clean", "--yes")
+    assert maps.is_dir()
+    assert only(little, "datasets/digits-200-*").is_dir()
+
+
+def test_while_a_run_is_trained_nothing_that_it_may_read_is_removed(little, maps, headstart):
+    with FileLock(little / ".locks" / "runs-head-linear-something-else.lock"):
+        _, output, _ = headstart("clean", "--yes")
+    assert maps.is_dir()
+    assert "kept while a run is trained, which may read it" in output
+
+
+def test_a_lock_that_is_taken_after_the_list_was_made_is_respected(little, maps):
+    section = next(maps.glob("identity-*"))
+    (section / ".locks").mkdir()
+    with FileLock(section / ".locks" / "shard-00000.lock"):
+        gone, kept = remove(little, [Leftover(maps, "", 0)])
+    assert (gone, [one.path for one in kept]) == ([], [maps])
+    assert maps.is_dir()
+
+
+@pytest.mark.parametrize("place", ["..", "../outside", "README.md", "."])
+def test_nothing_outside_the_data_folder_is_removed(little, place):
+    (little / "README.md").write_text("ours")
+    (little.parent / "outside").mkdir()
+    with pytest.raises(HeadstartError, match="not removed"):
+        remove(little, [Leftover(little / place, "", 0)])
+    assert (little.parent / "outside").is_dir()
+
+
+def test_a_run_that_was_trained_from_cached_maps_needs_them(tmp_path):
+    shared = {"backbone": "vgg16", "weights": {"name": "hed", "identity": "x"}, "views": ["identity"]}
+    features = {**shared, "pooling": "average", "layers": ["block5_pool"]}
+    maps = {**shared, "pooling": "none", "layers": ["block4_pool"]}
+    fingerprint = {"dataset": {"name": "digits"}, "features": features, "maps": maps}
+    run = Entry("run", tmp_path, Manifest(tmp_path, fingerprint, {}))
+    asked = {(request.base["pooling"], request.layers) for request in needs_of_runs([run]).requests}
+    assert asked == {("average", ("block5_pool",)), ("none", ("block4_pool",))}

@@ -1,0 +1,190 @@
+"""What users meet on the command line: good words, one clear line for a mistake, the right exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from luigi.cmdline_parser import CmdlineParser
+from small_graphs import ROOT
+
+from pipeline.recipes.named import publish_recipe
+from pipeline.recipes.schemes import SCHEMES
+from tasks.commands.main import COMMANDS, parser_for
+
+LUIGI = ("-m", "luigi", "--module", "tasks")
+HEADSTART = ("-m", "tasks.commands.main")
+DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["CompareSchemes", "--preset", "huge"], "unknown preset 'huge': expected one of demo, full, quick"),
+        (["TrainHead", "--dataset", "mnist"], "unknown dataset 'mnist': expected one of cifar10, digits"),
+        (["TrainHead", "--epochs", "many"], "setting epochs: expected a whole number from 0 to 10000"),
+        (["TrainHead", "--seed", "one"], "--seed: expected a whole number, received 'one'"),
+        (["TrainHead", "--seed", "-1"], "--seed: expected 0 to 2147483647, received -1"),
+        (["TrainHead", "--recipe", "huge"], "unknown head recipe 'huge': expected one of dense"),
+        (
+            ["TuneFromScratch", "--space", '{"speed": [1]}'],
+            "unknown setting 'speed'; expected some of labels",
+        ),
+        (
+            ["TuneFineTune", "--trials", "0"],
+            "expected --trials or --minutes of 1 or more, received 0 of both",
+        ),
+        (["BlockStudy", "--conv-blocks", "conv - lstm"], "'lstm' in block 'conv - lstm'"),
+        (["CompareSeeds", "--schemes", "nobody"], "unknown scheme 'nobody': expected one of head:linear"),
+        (["TrainHead", "--layers", "block9_pool"], "block9_pool"),
+        (
+            ["FineTune", "--freeze-through", "9"],
+            "setting freeze_through: expected a whole number from 0 to 5",
+        ),
+        (["TrainFromScratch", "--conv-blocks", "conv - maxpol"], "'maxpol' in block 'conv - maxpol'"),
+        (["ScoreRun", "--scheme", "head"], "unknown scheme 'head': expected one of head:linear"),
+        (["ScoreRun", "--settings", "{"], "settings: expected a JSON object"),
+        (["ExtractFeatures", "--precision", "int8"], "unknown precision 'int8'"),
+        (["ExtractFeatures", "--parts", "0"], "--parts: expected 1 to 2147483647, received 0"),
+        (["ExtractFeatures", "--input-size", "16"], "expected 32 to 224 pixels, received 16"),
+        (["ExtractFeatures", "--views", "upside"], "view 'upside': expected identity, or hflip"),
+        (["ExtractFeatures", "--layers", "conv1"], "layers 'conv1': expected names among block1_pool"),
+        (["DownloadWeights", "--weights", "nowhere.h5"], "expected an HDF5 file, found none"),
+        (["DownloadWeights", "--weights", "https://example.org/w.h5"], "#sha256="),
+        (["PrepareDataset", "--subset", "3"], "subset of cifar10: expected 0"),
+    ],
+)
+def test_a_bad_value_gets_one_clear_line_and_exit_code_2(call, arguments, message):
+    done = call(*LUIGI, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unknown_parameter_is_named_by_luigi_itself(call):
+    done = call(*LUIGI, "TrainHead", "--epocs", "3")
+    assert done.returncode == 2
+    assert "unrecognized arguments: --epocs 3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "unknown preset 'huge'"),
+        (["--weights", "nothing"], "unknown weights 'nothing'"),
+        (["--seeds", "a,b"], "--seeds: expected whole numbers separated by commas, received 'a,b'"),
+        (["--subset", "7"], "subset of digits: expected 0"),
+        (["--workers", "0"], "--workers: expected 1 or more, received 0"),
+    ],
+)
+def test_headstart_run_says_what_is_wrong_in_one_line(call, arguments, message):
+    done = call(*HEADSTART, "run", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_fault_04_dead_mirrors_are_listed_with_reasons_and_advice_and_the_exit_code_is_30(call):
+    urls = f"{DEAD_MIRROR},file:///nowhere/archive.tar.gz"
+    done = call(*LUIGI, "DownloadCifar10", HEADSTART_CIFAR10_URLS=urls)
+    assert done.returncode == 30
+    assert f"{DEAD_MIRROR}: " in done.stderr
+    assert "file:///nowhere/archive.tar.gz: " in done.stderr
+    assert "HEADSTART_CIFAR10_URLS" in done.stderr
+    assert "make demo" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_headstart_run_exits_30_when_a_task_fails_and_says_why(call):
+    done = call(*HEADSTART, "run", "--preset", "quick", HEADSTART_CIFAR10_URLS=DEAD_MIRROR)
+    assert done.returncode == 30
+    assert DEAD_MIRROR in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_task_has_help_with_its_settings(call):
+    done = call(*LUIGI, "FineTune", "--help")
+    assert "--freeze-through" in done.stdout
+    assert "blocks that keep their weights" in done.stdout
+
+
+def test_an_extension_that_is_not_there_is_named(call):
+    done = call(*HEADSTART, "run", HEADSTART_EXTENSIONS="no_such_rows")
+    assert done.returncode == 2
+    assert "HEADSTART_EXTENSIONS: no module 'no_such_rows'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_setting_is_an_abbreviation_of_one_of_luigis_own_options():
+    """Luigi's parser would call such a flag ambiguous before it has seen the task."""
+    options = CmdlineParser._build_parser()._option_string_actions
+    flags = {f"--{name.replace('_', '-')}" for scheme in SCHEMES.values() for name in scheme.settings}
+    assert len(flags) > 30
+    for flag in flags:
+        assert [option for option in options if option.startswith(flag) and option != flag] == []
+
+
+def readme_tasks() -> list[str]:
+    """Return the README's commands that run a task by Luigi, without what only says where."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^    (?:\w+=\S+ )*luigi --module tasks (.*)$", text, flags=re.MULTILINE)
+    return [line.partition(" --scheduler-url")[0] for line in found if "--help" not in line]
+
+
+@pytest.mark.parametrize("line", readme_tasks())
+def test_luigi_understands_every_task_of_the_readme(line, data_folder):
+    publish_recipe(data_folder / "recipes" / "tuned-lesson-digits", "from-scratch", "lesson", {}, {})
+    with CmdlineParser.global_instance(shlex.split(line)) as parser:
+        task = parser.get_task_obj()
+    assert task.task_family == line.split()[0]
+    assert not task.complete()
+
+
+def readme_commands() -> list[str]:
+    """Return the README's headstart commands, without what explains them, and without lines of output."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^    headstart (.*)$", text, flags=re.MULTILINE)
+    return [line.partition(" #")[0].strip() for line in found]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_headstart_understands_every_command_of_the_readme(line):
+    options = parser_for([*COMMANDS]).parse_args(shlex.split(line))
+    assert options.command == line.split()[0]
+    assert callable(options.action)
+
+
+def test_help_of_all_has_examples(capsys):
+    with pytest.raises(SystemExit):
+        parser_for([*COMMANDS]).parse_args(["--help"])
+    assert "examples:\n  headstart run " in capsys.readouterr().out
+
+
+def test_every_command_has_help_with_examples(capsys):
+    commands = next(iter(parser_for([*COMMANDS])._subparsers._group_actions)).choices
+    assert {"run", "runs", "show", "compare", "predict", "export", "doctor", "completion"} <= set(commands)
+    for name, parser in commands.items():
+        text = parser.format_help()
+        assert f"examples:\n  headstart {name}" in text
+        for example in re.findall(r"^  headstart (.+?)(?:   +.*| > .*)?$", text, flags=re.MULTILINE):
+            assert parser_for([*COMMANDS]).parse_args(shlex.split(example)).command == name
+
+
+def test_reader_that_goes_away_ends_the_command_without_a_stack_trace(call, tmp_path):
+    code = "import sys; from tasks.commands.main import main; sys.exit(main(['completion', 'bash']))"
+    script = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr and done.stdout.strip() in ("141", "0")

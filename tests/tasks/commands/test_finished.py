@@ -1,0 +1,242 @@
+"""Finished runs are listed, shown, compared, used and exported from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import pytest
+from trees import only
+
+from pipeline.runs.result import read_run
+from pipeline.storage.publishing import read_manifest
+from tasks.commands.compare import told_apart
+from tasks.commands.runs import COLUMNS
+
+
+@pytest.fixture
+def run_folder(little):
+    return only(little, "runs/*/manifest.json").parent
+
+
+@pytest.fixture
+def two_runs(little, run_folder):
+    """The run, and a copy of it under another name; both folders."""
+    other = run_folder.with_name("head-other-digits-random-seed0-000000000000")
+    shutil.copytree(run_folder, other)
+    return run_folder, other
+
+
+def test_runs_are_listed_with_accuracy_interval_and_time(run_folder, headstart):
+    code, output, _ = headstart("runs")
+    header, line = output.splitlines()
+    assert code == 0
+    assert header.split("  ")[0] == "test accuracy"
+    assert line.endswith(run_folder.name)
+    assert "%" in line
+
+
+def test_runs_as_json_have_every_column(run_folder, headstart):
+    _, output, _ = headstart("runs", "--json")
+    (row,) = json.loads(output)
+    assert tuple(row) == COLUMNS
+    assert row["run"] == run_folder.name
+    assert row["low"] <= row["accuracy"] <= row["high"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["digits"], 2),
+        (["head-other"], 1),
+        (["cifar10"], 0),
+        (["--only", "scheme=head:*"], 2),
+        (["--only", "scheme=fine-tune:*"], 0),
+        (["--only", "accuracy>2"], 0),
+        (["--only", "accuracy<2", "--only", "run=head-other*"], 1),
+    ],
+)
+def test_runs_are_filtered(two_runs, headstart, arguments, count):
+    assert len(json.loads(headstart("runs", "--json", *arguments)[1])) == count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sort", "colour"], "--sort: expected one of accuracy, log_loss, seconds, run, received 'colour'"),
+        (["--only", "colour=red"], "--only 'colour=red': expected one of run, scheme"),
+        (["--only", "accuracy>high"], "expected a number behind >, received 'high'"),
+        (["--only", "scheme>3"], "expected = behind scheme, which is no number"),
+        (["--only", "accuracy"], "expected a filter such as"),
+    ],
+)
+def test_filters_that_cannot_be_read_are_refused(run_folder, headstart, arguments, message):
+    code, _, said = headstart("runs", *arguments)
+    assert code == 2
+    assert message in said
+
+
+def test_runs_are_sorted(two_runs, headstart):
+    names = [row["run"] for row in json.loads(headstart("runs", "--json", "--sort", "run")[1])]
+    assert names == sorted(folder.name for folder in two_runs)
+
+
+def test_a_damaged_run_is_named_and_the_others_are_listed(two_runs, headstart, flip_byte):
+    flip_byte(two_runs[1] / "predictions.h5")
+    code, output, said = headstart("runs", "--json")
+    assert code == 1
+    assert [row["run"] for row in json.loads(output)] == [two_runs[0].name]
+    assert "predictions.h5: expected sha256" in said
+
+
+def test_a_run_is_shown_by_a_part_of_its_name_and_by_its_folder(run_folder, headstart):
+    code, output, _ = headstart("show", "head-linear")
+    assert code == 0
+    assert output == headstart("show", str(run_folder))[1]
+    for word in ("head:linear, weights random, seed 0, float32", "test: ", "epochs = 2", "last epoch 2"):
+        assert word in output
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("head", "expected one run, found 2"), ("none", "known: head")]
+)
+def test_a_name_that_is_not_of_one_run_is_refused(two_runs, headstart, name, message):
+    code, _, said = headstart("show", name)
+    assert code == 2
+    assert message in said
+
+
+def test_runs_are_compared_in_a_report_of_their_own(two_runs, little, headstart):
+    code, output, _ = headstart("compare", *(folder.name for folder in two_runs), "--name", "mine")
+    assert code == 0
+    assert str(little / "reports" / "mine") in output
+    manifest = read_manifest(little / "reports" / "mine")
+    assert manifest.missing() is None
+    assert manifest.fingerprint == {"compared": [folder.name for folder in two_runs]}
+    assert {"comparison.csv", "differences.csv", "comparison.md"} <= set(manifest.files)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["head-linear"], "expected two runs or more to compare, received 1"),
+        (["head-linear", "head-other", "--name", "demo"], "and no preset's name"),
+        (["head-linear", "head-other", "--name", "../x"], "expected up to 100 letters"),
+    ],
+)
+def test_comparisons_that_make_no_sense_are_refused(two_runs, headstart, arguments, message):
+    code, _, said = headstart("compare", *arguments)
+    assert code == 2
+    assert message in said
+
+
+@pytest.fixture
+def pictures(little, tmp_path):
+    """A folder with the first three digits as pictures, and a broken one."""
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with h5py.File(only(little, "datasets/digits-100-*/dataset.h5")) as file:
+        for number in range(3):
+            Image.fromarray(file["images"][number]).resize((64, 48)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"broken")
+    return folder
+
+
+def test_pictures_are_classified_into_csv_and_the_broken_one_is_named(
+    run_folder, headstart, pictures, tmp_path
+):
+    answers = tmp_path / "answers.csv"
+    code, output, said = headstart("predict", "head-linear", str(pictures), "--output", str(answers))
+    assert (code, output) == (1, "")
+    assert "broken.png: no readable picture" in said
+    with answers.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [str(pictures / f"{number}.png") for number in range(3)]
+    for row in rows:
+        values = [float(row[name]) for name in ("probability", "probability_2", "probability_3")]
+        assert values == sorted(values, reverse=True)
+        assert {row["class"], row["class_2"], row["class_3"]} <= set("0123456789")
+
+
+@pytest.mark.slow
+def test_a_run_of_a_head_is_exported_with_its_backbone(run_folder, headstart, tmp_path):
+    out = tmp_path / "model.keras"
+    code, output, said = headstart("export", "head-linear", str(out))
+    assert (code, said) == (0, "")
+    assert "keras: parity on" in output
+    assert f"wrote {out}" in output
+
+
+def test_missing_weights_are_told_with_the_command_that_gets_them(run_folder, little, headstart, pictures):
+    shutil.rmtree(little / "raw")
+    code, _, said = headstart("predict", "head-linear", str(pictures))
+    assert code == 2
+    assert "DownloadWeights --backbone vgg16 --weights random" in said
+
+
+def test_the_doctor_says_what_is_there_and_asks_no_mirror_when_offline(little, headstart, monkeypatch):
+    monkeypatch.setenv("HEADSTART_CIFAR10_URLS", "http://127.0.0.1:9/x.tar.gz")
+    code, output, _ = headstart("doctor", "--offline")
+    assert code == 0
+    for word in ("Python 3", "tensorflow 2", "of memory", "free for", "cores", "were not asked: http://127"):
+        assert word in output
+    code, output, _ = headstart("doctor")
+    assert code == 0
+    assert "mirror http://127.0.0.1:9/x.tar.gz does not answer (ConnectionError)" in output
+
+
+def test_the_doctor_warns_of_a_slow_machine(little, headstart, monkeypatch):
+    monkeypatch.setattr("pipeline.machine.native_bfloat16", lambda: False)
+    monkeypatch.setattr("pipeline.machine.total_memory_bytes", lambda: 2_000_000_000)
+    _, output, _ = headstart("doctor", "--offline")
+    slow = [line for line in output.splitlines() if line.startswith("slow")]
+    assert any("no bfloat16 in hardware" in line for line in slow)
+    assert any("2.0 GB of memory" in line for line in slow)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completions_name_every_command(headstart, shell):
+    code, output, _ = headstart("completion", shell)
+    assert code == 0
+    for name in ("run", "plan", "predict", "export", "doctor"):
+        assert name in output
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_the_completion_works_in_bash(headstart, tmp_path):
+    script = tmp_path / "headstart.bash"
+    script.write_text(headstart("completion", "bash")[1])
+    code = (
+        f"source {script}; COMP_WORDS=(headstart pred); COMP_CWORD=1; "
+        "$(complete -p headstart | sed 's/.*-F \\([^ ]*\\).*/\\1/'); echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["predict"], done.stderr
+
+
+def test_runs_of_one_scheme_are_told_apart_by_what_differs_between_them(run_folder):
+    run = read_run(run_folder)
+    settings = run.recipe["settings"]
+    longer = replace(run, recipe={**run.recipe, "settings": {**settings, "epochs": 9, "units": [1, 2]}})
+    other = replace(run, recipe={**run.recipe, "scheme": "head:dense"})
+    names = [found.recipe["scheme"] for found in told_apart([run, longer, other])]
+    assert names[0].startswith("head:linear (epochs 2")
+    assert names[1] == "head:linear (epochs 9, units 1+2)"
+    assert names[2] == "head:dense"
+    assert told_apart([run, run]) == [run, run]
+
+
+def test_comparison_of_runs_has_a_page_of_its_own(two_runs, headstart):
+    code, output, _ = headstart("compare", *(folder.name for folder in two_runs), "--name", "mine")
+    page = Path(output.splitlines()[-1].removeprefix("The page: "))
+    assert code == 0 and page.name == "index.html"
+    text = page.read_text(encoding="utf-8")
+    assert f"headstart compare {two_runs[0].name} {two_runs[1].name} --name mine" in text
+    assert "data:image/png;base64," in text  # the data set is there, so the examples have pictures
