@@ -31,10 +31,11 @@ test: $(VENV)/test.installed ## the tests: offline, small, fast; COVERAGE=1 meas
 test-all: $(VENV)/test.installed ## the slow tests as well
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
 
-lint: $(VENV)/lint.installed ## style, format and types
+lint: $(VENV)/lint.installed ## style, format, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports setup.cfg
 
 audit: $(VENV)/audit.installed ## known vulnerabilities of what is installed; needs a network
 	$(BIN)/python -m pip_audit --skip-editable
@@ -56,7 +57,9 @@ bench-finetune: $(VENV)/offline.installed ## fine-tuning from cached maps agains
 	$(BIN)/python benchmarks/finetune.py $(BENCH)
 
 clean-data: ## remove what the graph made, downloads excepted
-	rm -rf data/datasets data/features data/sweeps data/curves data/runs data/reports data/.locks
+	@$(PYTHON) -c 'import os, pathlib, subprocess; from pipeline.storage import layout; \
+		data = pathlib.Path(os.environ.get("HEADSTART_DATA_DIR") or "data").expanduser(); \
+		subprocess.run(["rm", "-rf", "--", *layout.made(data)], check=True)'
 
 clean-venv: ## remove the virtual environment
 	rm -rf $(VENV)

@@ -34,7 +34,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import luigi
 import numpy as np
@@ -175,13 +175,13 @@ def _network(recipe: ScratchRecipe, examples):
 def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, xla: bool) -> list[float]:
     """Return the seconds of a step, one number for each pass of the loop but the first."""
     from pipeline.networks.fast_copy import quick_copy
-    from pipeline.schemes.from_scratch import paces_of
+    from pipeline.schemes.from_scratch import paces_of, stage_of
     from pipeline.training.classifier import Classifier
     from pipeline.training.history import History
-    from pipeline.training.loop import Stage, fit
+    from pipeline.training.loop import fit
 
     network, history = Classifier(quick_copy(model)), History()
-    stage = Stage.of(recipe, "blocks", epochs=passes, batch_size=batch)
+    stage = replace(stage_of(recipe, passes), batch_size=batch)
 
     def paces(steps: int):
         return paces_of(recipe, network.model, steps)
@@ -195,14 +195,12 @@ def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool
     """Return the seconds of a step, one number for each pass of Keras `fit` but the first."""
     import keras
 
+    from pipeline.schemes.from_scratch import stage_of
     from pipeline.training.optimizers import make_optimizer
 
     steps = len(examples.train) // batch
-    rate = ("learning_rate", "lr_schedule", "warmup")
-    names = ("optimizer", *rate, "weight_decay", "momentum", "decay_biases")
-    settings = {name: getattr(recipe, name) for name in names if hasattr(recipe, name)}
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    optimizer = make_optimizer(**settings, updates=steps * passes, quick=False)
+    optimizer = make_optimizer(stage_of(recipe, passes), steps * passes, quick=False)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
     began, ended = [], []
 

@@ -1,10 +1,9 @@
 """Run one function of the project in a fresh child process that cannot outlive its parent.
 
 TensorFlow must not be forked after it has run, leaks when it trains in a loop, and can die of a signal:
-so every computation of a task happens in a child of its own. The child is a new interpreter, told what to
-do as JSON on its standard input, and answers in JSON lines: progress reports and what it logs, then one
-result or error.
-Standard input stays open for as long as the parent lives; when it closes, the child ends at once.
+so every computation of a task happens in a child of its own, a new interpreter. It is told what to do as
+JSON on standard input, which stays open while the parent lives: when it closes, the child ends at once. It
+answers in JSON lines: progress reports and what it logs, then one result or error.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import errors
 from pipeline.errors import ChildFailed, HeadstartError
@@ -28,11 +28,9 @@ from pipeline.extensions import load_extensions
 from pipeline.names import resolve
 from pipeline.progress import Progress, silent
 
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
 ALLOWED_PACKAGES = ("pipeline.",)
 ORPHAN_CHECK_SECONDS = 0.5
+LAST_WORDS = 15  # lines of a child's standard error that its failure is told with
 COMMAND = (sys.executable, "-m", "pipeline.children")
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
 
@@ -56,15 +54,17 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
         env={**os.environ, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
     assert child.stdin is not None and child.stderr is not None  # pipes
-    said = _Tail(child.stderr)
+    said: deque[str] = deque(maxlen=LAST_WORDS)
+    listener = threading.Thread(target=said.extend, args=(child.stderr,), daemon=True)
+    listener.start()
     with _ended_with_parent(child):
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps({"function": name, "arguments": arguments}) + "\n")
             child.stdin.flush()
         answer = _listen(child, progress)
         status = child.wait()
-    said.join()
-    return _outcome(name, answer, status, said.text())
+    listener.join()
+    return _outcome(name, answer, status, "\n".join(line.rstrip() for line in said))
 
 
 def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
@@ -75,12 +75,13 @@ def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] 
             message = json.loads(line)
         except ValueError:  # a library printed: not ours
             continue
-        if isinstance(message, dict) and "progress" in message:
-            progress(*message["progress"])
-        elif isinstance(message, dict) and "log" in message:
-            logger.log(*message["log"])
-        elif isinstance(message, dict) and ("result" in message or "error" in message):
-            answer = message
+        match message:
+            case {"progress": report}:
+                progress(*report)
+            case {"log": record}:
+                logger.log(*record)
+            case {"result": _} | {"error": _}:
+                answer = message
     return answer
 
 
@@ -102,39 +103,19 @@ def _outcome(name: str, answer: dict[str, Any] | None, status: int, said: str) -
     return answer["result"]
 
 
-class _Tail(threading.Thread):
-    """Read a stream to its end and keep its last lines."""
-
-    KEPT_LINES = 15
-
-    def __init__(self, stream: IO[str]):
-        super().__init__(daemon=True)
-        self._stream = stream
-        self._lines: list[str] = []
-        self.start()
-
-    def run(self) -> None:
-        for line in self._stream:
-            self._lines = [*self._lines, line.rstrip()][-self.KEPT_LINES :]
-
-    def text(self) -> str:
-        return "\n".join(self._lines)
-
-
 @contextlib.contextmanager
 def _ended_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
     """End child when the block ends early, and when the process that forked this one dies."""
     over = threading.Event()
     master = multiprocessing.parent_process()
 
-    def watch(master: BaseProcess) -> None:
-        while not over.wait(ORPHAN_CHECK_SECONDS):
+    def watch() -> None:
+        while master is not None and not over.wait(ORPHAN_CHECK_SECONDS):
             if not master.is_alive():
                 child.kill()
                 os._exit(1)
 
-    if master is not None:
-        threading.Thread(target=watch, args=(master,), daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
@@ -143,21 +124,18 @@ def _ended_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
         child.wait()
 
 
-def _end_with_standard_input(stream: IO[str]) -> None:
-    """Wait until the parent's end of standard input closes, then end this process at once."""
-    with contextlib.suppress(OSError, ValueError):
-        stream.read()
-    os._exit(1)
-
-
 def _serve() -> int:
     """Do the one job that standard input describes; the child's side of run_in_child."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever libraries print goes to standard error
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a closed pipe ends this process
     order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_standard_input, args=(sys.stdin,), daemon=True).start()
     lock = threading.Lock()
+
+    def end_with_parent() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdin.read()  # until the parent's end closes
+        os._exit(1)
 
     def say(message: dict[str, Any]) -> None:
         with lock:
@@ -167,12 +145,15 @@ def _serve() -> int:
     def progress(stage: str, done: int, total: int, unit: str) -> None:
         say({"progress": [stage, int(done), int(total), unit]})
 
+    threading.Thread(target=end_with_parent, daemon=True).start()
     logging.getLogger("pipeline").addHandler(_Told(say))
     logging.getLogger("pipeline").setLevel(logging.INFO)
     try:
         load_extensions()
-        result = _function(order["function"])(**order["arguments"], progress=progress)
-        say({"result": result})
+        name = order["function"]
+        if not name.startswith(ALLOWED_PACKAGES):
+            raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} run in a child")
+        say({"result": resolve(name)(**order["arguments"], progress=progress)})
     except HeadstartError as error:
         say({"error": {"kind": type(error).__name__, "message": str(error)}})
     except Exception:
@@ -189,12 +170,6 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._say({"log": [record.levelno, "%s", record.getMessage()]})
-
-
-def _function(name: str) -> Callable[..., Any]:
-    if not name.startswith(ALLOWED_PACKAGES):
-        raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} run in a child")
-    return resolve(name)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def plain(text: str) -> str:
     """Return text without characters that could steer a terminal or break a line; they are spelled out."""
-    return "".join(one if _is_shown(one) else ascii(one)[1:-1] for one in text)
-
-
-def _is_shown(one: str) -> bool:
-    return one.isprintable() or unicodedata.category(one) == "Zs"  # spaces of every width
+    spaces = {one for one in text if unicodedata.category(one) == "Zs"}  # of every width
+    return "".join(one if one.isprintable() or one in spaces else ascii(one)[1:-1] for one in text)
 
 
 def shown_seconds(seconds: float) -> str:
@@ -46,15 +44,6 @@ def readable_bytes(count: float) -> str:
     return f"{count:.0f} {units[0]}" if whole else f"{count:.1f} {units[0]}"
 
 
-def readable_seconds(seconds: float) -> str:
-    """Return a duration in the unit that suits it: under 1 s, 12 s, 4 min, 2.5 h."""
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
-
-
 def data_words(title: str, note: str, counts: Mapping[str, int]) -> str:
     """Return a data set in words with the sizes of its splits; a demonstration says that it is one."""
     sizes = " / ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test"))
@@ -71,8 +60,6 @@ def counted(count: int, noun: str) -> str:
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """Return rows as lines whose columns begin below each other, two spaces apart; the last one is free."""
     rows = [[plain(cell) for cell in row] for row in rows]
-    if not rows:
-        return []
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
@@ -99,6 +86,13 @@ def shown(value: float, unit: str) -> str:
     return f"{value:.3f} {unit}".strip()
 
 
-def shown_interval(value: float, low: float, high: float) -> str:
-    """Return a share with its interval in per cent, e.g. "61.2 % (60.2–62.1)"."""
+def shown_interval(value: float, low: float, high: float, unit: str = "%") -> str:
+    """Return a share with its interval, "61.2 % (60.2–62.1)"; value in its unit where low is NaN."""
+    if math.isnan(low):
+        return shown(value, unit)
     return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def shown_share(row: Any, name: str) -> str:
+    """Return the share name of a table's row with its interval, which is in name_low and name_high."""
+    return shown_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])

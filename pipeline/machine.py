@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -36,26 +37,18 @@ def resolve_precision(wanted: str) -> str:
 @functools.lru_cache(maxsize=1)
 def native_bfloat16() -> bool:
     """Say whether the device that TensorFlow will use multiplies bfloat16 matrices natively."""
-    capability = gpu_capability()
-    if capability is not None:
+    if (capability := gpu_capability()) is not None:
         return capability >= NATIVE_BFLOAT16_CAPABILITY
     return bool(NATIVE_BFLOAT16_FLAGS & cpu_flags())
 
 
 def cpu_flags() -> set[str]:
     """Return the instruction-set flags that Linux lists for the first processor; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
+    return set(_listed("/proc/cpuinfo", "flags").split())
 
 
 def gpu_capability() -> float | None:
-    """Return the lowest compute capability of the GPUs that TensorFlow can use, None without one.
-
-    A GPU counts only where the CUDA libraries that TensorFlow needs are installed beside it.
-    """
+    """Return the lowest compute capability of the GPUs, None without one or without CUDA's libraries."""
     if not Path("/dev/nvidiactl").exists() or importlib.util.find_spec("nvidia") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
@@ -71,7 +64,7 @@ def describe() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
-        "processor": _processor_name(),
+        "processor": _listed("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
         "cores": usable_cores(),
         "native_bfloat16": native_bfloat16(),
     }
@@ -86,10 +79,8 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result can depend on."""
     found = {"headstart": __version__, "python": platform.python_version()}
     for package in RECORDED_PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -109,18 +100,16 @@ def peak_memory_mb() -> float:
     """
     import resource
 
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
+    if peak := _listed("/proc/self/status", "VmHWM"):
+        return int(peak.removesuffix("kB")) * 1024 / 1e6
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1e6 if platform.system() == "Darwin" else used * 1024 / 1e6
 
 
-def _processor_name() -> str:
+def _listed(path: str, name: str) -> str:
+    """Return what the first line `name: value` of one of Linux's lists says; "" where there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.processor() or "unknown"
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or "unknown")
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

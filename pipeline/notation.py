@@ -21,11 +21,10 @@ from pipeline.errors import BadInput
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the notation.
+    """A word of the notation; its Keras layer is a row of networks.build.LAYERS.
 
     kind names its layers and says what it is: "conv", "dense", "norm", "activation", "pool" or "dropout".
-    argument is what may stand behind the word: "size" in pixels, "rate" from 0 to below 1, or nothing. The
-    Keras layer of each word is a row of networks.build.LAYERS.
+    argument is what may stand behind the word: "size" in pixels, "rate" from 0 to below 1, or nothing.
     """
 
     name: str
@@ -100,19 +99,15 @@ def names_activation(block: Block) -> bool:
 
 
 def _parse_step(part: str, text: str, *, dense: bool) -> Step:
+    words = {w.name: w for w in WORDS.values() if (w.in_dense_blocks if dense else w.in_conv_blocks)}
     match = re.fullmatch(r"([a-z][a-z\s]*?)(?:\s+([0-9.][0-9.x]*))?", part.strip().lower())
-    word = WORDS.get(re.sub(r"\s+", " ", match.group(1))) if match else None
-    if match is None or word is None or not (word.in_dense_blocks if dense else word.in_conv_blocks):
-        known = [w.name for w in WORDS.values() if (w.in_dense_blocks if dense else w.in_conv_blocks)]
-        where = "dense" if dense else "conv"
+    word = words.get(re.sub(r"\s+", " ", match.group(1))) if match else None
+    if match is None or word is None:
         raise BadInput(
             f"{part.strip()!r} in block {text!r}: expected words joined by ' - ', each one of "
-            f"{', '.join(known)} (in a {where} block)"
+            f"{', '.join(words)} (in a {'dense' if dense else 'conv'} block)"
         )
-    return _with_argument(word, match.group(2), part.strip())
-
-
-def _with_argument(word: Word, argument: str | None, part: str) -> Step:
+    argument = match.group(2)
     if argument is None:
         return Step(word)
     if word.argument == "size" and re.fullmatch(r"(\d{1,2})(x\1)?", argument) and int(argument.split("x")[0]):
@@ -120,4 +115,6 @@ def _with_argument(word: Word, argument: str | None, part: str) -> Step:
     if word.argument == "rate" and re.fullmatch(r"0?\.\d+|0", argument):
         return Step(word, rate=float(argument))
     wanted = {"size": "a size such as 3 or 3x3", "rate": "a rate from 0 to below 1", None: "no argument"}
-    raise BadInput(f"{part!r}: expected {wanted[word.argument]} after {word.name!r}, received {argument!r}")
+    raise BadInput(
+        f"{part.strip()!r}: expected {wanted[word.argument]} after {word.name!r}, received {argument!r}"
+    )

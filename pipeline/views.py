@@ -6,13 +6,10 @@ A view is `identity` or parts joined by `+`: `hflip` mirrors left to right, `lef
 
 from __future__ import annotations
 
+import itertools
 import re
-from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
-
-if TYPE_CHECKING:
-    pass
 
 IDENTITY, MIRRORED = "identity", "hflip"
 LARGEST_SHIFT = 8  # pixels
@@ -59,10 +56,6 @@ def parts_of(view: str) -> tuple[bool, int, int]:
 def variation_views(*, flip: bool, shift: int) -> tuple[str, ...]:
     """Return the views that `augmented` draws from, as `drawn_views` counts them."""
     moves = [*range(shift + 1), *range(-shift, 0)]
-    found = [
-        canonical_view(mirrored, -down, -right)  # a picture that starts further down has moved up
-        for mirrored in ((False, True) if flip else (False,))
-        for down in moves
-        for right in moves
-    ]
-    return tuple(found)
+    drawn = itertools.product((False, True) if flip else (False,), moves, moves)
+    # A picture that starts further down has moved up.
+    return tuple(canonical_view(mirrored, -down, -right) for mirrored, down, right in drawn)

@@ -13,13 +13,11 @@ from tasks.atlas import LayerAtlas
 from tasks.comparison import CompareSchemes
 from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
-from tasks.findings import DataFindings
 from tasks.label_efficiency import HeadCurve, LabelEfficiency
-from tasks.results import PlotRun, ScoreRun
+from tasks.results import DataFindings, PlotRun, ScoreRun
 from tasks.search import TuneFineTune, TuneFromScratch
 from tasks.studies import BlockStudy, CompareSeeds
-from tasks.sweeps import TuneHead
-from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead
+from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead, TuneHead
 
 __all__ = [
     "BlockStudy",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import shlex
 from pathlib import Path
+from typing import Any
 
 import luigi
 
@@ -15,27 +15,28 @@ from pipeline.report.table import COMPARISON_PLOTS, PAGE
 from pipeline.results.table import SCORES
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import publish_manifest, whole_files
+from pipeline.storage.publishing import whole_files
 from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights
 from tasks.features import ExtractFeatures
 from tasks.label_efficiency import efficiency_folders
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
-from tasks.reports import ReportTask
-from tasks.results import PlotRun, ScoreRun, stamp_of
-from tasks.task import Task
+from tasks.results import PlotRun, ScoreRun
+from tasks.task import DerivedTask, Task, luigi_command, stamp_of
+from tasks.training import TrainTask
 
 logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
 
 
-class CompareSchemes(ReportTask):
+class CompareSchemes(DerivedTask):
     """Compare the schemes of a preset: one page, tables and plots in data/reports/<preset>/.
 
     index.html is the page to open. Where heads read features of pretrained weights, the atlas of all layers
     is part of the report; so is label efficiency that was measured on the same data.
     """
 
+    kind = "comparison"
     preset = luigi.Parameter(default="demo", description="demo, quick or full")
     dataset = luigi.OptionalStrParameter(default=None, description="data set [default: the preset's]")
     subset = OptionalNumber(default=None, description="images of a subset, 0 for all [default: the preset's]")
@@ -53,38 +54,39 @@ class CompareSchemes(ReportTask):
     @functools.cached_property
     def results(self) -> list[tuple[ScoreRun, PlotRun]]:
         """The tables and plots of every run, in the preset's order; all seeds of a plan together."""
-        row, found = self.row, []
-        own = self.dataset is not None and self.dataset.startswith(FOLDER)
+        row, own = self.row, (self.dataset or "").startswith(FOLDER)
         subset = self.subset if self.subset is not None else 0 if own else row.subset
+        found = []
         for plan in row.plans:
+            shared = {
+                "scheme": plan.scheme,
+                "settings": plan.settings,
+                "weights": plan.weights or self.weights or row.weights,
+                "dataset": self.dataset or row.dataset,
+                "subset": subset,
+            }
             for seed in self.seeds or row.seeds:
-                shared = {
-                    "scheme": plan.scheme,
-                    "settings": plan.settings,
-                    "weights": plan.weights or self.weights or row.weights,
-                    "backbone": self.backbone,
-                    "dataset": self.dataset or row.dataset,
-                    "subset": subset,
-                    "split_seed": self.split_seed,
-                    "seed": seed,
-                    "precision": self.precision,
-                }
-                found.append((ScoreRun(**shared), PlotRun(**shared)))
+                shared["seed"] = seed
+                found.append((self.clone(ScoreRun, **shared), self.clone(PlotRun, **shared)))
         return list(dict.fromkeys(found))  # weights of one's own choice may equal those of a plan
+
+    @functools.cached_property
+    def runs(self) -> list[TrainTask]:
+        """The runs, one for each of the results."""
+        return [score.run_task for score, _ in self.results]
 
     @functools.cached_property
     def atlases(self) -> list[LayerAtlas]:
         """The atlas of what heads read; not of random weights, of which nothing is worth freezing."""
-        heads = [score.run_task for score, _ in self.results if score.run_task.scheme.reads_layers]
-        found = dict.fromkeys(run.clone(LayerAtlas) for run in heads)
-        return [atlas for atlas in found if not atlas.of_random_weights]
+        found = dict.fromkeys(run.clone(LayerAtlas) for run in self.runs if run.scheme.reads_layers)
+        return [atlas for atlas in found if atlas.weights_choice.kind != "random"]
 
     @functools.cached_property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """The runs, the atlases, and the names of scores and plots."""
         return {
             "preset": self.preset,
-            "runs": [score.run_task.fingerprint for score, _ in self.results],
+            "runs": [run.fingerprint for run in self.runs],
             "atlases": [atlas.fingerprint for atlas in self.atlases],
             "scores": [*SCORES],
             "plots": [*COMPARISON_PLOTS],
@@ -92,49 +94,33 @@ class CompareSchemes(ReportTask):
 
     @functools.cached_property
     def folder(self) -> Path:
-        """The folder of the report."""
         return layout.report_folder(data_folder(), self.preset)
 
     @property
     def sources(self) -> list[Task]:
-        """The runs and the atlases."""
-        return [*(score.run_task for score, _ in self.results), *self.atlases]
-
-    def requires(self) -> list[luigi.Task]:
-        """Return the atlases, which read the most features, and the tables and plots of every run."""
+        """The atlases, which read the most features, and the tables and plots of every run."""
         return [*self.atlases, *(task for pair in self.results for task in pair)]
 
     @property
-    def facts(self) -> dict:
-        """The sources as they are now, and the reports of label efficiency that are shown beside them."""
-        return {**super().facts, "labels": [stamp_of(folder) for folder in self._efficiency]}
+    def facts(self) -> dict[str, Any]:
+        """The runs and atlases as they are now, and the label efficiency that is shown beside them."""
+        shown = [stamp_of(task.folder) for task in (*self.runs, *self.atlases)]
+        return {"sources": shown, "labels": [stamp_of(folder) for folder in self._efficiency]}
 
     @property
     def _efficiency(self) -> list[Path]:
-        runs = [score.run_task.fingerprint for score, _ in self.results]
-        return efficiency_folders({key_of(run["dataset"]) for run in runs})
+        return efficiency_folders({key_of(run.fingerprint["dataset"]) for run in self.runs})
 
     def make(self) -> None:
         text, files = self.in_process(
             "tasks.reproducing:write_with_commands",
             folder=self.folder,
-            runs=[score.run_task.folder for score, _ in self.results],
+            runs=[run.folder for run in self.runs],
             title=self.row.title,
-            command=self._command,
+            command=luigi_command(CompareSchemes, self.param_kwargs, {"preset": None}),
             atlases=[atlas.folder for atlas in self.atlases],
             efficiency=self._efficiency,
             kept=whole_files(self.folder, self.facts),
         )
-        publish_manifest(self.folder, self.fingerprint, files, self.facts)
+        self.publish(files)
         logger.info("%s\n%s\nThe page: %s", self.row.title, text, self.folder / PAGE)
-
-    @property
-    def _command(self) -> str:
-        """The command that makes all of this, with the parameters that are not the usual ones."""
-        given = [
-            f"--{name.replace('_', '-')} {shlex.quote(parameter.serialize(value))}"
-            for name, parameter in self.get_params()
-            if (value := getattr(self, name)) != parameter.task_value(type(self).__name__, name)
-            or name == "preset"
-        ]
-        return " ".join(["luigi --module tasks CompareSchemes", *given])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import logging
 import os
 import sys
@@ -21,9 +22,12 @@ ASKS_FOR_LUIGID = ("--scheduler-url", "--scheduler-host", "--scheduler-port")
 def configure() -> None:
     """Read the project's luigi.cfg below the user's own, and keep users' mistakes free of stack traces."""
     config = luigi.configuration.get_config()
-    own = HOME / "luigi.cfg"
-    if own.is_file():
-        _fill_in(config, own)
+    own = configparser.RawConfigParser()
+    own.read(HOME / "luigi.cfg", encoding="utf-8")
+    for section in own.sections():
+        for option, value in own.items(section):
+            if not config.has_option(section, option):
+                config.set(section, option, value)
     if any(word.startswith(ASKS_FOR_LUIGID) for word in sys.argv[1:]):
         config.set("core", "local_scheduler", "false")
     logging.getLogger("luigi-interface").addFilter(without_trace)
@@ -32,9 +36,7 @@ def configure() -> None:
     shown.addHandler(ShownByLuigi())
     try:
         load_extensions()
-    except (
-        HeadstartError
-    ) as error:  # nobody is there yet to catch it: both commands import this package first
+    except HeadstartError as error:  # nobody is there yet to catch it: all commands import this package first
         end_with(error)
 
 
@@ -82,19 +84,7 @@ def without_trace(record: logging.LogRecord) -> bool:
     """Show an error that explains itself as one message; a logging filter, so it returns True."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HeadstartError):
-        task = record.args[-1] if record.args else "task"
+        task = record.args[-1] if isinstance(record.args, tuple) and record.args else "task"
         record.msg, record.args = "%s failed: %s", (task, error)
         record.exc_info = record.exc_text = None
     return True
-
-
-def _fill_in(config, path: Path) -> None:
-    """Set options of path that the user's configuration, environment or command line leaves open."""
-    import configparser
-
-    own = configparser.RawConfigParser()
-    own.read(path, encoding="utf-8")
-    for section in own.sections():
-        for option, value in own.items(section):
-            if not config.has_option(section, option):
-                config.set(section, option, value)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import luigi
 from luigi.task_register import Register
 
-from pipeline.backbones.table import (
-    BACKBONES,
-    USUAL,
-    WEIGHTS,
-    WeightsChoice,
-    choose_weights,
-    weights_names,
-)
+from pipeline.backbones.table import BACKBONES, USUAL, WEIGHTS, WeightsChoice, choose_weights, weights_names
 from pipeline.datasets.folders import path_name
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, Dataset
@@ -34,13 +28,11 @@ class DownloadCifar10(Task):
     An archive in data/raw/ or in Keras's cache is used where there is one.
     """
 
-    @property
-    def fingerprint(self) -> dict:
-        return {"archive": ARCHIVE, "members": {member.name: member.sha256 for member in MEMBERS}}
+    kind, label = "download", "cifar10"
 
     @property
-    def place(self) -> str:
-        return "raw/cifar10"
+    def fingerprint(self) -> dict[str, Any]:
+        return {"archive": ARCHIVE, "members": {member.name: member.sha256 for member in MEMBERS}}
 
     @property
     def file(self) -> Path:
@@ -64,6 +56,7 @@ class DownloadWeights(Task):
     package, random is drawn from a seed; a path or a URL of one's own is taken in Keras's notop layout.
     """
 
+    kind = "weights"
     backbone = luigi.Parameter(default=USUAL, description=f"one of {', '.join(BACKBONES)}")
     weights = luigi.Parameter(
         default="imagenet",
@@ -76,28 +69,25 @@ class DownloadWeights(Task):
         return choose_weights(self.weights, self.backbone)
 
     @property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         return {"backbone": self.backbone, "name": self.choice.name, "identity": self.choice.identity}
 
     @property
-    def place(self) -> str:
-        return layout.weights_place(self.backbone, self.choice.name)
+    def label(self) -> str:
+        return f"{self.backbone}-{self.choice.name}"
 
     def make(self) -> None:
+        # [weights] urls is of the usual backbone; others have theirs in their rows.
+        urls = mirrors("weights", "HEADSTART_WEIGHTS_URLS", only_environment=self.backbone != USUAL)
+        row = WEIGHTS.get((self.backbone, self.choice.name))
         self.in_child(
             "pipeline.backbones.weights:obtain_weights",
             fingerprint=self.fingerprint,
             weights=self.weights,
             folder=self.folder,
             raw=layout.raw_folder(data_folder()),
-            urls=self._mirrors(),
+            urls=urls or (list(row.urls) if row else []),
         )
-
-    def _mirrors(self) -> list[str]:
-        """Return the URLs of official weights: [weights] urls is of the usual backbone, others have rows."""
-        configured = mirrors("weights", "HEADSTART_WEIGHTS_URLS", only_environment=self.backbone != USUAL)
-        row = WEIGHTS.get((self.backbone, self.choice.name))
-        return configured or (list(row.urls) if row else [])
 
 
 class PrepareDataset(Task):
@@ -108,6 +98,7 @@ class PrepareDataset(Task):
     [folders] unreadable in luigi.cfg, they are an error.
     """
 
+    kind = "dataset"
     dataset = luigi.Parameter(
         default="cifar10", description=f"one of {', '.join(DATASETS)}, or {FOLDER}PATH of pictures by class"
     )
@@ -115,7 +106,7 @@ class PrepareDataset(Task):
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
 
     @property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         which = {"subset": self.subset, "split_seed": self.split_seed}
         return dataset_fingerprint(self.dataset, **which, index=_index())
 
@@ -125,8 +116,8 @@ class PrepareDataset(Task):
         return find_dataset(self.dataset, _index())
 
     @property
-    def place(self) -> str:
-        return f"datasets/{path_name(self.dataset)}" + (f"-{self.subset}" if self.subset else "")
+    def label(self) -> str:
+        return path_name(self.dataset) + (f"-{self.subset}" if self.subset else "")
 
     @property
     def counts(self) -> dict[str, int]:
@@ -138,7 +129,7 @@ class PrepareDataset(Task):
         """The data set in words with the sizes of its splits, once it is prepared."""
         return data_words(self.row.title, self.row.note, self.counts)
 
-    def requires(self) -> list[luigi.Task]:
+    def requires(self) -> list[Any]:
         """Return the download of the data set; nothing where its data come with a package or are here."""
         name = self.row.download
         return [Register.get_task_cls(name)()] if name else []
@@ -147,16 +138,34 @@ class PrepareDataset(Task):
         places = [task.file for task in self.requires()]
         if self.dataset.startswith(FOLDER):
             places = [Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()]
+        unreadable = one_of("folders", "unreadable", "HEADSTART_UNREADABLE", ("report", "refuse"))
         self.in_child(
             "pipeline.datasets.store:prepare",
             fingerprint=self.fingerprint,
-            source=places[0] if places else None,
+            source=next(iter(places), None),
             folder=self.folder,
-            refuse_unreadable=one_of("folders", "unreadable", "HEADSTART_UNREADABLE", UNREADABLE) == "refuse",
+            refuse_unreadable=unreadable == "refuse",
         )
 
 
-UNREADABLE = ("report", "refuse")  # what becomes of pictures that cannot be read, the usual first
+class DataTask(Task):
+    """A task on a data set and on weights, whose parameters it has from `luigi.util.inherits`."""
+
+    dataset: str
+    subset: int
+    split_seed: int
+    backbone: str
+    weights: str
+
+    @property
+    def prepared(self) -> PrepareDataset:
+        """The data set."""
+        return self.clone(PrepareDataset)
+
+    @property
+    def weights_choice(self) -> WeightsChoice:
+        """The weights."""
+        return self.clone(DownloadWeights).choice
 
 
 def _index() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import luigi
 from luigi.util import inherits
@@ -12,33 +12,21 @@ from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.fingerprint import POOLINGS, STORAGES, cache_fingerprint, parse_layers, without_columns
 from pipeline.features.sections import missing_sections, why_missing
 from pipeline.machine import PRECISIONS, resolve_precision
-from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import read_manifest
 from pipeline.views import IDENTITY, parse_views
-from tasks.configuration import data_folder
-from tasks.data import DownloadWeights, PrepareDataset
+from tasks.data import DataTask, DownloadWeights, PrepareDataset
 from tasks.parameters import WholeNumber
-from tasks.task import PublishedFolder, Task
 
 
-class CachedColumns(PublishedFolder):
-    """A feature cache that exists once every layer of every view is in a finished section of it."""
-
-    def why_missing(self) -> str | None:
-        """Return in words what is not there, or None when all is."""
-        base, layers, views = request_of(self.fingerprint)
-        return why_missing(Path(self.path), base, layers, views)
-
-
-def request_of(fingerprint: dict) -> tuple[dict, tuple[str, ...], tuple[str, ...]]:
+def request_of(fingerprint: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Return the cache's own fingerprint, the layers and the views of a task's fingerprint."""
     return without_columns(fingerprint), tuple(fingerprint["layers"]), tuple(fingerprint["views"])
 
 
 @inherits(PrepareDataset, DownloadWeights)
-class FeatureTask(Task):
+class FeatureTask(DataTask):
     """What the whole extraction and a part of it have in common."""
 
+    kind = "cache"
     layers = luigi.Parameter(default="all", description="block1_pool ... block5_pool by commas, or all")
     views = luigi.Parameter(
         default=IDENTITY, description="identity, hflip, left2, up1, hflip+right2, ... by commas"
@@ -57,11 +45,11 @@ class FeatureTask(Task):
     )
 
     @property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         base = cache_fingerprint(
-            self.clone(PrepareDataset).fingerprint,
+            self.prepared.fingerprint,
             backbone=self.backbone,
-            weights=self.clone(DownloadWeights).choice,
+            weights=self.weights_choice,
             pooling=self.pooling,
             input_size=self.input_size,
             precision=resolve_precision(self.precision),
@@ -71,47 +59,48 @@ class FeatureTask(Task):
         return {**base, "layers": list(layers), "views": list(views)}
 
     @property
-    def priority(self) -> int:
+    def priority(self) -> int:  # type: ignore[override]  # Luigi declares a number and reads properties, too
         """Luigi's order among tasks that could start: the widest first, so that one pass serves all."""
         return len(self.fingerprint["layers"]) * len(self.fingerprint["views"])
 
     @property
-    def place(self) -> str:
-        weights, data = self.clone(DownloadWeights).choice.name, path_name(self.dataset)
-        return f"features/{self.backbone}-{weights}-{data}"
+    def label(self) -> str:
+        return f"{self.backbone}-{self.weights_choice.name}-{path_name(self.dataset)}"
 
     @property
-    def folder(self) -> Path:
-        """The folder of the cache, which is the same for all layers and views."""
-        base, _, _ = request_of(self.fingerprint)
-        return data_folder() / f"{self.place}-{key_of(base)}"
+    def identity(self) -> dict[str, Any]:
+        """What names the cache, which is the same for all layers and views."""
+        return without_columns(self.fingerprint)
 
-    def output(self) -> CachedColumns:
-        """Return the layers and views as a Luigi target."""
-        return CachedColumns(self.folder, self.fingerprint)
+    def why_missing(self) -> str | None:
+        """Return which layer of which view is not in a finished section, or None when all are."""
+        return why_missing(self.folder, *request_of(self.fingerprint))
 
     def requires(self) -> dict[str, luigi.Task]:
-        """Return the prepared data set and the weights."""
-        return {"dataset": self.clone(PrepareDataset), "weights": self.clone(DownloadWeights)}
+        return {"dataset": self.prepared, "weights": self.clone(DownloadWeights)}
 
     def run(self) -> None:
         """Compute what is missing; others that do the same are met shard by shard, without a lock for all."""
         if not self.complete():
             self.make()
 
-    def extract(self, **which: int) -> None:
-        """Run the extraction, or the part of it that which names, in a child process."""
+    @property
+    def share(self) -> dict[str, int]:
+        """Which part of the extraction is computed, and of how many; {} for all of it."""
+        return {}
+
+    def make(self) -> None:
         base, layers, views = request_of(self.fingerprint)
         self.in_child(
             "pipeline.features.extract:extract",
             base=base,
             layers=layers,
             views=views,
-            dataset=self.clone(PrepareDataset).folder,
+            dataset=self.prepared.folder,
             weights=self.clone(DownloadWeights).folder,
             folder=self.folder,
             batch_size=self.batch_size or None,
-            **which,
+            **self.share,
         )
 
 
@@ -128,14 +117,9 @@ class ExtractFeatures(FeatureTask):
         """Return the prepared data set, the weights, and the parts where there are several."""
         needed = super().requires()
         if self.parts > 1 and not self.complete():
-            needed |= {
-                f"part {part}": self.clone(ExtractPart, part=part, of=self.parts)
-                for part in range(self.parts)
-            }
+            for part in range(self.parts):
+                needed[f"part {part}"] = self.clone(ExtractPart, part=part, of=self.parts)
         return needed
-
-    def make(self) -> None:
-        self.extract()
 
 
 class ExtractPart(FeatureTask):
@@ -144,19 +128,19 @@ class ExtractPart(FeatureTask):
     part = WholeNumber(default=0, description="which part, counted from 0")
     of = WholeNumber(default=1, low=1, description="how many parts there are")
 
+    @property
+    def share(self) -> dict[str, int]:
+        return {"part": self.part, "parts": self.of}
+
     def complete(self) -> bool:
         """Say whether all shards of this part are finished, or the whole extraction is."""
-        if self.output().exists():
+        if self.why_missing() is None:
             return True
-        dataset = self.clone(PrepareDataset)
-        if not dataset.complete():
+        if not self.prepared.complete():
             return False
-        count = sum(read_manifest(dataset.folder).facts["counts"].values())
+        count = sum(self.prepared.counts.values())
         return all(
             section.has_shard(number)
             for section in missing_sections(self.folder, *request_of(self.fingerprint))
             for number in range(self.part, len(section.spans(count)), self.of)
         )
-
-    def make(self) -> None:
-        self.extract(part=self.part, parts=self.of)

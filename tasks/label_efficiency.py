@@ -5,37 +5,31 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import luigi
 from luigi.util import inherits
 
 from pipeline.datasets.budget import parse_budget
-from pipeline.datasets.folders import path_name
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.recipes import settings
 from pipeline.recipes.heads import NetworkHead
 from pipeline.recipes.named import named_recipe
-from pipeline.recipes.schemes import SCHEMES, Scheme
+from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.sweep import checked_space
 from pipeline.report.table import LABELS_CAPTION as CAPTION
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import publish_manifest, read_manifest
+from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder
-from tasks.data import DownloadWeights, PrepareDataset
+from tasks.data import DataTask, DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.recipes import HeadTask, recipes_folder, takes_recipe, wanted_schemes
-from tasks.reports import ReportTask
-from tasks.task import Task
+from tasks.task import DerivedTask, Task
 from tasks.training import training_task
 
 BUDGETS = "1/class,5/class,10/class,25/class,100/class,1%,2%,5%,10%,25%,50%,100%"
-BUDGETS_PARAMETER = luigi.Parameter(
-    default=BUDGETS,
-    description="labels that are given, by commas: shares such as 5%%, or numbers such as 25/class",
-)
-DRAWS_PARAMETER = WholeNumber(default=3, low=1, description="draws of each budget")
 # A handful of penalties: a curve has forty fits, and neighbours on this grid differ by less than its bands.
 CURVE_SPACE = {"c": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1], "alpha": [1e2, 1e3, 1e4, 1e5], "neighbours": [1, 5, 20]}
 
@@ -55,38 +49,34 @@ def texts_of(budgets: str, draws: int) -> list[str]:
     return found
 
 
-@inherits(PrepareDataset, DownloadWeights)
 @takes_recipe(SCHEMES["head"])
 class HeadCurve(HeadTask):
     """Fit a head that is solved, not trained, on few and many labels from the cache: curve.csv."""
 
-    budgets = BUDGETS_PARAMETER
-    draws = DRAWS_PARAMETER
+    kind = "curve"
+    budgets = luigi.Parameter(
+        default=BUDGETS,
+        description="labels that are given, by commas: shares such as 5%%, or numbers such as 25/class",
+    )
+    draws = WholeNumber(default=3, low=1, description="draws of each budget")
 
     @functools.cached_property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """The recipe, the penalties to choose from, the budgets, and the features."""
-        axes = {name: values for name, values in CURVE_SPACE.items() if name in self.chosen.space}
-        space = checked_space(self.chosen, {**dict.fromkeys(self.chosen.space, ()), **axes})
+        axes = {name: CURVE_SPACE.get(name, ()) for name in self.chosen.space}
         return {
+            **self.basis,
             "curve": self.recipe,
-            "settings": settings.as_dict(self.chosen),
-            "space": settings.plain(space),
+            "space": settings.plain(checked_space(self.chosen, axes)),
             "labels": texts_of(self.budgets, self.draws),
-            "dataset": self.clone(PrepareDataset).fingerprint,
-            "features": self.features_task.fingerprint,
         }
-
-    @property
-    def place(self) -> str:
-        return f"{layout.folder_of('curve')}/{self.readable_place('head')}"
 
     def make(self) -> None:
         self.publish("pipeline.heads.label_curve:head_curve", "settings", "space", "labels")
 
 
 @inherits(PrepareDataset, DownloadWeights)
-class LabelEfficiency(ReportTask):
+class LabelEfficiency(DataTask, DerivedTask):
     """Train schemes on shares of the training labels and plot accuracy against labels, with bands.
 
     Heads that are solved share one task (HeadCurve); every other scheme is trained for each budget and draw,
@@ -94,12 +84,12 @@ class LabelEfficiency(ReportTask):
     of the updates.
     """
 
+    kind = "labels"
     schemes = luigi.Parameter(
         default="head:logistic,head:prototype,fine-tune:block5,from-scratch:lesson",
         description="schemes by commas",
     )
-    budgets = BUDGETS_PARAMETER
-    draws = DRAWS_PARAMETER
+    budgets, draws = HeadCurve.budgets, HeadCurve.draws
     settings = SettingsParameter(
         default={}, description='settings by scheme, such as {"from-scratch:lesson": {"epochs": 5}}'
     )
@@ -108,51 +98,40 @@ class LabelEfficiency(ReportTask):
     @functools.cached_property
     def parts(self) -> list[tuple[str, str, Task]]:
         """(scheme, labels, task) of each curve ("" stands for all labels of a curve) and of each run."""
-        found = []
+        found: list[tuple[str, str, Task]] = []
+        texts = texts_of(self.budgets, self.draws)
         for text, scheme, name, given in wanted_schemes(self.schemes, self.settings):
             row = named_recipe(recipes_folder(), scheme, name, given)
             if scheme.name == "head" and not isinstance(row, NetworkHead):
-                shared = {"budgets": self.budgets, "draws": self.draws}
-                found.append((text, "", self.clone(HeadCurve, recipe=name, **shared, **given)))
-            else:
-                for labels in self.texts:
-                    found.append((text, labels, self._run(scheme, name, labels, given)))
+                found.append((text, "", self.clone(HeadCurve, recipe=name, **given)))
+                continue
+            for labels in texts:
+                changes = {**given, "labels": labels, "stretch": True, "seed": parse_budget(labels).draw}
+                found.append((text, labels, self.clone(training_task(scheme.name), recipe=name, **changes)))
         return found
 
-    @property
-    def texts(self) -> list[str]:
-        """Every budget in every draw."""
-        return texts_of(self.budgets, self.draws)
-
-    def _run(self, scheme: Scheme, recipe: str, labels: str, given: dict) -> Task:
-        changes = {**given, "labels": labels, "stretch": True, "seed": parse_budget(labels).draw}
-        return self.clone(training_task(scheme.name), recipe=recipe, **changes)
-
     @functools.cached_property
-    def fingerprint(self) -> dict:
+    def fingerprint(self) -> dict[str, Any]:
         """The curves and runs that it shows."""
         return {"parts": [[scheme, labels, task.fingerprint] for scheme, labels, task in self.parts]}
 
     @property
-    def place(self) -> str:
-        subset, weights = f"-{self.subset}" if self.subset else "", self.clone(DownloadWeights).choice.name
-        return f"{layout.folder_of('labels')}/{path_name(self.dataset)}{subset}-{weights}"
+    def label(self) -> str:
+        return f"{self.prepared.label}-{self.weights_choice.name}"
 
     @property
     def sources(self) -> list[Task]:
-        """The curves and runs."""
         return [task for _, _, task in self.parts]
 
     def make(self) -> None:
-        prepared = self.clone(PrepareDataset)
-        weights = self.clone(DownloadWeights).choice.name
+        data, weights = self.prepared.words, self.weights_choice.name
         files = self.in_process(
             "pipeline.report.efficiency:publish_efficiency",
             folder=self.folder,
             parts=[(scheme, labels, task.folder) for scheme, labels, task in self.parts],
-            caption=f"{prepared.words} · weights {weights} · {self.draws} draws · settings chosen on val",
+            caption=f"{data} · weights {weights} · {self.draws} draws · settings chosen on val",
         )
-        publish_manifest(self.folder, self.fingerprint, files, self.facts)
+        self.publish(files)
 
 
 def efficiency_folders(datasets: Collection[str]) -> list[Path]:

@@ -39,84 +39,34 @@ class WholeNumber(luigi.IntParameter):
 
     HIGHEST = 2**31 - 1
 
-    def __init__(self, *, low: int = 0, **options):
+    def __init__(self, *, low: int = 0, **options: Any):
         super().__init__(**options)
         self._low = low
 
+    @one_line_errors()
     def parse(self, text: str) -> int:
         """Return the number in text."""
-        with one_line_errors():
-            return _whole(self, text)
+        return _whole(self, text)
 
+    @one_line_errors()
     def normalize(self, value: int) -> int:
         """Return value; raise BadInput when it is out of range."""
-        with one_line_errors():
-            if not self._low <= value <= self.HIGHEST:
-                raise BadInput(f"--{_flag(self)}: expected {self._low} to {self.HIGHEST}, received {value}")
+        if not self._low <= value <= self.HIGHEST:
+            raise BadInput(f"--{_flag(self)}: expected {self._low} to {self.HIGHEST}, received {value}")
         return value
-
-
-class WholeNumbers(luigi.Parameter):
-    """Whole numbers separated by commas, as a tuple; the default None means that somebody else decides."""
-
-    def parse(self, text: str) -> tuple[int, ...] | None:
-        """Return the numbers in text, None when it is empty."""
-        with one_line_errors():
-            return tuple(_whole(self, part) for part in text.split(",") if part.strip()) or None
-
-    def serialize(self, value: tuple[int, ...] | None) -> str:
-        """Return the text that parse reads back."""
-        return ",".join(map(str, value or ()))
-
-    def _warn_on_wrong_param_type(self, *_) -> None:
-        """Luigi expects texts of a plain Parameter; these are tuples."""
 
 
 class OptionalNumber(luigi.OptionalIntParameter):
     """A whole number, or None, which means that somebody else decides."""
 
+    @one_line_errors()
     def parse(self, text: str) -> int | None:
         """Return the number in text, None when it is empty."""
-        with one_line_errors():
-            return _whole(self, text) if text else None
+        return _whole(self, text) if text else None
 
 
-class SettingsParameter(luigi.DictParameter):
-    """Settings of a recipe as a JSON object, such as {"epochs": 5}."""
-
-    def __init__(self, *, example: str = '{"epochs": 5}', **options):
-        super().__init__(**options)
-        self._example = example
-
-    def parse(self, text: str) -> Any:
-        """Return the settings in text."""
-        with one_line_errors():
-            try:
-                value = super().parse(text)
-            except ValueError as error:
-                raise self._wrong(f"{text!r} ({error})") from None
-            if not hasattr(value, "items"):
-                raise self._wrong(repr(text))
-            return value
-
-    def _wrong(self, received: str) -> BadInput:
-        expected = f"a JSON object such as {self._example}"
-        return BadInput(f"--{_flag(self)}: expected {expected}, received {received}")
-
-
-class SettingParameter(luigi.Parameter):
-    """One setting of a recipe, made from its declaration; the default None takes the recipe's own value."""
-
-    def __init__(self, field: dataclasses.Field):
-        super().__init__(
-            default=None, description=f"{settings.describe(field)} [default: the recipe's]".replace("%", "%%")
-        )
-        self._field = field
-
-    def parse(self, text: str) -> Any:
-        """Return the setting's value in its own type, None for an empty text."""
-        with one_line_errors():
-            return settings.parse(self._field, text) if text or self._field.type.startswith("tuple") else None
+class CommaParameter(luigi.Parameter[Any]):
+    """A value, or several separated by commas; the default None means that somebody else decides."""
 
     def serialize(self, value: Any) -> str:
         """Return the text that parse reads back."""
@@ -125,19 +75,59 @@ class SettingParameter(luigi.Parameter):
         return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
     def normalize(self, value: Any) -> Any:
-        """Return lists as tuples, so that equal settings are one task."""
+        """Return lists as tuples, so that equal values are one task."""
         return tuple(value) if isinstance(value, list) else value
 
-    def _warn_on_wrong_param_type(self, *_) -> None:
-        """Luigi expects texts of a plain Parameter; these have the setting's type."""
+
+class WholeNumbers(CommaParameter):
+    """Whole numbers, as a tuple."""
+
+    @one_line_errors()
+    def parse(self, text: str) -> tuple[int, ...] | None:
+        """Return the numbers in text, None when it is empty."""
+        return tuple(_whole(self, part) for part in text.split(",") if part.strip()) or None
 
 
-def _whole(parameter: luigi.Parameter, text: str) -> int:
+class SettingParameter(CommaParameter):
+    """One setting of a recipe, made from its declaration; the default None takes the recipe's own value."""
+
+    def __init__(self, field: dataclasses.Field[Any]):
+        words = f"{settings.describe(field)} [default: the recipe's]"
+        super().__init__(default=None, description=words.replace("%", "%%"))
+        self._field, self._is_tuple = field, str(field.type).startswith("tuple")
+
+    @one_line_errors()
+    def parse(self, text: str) -> Any:
+        """Return the setting's value in its own type, None for an empty text unless that is a tuple."""
+        return settings.parse(self._field, text) if text or self._is_tuple else None
+
+
+class SettingsParameter(luigi.DictParameter):
+    """Settings of a recipe as a JSON object, such as {"epochs": 5}."""
+
+    def __init__(self, *, example: str = '{"epochs": 5}', **options: Any):
+        super().__init__(**options)
+        self._example = example
+
+    @one_line_errors()
+    def parse(self, text: str) -> Any:
+        """Return the settings in text."""
+        expected = f"--{_flag(self)}: expected a JSON object such as {self._example}"
+        try:
+            value = super().parse(text)
+        except ValueError as error:
+            raise BadInput(f"{expected}, received {text!r} ({error})") from None
+        if not hasattr(value, "items"):
+            raise BadInput(f"{expected}, received {text!r}")
+        return value
+
+
+def _whole(parameter: luigi.Parameter[Any], text: str) -> int:
     try:
         return int(text)
     except ValueError:
         raise BadInput(f"--{_flag(parameter)}: expected a whole number, received {text.strip()!r}") from None
 
 
-def _flag(parameter: luigi.Parameter) -> str:
+def _flag(parameter: luigi.Parameter[Any]) -> str:
     return parameter._attribute_name.replace("_", "-")

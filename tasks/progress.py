@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from typing import Any
 
 import luigi
+from tqdm import tqdm
 
 REPORT_SECONDS = 1.0  # between two messages to the scheduler, which may be on another machine
 
 
 class ShownProgress:
-    """A `pipeline.progress.Progress` for one task; a context manager that clears its bar at the end.
+    """A `pipeline.progress.Progress` for a task, or for none.
 
-    The bar shows stage, rate and time left, on a terminal only.
+    A context manager: the bar of stage, rate and time left, on a terminal only, goes at its end.
     """
 
-    def __init__(self, task: luigi.Task):
-        self._task, self._bar, self._stage, self._reported = task, None, None, 0.0
+    def __init__(self, task: luigi.Task | None = None):
+        self._task: Any = task  # a worker gives it the methods that tell the scheduler
+        self._bar: tqdm | None = None
+        self._reported = 0.0
 
     def __enter__(self) -> ShownProgress:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -37,18 +41,13 @@ class ShownProgress:
             self._tell_scheduler(stage, done, total, unit)
 
     def _draw(self, stage: str, done: int, total: int, unit: str) -> None:
-        from tqdm import tqdm
-
-        if self._bar is None or done < self._bar.n:
-            if self._bar is not None:
-                self._bar.close()
+        if self._bar is not None and done < self._bar.n:  # another stage began
+            self._bar.close()
+            self._bar = None
+        if self._bar is None:
             scaled = unit == "bytes"
             self._bar = tqdm(
-                total=total or None,
-                unit=f" {unit}" if not scaled else "B",
-                unit_scale=scaled,
-                leave=False,
-                dynamic_ncols=True,
+                unit="B" if scaled else f" {unit}", unit_scale=scaled, leave=False, dynamic_ncols=True
             )
         self._bar.total = total or None
         self._bar.set_description(stage, refresh=False)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import luigi
+from luigi.util import inherits
 
 from pipeline.backbones.table import BACKBONES, USUAL, Backbone
-from pipeline.datasets.folders import path_name
 from pipeline.errors import BadInput
 from pipeline.recipes import settings
 from pipeline.recipes.heads import Head, with_layers
 from pipeline.recipes.named import base_of, find_named, named_recipe
+from pipeline.recipes.prefix import Prefix
 from pipeline.recipes.schemes import Scheme
 from pipeline.recipes.sweep import SweepSpec
+from pipeline.runs.spec import RunSpec
 from pipeline.storage import layout
 from pipeline.views import IDENTITY
 from tasks.configuration import data_folder
-from tasks.data import DownloadWeights, PrepareDataset
+from tasks.data import DataTask, DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingParameter
 from tasks.task import Task
@@ -29,49 +31,18 @@ from tasks.task import Task
 SHARED_WITH_FEATURES = ("dataset", "subset", "split_seed", "backbone", "weights", "precision")
 OF_FEATURES_ALONE = ("input_size", "storage")  # parameters of a scheme that reads features and no images
 
-TaskClass = TypeVar("TaskClass", bound=type[Task])
-
 
 def recipes_folder() -> Path:
     """Return the folder of the recipes that searches left."""
     return layout.recipes_folder(data_folder())
 
 
-def takes_recipe(scheme: Scheme) -> Callable[[TaskClass], TaskClass]:
-    """Give a task class a scheme and a parameter for each setting of its recipes, unless it has its own.
-
-    A decorator in the manner of luigi.util.inherits, which gives a class the parameters of another task.
-    """
-
-    def decorated(task: TaskClass) -> TaskClass:
-        task.scheme = scheme
-        for name, parameter in _recipe_parameters(scheme).items():
-            if not hasattr(task, name):
-                parameter.__set_name__(task, name)  # which Python does for what a class body assigns alone
-                setattr(task, name, parameter)
-        return task
-
-    return decorated
-
-
-def _recipe_parameters(scheme: Scheme) -> dict[str, luigi.Parameter]:
-    rows = scheme.recipes
-    found = {
-        "recipe": luigi.Parameter(
-            default=next(iter(rows)), description=f"one of {', '.join(rows)}, or the name that a search gave"
-        ),
-        "precision": ExtractFeatures.precision,
-        **{name: SettingParameter(field) for name, field in scheme.settings.items()},
-    }
-    if scheme.reads_layers:
-        found |= {name: getattr(ExtractFeatures, name) for name in OF_FEATURES_ALONE}
-    return found
-
-
-class RecipeTask(Task):
+class RecipeTask(DataTask):
     """A task with a recipe of a scheme; `recipe` names it, each setting is a parameter of its own."""
 
-    scheme: Scheme
+    scheme: ClassVar[Scheme]
+    recipe: str
+    precision: str
 
     @functools.cached_property
     def chosen(self) -> Any:
@@ -82,9 +53,26 @@ class RecipeTask(Task):
         return with_layers(recipe, self.backbone_row.taps) if self.reads_weights else recipe
 
     @property
-    def row(self) -> str:
-        """The row of the scheme's recipes that the recipe is, or that it was found from."""
-        return base_of(recipes_folder(), self.scheme, self.recipe)[0]
+    def inputs(self) -> dict[str, Task]:
+        """What a result depends on beside its settings: the images, and the features that are read."""
+        reads_features = "features" in self.scheme.needs
+        return {"dataset": self.prepared} | ({"features": self.features_task} if reads_features else {})
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """What every result depends on, for its fingerprint: settings and inputs."""
+        inputs = {name: task.fingerprint for name, task in self.inputs.items()}
+        return {"settings": settings.as_dict(self.chosen), **inputs}
+
+    @property
+    def label(self) -> str:
+        return self.labelled(self.scheme.name)
+
+    def labelled(self, word: str) -> str:
+        """Return a word with the recipe, the data and the weights behind it."""
+        parts = [word, self.recipe, self.prepared.label]
+        parts += [self.backbone_row.name] if self.backbone_row.name != USUAL else []
+        return "-".join([*parts, *([self.weights_choice.name] if self.reads_weights else [])])
 
     @property
     def reads_weights(self) -> bool:
@@ -96,30 +84,11 @@ class RecipeTask(Task):
         """The backbone that is read; the usual one for a scheme that reads none."""
         return BACKBONES[self.backbone if self.reads_weights else USUAL]
 
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return the prepared data set, and the weights and features that the scheme needs."""
-        needed = {"dataset": self.clone(PrepareDataset)}
-        if self.reads_weights:
-            needed["weights"] = self.clone(DownloadWeights)
-        if "features" in self.scheme.needs:
-            needed["features"] = self.features_task
-        return needed
-
-    @property
-    def folders(self) -> dict[str, Path]:
-        """The folders of what is required, by what it is."""
-        return {name: task.folder for name, task in self.requires().items()}
-
-    @property
-    def weights_name(self) -> str:
-        """The weights; "none" for a scheme that starts from nothing."""
-        return self.clone(DownloadWeights).choice.name if self.reads_weights else "none"
-
     @property
     def weights_title(self) -> str:
-        """The weights for tables, with the backbone where it is not the usual one."""
-        row = self.backbone_row
-        return self.weights_name if row.name == USUAL else f"{self.weights_name} ({row.title})"
+        """The weights for tables, with the backbone where it is not the usual one; "none" for none."""
+        row, name = self.backbone_row, self.weights_choice.name if self.reads_weights else "none"
+        return name if row.name == USUAL else f"{name} ({row.title})"
 
     @property
     def layers_read(self) -> tuple[str, ...]:
@@ -127,28 +96,79 @@ class RecipeTask(Task):
         return self.chosen.layers if isinstance(self.chosen, Head) else self.backbone_row.taps[-1:]
 
     @property
+    def shared(self) -> dict[str, Any]:
+        """The parameters that a recipe has in common with the features that it reads."""
+        return {name: getattr(self, name) for name in SHARED_WITH_FEATURES}
+
+    def features_of(self, layers: Sequence[str], views: Sequence[str], **more: Any) -> ExtractFeatures:
+        """Return cached layers and views of the task's own data, by its own weights."""
+        columns: dict[str, Any] = {"layers": ",".join(layers), "views": ",".join(views)}
+        return ExtractFeatures(**self.shared, **columns, **more)
+
+    @property
     def features_task(self) -> ExtractFeatures:
         """The cached layers and views that the recipe reads."""
         views = self.chosen.views if isinstance(self.chosen, Head) else (IDENTITY,)
-        names = [*SHARED_WITH_FEATURES, *(OF_FEATURES_ALONE if self.scheme.reads_layers else ())]
-        shared = {name: getattr(self, name) for name in names}
-        return ExtractFeatures(layers=",".join(self.layers_read), views=",".join(views), **shared)
+        alone = {name: getattr(self, name) for name in OF_FEATURES_ALONE if self.scheme.reads_layers}
+        return self.features_of(self.layers_read, views, **alone)
 
-    def readable_place(self, name: str) -> str:
-        """Return a name with the recipe, the data and the weights behind it."""
-        parts = [name, self.recipe, path_name(self.dataset)]
-        parts += [str(self.subset)] if self.subset else []
-        parts += [self.backbone_row.name] if self.backbone_row.name != USUAL else []
-        parts += [self.weights_name] if self.reads_weights else []
-        return "-".join(parts)
+    def requires(self) -> dict[str, Task]:
+        """Return the inputs, and the weights where there is a backbone."""
+        return {**self.inputs, **({"weights": self.clone(DownloadWeights)} if self.reads_weights else {})}
+
+    @property
+    def prefix_plan(self) -> Prefix | None:
+        """Where frozen blocks are computed; None where nothing is fine-tuned."""
+        return None
+
+    @property
+    def spec(self) -> RunSpec:
+        """What a training of the recipe is told, with the seed and the precision of the fingerprint."""
+        return RunSpec(
+            scheme=self.scheme.name,
+            recipe=self.recipe,
+            row=base_of(recipes_folder(), self.scheme, self.recipe)[0],
+            **{name: self.fingerprint[name] for name in ("settings", "seed", "precision")},
+            weights=self.weights_title,
+            backbone=self.backbone if self.reads_weights else "none",
+            fingerprint=self.fingerprint,
+            prefix=self.prefix_plan,
+        )
+
+
+RecipeClass = TypeVar("RecipeClass", bound=type[RecipeTask])
+
+
+def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
+    """Give a task class a scheme, and parameters: its data's, its recipe's, one for each of the settings.
+
+    A decorator in the manner of luigi.util.inherits; parameters that the class has of its own stay.
+    """
+
+    def decorated(task: RecipeClass) -> RecipeClass:
+        words = f"one of {', '.join(scheme.recipes)}, or the name that a search gave"
+        parameters = {
+            "recipe": luigi.Parameter(default=next(iter(scheme.recipes)), description=words),
+            "precision": ExtractFeatures.precision,
+            **{name: SettingParameter(field) for name, field in scheme.settings.items()},
+            **{name: getattr(ExtractFeatures, name) for name in OF_FEATURES_ALONE if scheme.reads_layers},
+        }
+        task.scheme = scheme
+        for name, parameter in parameters.items():
+            if not hasattr(task, name):
+                parameter.__set_name__(task, name)  # which Python does for what a class body assigns alone
+                setattr(task, name, parameter)
+        return inherits(PrepareDataset, *([DownloadWeights] if "weights" in scheme.needs else []))(task)
+
+    return decorated
 
 
 class HeadTask(RecipeTask):
     """What learns from the cached features of a data set and is no run: a sweep, a curve."""
 
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return the prepared data set and the features."""
-        return {"dataset": self.clone(PrepareDataset), "features": self.features_task}
+    def requires(self) -> dict[str, Task]:
+        """Return the inputs alone: features come without their backbone."""
+        return self.inputs
 
     def publish(self, function: str, *fields: str, **more: Any) -> None:
         """Run a function in a child, told these fields of the fingerprint, and more, as a SweepSpec."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,13 @@ from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
 from tasks.configuration import data_folder
 from tasks.recipes import recipes_folder
+from tasks.task import luigi_command
 from tasks.training import training_task
 
 ALWAYS_SAID = ("recipe", "dataset", "weights")
 
 
-def command_of(recipe: dict) -> str:
+def command_of(recipe: dict[str, Any]) -> str:
     """Return the Luigi command of a run's recipe; "" where its scheme is no longer known here.
 
     Settings are named where they differ from the row's own.
@@ -38,29 +38,20 @@ def command_of(recipe: dict) -> str:
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
         if "weights" in scheme.needs:
             base = found["features"]
-            values |= {"backbone": base["backbone"], "weights": _weights_text(base["weights"]["name"])}
+            values |= {"backbone": base["backbone"], "weights": base["weights"]["name"]}
+            # Random weights of a seed are named random7.
+            values["weights"] = re.sub(r"^random(\d+)$", r"random:\1", values["weights"])
             if choose_weights(values["weights"], base["backbone"]).identity != base["weights"]["identity"]:
                 return ""  # weights of one's own: where they were is not known
         values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
     except (HeadstartError, KeyError, TypeError):
         return ""
-    unsaid = {field: getattr(task, field).task_value(task.__name__, field) for field in values}
-    unsaid |= {**usual, **dict.fromkeys(ALWAYS_SAID)}
-    words = ["luigi", "--module", "tasks", task.__name__]
-    for field, value in {**values, **found["settings"]}.items():
-        if value != unsaid.get(field):
-            words += [f"--{field.replace('_', '-')}", getattr(task, field).serialize(value)]
-    return shlex.join(words)
+    return luigi_command(task, {**values, **found["settings"]}, {**usual, **dict.fromkeys(ALWAYS_SAID)})
 
 
 def dataset_text(name: str) -> str:
     """Return what --dataset takes for a data set of a name; where a folder was is not known."""
     return name.replace(FOLDER, f"{FOLDER}path/to/", 1)
-
-
-def _weights_text(name: str) -> str:
-    """Return what --weights takes for weights of a name: those of a seed are called random7."""
-    return re.sub(r"^random(\d+)$", r"random:\1", name)
 
 
 def write_with_commands(
@@ -74,7 +65,7 @@ def write_with_commands(
     return write_comparison(folder, results, title, stores=stores, commands=commands, **more)
 
 
-def dataset_folders(data: Path, recipes: list[dict]) -> dict[str, Path]:
+def dataset_folders(data: Path, recipes: list[dict[str, Any]]) -> dict[str, Path]:
     """Return the prepared data sets that runs were made with, by key, where they are still there."""
     keys = {
         key_of(recipe["fingerprint"]["dataset"]) for recipe in recipes if "dataset" in recipe["fingerprint"]

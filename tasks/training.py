@@ -1,4 +1,4 @@
-"""The training tasks: one for each row of SCHEMES, with a parameter for each setting of its recipes."""
+"""The sweep of heads, and the training tasks, one for each row of SCHEMES."""
 
 from __future__ import annotations
 
@@ -7,24 +7,62 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import luigi
-from luigi.util import inherits
-
 from pipeline.machine import resolve_precision
 from pipeline.recipes import settings
 from pipeline.recipes.fine_tune import top_row, top_settings
+from pipeline.recipes.heads import NetworkHead
 from pipeline.recipes.prefix import Prefix, plan_prefix
-from pipeline.recipes.schemes import SCHEMES, Scheme
-from pipeline.runs.spec import RunSpec
+from pipeline.recipes.schemes import SCHEMES
+from pipeline.recipes.sweep import checked_space, layers_of
 from pipeline.storage import layout
 from tasks.configuration import data_folder
-from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
-from tasks.parameters import WholeNumber
-from tasks.recipes import SHARED_WITH_FEATURES, RecipeTask, takes_recipe
-from tasks.sweeps import SPACE, TuneHead
+from tasks.parameters import SettingsParameter, WholeNumber
+from tasks.recipes import HeadTask, RecipeTask, takes_recipe
+from tasks.task import Task
 
 logger = logging.getLogger("luigi-interface")
+
+
+@takes_recipe(SCHEMES["head"])
+class TuneHead(HeadTask):
+    """Try all settings of a head's space at once, rank them on val: sweep.csv, sweep.png, choice.json.
+
+    TrainTunedHead fits the chosen head anew on train and val; each setting of a recipe is a parameter.
+    """
+
+    kind = "sweep"
+    space = SettingsParameter(
+        default={},
+        example='{"alpha": [1, 10]}',
+        description='values to try, such as {"learning_rate": [0.001, 0.01], "layers": ["block4_pool"]}; '
+        "an empty list leaves a setting as it is [default: the recipe's own space]",
+    )
+
+    @functools.cached_property
+    def searched(self) -> dict[str, tuple[Any, ...]]:
+        """The values to try, by setting."""
+        return checked_space(self.chosen, settings.plain(self.space))
+
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """All layers that any head of the sweep reads."""
+        return layers_of(self.chosen, self.searched)
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """The recipe, the space, and the features; of the precision only what networks are trained in."""
+        network = isinstance(self.chosen, NetworkHead)
+        return {
+            **self.basis,
+            "recipe": self.recipe,
+            "space": settings.plain(self.searched),
+            "precision": resolve_precision(self.precision) if network else "float32",
+        }
+
+    def make(self) -> None:
+        fields = ("settings", "space", "precision")
+        self.publish("pipeline.tuning.head_sweep:tune_head", *fields, weights=self.weights_title)
 
 
 class TrainTask(RecipeTask):
@@ -33,46 +71,22 @@ class TrainTask(RecipeTask):
     recipe names a row of the scheme's recipes; each setting of it is a parameter of its own.
     """
 
+    kind = "run"
     seed = WholeNumber(default=0, description="seed of weights, order, augmentation and dropout")
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What the run depends on; of the cached features only what it reads."""
-        found = {
+        return {
+            **self.basis,
             "scheme": f"{self.scheme.name}:{self.recipe}",
-            "settings": settings.as_dict(self.chosen),
             "seed": self.seed,
             "precision": resolve_precision(self.precision),
-            "dataset": self.clone(PrepareDataset).fingerprint,
         }
-        if "features" in self.scheme.needs:
-            found["features"] = self.features_task.fingerprint
-        return found
 
     @property
-    def prefix_plan(self) -> Prefix | None:
-        """Where frozen blocks are computed; None where nothing is fine-tuned."""
-        return None
-
-    @property
-    def spec(self) -> RunSpec:
-        """What the training is told."""
-        return RunSpec(
-            scheme=self.scheme.name,
-            recipe=self.recipe,
-            row=self.row,
-            settings=settings.as_dict(self.chosen),
-            seed=self.seed,
-            precision=resolve_precision(self.precision),
-            weights=self.weights_title,
-            backbone=self.backbone if self.reads_weights else "none",
-            fingerprint=self.fingerprint,
-            prefix=self.prefix_plan,
-        )
-
-    @property
-    def place(self) -> str:
-        return f"{layout.folder_of('run')}/{self.readable_place(self.scheme.name)}-seed{self.seed}"
+    def label(self) -> str:
+        return f"{super().label}-seed{self.seed}"
 
     @property
     def reports(self) -> Path:
@@ -85,12 +99,9 @@ class TrainTask(RecipeTask):
 
 
 class TunedTask(TrainTask):
-    """Fit the head that a sweep chose on val anew on train and val, and leave a run in data/runs/.
+    """A scheme that needs a sweep of heads, whose choice it fits anew on train and val."""
 
-    recipe and settings are those of the sweep (TuneHead); seed is that of the final fit alone.
-    """
-
-    space = SPACE
+    space = TuneHead.space
 
     @property
     def sweep_task(self) -> TuneHead:
@@ -102,18 +113,14 @@ class TunedTask(TrainTask):
         """All layers that any head of the sweep reads, one of which is chosen only later."""
         return self.sweep_task.layers_read
 
-    @functools.cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        """The run's own, and the space of the sweep; the sweep follows from both."""
-        return {**super().fingerprint, "sweep": self.sweep_task.fingerprint}
-
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return what every run needs, and the sweep."""
-        return {**super().requires(), "sweep": self.sweep_task}
+    @property
+    def inputs(self) -> dict[str, Task]:
+        """What every run reads, and the sweep."""
+        return {**super().inputs, "sweep": self.sweep_task}
 
 
 class FineTuneTask(TrainTask):
-    """Fit a top on cached features, then fine-tune it with the backbone, and leave a run in data/runs/.
+    """A scheme that needs a top: it is fitted on cached features, then fine-tuned with the backbone.
 
     The top's settings are the best of a sweep (TuneHead). What is frozen all the time comes from cached maps
     where that is less work (--prefix); the saved network is whole, whichever way it was trained.
@@ -124,61 +131,49 @@ class FineTuneTask(TrainTask):
         """Where the frozen blocks are computed, and why; --prefix is the setting that decides."""
         return plan_prefix(self.chosen, self.backbone_row)
 
-    @functools.cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        """The run's own, the sweep of its top, and the maps where they are cached."""
-        found = {**super().fingerprint, "sweep": self.sweep_task.fingerprint}
-        return found | ({"maps": self.maps_task.fingerprint} if self.prefix_plan.cached else {})
+    @property
+    def inputs(self) -> dict[str, Task]:
+        """What every run reads, the sweep of the top, and the maps where they are cached."""
+        maps = {"maps": self.maps_task} if self.prefix_plan.cached else {}
+        return {**super().inputs, "sweep": self.sweep_task, **maps}
 
     @property
     def sweep_task(self) -> TuneHead:
         """The sweep that chooses the settings of the top."""
         (layer,) = self.layers_read
-        shared = {name: getattr(self, name) for name in SHARED_WITH_FEATURES}
-        return TuneHead(recipe=top_row(self.chosen).name, **top_settings(self.chosen, layer), **shared)
+        return TuneHead(recipe=top_row(self.chosen).name, **top_settings(self.chosen, layer), **self.shared)
 
     @property
     def maps_task(self) -> ExtractFeatures:
         """The cached maps at the cut, in half the bytes where they are computed in 16 bits."""
-        plan, shared = self.prefix_plan, {name: getattr(self, name) for name in SHARED_WITH_FEATURES}
+        plan = self.prefix_plan
         half = plan.pooling == "none" and resolve_precision(self.precision) == "bfloat16"
-        return ExtractFeatures(
-            layers=plan.layer,
-            views=",".join(plan.views),
-            pooling=plan.pooling,
-            storage="float16" if half else "float32",
-            **shared,
-        )
-
-    def requires(self) -> dict[str, luigi.Task]:
-        """Return what every run needs, the sweep of the top, and the maps where they are cached."""
-        found = {**super().requires(), "sweep": self.sweep_task}
-        return found | ({"maps": self.maps_task} if self.prefix_plan.cached else {})
+        storage = "float16" if half else "float32"
+        return self.features_of([plan.layer], plan.views, pooling=plan.pooling, storage=storage)
 
     def make(self) -> None:
         logger.info("%s trains %s", self.folder.name, self.prefix_plan.why)
         super().make()
 
 
-@inherits(PrepareDataset, DownloadWeights)
 @takes_recipe(SCHEMES["head"])
 class TrainHead(TrainTask):
     """Train a head of any kind on cached features and leave a run in data/runs/."""
 
 
-@inherits(PrepareDataset, DownloadWeights)
 @takes_recipe(SCHEMES["tuned-head"])
 class TrainTunedHead(TunedTask):
-    __doc__ = TunedTask.__doc__
+    """Train the head that a sweep chose on val anew on train and val and leave a run in data/runs/.
+
+    recipe and settings are those of the sweep (TuneHead); seed is that of the final fit alone.
+    """
 
 
-@inherits(PrepareDataset, DownloadWeights)
 @takes_recipe(SCHEMES["fine-tune"])
 class FineTune(FineTuneTask):
-    __doc__ = FineTuneTask.__doc__
+    """Train a top on cached features, then fine-tune it with the backbone, and leave a run in data/runs/."""
 
 
-@inherits(PrepareDataset)
 @takes_recipe(SCHEMES["from-scratch"])
 class TrainFromScratch(TrainTask):
     """Train a network of conv and dense blocks from random weights and leave a run in data/runs/."""
@@ -187,15 +182,13 @@ class TrainFromScratch(TrainTask):
 @functools.cache
 def training_task(name: str) -> type[TrainTask]:
     """Return the Luigi task of a row of SCHEMES, made here for a row from outside."""
-    ours = {task.scheme.name: task for task in (TrainHead, TrainTunedHead, FineTune, TrainFromScratch)}
-    return ours.get(name) or _from_outside(SCHEMES[name])
-
-
-def _from_outside(scheme: Scheme) -> type[TrainTask]:
-    kinds = {"sweep": TunedTask, "top": FineTuneTask}
+    for task in (TrainHead, TrainTunedHead, FineTune, TrainFromScratch):
+        if task.scheme.name == name:
+            return task
+    scheme = SCHEMES[name]
+    kinds: dict[str, type[TrainTask]] = {"sweep": TunedTask, "top": FineTuneTask}
     base = next((kind for need, kind in kinds.items() if need in scheme.needs), TrainTask)
-    task = takes_recipe(scheme)(type(scheme.task, (base,), {"__doc__": base.__doc__}))
-    return inherits(PrepareDataset, *([DownloadWeights] if "weights" in scheme.needs else []))(task)
+    return takes_recipe(scheme)(type(scheme.task, (base,), {}))
 
 
 TASKS = {name: training_task(name) for name in SCHEMES}  # Luigi finds tasks that exist by their names

@@ -14,22 +14,22 @@ that is no chain of such convolutions runs as Keras runs it, compiled into one g
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbones.algorithms import algorithm
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays
 from pipeline.errors import BadInput
 
-WINOGRAD_CHANNELS = 256  # table.CHAIN_ALGORITHMS says it in words
-
 # Rows of the matrices of Lavin & Gray for F(2x2, 3x3): G turns kernels into products' factors.
 KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+
+# XLA makes one loop over memory of additions; it is not asked to convolve.
+one_loop = tf.function(jit_compile=True, autograph=False)
 
 
 def forward_function(
@@ -50,14 +50,13 @@ def forward_function(
     computed. pooling is "average", giving (batch_size, channels), or "none", giving the maps. The returned
     function may be called by several threads at once. Raises BadInput when the weights do not fit.
     """
-    if input_size < row.minimum_size:
-        raise BadInput(
-            f"{row.title}: expected images of {row.minimum_size} px or more, received {input_size}"
-        )
-    _check_arrays(row, arrays)
+    row.check_size(input_size)
+    for name, weights in row.shapes().items():
+        found = tuple(part.shape for part in arrays[name]) if name in arrays else None
+        if found != (shapes := tuple(weights.values())):
+            raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {found}")
     dtype = tf.as_dtype(precision)
     trunk = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)
-
     signature = [tf.TensorSpec((batch_size, image_size, image_size, 3), tf.uint8)]
 
     @tf.function(input_signature=signature, autograph=False)
@@ -83,27 +82,18 @@ def _taps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], poolin
     for block in row.blocks:
         for one in block.convolutions:
             kernel, bias = arrays[one.layer]
-            x = _algorithm(x.shape[1], *kernel.shape[2:])(x, kernel, bias)
+            x = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3])](x, kernel, bias)
         x = tf.nn.max_pool2d(x, 2, 2, "VALID")
         if block.tap in layers:
-            found.append(_compiled(_average)(x) if pooling == "average" else tf.cast(x, tf.float32))
+            found.append(_average(x) if pooling == "average" else tf.cast(x, tf.float32))
         if block.tap == layers[-1]:
             break
     return found
 
 
+@one_loop
 def _average(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
-
-
-def _algorithm(
-    side: int, channels: int, filters: int
-) -> Callable[[tf.Tensor, np.ndarray, np.ndarray], tf.Tensor]:
-    if side == 2:
-        return _dense
-    if side % 2 == 0 and filters >= WINOGRAD_CHANNELS and 2 * channels >= WINOGRAD_CHANNELS:
-        return _winograd
-    return _direct
 
 
 def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
@@ -133,9 +123,9 @@ def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
 def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
     transform = np.array(KERNEL_TRANSFORM, np.float32)
     factors = np.einsum("ia,abcf,jb->ijcf", transform, kernel, transform).reshape(16, *kernel.shape[2:])
-    tiles = _compiled(_input_tiles)(x)
+    tiles = _input_tiles(x)
     products = [tf.matmul(tile, _held(factor, x.dtype)) for tile, factor in zip(tiles, factors, strict=True)]
-    return _compiled(_output_maps)(products, tf.constant(bias), tuple(x.shape[:3]))
+    return _output_maps(products, tf.constant(bias), tuple(x.shape[:3]))
 
 
 def _held(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
@@ -144,12 +134,10 @@ def _held(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
         return tf.constant(values, dtype)
 
 
-@functools.cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return function as one loop over memory: XLA fuses additions well, and is not asked to convolve."""
-    return tf.function(function, jit_compile=True, autograph=False)
+ALGORITHMS = {"direct": _direct, "winograd": _winograd, "dense": _dense}
 
 
+@one_loop
 def _input_tiles(x: tf.Tensor) -> list[tf.Tensor]:
     """Return the 16 arrays (tiles, channels) of the transformed 4x4 tiles, which lie 2 pixels apart."""
     channels = x.shape[3]
@@ -164,6 +152,7 @@ def _tile_differences(x: tf.Tensor, axis: int) -> tuple[tf.Tensor, ...]:
     return first - third, second + third, third - second, second - fourth
 
 
+@one_loop
 def _output_maps(products: list[tf.Tensor], bias: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Return the maps (B, S, S, filters) after bias and ReLU of 16 products (tiles, filters)."""
     batch, side, _ = shape
@@ -180,10 +169,3 @@ def _output_sums(
     first: tf.Tensor, second: tf.Tensor, third: tf.Tensor, fourth: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     return first + second + third, second - third - fourth
-
-
-def _check_arrays(row: Backbone, arrays: Arrays) -> None:
-    for name, weights in row.shapes().items():
-        found = tuple(part.shape for part in arrays[name]) if name in arrays else None
-        if found != (shapes := tuple(weights.values())):
-            raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {found}")

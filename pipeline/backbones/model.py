@@ -20,10 +20,7 @@ def build_backbone(row: Backbone, arrays: Arrays, *, input_size: int) -> keras.M
     Subtracting means happens in float32 whatever the precision of the rest. Layer names are those of
     keras.applications, so that taps and weights can be addressed by name.
     """
-    if input_size < row.minimum_size:
-        raise BadInput(
-            f"{row.title}: expected images of {row.minimum_size} px or more, received {input_size}"
-        )
+    row.check_size(input_size)
     pixels = keras.Input((input_size, input_size, 3), dtype="uint8", name="pixels")
     trunk = _application(row, input_tensor=_centred(row, pixels))
     model = keras.Model(pixels, trunk.output, name=row.name)

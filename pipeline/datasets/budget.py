@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
-
-if TYPE_CHECKING:
-    pass
 
 ALL_LABELS = "100%"
 
@@ -36,8 +32,7 @@ def parse_budget(text: str) -> Budget:
     Raises BadInput.
     """
     match = re.fullmatch(r"(?:(\d{1,3}(?:\.\d{1,4})?)%|(\d{1,7})/class)(?:#(\d{1,9}))?", text.strip())
-    sound = match and (match[2] is None or int(match[2]) > 0)
-    if not (match and sound) or (match[1] and not 0 < float(match[1]) <= 100):
+    if not match or (match[2] and not int(match[2])) or (match[1] and not 0 < float(match[1]) <= 100):
         raise BadInput(
             f"labels {text!r}: expected a share such as 5% (up to 100%) or a number of each class such as "
             "25/class, with #1 behind it for another draw"

@@ -12,20 +12,17 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.datasets.files import FITTING, FORMATS, files_below, is_picture, pictures_below
 from pipeline.datasets.table import FOLDER, Dataset
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.formatting import plain
+from pipeline.formatting import counted, plain
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import explained, publish_sealed, read_sealed, sha256_of
-
-if TYPE_CHECKING:
-    pass
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 UNGIVEN = 255  # the split of an image that the folder leaves open
@@ -46,7 +43,10 @@ class PictureFile:
     @property
     def stamp(self) -> list[int]:
         """The size in bytes and the time of change in nanoseconds, by which a digest is known again."""
-        found = self.path.stat()
+        try:
+            found = self.path.stat()
+        except OSError:  # a link to nothing, or gone since: it is listed as unreadable later
+            return [0, 0]
         return [found.st_size, found.st_mtime_ns]
 
 
@@ -93,9 +93,9 @@ def picture_files(root: Path) -> list[PictureFile]:
         for folder in _folders(top)
         for path in pictures_below(folder)
     ]
-    counts: dict[str, int] = {}
+    counts = dict.fromkeys((file.class_name for file in files), 0)
     for file in files:
-        counts[file.class_name] = counts.get(file.class_name, 0) + (file.part in ("", "train"))
+        counts[file.class_name] += file.part in ("", "train")
     if len(counts) < 2:
         known = ", ".join(counts) or "none"
         raise BadInput(f"{FOLDER}{root}: {expected}; found {len(counts)} with pictures ({known})")
@@ -115,8 +115,10 @@ def strangers(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
     for folder in (folder for top in tops or [""] for folder in _folders(root / top)):
         if folder.relative_to(root).parts not in places:
             found.append((f"{_name_below(root, folder)}/", "a folder without pictures, so no class"))
-        others = [path for path in files_below(folder) if path not in known]
-        found += [(_name_below(root, path), _why_none(path)) for path in others]
+        for path in files_below(folder):
+            if path not in known:
+                why = "leads to no file" if is_picture(path) else f"not named as one of {', '.join(FORMATS)}"
+                found.append((_name_below(root, path), why))
     return found
 
 
@@ -130,8 +132,7 @@ def words_of(unreadable: list[tuple[str, str]]) -> str:
     """Return which files are none of the images, the first few by name and why."""
     some = "; ".join(f"{name} ({why})" for name, why in unreadable[:SHOWN])
     more = len(unreadable) - SHOWN
-    noun = "file" if len(unreadable) == 1 else "files"
-    return f"{len(unreadable)} {noun} left out: {some}{f'; and {more} more' if more > 0 else ''}"
+    return f"{counted(len(unreadable), 'file')} left out: {some}{f'; and {more} more' if more > 0 else ''}"
 
 
 def path_name(name: str) -> str:
@@ -140,11 +141,6 @@ def path_name(name: str) -> str:
         return name
     title = Path(name.removeprefix(FOLDER)).expanduser().absolute().resolve().name
     return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)}"
-
-
-def _why_none(path: Path) -> str:
-    """Return why what lies among pictures is none of them."""
-    return "leads to no file" if is_picture(path) else f"not named as one of {', '.join(FORMATS)}"
 
 
 def _name_below(root: Path, path: Path) -> str:
@@ -157,8 +153,7 @@ def _text(name: str) -> str:
 
 
 def _folders(place: Path) -> list[Path]:
-    found = [path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(found)
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 @functools.lru_cache(maxsize=32)
@@ -167,7 +162,7 @@ def _scanned(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
     files = picture_files(root)
     place = index / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.json" if index else None
     known, began = _read_index(place), time.time_ns()
-    stamps = {file.name: _stamp(file) for file in files}
+    stamps = {file.name: file.stamp for file in files}
     fresh = [file for file in files if known.get(file.name, [None])[:-1] != stamps[file.name]]
     with ThreadPoolExecutor(usable_cores()) as pool:
         new = dict(zip((file.name for file in fresh), pool.map(_digest, fresh), strict=True))
@@ -181,13 +176,6 @@ def _scanned(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
         with explained(place):
             publish_sealed(place, sure)
     return files, identity_of(digests)
-
-
-def _stamp(file: PictureFile) -> list[int]:
-    try:
-        return file.stamp
-    except OSError:  # a link to nothing, or gone since: it is listed as unreadable later
-        return [0, 0]
 
 
 def _digest(file: PictureFile) -> str:
@@ -207,3 +195,39 @@ def _read_index(place: Path | None) -> dict[str, list[Any]]:
         isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str) for entry in found.values()
     )
     return found if sound else {}
+
+
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+}
+
+
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+
+FITTING = "transparency on white, square from the centre, bilinear, antialiased (Pillow)"
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether a file's name ends as one of the formats does."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Yield the picture files in and below a folder by name, but for hidden ones and links to folders."""
+    return (path for path in files_below(folder) if is_picture(path) and path.is_file())
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield what lies in and below a folder by name, but for what is hidden; links to folders unfollowed."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from files_below(path)
+        else:
+            yield path

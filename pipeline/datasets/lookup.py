@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets.folders import folder_dataset, folder_row
 from pipeline.datasets.table import DATASETS, FOLDER, IMAGE_SIZE, Dataset
 from pipeline.errors import BadInput, DamagedFile, unknown_name
+from pipeline.formatting import counted
 
 
 def find_dataset(name: str, index: Path | None = None) -> Dataset:
@@ -15,8 +17,6 @@ def find_dataset(name: str, index: Path | None = None) -> Dataset:
     index is a folder for what is known of the files of one's own folders.
     """
     if name.startswith(FOLDER):
-        from pipeline.datasets.folders import folder_dataset
-
         return folder_dataset(name, index)
     if name not in DATASETS:
         raise unknown_name("dataset", name, [*DATASETS, f"{FOLDER}PATH"])
@@ -34,10 +34,8 @@ def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = N
         return find_dataset(name)
     if not (isinstance(name, str) and isinstance(source, str) and isinstance(files, int)):
         raise DamagedFile(f"expected the fingerprint of a prepared data set, found {str(fingerprint)[:200]}")
-    from pipeline.datasets.folders import folder_row
-
     left_out = (facts or {}).get("unreadable", 0)
-    note = f"{left_out} {'file' if left_out == 1 else 'files'} left out" if left_out else ""
+    note = f"{counted(left_out, 'file')} left out" if left_out else ""
     return folder_row(name.removeprefix(FOLDER), source, files, note)
 
 

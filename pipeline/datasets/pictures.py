@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from pipeline.datasets.files import FORMATS
+from pipeline.datasets.folders import FORMATS
 from pipeline.errors import DamagedFile
 
 LARGEST_PIXELS = 100_000_000  # of a picture; a small file can claim to be far larger

@@ -15,12 +15,7 @@ from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL
 
 
 def split_images(
-    labels: np.ndarray,
-    is_test: np.ndarray | None,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
+    labels: np.ndarray, is_test: np.ndarray | None, *, val_fraction: float, test_fraction: float, seed: int
 ) -> np.ndarray:
     """Return the split (N,) uint8 (0 train, 1 val, 2 test) of images with labels (N,) int64.
 
@@ -48,7 +43,8 @@ def split_by_content(
     average. given (N,) uint8 has the split where the source gives one, and 255 elsewhere: images of train
     are shared out to val where the source gives no val, and to test where it gives no test.
     """
-    places = np.array([_place(digest.tobytes(), seed) for digest in content])
+    hashes = [hashlib.sha256(b"%d/split/" % seed + digest.tobytes()).digest() for digest in content]
+    places = np.array([int.from_bytes(found[:7], "big") / 2**56 for found in hashes])
     has_test, has_val = (given == TEST).any(), (given == VAL).any()
     test_share = 0.0 if has_test else test_fraction
     val_share = 0.0 if has_val else val_fraction * (1 - test_share)
@@ -101,12 +97,6 @@ def _hash_order(positions: np.ndarray, seed: int, purpose: str) -> np.ndarray:
     return np.argsort(hashes, kind="stable")
 
 
-def _place(digest: bytes, seed: int) -> float:
-    """Return where in 0..1 an image falls, from its digest and the seed."""
-    found = hashlib.sha256(b"%d/split/" % seed + digest).digest()
-    return int.from_bytes(found[:7], "big") / 2**56
-
-
 def given_rows(labels: np.ndarray, rows: np.ndarray, text: str, positions: np.ndarray) -> np.ndarray:
     """Return those of rows (n,) whose labels a budget gives, stratified, in their order.
 
@@ -123,9 +113,6 @@ def given_rows(labels: np.ndarray, rows: np.ndarray, text: str, positions: np.nd
     kept = []
     for kind in np.unique(labels[rows]):
         members = rows[labels[rows] == kind]
-        count = budget.count(len(members), classes=1)
-        alike = np.zeros(len(members), np.int64)
-        kept.append(
-            members[chosen(alike, count, seed=budget.draw, purpose="labels", positions=positions[members])]
-        )
+        order = _hash_order(positions[members], budget.draw, "labels")
+        kept.append(members[order[: budget.count(len(members), classes=1)]])
     return np.sort(np.concatenate(kept))

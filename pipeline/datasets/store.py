@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from pipeline.errors import BadInput, DamagedFile
 from pipeline.names import resolve
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
-from pipeline.storage.publishing import Manifest, publish_manifest, publish_text, published, read_manifest
+from pipeline.storage.publishing import Manifest, publish_manifest, published, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +43,18 @@ def prepare(
     if raw.identity not in (None, fingerprint["source"]):
         raise BadInput(f"{source}: its files have changed since it was looked at; run the command again")
     if raw.unreadable:
-        _report(raw.unreadable, source, refuse=refuse_unreadable)
-    split = _split(raw, wanted)
-    if raw.content is not None:
+        words = f"{source}: {words_of(list(raw.unreadable))}"
+        if refuse_unreadable:
+            raise BadInput(
+                f"{words}; mend or remove them, or let them be left out (HEADSTART_UNREADABLE=report)"
+            )
+        logger.warning("%s. All are listed in %s of the prepared data set", words, UNREADABLE)
+    fractions = {name: wanted[name] for name in ("val_fraction", "test_fraction", "seed")}
+    if raw.content is None:
+        split = split_images(raw.labels, raw.is_test, **fractions)
+    else:
+        assert raw.given is not None  # it comes with the content
+        split = split_by_content(raw.content, raw.given, **fractions)
         _check_parts(raw, split, source)
     rows = np.arange(len(raw.labels))
     if fingerprint["subset"]:
@@ -65,18 +72,11 @@ def prepare(
     facts: dict[str, Any] = {"class_names": list(raw.class_names), "counts": counts}
     files = [FILE]
     if raw.unreadable:
-        publish_text(Path(folder) / UNREADABLE, _as_csv(raw.unreadable))
+        with published(Path(folder) / UNREADABLE) as scratch, scratch.open("w", encoding="utf-8") as table:
+            csv.writer(table, lineterminator="\n").writerows([("file", "why"), *raw.unreadable])
         facts["unreadable"], files = len(raw.unreadable), [FILE, UNREADABLE]
     publish_manifest(Path(folder), fingerprint, files, facts)
     return facts
-
-
-def _split(raw: RawImages, wanted: dict[str, Any]) -> np.ndarray:
-    shares = {name: wanted[name] for name in ("val_fraction", "test_fraction", "seed")}
-    if raw.content is not None:
-        assert raw.given is not None  # it comes with the content
-        return split_by_content(raw.content, raw.given, **shares)
-    return split_images(raw.labels, raw.is_test, **shares)
 
 
 def _check_parts(raw: RawImages, split: np.ndarray, source: str | None) -> None:
@@ -91,19 +91,6 @@ def _check_parts(raw: RawImages, split: np.ndarray, source: str | None) -> None:
             f"none in {where} (of {len(split)} that can be read); add pictures, or put them into folders "
             "train, val and test yourself"
         )
-
-
-def _report(unreadable: Sequence[tuple[str, str]], source: str | None, *, refuse: bool) -> None:
-    words = f"{source}: {words_of(list(unreadable))}"
-    if refuse:
-        raise BadInput(f"{words}; mend or remove them, or let them be left out (HEADSTART_UNREADABLE=report)")
-    logger.warning("%s. All are listed in %s of the prepared data set", words, UNREADABLE)
-
-
-def _as_csv(rows: Sequence[tuple[str, str]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([("file", "why"), *rows])
-    return file.getvalue()
 
 
 def _checked_facts(manifest: Manifest) -> tuple[list[str], dict[str, int]]:

@@ -70,14 +70,7 @@ DATASETS: dict[str, Dataset] = {
     )
 }
 
-
 TRAIN, VAL, TEST = 0, 1, 2
-
-
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
-
-
 FIT_ON = ("train", "train+val")  # what a final fit may learn from, once all choices are made on val
-
-
 FINAL = FIT_ON[1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import io
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -18,41 +20,18 @@ from pipeline.download.pickles import load_plain
 from pipeline.errors import DamagedFile
 
 FOLDER = "cifar-10-batches-py"
-
-
 TRAIN_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
-
-
 TEST_BATCH = "test_batch"
-
-
 META = "batches.meta"
-
-
 IMAGES_PER_BATCH = 10_000
-
-
 IMAGE_SIDE = 32  # pixels
-
-
 PIXELS_PER_ROW = 3 * IMAGE_SIDE * IMAGE_SIDE  # red plane, green plane, blue plane, each row by row
 
-
 MAX_UNPACKED_BYTES = 256 << 20  # the seven members take 186,214,026
-
-
 MAX_HEADERS = 256  # honest repacks have 9 to about 40, with extended headers and readme.html
-
-
 PICKLE_LIMIT = 32 << 20
 
-
-CHUNK_BYTES = 1 << 20
-
-
 REGULAR_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-
-
 # Names and sizes of the seven members fit the plain header, so what extended headers say is not needed.
 EXTENSION_TYPES = (
     tarfile.XHDTYPE,
@@ -83,8 +62,9 @@ def check_archive(path: Path) -> None:
 
     Takes about as long as unpacking and the memory of one member; what is not one of the seven is skipped.
     """
-    for _ in _verified_members(path):
-        pass
+    with _named_in_errors(path):
+        for _ in _verified_members(path):
+            pass
 
 
 def read_archive(path: Path) -> Cifar10:
@@ -92,48 +72,60 @@ def read_archive(path: Path) -> Cifar10:
 
     Raises DamagedFile when the archive or the content of a member is not what it must be.
     """
-    import numpy as np
-
     batches = (*TRAIN_BATCHES, TEST_BATCH)
     count = len(batches) * IMAGES_PER_BATCH
     images = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
     labels = np.empty(count, np.int64)
     names: dict[str, list[str]] = {}
     class_names: tuple[str, ...] = ()
-    for member, data in _verified_members(path):
-        where = f"{path}: {member.name}"
-        content = _content(data, where)
-        if member.name == META:
-            class_names = _class_names(content, where)
-            continue
-        first = batches.index(member.name) * IMAGES_PER_BATCH
-        rows = slice(first, first + IMAGES_PER_BATCH)
-        images[rows], labels[rows], names[member.name] = _batch(content, where)
-    if labels.max() >= len(class_names):
-        raise DamagedFile(f"{path}: label {labels.max()} has no name, found {len(class_names)} names")
+    with _named_in_errors(path):
+        for member, data in _verified_members(path):
+            with _named_in_errors(member.name):
+                content = load_plain(data, PICKLE_LIMIT)
+                if not isinstance(content, dict):
+                    raise DamagedFile(f"expected a dictionary, found {type(content).__name__}")
+                if member.name == META:
+                    given = content.get(b"label_names")
+                    if not isinstance(given, list) or not all(isinstance(name, bytes) for name in given):
+                        raise DamagedFile("expected label_names to be a list of names")
+                    class_names = tuple(name.decode("utf-8", "replace") for name in given)
+                    continue
+                first = batches.index(member.name) * IMAGES_PER_BATCH
+                rows = slice(first, first + IMAGES_PER_BATCH)
+                images[rows], labels[rows], names[member.name] = _batch(content)
+        if labels.max() >= len(class_names):
+            raise DamagedFile(f"label {labels.max()} has no name, found {len(class_names)} names")
     ordered = [name for batch in batches for name in names[batch]]
     return Cifar10(images, labels, ordered, class_names, len(TRAIN_BATCHES) * IMAGES_PER_BATCH)
+
+
+@contextlib.contextmanager
+def _named_in_errors(what: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DamagedFile(f"{what}: could not be read ({error.strerror})") from error
+    except DamagedFile as error:
+        raise DamagedFile(f"{what}: {error}") from error
 
 
 def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
     """Yield the known members with their bytes, in the archive's order; the sizes and sha256 are right."""
     wanted = {f"{FOLDER}/{member.name}": member for member in MEMBERS}
-    found: set[str] = set()
-    with _Unpacked(path) as unpacked:
+    missing = dict(wanted)
+    with Path(path).open("rb") as file:
+        unpacked = _Unpacked(file)
         for header in _headers(unpacked):
             member = wanted.get(header.name)
             if member is None or header.type in EXTENSION_TYPES:
                 unpacked.skip(_blocks(header), where=f"member {header.name!r}")
                 continue
-            if header.name in found:
-                raise DamagedFile(f"{path}: {member.name} is in the archive twice")
-            found.add(header.name)
+            if missing.pop(header.name, None) is None:
+                raise DamagedFile(f"{member.name} is in the archive twice")
             yield member, _verified(unpacked, header, member)
-    missing = [wanted[name].name for name in wanted if name not in found]
     if missing:
-        raise DamagedFile(
-            f"{path}: missing {', '.join(missing)}; expected {len(wanted)} members in {FOLDER}/"
-        )
+        names = ", ".join(member.name for member in missing.values())
+        raise DamagedFile(f"missing {names}; expected {len(wanted)} members in {FOLDER}/")
 
 
 def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
@@ -144,47 +136,45 @@ def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
     """
     for count in range(MAX_HEADERS):
         block = unpacked.read(tarfile.BLOCKSIZE, where="a tar header")
-        if count and (not block or not block.strip(b"\0")):
+        if count and not block.strip(b"\0"):
             return
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             if count:
-                raise DamagedFile(f"{unpacked.path}: damaged tar header ({error})") from error
-            raise DamagedFile(f"{unpacked.path}: not a tar archive (starts with {block[:40]!r})") from error
-        _refuse_suspicious(header, unpacked.path)
+                raise DamagedFile(f"damaged tar header ({error})") from error
+            raise DamagedFile(f"not a tar archive (starts with {block[:40]!r})") from error
+        _refuse_suspicious(header)
         yield header
-    raise DamagedFile(f"{unpacked.path}: more than {MAX_HEADERS} tar headers")
+    raise DamagedFile(f"more than {MAX_HEADERS} tar headers")
 
 
-def _refuse_suspicious(header: tarfile.TarInfo, path: Path) -> None:
+def _refuse_suspicious(header: tarfile.TarInfo) -> None:
     if header.type not in (*REGULAR_TYPES, *EXTENSION_TYPES, tarfile.DIRTYPE):
         raise DamagedFile(
-            f"{path}: {header.name!r} is a link, a device or the like (tar type {header.type!r}), "
+            f"{header.name!r} is a link, a device or the like (tar type {header.type!r}), "
             "expected regular files and folders only"
         )
     name = PurePosixPath(header.name)
     if name.is_absolute() or ".." in name.parts:
-        raise DamagedFile(f"{path}: {header.name!r} points outside the archive's own folder")
+        raise DamagedFile(f"{header.name!r} points outside the archive's own folder")
     if header.size < 0:
-        raise DamagedFile(f"{path}: {header.name!r} has a size of {header.size} bytes")
+        raise DamagedFile(f"{header.name!r} has a size of {header.size} bytes")
 
 
 def _verified(unpacked: _Unpacked, header: tarfile.TarInfo, member: Member) -> bytes:
-    path = unpacked.path
+    name, size = member.name, member.bytes
     if header.type not in REGULAR_TYPES:
-        raise DamagedFile(f"{path}: {member.name} is not a regular file")
-    if header.size != member.bytes:
-        raise DamagedFile(
-            f"{path}: size of {member.name} differs: expected {member.bytes} bytes, found {header.size}"
-        )
-    data = unpacked.read(header.size, where=member.name)
-    if len(data) != header.size:
-        raise DamagedFile(f"{path}: truncated in {member.name} after {len(data)} of {header.size} bytes")
+        raise DamagedFile(f"{name} is not a regular file")
+    if header.size != size:
+        raise DamagedFile(f"size of {name} differs: expected {size} bytes, found {header.size}")
+    data = unpacked.read(size, where=name)
+    if len(data) != size:
+        raise DamagedFile(f"truncated in {name} after {len(data)} of {size} bytes")
     found = hashlib.sha256(data).hexdigest()
     if found != member.sha256:
-        raise DamagedFile(f"{path}: sha256 of {member.name} differs: expected {member.sha256}, found {found}")
-    unpacked.skip(_blocks(header) - header.size, where=member.name)
+        raise DamagedFile(f"sha256 of {name} differs: expected {member.sha256}, found {found}")
+    unpacked.skip(_blocks(header) - size, where=name)
     return data
 
 
@@ -198,87 +188,55 @@ def _blocks(header: tarfile.TarInfo) -> int:
 class _Unpacked:
     """The bytes of a tar, unpacked if they were packed with gzip, up to MAX_UNPACKED_BYTES and no further."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, file: io.BufferedReader) -> None:
+        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+        self._stream = gzip.GzipFile(fileobj=file) if is_gzip else file
         self._room = MAX_UNPACKED_BYTES
-
-    def __enter__(self) -> _Unpacked:
-        try:
-            self._file = self.path.open("rb")
-        except OSError as error:
-            raise DamagedFile(f"{self.path}: could not be read ({error.strerror})") from error
-        is_gzip = self._file.peek(2)[:2] == b"\x1f\x8b"
-        self._stream = gzip.GzipFile(fileobj=self._file) if is_gzip else self._file
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def read(self, size: int, *, where: str) -> bytes:
         """Return the next size bytes, fewer only at the end; where names them in errors."""
-        self._claim(size, where)
-        return self._take(size, where)
+        with self._room_for(size, where):
+            return self._stream.read(size)
 
     def skip(self, size: int, *, where: str) -> None:
         """Pass over size bytes without keeping them."""
-        self._claim(size, where)
-        for start in range(0, size, CHUNK_BYTES):
-            self._take(min(CHUNK_BYTES, size - start), where)
+        with self._room_for(size, where):
+            self._stream.seek(size, io.SEEK_CUR)
 
-    def _claim(self, size: int, where: str) -> None:
+    @contextlib.contextmanager
+    def _room_for(self, size: int, where: str) -> Iterator[None]:
         self._room -= size
         if self._room < 0:
             raise DamagedFile(
-                f"{self.path}: {where} takes {size} bytes, more than the {MAX_UNPACKED_BYTES} bytes "
+                f"{where} takes {size} bytes, more than the {MAX_UNPACKED_BYTES} bytes "
                 "that may be unpacked in all leave"
             )
-
-    def _take(self, size: int, where: str) -> bytes:
         try:
-            return self._stream.read(size)
+            yield
         except EOFError as error:
-            raise DamagedFile(f"{self.path}: truncated in {where}") from error
+            raise DamagedFile(f"truncated in {where}") from error
         except (OSError, zlib.error) as error:
-            raise DamagedFile(f"{self.path}: {where} could not be unpacked ({error})") from error
+            raise DamagedFile(f"{where} could not be unpacked ({error})") from error
 
 
-def _content(data: bytes, where: str) -> dict[bytes, Any]:
-    try:
-        content = load_plain(data, PICKLE_LIMIT)
-    except DamagedFile as error:
-        raise DamagedFile(f"{where}: {error}") from error
-    if not isinstance(content, dict):
-        raise DamagedFile(f"{where}: expected a dictionary, found {type(content).__name__}")
-    return content
-
-
-def _batch(content: dict[bytes, Any], where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _batch(content: dict[bytes, Any]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return the images (N, 32, 32, 3), labels (N,) and file names of one batch's dictionary."""
-    import numpy as np
-
     pixels = content.get(b"data")
     expected, found = (IMAGES_PER_BATCH, PIXELS_PER_ROW), getattr(pixels, "shape", None)
     if found != expected:
-        raise DamagedFile(f"{where}: expected data of shape {expected}, found {found}")
-    labels = _list_of(content, b"labels", int, where)
+        raise DamagedFile(f"expected data of shape {expected}, found {found}")
+    labels = _list_of(content, b"labels", int)
     if not all(0 <= label <= 9 for label in labels):
-        raise DamagedFile(f"{where}: expected labels 0 to 9, found {min(labels)} to {max(labels)}")
-    names = [name.decode("utf-8", "replace") for name in _list_of(content, b"filenames", bytes, where)]
+        raise DamagedFile(f"expected labels 0 to 9, found {min(labels)} to {max(labels)}")
+    names = [name.decode("utf-8", "replace") for name in _list_of(content, b"filenames", bytes)]
     planes = np.asarray(pixels).reshape(-1, 3, IMAGE_SIDE, IMAGE_SIDE)
     return planes.transpose(0, 2, 3, 1), np.array(labels, np.int64), names
 
 
-def _class_names(content: dict[bytes, Any], where: str) -> tuple[str, ...]:
-    names = content.get(b"label_names")
-    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise DamagedFile(f"{where}: expected label_names to be a list of names")
-    return tuple(name.decode("utf-8", "replace") for name in names)
-
-
-def _list_of(content: dict[bytes, Any], key: bytes, kind: type, where: str) -> list[Any]:
+def _list_of(content: dict[bytes, Any], key: bytes, kind: type) -> list[Any]:
     values = content.get(key)
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
-        raise DamagedFile(f"{where}: expected {key.decode()} to be a list of {kind.__name__}")
+        raise DamagedFile(f"expected {key.decode()} to be a list of {kind.__name__}")
     if len(values) != IMAGES_PER_BATCH:
-        raise DamagedFile(f"{where}: expected {IMAGES_PER_BATCH} {key.decode()}, found {len(values)}")
+        raise DamagedFile(f"expected {IMAGES_PER_BATCH} {key.decode()}, found {len(values)}")
     return values

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
 import requests
@@ -81,34 +81,25 @@ def fetch(
     mirrors = list(dict.fromkeys(urls))
     if not mirrors:
         raise BadInput(f"{target}: expected at least one URL to download it from, found none")
-    job = _Job(Path(target), check, progress, patience)
-    with explained(job.target):
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    last_resort = patience.last_resort_bytes_per_second
-    winner = _first_good(job, mirrors, last_resort if len(mirrors) == 1 else patience.bytes_per_second)
-    if winner is None and len(mirrors) > 1:
-        winner = _first_good(job, [url for url in mirrors if url in job.crawling], last_resort)
-    if winner is None:
-        lines = [f"{job.target.name}: no mirror gave the file"]
-        lines += [f"  {url}: {reason}" for url, reason in job.reasons.items()]
-        lines += [advice] if advice else []
-        raise DownloadFailed("\n".join(lines))
-    return winner
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What to fetch, and what is known so far about the mirrors that did not give it."""
-
-    target: Path
-    check: Callable[[Path], None]
-    progress: Progress
-    patience: Patience
-    reasons: dict[str, str] = field(default_factory=dict)
-    crawling: set[str] = field(default_factory=set)
-
-    def report(self, done: int, total: int | None) -> None:
-        self.progress(f"download {self.target.name}", done, total or 0, "bytes")
+    target = Path(target)
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    reasons: dict[str, _Left] = {}
+    hurry = [patience.bytes_per_second] if len(mirrors) > 1 else []
+    waiting = mirrors
+    for slowest in (*hurry, patience.last_resort_bytes_per_second):
+        for url in waiting:
+            try:
+                _Attempt(url, target, check, progress, patience, slowest).make()
+                return url
+            except _Left as reason:
+                reasons[url] = reason
+                logger.warning("%s: left %s: %s", target.name, url, reason)
+        waiting = [url for url in waiting if isinstance(reasons[url], _Crawls)]
+    lines = [f"{target.name}: no mirror gave the file"]
+    lines += [f"  {url}: {reason}" for url, reason in reasons.items()]
+    lines += [advice] if advice else []
+    raise DownloadFailed("\n".join(lines))
 
 
 class _Left(Exception):
@@ -123,57 +114,6 @@ class _Useless(_Left):
     """A mirror was left, and what it sent cannot become the file."""
 
 
-def _first_good(job: _Job, urls: Sequence[str], slowest: float) -> str | None:
-    """Return the first URL that made the target; note the reasons of those before it in job."""
-    for url in urls:
-        try:
-            _make_target(job, url, slowest)
-            return url
-        except _Left as reason:
-            job.reasons[url] = str(reason)
-            if isinstance(reason, _Crawls):
-                job.crawling.add(url)
-            logger.warning("%s: left %s: %s", job.target.name, url, reason)
-    return None
-
-
-def _make_target(job: _Job, url: str, slowest: float) -> None:
-    """Download or copy url beside the target, check it and give it the target's name; raise _Left if not."""
-    part = _Part.of(job.target, url)
-    try:
-        scheme = _scheme(url)
-        if scheme == "file":
-            _copy(job, url, part)
-        else:
-            _download(job, part, slowest)
-        job.check(part.path)
-    except DamagedFile as error:
-        part.discard()
-        raise _Useless(str(error).removeprefix(f"{part.path}: ")) from error
-    except _Useless:
-        part.discard()
-        raise
-    with explained(job.target):
-        with part.path.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.path.replace(job.target)
-        for leftover in _parts_of(job.target):
-            leftover.unlink(missing_ok=True)
-
-
-def _scheme(url: str) -> str:
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError as error:
-        raise _Useless(f"not a URL ({error})") from error
-    if scheme not in ("http", "https", "file"):
-        raise _Useless(f"scheme {scheme!r} is not supported, expected http, https or file")
-    return scheme
-
-
-# --- what came so far ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Note:
     """Which version of which file a part belongs to: validator is a strong ETag or a Last-Modified date."""
@@ -183,63 +123,130 @@ class _Note:
     total: int | None
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The beginning of a file as one mirror sent it, with its note in a second file."""
+@dataclass
+class _Attempt:
+    """One attempt to make target from one URL; what the mirror sent so far is the part beside the target."""
 
-    path: Path
     url: str
+    target: Path
+    check: Callable[[Path], None]
+    progress: Progress
+    patience: Patience
+    slowest: float  # bytes a second
+    part: Path = field(init=False)
+    note: Path = field(init=False)
 
-    @classmethod
-    def of(cls, target: Path, url: str) -> _Part:
-        key = hashlib.sha256(url.encode()).hexdigest()[:8]
-        return cls(target.parent / f".{target.name}.{key}.part", url)
+    def __post_init__(self) -> None:
+        key = hashlib.sha256(self.url.encode()).hexdigest()[:8]
+        self.part = self.target.parent / f".{self.target.name}.{key}.part"
+        self.note = self.part.with_name(f"{self.part.name}.json")
 
-    @property
-    def note_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".json")
+    def make(self) -> None:
+        """Download or copy the URL beside the target, check it and name it so; raise _Left if not."""
+        try:
+            self._bring()
+            self.check(self.part)
+        except (DamagedFile, _Useless) as error:
+            self._discard()
+            raise _Useless(str(error).removeprefix(f"{self.part}: ")) from error
+        with explained(self.target):
+            with self.part.open("rb+") as file:
+                os.fsync(file.fileno())
+            self.part.replace(self.target)
+            for leftover in self.target.parent.glob(f".{glob.escape(self.target.name)}.????????.part*"):
+                leftover.unlink(missing_ok=True)
 
-    def resumable(self) -> tuple[int, _Note] | None:
+    def _bring(self) -> None:
+        try:
+            pieces = urlsplit(self.url)
+        except ValueError as error:
+            raise _Useless(f"not a URL ({error})") from error
+        if pieces.scheme == "file":
+            self._copy(pieces)
+        elif pieces.scheme in ("http", "https"):
+            self._download()
+        else:
+            raise _Useless(f"scheme {pieces.scheme!r} is not supported, expected http, https or file")
+
+    def _copy(self, pieces: SplitResult) -> None:
+        if pieces.netloc not in ("", "localhost"):
+            raise _Useless(f"names the host {pieces.netloc!r}, expected file:///absolute/path")
+        source = Path(url2pathname(pieces.path))
+        if not source.is_file():
+            raise _Useless("no such file")
+        total = source.stat().st_size
+        self._refuse_large(total)
+        with explained(self.target), self.part.open("wb") as copy:
+            for chunk in _chunks_of(source):
+                copy.write(chunk)
+                self._report(copy.tell(), total)
+
+    def _download(self) -> None:
+        """Bring the part to its whole length, from where it stopped if the mirror allows, else from zero."""
+        size, note = self._resumable() or (0, None)
+        with _Transfer(self.url, self.patience, size, note) as transfer:
+            answer = transfer.answer()
+            if note and answer.says_whole(size, note):
+                return
+            if note and answer.continues(size, note):
+                logger.info("%s: %s continues at byte %d", self.target.name, self.url, size)
+                total = note.total or (None if answer.length is None else size + answer.length)
+                self._receive(transfer, start=size, total=total)
+                return
+            if note is None or answer.status not in (206, 416):
+                if answer.status != 200:
+                    raise _Left(f"HTTP {answer.status}")
+                note = _Note(self.url, answer.validator, answer.length)
+                with explained(self.target):  # in this order: old bytes never get a new note
+                    self.part.write_bytes(b"")
+                    self.note.write_text(json.dumps(asdict(note)), encoding="utf-8")
+                self._receive(transfer, start=0, total=answer.length)
+                return
+        logger.info("%s: %s cannot continue at byte %d, starts from zero", self.target.name, self.url, size)
+        self._discard()
+        self._download()
+
+    def _receive(self, transfer: _Transfer, *, start: int, total: int | None) -> None:
+        """Append the body to the part; total is the whole file's bytes, None when the mirror keeps it."""
+        self._refuse_large(total or 0)
+        pace = _Pace(self.slowest, self.patience.window_seconds)
+        done = start
+        self._report(done, total)
+        with explained(self.target), self.part.open("ab") as file:
+            for chunk in transfer.chunks():
+                file.write(chunk)
+                done += len(chunk)
+                self._refuse_large(done)
+                self._report(done, total)
+                if done != total:
+                    pace.add(len(chunk))
+        if total is not None and done < total:
+            raise _Left(f"body ended after {done} of {total} bytes")
+        if total is not None and done > total:
+            raise _Useless(f"sent {done} bytes, expected {total}")
+
+    def _resumable(self) -> tuple[int, _Note] | None:
         """Return the size and the note of what can be continued, or None."""
         try:
-            note = _Note(**json.loads(self.note_path.read_text(encoding="utf-8")))
-            size = self.path.stat().st_size
+            note = _Note(**json.loads(self.note.read_text(encoding="utf-8")))
+            size = self.part.stat().st_size
         except (OSError, ValueError, TypeError):  # no part, or a note that was cut off by a kill
             return None
         sound = note.url == self.url and isinstance(note.validator, str)
         sound = sound and isinstance(note.total, int | None) and size > 0
         return (size, note) if sound else None
 
-    def begin(self, note: _Note) -> None:
-        """Empty the part and note what comes now, in this order: old bytes never get a new note."""
-        self.path.write_bytes(b"")
-        self.note_path.write_text(json.dumps(asdict(note)), encoding="utf-8")
+    def _discard(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
 
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.note_path.unlink(missing_ok=True)
+    def _report(self, done: int, total: int | None) -> None:
+        self.progress(f"download {self.target.name}", done, total or 0, "bytes")
 
-
-def _parts_of(target: Path) -> Iterator[Path]:
-    yield from sorted(target.parent.glob(f".{glob.escape(target.name)}.????????.part*"))
-
-
-# --- file URLs -------------------------------------------------------------------------------------------
-
-
-def _copy(job: _Job, url: str, part: _Part) -> None:
-    pieces = urlsplit(url)
-    if pieces.netloc not in ("", "localhost"):
-        raise _Useless(f"names the host {pieces.netloc!r}, expected file:///absolute/path")
-    source = Path(url2pathname(pieces.path))
-    if not source.is_file():
-        raise _Useless("no such file")
-    total = source.stat().st_size
-    _refuse_large(total, job.patience.size_limit)
-    with explained(job.target), part.path.open("wb") as copy:
-        for chunk in _chunks_of(source):
-            copy.write(chunk)
-            job.report(copy.tell(), total)
+    def _refuse_large(self, size: int) -> None:
+        limit = self.patience.size_limit
+        if size > limit:
+            raise _Useless(f"larger than expected: at least {size} bytes, at most {limit} are accepted")
 
 
 def _chunks_of(source: Path) -> Iterator[bytes]:
@@ -251,9 +258,6 @@ def _chunks_of(source: Path) -> Iterator[bytes]:
         raise _Useless(f"could not be read ({error.strerror})") from error
 
 
-# --- http URLs: what an answer means ---------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Answer:
     status: int
@@ -262,10 +266,9 @@ class _Answer:
     @property
     def validator(self) -> str | None:
         """What If-Range may carry: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
-        etag = self.headers.get("ETag", "")
+        etag, modified = self.headers.get("ETag", ""), self.headers.get("Last-Modified", "")
         if STRONG_ETAG.fullmatch(etag):
             return etag
-        modified = self.headers.get("Last-Modified", "")
         return modified if PRINTABLE.fullmatch(modified) else None
 
     @property
@@ -273,95 +276,19 @@ class _Answer:
         found = LENGTH.fullmatch(self.headers.get("Content-Length", ""))
         return int(found[0]) if found else None
 
+    def says_whole(self, size: int, note: _Note) -> bool:
+        """Say whether this is a 416 because there is nothing left to send."""
+        found = UNSATISFIED_RANGE.fullmatch(self.headers.get("Content-Range", ""))
+        total = int(found[1]) if found else note.total
+        return self.status == 416 and size == total
 
-def _range_headers(size: int, note: _Note) -> dict[str, str]:
-    return {"Range": f"bytes={size}-", "If-Range": str(note.validator)}
-
-
-def _already_whole(answer: _Answer, size: int, note: _Note) -> bool:
-    """Say whether a 416 means that there is nothing left to send."""
-    found = UNSATISFIED_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    total = int(found[1]) if found else note.total
-    return answer.status == 416 and size == total
-
-
-def _continues(answer: _Answer, size: int, note: _Note) -> bool:
-    """Say whether a 206's body is the rest of the very file that the part is the beginning of."""
-    found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    if answer.status != 206 or not found or int(found[1]) != size:
-        return False
-    same_total = note.total is None or found[2] in ("*", str(note.total))
-    return same_total and answer.validator in (None, note.validator)
-
-
-# --- http URLs: the transfer -----------------------------------------------------------------------------
-
-
-def _download(job: _Job, part: _Part, slowest: float) -> None:
-    """Bring part to its whole length, from where it stopped if the mirror allows, else from zero."""
-    resumable = part.resumable()
-    if resumable is None:
-        _download_from_zero(job, part, slowest)
-        return
-    size, note = resumable
-    with _Transfer(part.url, _range_headers(size, note), job.patience) as transfer:
-        answer = transfer.answer()
-        if _already_whole(answer, size, note):
-            return
-        if _continues(answer, size, note):
-            logger.info("%s: %s continues at byte %d", job.target.name, part.url, size)
-            total = note.total or (None if answer.length is None else size + answer.length)
-            _receive(job, part, transfer, start=size, total=total, slowest=slowest)
-            return
-        if answer.status == 200:
-            _receive_from_zero(job, part, transfer, answer, slowest)
-            return
-        if answer.status not in (206, 416):
-            raise _Left(f"HTTP {answer.status}")
-    logger.info("%s: %s cannot continue at byte %d, starts from zero", job.target.name, part.url, size)
-    part.discard()
-    _download_from_zero(job, part, slowest)
-
-
-def _download_from_zero(job: _Job, part: _Part, slowest: float) -> None:
-    with _Transfer(part.url, {}, job.patience) as transfer:
-        answer = transfer.answer()
-        if answer.status != 200:
-            raise _Left(f"HTTP {answer.status}")
-        _receive_from_zero(job, part, transfer, answer, slowest)
-
-
-def _receive_from_zero(job: _Job, part: _Part, transfer: _Transfer, answer: _Answer, slowest: float) -> None:
-    with explained(job.target):
-        part.begin(_Note(part.url, answer.validator, answer.length))
-    _receive(job, part, transfer, start=0, total=answer.length, slowest=slowest)
-
-
-def _receive(
-    job: _Job, part: _Part, transfer: _Transfer, *, start: int, total: int | None, slowest: float
-) -> None:
-    """Append the body to part; total is the whole file's length in bytes, None when the mirror keeps it."""
-    _refuse_large(total or 0, job.patience.size_limit)
-    pace = _Pace(slowest, job.patience.window_seconds)
-    done = start
-    job.report(done, total)
-    with explained(job.target), part.path.open("ab") as file:
-        for chunk in transfer.chunks():
-            file.write(chunk)
-            done += len(chunk)
-            _refuse_large(done, job.patience.size_limit)
-            job.report(done, total)
-            if done != total:
-                pace.add(len(chunk))
-    if total is not None and done < total:
-        raise _Left(f"body ended after {done} of {total} bytes")
-    if total is not None and done > total:
-        raise _Useless(f"sent {done} bytes, expected {total}")
-
-
-def _refuse_large(size: int, limit: int) -> None:
-    if size > limit:
-        raise _Useless(f"larger than expected: at least {size} bytes, at most {limit} are accepted")
+    def continues(self, size: int, note: _Note) -> bool:
+        """Say whether this is a 206 with the rest of the very file that the part is the beginning of."""
+        found = CONTENT_RANGE.fullmatch(self.headers.get("Content-Range", ""))
+        if self.status != 206 or not found or int(found[1]) != size:
+            return False
+        same_total = note.total is None or found[2] in ("*", str(note.total))
+        return same_total and self.validator in (None, note.validator)
 
 
 class _Pace:
@@ -390,16 +317,17 @@ class _Transfer:
     was left.
     """
 
-    def __init__(self, url: str, headers: dict[str, str], patience: Patience) -> None:
+    def __init__(self, url: str, patience: Patience, start: int = 0, note: _Note | None = None) -> None:
         self._url, self._patience = url, patience
         # Compressed on the way, the bytes would not be those that Range counts.
-        self._headers = {"Accept-Encoding": "identity", **headers}
+        self._headers = {"Accept-Encoding": "identity"}
+        if note:
+            self._headers |= {"Range": f"bytes={start}-", "If-Range": str(note.validator)}
         self._items: queue.Queue[Any] = queue.Queue(QUEUED_CHUNKS)
         self._left = threading.Event()
 
     def __enter__(self) -> _Transfer:
-        work = threading.Thread(target=self._work, args=(requests.Session,), daemon=True)
-        work.start()
+        threading.Thread(target=self._work, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -426,11 +354,11 @@ class _Transfer:
             raise _Left(_in_words(item, self._patience)) from item
         return item
 
-    def _work(self, make_session: Callable[[], requests.Session]) -> None:
+    def _work(self) -> None:
         timeouts = (self._patience.connect_seconds, self._patience.stall_seconds)
         try:
             with (
-                make_session() as session,  # knows http and https only, for redirects too
+                requests.Session() as session,  # knows http and https only, for redirects too
                 session.get(self._url, headers=self._headers, stream=True, timeout=timeouts) as response,
             ):
                 self._items.put(_Answer(response.status_code, response.headers))

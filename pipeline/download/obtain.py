@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.download.archive import check_archive
 from pipeline.download.cifar10 import ARCHIVE, find_existing
-from pipeline.download.fetch import Patience, fetch
+from pipeline.download.fetch import fetch
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.storage.publishing import publish_manifest, published
@@ -53,7 +53,6 @@ def obtain(
     check: Callable[[Path], None],
     advice: str,
     progress: Progress = silent,
-    patience: Patience | None = None,
 ) -> str:
     """Make target and return where it came from: a path that was there, or the URL of a mirror.
 
@@ -71,18 +70,14 @@ def obtain(
             continue
         if path.resolve() != target.resolve():
             with published(target) as scratch:
-                _link_or_copy(path, scratch)
+                try:
+                    os.link(path.resolve(), scratch)
+                except OSError:  # another file system, or one without links
+                    shutil.copyfile(path, scratch)
         return str(path)
-    return fetch(urls, target, check, progress=progress, patience=patience or Patience(), advice=advice)
+    return fetch(urls, target, check, progress=progress, advice=advice)
 
 
 def keras_home() -> Path:
     """Return the folder in which Keras keeps its downloads, without importing Keras."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)

@@ -9,63 +9,27 @@ time (GET, DUP), so nothing can be multiplied: memory and time grow with the siz
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import pickle
 import pickletools
-import reprlib
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DamagedFile
 
-ALLOWED_OPERATIONS = frozenset(
-    # fmt: off
-    (
-        "PROTO",
-        "STOP",
-        "MARK",
-        "EMPTY_DICT",
-        "SETITEM",
-        "SETITEMS",
-        "EMPTY_LIST",
-        "APPEND",
-        "APPENDS",
-        "EMPTY_TUPLE",
-        "TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "SHORT_BINSTRING",
-        "BINSTRING",
-        "SHORT_BINBYTES",
-        "BINBYTES",
-        "BINUNICODE",
-        "BINPUT",
-        "LONG_BINPUT",
-        "GLOBAL",
-        "REDUCE",
-        "BUILD",
-    )
-    # fmt: on
-)
+# fmt: off
+ALLOWED_OPERATIONS = {
+    "PROTO", "STOP", "MARK", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS",
+    "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1",
+    "BININT2", "SHORT_BINSTRING", "BINSTRING", "SHORT_BINBYTES", "BINBYTES", "BINUNICODE", "BINPUT",
+    "LONG_BINPUT", "GLOBAL", "REDUCE", "BUILD",
+}
+# fmt: on
 MAX_OPERATIONS = 200_000  # a CIFAR-10 batch takes 30,098
 MAX_TUPLES = 100  # a CIFAR-10 batch takes 6; Python hashes nested tuples without a limit of depth
-
-ARRAY_MAKERS = (  # as NumPy 1 and NumPy 2 call it
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-)
-ARRAY_CLASS = "numpy.ndarray"
-DTYPE_CLASS = "numpy.dtype"
 
 
 def load_plain(data: bytes, limit: int) -> object:
@@ -79,7 +43,7 @@ def load_plain(data: bytes, limit: int) -> object:
         raise DamagedFile(f"pickle of {len(data)} bytes: expected at most {limit}")
     try:
         _check_operations(data)
-        return _PlainUnpickler(data).load()
+        return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
     except DamagedFile:
         raise
     except Exception as error:  # hostile bytes make pickle raise nearly anything
@@ -94,55 +58,27 @@ def _check_operations(data: bytes) -> None:
         tuples += operation.name.startswith("TUPLE")
         if count > MAX_OPERATIONS or tuples > MAX_TUPLES:
             raise DamagedFile(f"pickle has more than {MAX_OPERATIONS} operations or {MAX_TUPLES} tuples")
-        makes_room_for = (argument or 0) if operation.name == "LONG_BINPUT" else 0
-        if makes_room_for > MAX_OPERATIONS:
+        # The unpickler makes room for as many objects as the largest number.
+        if operation.name == "LONG_BINPUT" and (argument or 0) > MAX_OPERATIONS:
             raise DamagedFile(f"pickle stores object number {argument}, expected at most {MAX_OPERATIONS}")
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data), encoding="bytes")
-        self._known: dict[str, Any] = {ARRAY_CLASS: _ArrayClass(), DTYPE_CLASS: _DtypeMaker()}
-        self._known |= dict.fromkeys(ARRAY_MAKERS, _ArrayMaker())
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._known[f"{module}.{name}"]
-        except KeyError:
-            allowed = ", ".join(self._known)
-            raise DamagedFile(
-                f"pickle asks for {reprlib.repr(f'{module}.{name}')}; only {allowed} are allowed"
-            ) from None
 
 
 # The stand-ins have no __dict__ and no attribute that can be set, so a pickle cannot alter them.
 
 
-class _ArrayClass:
-    """Stands for numpy.ndarray, which must not be called: it makes room for any shape."""
-
-    __slots__ = ()
-
-
 class _Uint8:
-    """Stands for numpy.dtype("uint8")."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[2:5] != (None, None, None):  # sub-array, field names, fields
-            raise DamagedFile("pickle holds a structured dtype, expected uint8")
-
-
-class _DtypeMaker:
-    """Stands for the class numpy.dtype."""
+    """Stands for numpy.dtype and for the one that it may make, uint8."""
 
     __slots__ = ()
 
     def __call__(self, name: bytes | str, align: Any, copy: Any) -> _Uint8:
         if name not in (b"u1", "u1"):
-            raise DamagedFile(f"pickle holds an array of dtype {reprlib.repr(name)}, expected uint8")
-        return _Uint8()
+            raise DamagedFile(f"pickle holds an array of dtype {shortened(name)}, expected uint8")
+        return self
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[2:5] != (None, None, None):  # sub-array, field names, fields
+            raise DamagedFile("pickle holds a structured dtype, expected uint8")
 
 
 class _ArrayMaker:
@@ -150,34 +86,41 @@ class _ArrayMaker:
 
     __slots__ = ()
 
-    def __call__(self, kind: Any, shape: tuple[Any, ...], typecode: bytes | str) -> Any:
-        if not isinstance(kind, _ArrayClass) or shape != (0,) or typecode not in (b"b", "b"):
-            found = reprlib.repr((kind, shape, typecode))
+    def __call__(self, kind: Any, shape: tuple[Any, ...], typecode: bytes | str) -> np.ndarray:
+        if kind is not ARRAY_CLASS or shape != (0,) or typecode not in (b"b", "b"):
+            found = shortened((kind, shape, typecode))
             raise DamagedFile(f"pickle starts an array from {found}, expected (numpy.ndarray, (0,), 'b')")
-        return _checked_array_class()(shape, "u1")
+        return _CheckedArray(shape, "u1")
 
 
-@functools.cache
-def _checked_array_class() -> type:
-    """Return a subclass of numpy.ndarray that checks the state that a pickle gives it."""
+class _CheckedArray(np.ndarray):
+    """An array that takes no other state than bytes that fill its shape."""
 
-    class CheckedArray(np.ndarray):
-        def __setstate__(self, state: tuple[Any, ...]) -> None:
-            _, shape, dtype, fortran, raw = state
-            _check_array(shape, dtype, fortran, raw)
-            checked: Any = (1, shape, np.dtype("u1"), False, raw)  # NumPy's types ask for a bool of its own
-            super().__setstate__(checked)
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _Uint8) or fortran or type(raw) is not bytes:
+            raise DamagedFile("pickle holds an array that is not made of uint8 in C order")
+        wrong = f"pickle holds an array of shape {shortened(shape)}"
+        if type(shape) is not tuple or not all(type(size) is int and size > 0 for size in shape):
+            raise DamagedFile(f"{wrong}, expected positive integers")
+        if (taken := math.prod(shape)) != len(raw):
+            raise DamagedFile(f"{wrong}, which takes {taken} bytes, but holds {len(raw)} bytes for it")
+        checked: Any = (1, shape, np.dtype("u1"), False, raw)  # NumPy's types ask for a bool of its own
+        super().__setstate__(checked)
 
-    return CheckedArray
+
+ARRAY_CLASS = object()  # stands for numpy.ndarray, which must not be called: it makes room for any shape
+GLOBALS: dict[str, Any] = {
+    "numpy.ndarray": ARRAY_CLASS,
+    "numpy.dtype": _Uint8(),
+    "numpy.core.multiarray._reconstruct": _ArrayMaker(),  # as NumPy 1 calls it
+    "numpy._core.multiarray._reconstruct": _ArrayMaker(),  # as NumPy 2 does
+}
 
 
-def _check_array(shape: Any, dtype: Any, fortran: Any, raw: Any) -> None:
-    if not isinstance(dtype, _Uint8) or fortran or type(raw) is not bytes:
-        raise DamagedFile("pickle holds an array that is not made of uint8 in C order")
-    if type(shape) is not tuple or not all(type(size) is int and size > 0 for size in shape):
-        raise DamagedFile(f"pickle holds an array of shape {reprlib.repr(shape)}, expected positive integers")
-    if math.prod(shape) != len(raw):
-        raise DamagedFile(
-            f"pickle holds an array of shape {reprlib.repr(shape)}, which takes {math.prod(shape)} bytes, "
-            f"but holds {len(raw)} bytes for it"
-        )
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        asked = f"{module}.{name}"
+        if asked not in GLOBALS:
+            raise DamagedFile(f"pickle asks for {shortened(asked)}; only {', '.join(GLOBALS)} are allowed")
+        return GLOBALS[asked]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -105,25 +105,34 @@ class _Work:
         self._section, self._store, self._pass, self._progress = section, store, one_pass, progress
         self._spans, self._donors = section.spans(len(store)), Donors(section, store)
         self._coming: deque[tuple[Shard, np.ndarray, Future[Any]]] = deque()
-        self._notes: dict[int, dict[str, Any]] = {}
         self._mark, self._done = 0.0, 0
 
     def run(self, numbers: Iterable[int], *, start_seconds: float) -> dict[int, dict[str, Any]]:
         """Return the notes of the shards of these numbers, computed here or by others."""
-        with (
-            ThreadPoolExecutor(streams()) as pool,
-            ShardWriter(self._store, start_seconds) as writer,
-        ):
-            self._notes, self._mark = writer.notes, time.perf_counter()
-            for shard in self._claimed(numbers):
-                if shard is None:
+        waiting, self._mark = list(numbers), time.perf_counter()
+        with ThreadPoolExecutor(streams()) as pool, ShardWriter(self._store, start_seconds) as writer:
+            while waiting:
+                waiting = [number for number in waiting if not self._start(number, pool, writer)]
+                if waiting:  # others compute these
                     self._collect(writer, left=0)
                     time.sleep(POLL_SECONDS)
                     self._mark = time.perf_counter()
-                    continue
-                self._compute(shard, pool, writer)
             self._collect(writer, left=0)
         return writer.notes
+
+    def _start(self, number: int, pool: ThreadPoolExecutor, writer: ShardWriter) -> bool:
+        """Put a shard under way, or take its note; say whether no other process computes it."""
+        lock = claim(self._section, number)
+        if lock is None:
+            return False
+        span = self._spans[number]
+        if note := self._section.read_note(number, span):
+            lock.release()
+            writer.notes[number] = note
+            self._report(span[1] - span[0])
+        else:
+            self._compute(Shard(self._section, number, span, lock), pool, writer)
+        return True
 
     def _compute(self, shard: Shard, pool: ThreadPoolExecutor, writer: ShardWriter) -> None:
         """Take over what is known of a shard's images, and put passes for the others under way."""
@@ -150,27 +159,6 @@ class _Work:
         self._report(len(rows))
         if full:
             writer.put(shard)
-
-    def _claimed(self, numbers: Iterable[int]) -> Iterator[Shard | None]:
-        """Yield the missing shards that no other process computes; None before a new look at the rest."""
-        waiting = list(numbers)
-        while waiting:
-            busy = []
-            for number in waiting:
-                lock = claim(self._section, number)
-                if lock is None:
-                    busy.append(number)
-                    continue
-                note = self._section.read_note(number, self._spans[number])
-                if note is None:
-                    yield Shard(self._section, number, self._spans[number], lock)
-                else:
-                    lock.release()
-                    self._notes[number] = note
-                    self._report(note["span"][1] - note["span"][0])
-            if busy:
-                yield None
-            waiting = busy
 
     def _report(self, images: int) -> None:
         self._done += images

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -53,19 +55,23 @@ class Pass:
         came with it.
         """
         shown = show(images, view)
-        if len(images) < self.size:
-            shown = np.concatenate([shown, np.zeros((self.size - len(images), *shown.shape[1:]), np.uint8)])
-        return [values[: len(images)] for values in self._forward(shown)]
+        black = np.zeros((self.size - len(images), *shown.shape[1:]), np.uint8)
+        return [values[: len(images)] for values in self._forward(np.concatenate([shown, black]))]
 
 
 def show(images: np.ndarray, view: str) -> np.ndarray:
     """Return the view of (n, height, width, channels) images as an array of the same shape and dtype."""
+    return np.ascontiguousarray(shown_by(np, images, view))
+
+
+def shown_by(library: Any, images: Any, view: str) -> Any:
+    """Return the view of images by flip and pad of a library, which is NumPy or, for tensors, keras.ops."""
     mirrored, down, right = parts_of(view)
     if mirrored:
-        images = images[:, :, ::-1]
+        images = library.flip(images, axis=2)
     if not (down or right):
-        return np.ascontiguousarray(images)
+        return images
     height, width = images.shape[1:3]
-    padded = np.pad(images, [(0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0)], "reflect")
+    around = ((0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0))
     top, left = abs(down) - down, abs(right) - right
-    return np.ascontiguousarray(padded[:, top : top + height, left : left + width])
+    return library.pad(images, around, mode="reflect")[:, top : top + height, left : left + width]

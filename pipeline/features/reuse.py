@@ -7,6 +7,7 @@ are the new ones, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -58,40 +59,32 @@ class Donors:
 
 def _alike(section: Section) -> list[Section]:
     """Return finished sections of other caches that differ in nothing but the data set."""
-    found = []
-    for cache in sorted(section.cache.parent.glob("*")):
-        if cache != section.cache and cache.is_dir():
-            found += [other for other in finished_sections(cache) if _is_alike(other, section)]
-    return found
+    return [
+        other
+        for cache in sorted(section.cache.parent.glob("*"))
+        if cache != section.cache and cache.is_dir()
+        for other in finished_sections(cache)
+        if other.view == section.view and set(section.layers) <= set(other.layers)
+        if _kind(other.base) == _kind(section.base)
+    ]
 
 
-def _is_alike(other: Section, section: Section) -> bool:
-    def kind(base: dict[str, Any]) -> dict[str, Any]:
-        """Return what the features of equal pixels depend on, and how pictures became these pixels."""
-        dataset = base["dataset"]
-        return {**base, "dataset": [dataset.get(name) for name in ("image_size", "fitting")]}
-
-    return (
-        other.view == section.view
-        and set(section.layers) <= set(other.layers)
-        and kind(other.base) == kind(section.base)
-    )
+def _kind(base: dict[str, Any]) -> dict[str, Any]:
+    """Return what the features of equal pixels depend on, and how pictures became these pixels."""
+    return {**base, "dataset": [base["dataset"].get(name) for name in ("image_size", "fitting")]}
 
 
 def _whole_shards(section: Section) -> list[Path]:
     """Return the shards of a section whose bytes are those of its manifest; a damaged one gives nothing."""
     manifest, found = read_manifest(section.folder), []
     for name in sorted(manifest.files):
-        try:
+        with contextlib.suppress(DamagedFile):
             found.append(manifest.verified(name))
-        except DamagedFile:
-            continue
     return found
 
 
 def _content(path: Path) -> list[bytes]:
     """Return the digest of each image of a shard; none where shards do not hold them."""
     with hdf5.opened(path) as file:
-        if "content" not in file:
-            return []
-        return [digest.tobytes() for digest in hdf5.read_array(file, "content", kinds="u")]
+        found = hdf5.read_array(file, "content", kinds="u") if "content" in file else ()
+        return [digest.tobytes() for digest in found]

@@ -8,8 +8,9 @@ nothing that is there is computed again. Nothing heavy is loaded here: the graph
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Section:
     """Layers of one view, computed together: a folder of shards. cache is the folder of the whole cache."""
 
     cache: Path
-    base: dict[str, Any]
+    base: dict[str, Any] = field(hash=False)
     view: str
     layers: tuple[str, ...]
 
@@ -46,9 +47,6 @@ class Section:
     def fingerprint(self) -> dict[str, Any]:
         """The cache's fingerprint with the view and the layers."""
         return {**self.base, "view": self.view, "layers": list(self.layers)}
-
-    def __hash__(self) -> int:
-        return hash((self.cache, self.view, self.layers))
 
     @property
     def key(self) -> str:
@@ -67,11 +65,11 @@ class Section:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one image's features by layer: (channels,), or (S, S, channels) as maps."""
-        row, found = BACKBONES[self.base["backbone"]], {}
-        for number, tap in enumerate(row.taps, start=1):
-            shape = row.map_shape(number, self.base["input_size"])
-            found[tap] = shape[-1:] if self.base["pooling"] == "average" else shape
-        return {layer: found[layer] for layer in self.layers}
+        row = BACKBONES[self.base["backbone"]]
+        blocks = {tap: number for number, tap in enumerate(row.taps, start=1)}
+        maps = {layer: row.map_shape(blocks[layer], self.base["input_size"]) for layer in self.layers}
+        averaged = self.base["pooling"] == "average"
+        return {layer: shape[-1:] if averaged else shape for layer, shape in maps.items()}
 
     def spans(self, count: int) -> list[tuple[int, int]]:
         """Return (start, stop) of each shard of count images: whole passes of about SHARD_BYTES."""
@@ -89,22 +87,19 @@ class Section:
 
     def read_note(self, number: int, span: tuple[int, int]) -> dict[str, Any] | None:
         """Return the note of a finished shard of (start, stop) whose file is whole, else None."""
-        try:
+        with contextlib.suppress(DamagedFile, OSError, KeyError, TypeError):
             note = read_sealed(self.note(number))
             sound = note["key"] == self.key and note["span"] == list(span)
             sound = sound and all(isinstance(note[name], int | float) for name in NOTED)
-            sound = sound and describe_file(self.shard(number)) == note["file"]
-        except (DamagedFile, OSError, KeyError, TypeError):
-            return None
-        return note if sound else None
+            return note if sound and describe_file(self.shard(number)) == note["file"] else None
+        return None
 
     def has_shard(self, number: int) -> bool:
         """Say whether a shard and its note are there and agree in size; their bytes are not read."""
-        try:
+        with contextlib.suppress(DamagedFile, OSError, KeyError, TypeError):
             note = read_sealed(self.note(number))
             return note["key"] == self.key and note["file"]["bytes"] == self.shard(number).stat().st_size
-        except (DamagedFile, OSError, KeyError, TypeError):
-            return False
+        return False
 
     def why_missing(self) -> str | None:
         """Return in words why the section is not finished, or None when it is."""
@@ -120,16 +115,19 @@ def known_sections(cache: Path) -> list[Section]:
     """Return the sections of a cache that have a manifest, finished or damaged since, in a fixed order."""
     found = []
     for path in sorted(cache.glob(f"*/{MANIFEST}")):
-        try:
-            fingerprint = read_manifest(path.parent).fingerprint
-            base = without_columns(fingerprint)
-            section = Section(cache, base, fingerprint["view"], tuple(fingerprint["layers"]))
-            in_place = section.folder == path.parent
-        except (DamagedFile, KeyError, TypeError):
-            continue
-        if in_place:
-            found.append(section)
+        with contextlib.suppress(DamagedFile, KeyError, TypeError):
+            found.append(section_at(path.parent)[0])
     return found
+
+
+def section_at(folder: Path) -> tuple[Section, Manifest]:
+    """Return the section that the manifest of a folder describes, and the manifest; raise DamagedFile."""
+    manifest = read_manifest(folder)
+    said = manifest.fingerprint
+    section = Section(folder.parent, without_columns(said), said["view"], tuple(said["layers"]))
+    if section.folder != folder:
+        raise DamagedFile(f"{folder}: its manifest belongs to {section.folder}")
+    return section, manifest
 
 
 def finished_sections(cache: Path) -> list[Section]:
@@ -172,18 +170,6 @@ def why_missing(
     shards = len(list(first.folder.glob("shard-*.json")))
     started = f"; {shards} shards of it are finished" if shards else ""
     return f"{cache}: {', '.join(first.layers)} of view {first.view} not cached{started}"
-
-
-def section_at(folder: Path) -> tuple[Section, Manifest]:
-    """Return the section that the manifest of a folder describes, and the manifest; raise DamagedFile."""
-    manifest = read_manifest(folder)
-    base = without_columns(manifest.fingerprint)
-    section = Section(
-        folder.parent, base, manifest.fingerprint["view"], tuple(manifest.fingerprint["layers"])
-    )
-    if section.folder != folder:
-        raise DamagedFile(f"{folder}: its manifest belongs to {section.folder}")
-    return section, manifest
 
 
 def multiply_adds(base: dict[str, Any], layers: tuple[str, ...]) -> int:

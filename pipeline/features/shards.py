@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+import contextlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,9 @@ def claim(section: Section, number: int) -> BaseFileLock | None:
     folder = section.folder / LOCKS
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{section.shard(number).stem}.lock", thread_local=False)
-    try:
+    with contextlib.suppress(Timeout):
         lock.acquire(timeout=0)
-    except Timeout:
-        return None
-    return lock
+    return lock if lock.is_locked else None
 
 
 class Shard:
@@ -56,45 +55,36 @@ class Shard:
 class ShardWriter:
     """Checks, writes and publishes full shards in a thread of its own; at most one waits.
 
-    notes has the note of each published shard by number. A failure is raised by the next put or at the
-    end of the with block.
+    notes has the note of each published shard by number. A later put or the end of the with block raises
+    a failure.
     """
 
     def __init__(self, store: ImageStore, start_seconds: float):
         self.notes: dict[int, dict[str, Any]] = {}
         self._store, self._start_seconds = store, start_seconds
-        self._queue: queue.Queue[Shard | None] = queue.Queue(maxsize=1)
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread, self._coming = ThreadPoolExecutor(1), deque[Future[None]]()
 
     def __enter__(self) -> ShardWriter:
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        self._raise_failure()
+        with self._thread:
+            self._wait(left=0)
 
     def put(self, shard: Shard) -> None:
         """Hand over a full shard; its claim is released when it is published."""
-        self._raise_failure()
-        self._queue.put(shard)
+        self._wait(left=1)
+        self._coming.append(self._thread.submit(self._write, shard))
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+    def _wait(self, *, left: int) -> None:
+        while len(self._coming) > left:
+            self._coming.popleft().result()
 
-    def _work(self) -> None:
-        while (shard := self._queue.get()) is not None:
-            try:
-                if self._failure is None:
-                    self._publish(shard)
-            except BaseException as error:  # raised again in the thread that computes
-                self._failure = error
-            finally:
-                shard.lock.release()
+    def _write(self, shard: Shard) -> None:
+        try:
+            self._publish(shard)
+        finally:
+            shard.lock.release()
 
     def _publish(self, shard: Shard) -> None:
         section, number = shard.section, shard.number
@@ -115,12 +105,12 @@ class ShardWriter:
 
 
 def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
-    """Write index, names, labels, split, features by layer in the storage of the cache, and what is known
-    of the images' content.
+    """Write a shard's columns, and its features in the storage of the cache.
 
     Raises DamagedFile when features are not finite numbers.
     """
     rows, storage = slice(*shard.span), shard.section.base["storage"]
+    images = f"{rows.start}…{rows.stop - 1}"
     with hdf5.created(path) as file:
         for name in ("index", "labels", "split"):
             hdf5.write_array(file, name, getattr(store, name)[rows])
@@ -129,7 +119,7 @@ def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
             hdf5.write_array(file, "content", store.content[rows])
         group = hdf5.create_group(file, "features")
         for layer, values in shard.features.items():
-            hdf5.write_array(group, layer, _stored(values, storage, f"{layer} for images {_span(shard)}"))
+            hdf5.write_array(group, layer, _stored(values, storage, f"{layer} for images {images}"))
 
 
 def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
@@ -145,7 +135,3 @@ def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
             f"features of {what} reach {values.max():.0f}, beyond {storage}; use storage float32"
         )
     return kept
-
-
-def _span(shard: Shard) -> str:
-    return f"{shard.span[0]}…{shard.span[1] - 1}"

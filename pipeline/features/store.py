@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,7 @@ from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.sections import Section, finished_sections, known_sections
 from pipeline.storage import hdf5
 from pipeline.storage.layout import COSTS, MAPPED
-from pipeline.storage.publishing import (
-    Manifest,
-    describe_file,
-    publish_sealed,
-    published,
-    read_manifest,
-    read_sealed,
-)
+from pipeline.storage.publishing import describe_file, publish_sealed, published, read_manifest, read_sealed
 from pipeline.views import IDENTITY
 
 
@@ -51,11 +45,12 @@ class FeatureStore:
         views = {section.view for section in self._sections}
         self.views = sorted(views, key=lambda view: (view != IDENTITY, view))
         self._manifests = {section: read_manifest(section.folder) for section in self._sections}
+        self._shards = functools.cache(self._verified_shards)
         first = self._sections[0]
-        columns = [self._read_columns(path) for path in self._shards(first)]
+        columns = [_read_columns(path) for path in self._shards(first)]
         labels, index, split, names = zip(*columns, strict=True)
-        self.labels, self.index, self.split = _joined(labels), _joined(index), _joined(split)
-        self.names: list[str] = [name for part in names for name in part]
+        self.labels, self.index, self.split = map(np.concatenate, (labels, index, split))
+        self.names: list[str] = list(itertools.chain.from_iterable(names))
         rows = self._manifests[first].facts.get("rows")
         if len(self.labels) != rows:
             raise DamagedFile(
@@ -85,11 +80,10 @@ class FeatureStore:
     ) -> np.ndarray:
         """Return the features of all images under a view, layers joined in the order given: (N, D) float32.
 
-        With as_stored they have the type that they are cached in, which may be float16.
-
-        Maps (pooling "none") of a single layer keep their shape (N, height, width, channels). With mapped
-        the array is read-only and stays on the disk until its rows are used; its file is made at the first
-        call and kept beside the shards. Raises BadInput for layers or views that are not cached.
+        Maps (pooling "none") of a single layer keep their shape (N, height, width, channels). With as_stored
+        the type is that of the cache, which may be float16. With mapped the array is read-only and stays on
+        the disk until its rows are used; its file is made at the first call and kept beside the shards.
+        Raises BadInput for layers or views that are not cached.
         """
         sections = {layer: self._section(layer, view) for layer in layers}
         if not layers:
@@ -127,9 +121,8 @@ class FeatureStore:
             raise BadInput(f"view {view!r}: expected one of the cached {self.views}")
         raise BadInput(f"layer {layer!r} is not cached for view {view!r}; extract it for this view")
 
-    @functools.cache  # noqa: B019 -- lives as long as the store, which a process has one of
-    def _shards(self, section: Section) -> list[Path]:
-        manifest: Manifest = self._manifests[section]
+    def _verified_shards(self, section: Section) -> list[Path]:
+        manifest = self._manifests[section]
         return [manifest.verified(name) for name in sorted(manifest.files)]
 
     def _read_layer(self, layer: str, section: Section, dtype: np.dtype) -> np.ndarray:
@@ -139,7 +132,7 @@ class FeatureStore:
                 parts.append(hdf5.read_array(file, f"features/{layer}", kinds="f").astype(dtype, copy=False))
             if (found := parts[-1].shape[1:]) != (shape := section.shapes()[layer]):
                 raise DamagedFile(f"{path}: expected {layer} of shape {shape} for an image, found {found}")
-        features = _joined(parts)
+        features: np.ndarray = np.concatenate(parts)
         if len(features) != len(self.labels):
             raise DamagedFile(
                 f"{section.folder}: expected {len(self.labels)} rows of features, found {len(features)}; "
@@ -151,22 +144,24 @@ class FeatureStore:
         content = [(layer, sections[layer].key, self._manifests[sections[layer]].files) for layer in layers]
         name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / MAPPED / f"{view}-{name}.npy"
-        note = path.with_suffix(".json")
-        if not (path.is_file() and _is_whole(path, note)):
+        note, whole = path.with_suffix(".json"), False
+        with contextlib.suppress(DamagedFile):
+            whole = path.is_file() and read_sealed(note) == describe_file(path)
+        if not whole:
             with published(path) as scratch:
                 np.save(scratch, self.load(layers, view))
                 entry = describe_file(scratch)
             publish_sealed(note, entry)
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
-    @staticmethod
-    def _read_columns(path: Path) -> tuple[Any, ...]:
-        with hdf5.opened(path) as file:
-            columns = [hdf5.read_array(file, name, kinds="iu") for name in ("labels", "index", "split")]
-            names = hdf5.read_texts(file, "names")
-        if {len(column) for column in columns} != {len(names)} or any(column.ndim > 1 for column in columns):
-            raise DamagedFile(f"{path}: its columns differ in length; delete it and run again")
-        return (*columns, names)
+
+def _read_columns(path: Path) -> tuple[Any, ...]:
+    with hdf5.opened(path) as file:
+        columns = [hdf5.read_array(file, name, kinds="iu") for name in ("labels", "index", "split")]
+        names = hdf5.read_texts(file, "names")
+    if any(column.shape != (len(names),) for column in columns):
+        raise DamagedFile(f"{path}: its columns differ in length; delete it and run again")
+    return (*columns, names)
 
 
 def _read_costs(path: Path) -> dict[str, float]:
@@ -186,14 +181,3 @@ def _check_section(section: Section) -> None:
         ) from error
     if not sound:
         raise DamagedFile(f"{section.folder}: its manifest describes features of no size")
-
-
-def _is_whole(path: Path, note: Path) -> bool:
-    try:
-        return read_sealed(note) == describe_file(path)
-    except DamagedFile:
-        return False
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts)

@@ -46,10 +46,10 @@ def compare_sections(
     """
     passes: dict[str, Pass] = {}
     found = []
-    for done, order in enumerate(sections):
+    for done, one in enumerate(sections):
         progress("recompute rows", done, len(sections), "sections")
         try:
-            found.append(_compare(order, sample, seed, passes))
+            found.append(_compare(**one, sample=sample, seed=seed, passes=passes))
         except HeadstartError as error:
             found.append({"refused": str(error)})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -57,28 +57,26 @@ def compare_sections(
     return found
 
 
-def _compare(order: dict[str, Any], sample: int, seed: int, passes: dict[str, Pass]) -> dict[str, Any]:
-    section, manifest = section_at(Path(order["folder"]))
+def _compare(
+    folder: str, dataset: str, weights: str, *, sample: int, seed: int, passes: dict[str, Pass]
+) -> dict[str, Any]:
+    section, manifest = section_at(Path(folder))
     if section.base.get("convolutions") != BACKBONES[section.base["backbone"]].algorithms:
         return {"refused": "computed by another version of the algorithm, which is not here any more"}
     numerics.start(seed=0, precision=section.base["precision"], threads=1)
-    store = ImageStore(order["dataset"])
+    store = ImageStore(dataset)
     count = manifest.facts["rows"]
     if count != len(store):
         raise DamagedFile(f"{section.folder}: expected {len(store)} rows, found {count}")
     generator = np.random.default_rng([seed, int(section.key, 16)])
     rows = np.sort(generator.choice(count, min(sample, count), replace=False))
-    one_pass = _pass_for(section, store, Path(order["weights"]), passes)
-    again = _recomputed(one_pass, store, rows, section)
-    return _differences(section, manifest, store, rows, again)
-
-
-def _pass_for(section: Section, store: ImageStore, weights: Path, passes: dict[str, Pass]) -> Pass:
     shared = {name: value for name, value in section.base.items() if name not in ("dataset", "storage")}
-    name = canonical([shared, section.layers, store.fingerprint["image_size"]])
+    size = store.fingerprint["image_size"]
+    name = canonical([shared, section.layers, size])  # what a pass depends on
     if name not in passes:
-        passes[name] = Pass(section, read_weights(weights), image_size=store.fingerprint["image_size"])
-    return passes[name]
+        passes[name] = Pass(section, read_weights(Path(weights)), image_size=size)
+    again = _recomputed(passes[name], store, rows, section)
+    return _differences(section, manifest, store, rows, again)
 
 
 def _recomputed(one_pass: Pass, store: ImageStore, rows: np.ndarray, section: Section) -> list[np.ndarray]:
@@ -119,10 +117,7 @@ def _differences(
 def _in_shard(
     path: Path, rows: np.ndarray, start: int, store: ImageStore, wanted: dict[str, np.ndarray]
 ) -> dict[str, tuple[float, float]]:
-    """Return the largest absolute and relative difference by layer; rows (n,) count from the first shard.
-
-    Raises DamagedFile when the shard cannot be read or its rows belong to other images.
-    """
+    """Return the largest absolute and relative difference by layer; raise DamagedFile for a damaged shard."""
     inside, found = rows - start, {}
     with hdf5.opened(path) as file:
         try:
@@ -137,15 +132,12 @@ def _in_shard(
 
 
 def _largest(stored: np.ndarray, again: np.ndarray) -> tuple[float, float]:
-    """Return the largest difference of (n, …) arrays, and the largest as a share of its row's largest value.
-
-    What is not a finite number counts as infinitely far away. Raises ValueError for other shapes.
-    """
+    """Return the largest difference of (n, …) arrays, and the largest as a share of its row's largest value."""
     if stored.shape != again.shape:
         raise ValueError(f"expected rows of shape {again.shape[1:]}, found {stored.shape[1:]}")
     if not len(stored):
         return 0.0, 0.0
     apart = np.abs(stored.astype(np.float64) - again).reshape(len(again), -1).max(axis=1)
-    apart = np.nan_to_num(apart, nan=np.inf)
+    apart = np.nan_to_num(apart, nan=np.inf)  # what is no number is infinitely far away
     scale = np.abs(again).reshape(len(again), -1).max(axis=1)
     return float(apart.max()), float((apart / np.maximum(scale, np.finfo(np.float32).tiny)).max())

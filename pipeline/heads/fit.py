@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pipeline.datasets.table import FINAL
 from pipeline.errors import DamagedFile
 from pipeline.features.store import FeatureStore
 from pipeline.heads.calibration import fit_temperature
-from pipeline.heads.data import HeadData, read_views
+from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
 from pipeline.names import resolve
 from pipeline.recipes.heads import Head, NetworkHead, Uncalibrated
@@ -24,11 +23,12 @@ from pipeline.storage.publishing import read_manifest
 from pipeline.training.examples import Examples
 
 CHOICE = "choice.json"  # what a sweep chose, in its folder
+CHUNK = 500  # rows that a model answers at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Reads layer sets of a feature store as the data of heads; the last one is kept."""
+    """Reads layer sets of a feature store as the data of heads."""
 
     features: FeatureStore
     views: tuple[str, ...]
@@ -43,14 +43,15 @@ class Reader:
         floor = recipe.variance_floor if isinstance(recipe, NetworkHead) else 0.0
         return cls(features, recipe.views, classes, recipe.fit_on, recipe.labels, floor)
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019 -- a process has one reader, and one data set fits memory
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
         """Return the data of the layers joined; no val rows are left where val is fitted on, too."""
-        inputs = read_views(self.features, layers, self.views)
-        examples = Examples.of(self.features, inputs, self.classes, len(self.views), given=self.given)
-        if self.fit_on == FINAL:
-            examples = examples.with_val()
-        return HeadData(examples, floor=self.floor)
+        return HeadData(self.examples(layers), floor=self.floor)
+
+    def examples(self, layers: tuple[str, ...]) -> Examples:
+        """Return the examples of those data."""
+        inputs = np.concatenate([self.features.load(layers, view) for view in self.views])
+        found = Examples.of(self.features, inputs, self.classes, len(self.views), given=self.given)
+        return found.with_val() if self.fit_on == FINAL else found
 
     def width(self, layer: str) -> int:
         """Return how many features a layer has."""
@@ -61,8 +62,7 @@ def read_choice(sweep: Path) -> dict[str, Any]:
     """Return what a finished sweep chose: settings, temperature, val_accuracy, seconds, heads."""
     path = read_manifest(sweep).verified(CHOICE)
     choice = json.loads(path.read_text(encoding="utf-8"))
-    missing = {"settings", "temperature", "seconds"} - set(choice)
-    if missing:
+    if missing := {"settings", "temperature", "seconds"} - set(choice):
         raise DamagedFile(
             f"{path}: expected {', '.join(sorted(missing))}, found none; delete it and run again"
         )
@@ -72,21 +72,15 @@ def read_choice(sweep: Path) -> dict[str, Any]:
 def fit_head(recipe: Head, data: HeadData, **options: Any) -> keras.Model:
     """Return the fitted head with probabilities: features (B, D) in, (B, C) out."""
     model = resolve(f"{recipe.module}:fit")(recipe, data, **options)
-    if recipe.calibrated:
-        return with_probabilities(model, None)
-    temperature = cast(Uncalibrated, recipe).temperature or fit_temperature(
-        _answers_on_val(model, data), data.val_labels
-    )
+    temperature = None
+    if not recipe.calibrated:
+        known = cast(Uncalibrated, recipe).temperature
+        temperature = known or fit_temperature(_answers_on_val(model, data), data.val_labels)
     return with_probabilities(model, temperature)
 
 
 def _answers_on_val(model: keras.Model, data: HeadData) -> np.ndarray:
     """Return the answers (V, n, C) of a model on the val rows of all views."""
-    examples, chunk = data.examples, 500
-    starts = range(0, len(examples.inputs), len(examples.labels))
-    rows = np.concatenate([start + examples.val for start in starts])
-    parts = [
-        model(examples.inputs[rows[at : at + chunk]], training=False).numpy()
-        for at in range(0, len(rows), chunk)
-    ]
+    rows = data.raw(data.examples.val)
+    parts = [model(rows[at : at + CHUNK], training=False).numpy() for at in range(0, len(rows), CHUNK)]
     return data.by_view(np.concatenate(parts))

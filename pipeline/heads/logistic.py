@@ -7,39 +7,31 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipeline.heads.data import HeadData
+from pipeline.heads.data import HeadData, Points
 from pipeline.heads.model import linear_model
 from pipeline.heads.penalised import LinearPath, solve_path
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import LogisticHead, SvmHead
 
+Linear = LogisticHead | SvmHead
 
-def fit(
-    recipe: LogisticHead | SvmHead, data: HeadData, *, progress: Progress = silent, **_: Any
-) -> keras.Model:
+
+def fit(recipe: Linear, data: HeadData, *, progress: Progress = silent, **_: Any) -> keras.Model:
     """Return the head of one penalty, solved to convergence."""
     path = _solve(recipe, [recipe.c], data, progress)
     return linear_model(data, path.weights[0], path.bias[0])
 
 
 def answers(
-    recipe: LogisticHead | SvmHead,
-    points: list[dict[str, Any]],
-    data: HeadData,
-    *,
-    progress: Progress = silent,
-    **_: Any,
+    recipe: Linear, points: Points, data: HeadData, *, progress: Progress = silent, **_: Any
 ) -> list[np.ndarray]:
     """Return the answers on val of a head for the `c` of each point, all solved side by side."""
     path = _solve(recipe, [point.get("c", recipe.c) for point in points], data, progress)
-    return [
-        data.by_view(data.val @ weights + bias) for weights, bias in zip(path.weights, path.bias, strict=True)
-    ]
+    pairs, val = zip(path.weights, path.bias, strict=True), data.val
+    return [data.by_view(val @ weights + bias) for weights, bias in pairs]
 
 
-def _solve(
-    recipe: LogisticHead | SvmHead, inverse_penalties: list[float], data: HeadData, progress: Progress
-) -> LinearPath:
+def _solve(recipe: Linear, inverse_penalties: list[float], data: HeadData, progress: Progress) -> LinearPath:
     """Solve for inverse penalties against the sum over images, however many views each has."""
     return solve_path(
         data.train,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 
-from pipeline.heads.data import HeadData
+from pipeline.heads.data import HeadData, Points
 from pipeline.heads.model import standardised_input, with_probabilities
 from pipeline.heads.stacked import train_stack
 from pipeline.networks.build import add_block, add_logits
@@ -42,12 +40,13 @@ def build_answers(data: HeadData, text: str, units: tuple[int, ...], dropout: fl
 
 def answers(
     recipe: NetworkHead,
-    points: list[dict[str, Any]],
+    points: Points,
     data: HeadData,
     *,
     precision: str = "float32",
+    masks: np.ndarray | None = None,
     progress: Progress = silent,
 ) -> list[np.ndarray]:
     """Return the answers on val of heads of one shape, trained side by side (see stacked)."""
-    found = train_stack(recipe, points, data, precision=precision, progress=progress)
+    found = train_stack(recipe, points, data, precision=precision, masks=masks, progress=progress)
     return [data.by_view(found[:, number]) for number in range(len(points))]

@@ -111,7 +111,8 @@ def solve_path(
         raise unknown_name("loss", loss, LOSSES)
     basis, eigenvalues, rotated = _rotate(inputs)
     penalties = 1.0 / (np.asarray(inverse_penalties, np.float64) * len(inputs))
-    path = _Path(rotated, labels, classes, LOSSES[loss], penalties, eigenvalues)
+    targets = tf.one_hot(labels, classes)[:, None, :]
+    path = _Path(rotated, targets, LOSSES[loss], penalties, eigenvalues)
     path.run(tolerance, most_iterations, progress)
     weights = np.einsum("dr,rkc->kdc", basis, path.solution[:-1]).astype(np.float32)
     bias = path.solution[-1] - inputs.mean(axis=0, dtype=np.float64).astype(np.float32) @ weights
@@ -148,46 +149,41 @@ class _Path:
 
     def __init__(
         self,
-        rotated: tf.Tensor,
-        labels: np.ndarray,
-        classes: int,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
         loss: Loss,
         penalties: np.ndarray,
         eigenvalues: np.ndarray,
     ):
-        self.inputs, self.loss, self.classes = rotated, loss, classes
-        self.targets = tf.one_hot(labels, classes)[:, None, :]
-        shape = (len(eigenvalues), len(penalties), classes)
-        self.solution = np.zeros(shape, np.float32)
+        self.inputs, self.targets = inputs, targets
+        shape = (len(eigenvalues), len(penalties))
+        self.solution = np.zeros((*shape, targets.shape[2]), np.float32)
         self.iterations = np.zeros(len(penalties), np.int64)
-        decay = np.broadcast_to(penalties, shape[:2]).copy()
-        decay[-1] = 0  # the bias is free
-        self.decay = decay[..., None].astype(np.float32)
-        scaled = loss.scale * eigenvalues[:, None, None] + self.decay
-        self.metric = scaled.astype(np.float32)
-        self._value, self._curvature = (
+        self.decay = np.broadcast_to(penalties[:, None], (*shape, 1)).astype(np.float32)
+        self.decay[-1] = 0  # the bias is free
+        self.metric = (loss.scale * eigenvalues[:, None, None] + self.decay).astype(np.float32)
+        self.value, self.curvature = (
             tf.function(part, autograph=False) for part in (loss.value, loss.curvature)
         )
 
     def run(self, tolerance: float, most_iterations: int, progress: Progress) -> None:
         """Solve all penalties; those that have converged leave, in groups, so that shapes change seldom."""
-        waiting = np.arange(self.solution.shape[1])
-        number = 0
-        pairs: list[Pair] = []
+        count, number = self.solution.shape[1], 0
+        waiting, pairs = np.arange(count), list[Pair]()
         while len(waiting) and number < most_iterations:
             group = _Group(self, waiting, pairs)
             while number < most_iterations:
                 group.step()
                 number += 1
-                open_ones = group.above_minimum() > tolerance
-                self.iterations[waiting[open_ones]] = number
-                done = self.solution.shape[1] - int(open_ones.sum())
-                progress("path of penalties", done, self.solution.shape[1], "penalties")
-                if open_ones.sum() <= SHRINK * len(waiting):
+                above = -0.5 * _inner(group.slope, group.direction())  # g H^-1 g / 2, of the quadratic model
+                kept = above > tolerance
+                self.iterations[waiting[kept]] = number
+                progress("path of penalties", count - int(kept.sum()), count, "penalties")
+                if kept.sum() <= SHRINK * len(waiting):
                     break
             self.solution[:, waiting] = group.solution
-            waiting = waiting[open_ones]
-            pairs = group.pairs_of(open_ones)
+            waiting = waiting[kept]
+            pairs = [(step[:, kept], change[:, kept], inverse[kept]) for step, change, inverse in group.pairs]
 
     def answers(self, solution: np.ndarray) -> tf.Tensor:
         """Return the answers (n, K, C) of a solution (r + 1, K, C)."""
@@ -196,9 +192,8 @@ class _Path:
 
     def gradient(self, residual: tf.Tensor) -> np.ndarray:
         """Return the gradient (r + 1, K, C) of the mean loss without its penalty."""
-        rows = self.inputs.shape[0]
-        flat = tf.reshape(residual, (rows, -1))
-        product = tf.matmul(self.inputs, flat, transpose_a=True) / rows
+        flat = tf.reshape(residual, (len(self.inputs), -1))
+        product = tf.matmul(self.inputs, flat, transpose_a=True) / len(self.inputs)
         return product.numpy().reshape(-1, *residual.shape[1:])
 
 
@@ -213,20 +208,12 @@ class _Group:
         self._evaluate()
         self.slope = self._slope()
 
-    def above_minimum(self) -> np.ndarray:
-        """Return how far each loss (K,) lies above its minimum by the quadratic model: g H^-1 g / 2."""
-        return -0.5 * _inner(self.slope, self._direction())
-
-    def pairs_of(self, which: np.ndarray) -> list[Pair]:
-        """Return the memory of some of the penalties."""
-        return [(moved[:, which], change[:, which], inverse[which]) for moved, change, inverse in self.pairs]
-
     def step(self) -> None:
         """Move each penalty's solution along its direction, by Newton's step on that line."""
-        direction = self._direction()
+        direction = self.direction()
         moved = self.path.answers(direction)
         base, before, start = self.solution, self.value, self.answers
-        curvature = self.path._curvature(self.residual, self.path.targets, self.answers, moved).numpy()
+        curvature = self.path.curvature(self.residual, self.path.targets, self.answers, moved).numpy()
         curvature = curvature + _inner(direction, self.decay * direction)
         length = -_inner(self.slope, direction) / np.maximum(curvature, 1e-30)
         for left in reversed(range(HALVINGS)):
@@ -242,7 +229,7 @@ class _Group:
         self.slope = slope
 
     def _evaluate(self) -> None:
-        value, self.residual = self.path._value(self.answers, self.path.targets)
+        value, self.residual = self.path.value(self.answers, self.path.targets)
         self.value = value.numpy() + 0.5 * _inner(self.solution, self.decay * self.solution)
         if not np.isfinite(self.value).all():
             raise Diverged(f"path of penalties: the loss is {self.value}; are the features standardised?")
@@ -256,7 +243,7 @@ class _Group:
         inverse = np.where(sound, 1 / np.where(sound, product, 1), 0)  # 0 leaves a pair out
         self.pairs = [*self.pairs, (moved, change, inverse)][-MEMORY:]
 
-    def _direction(self) -> np.ndarray:
+    def direction(self) -> np.ndarray:
         """Return the two-loop recursion's descent direction (r + 1, K, C)."""
         q, weights = self.slope.copy(), []
         for moved, change, inverse in reversed(self.pairs):

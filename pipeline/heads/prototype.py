@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipeline.heads.data import HeadData
+from pipeline.heads.data import HeadData, Points
 from pipeline.heads.model import linear_model
 from pipeline.recipes.heads import PrototypeHead
 
@@ -17,9 +17,7 @@ def fit(recipe: PrototypeHead, data: HeadData, **_: Any) -> keras.Model:
     return linear_model(data, *_means(data))
 
 
-def answers(
-    recipe: PrototypeHead, points: list[dict[str, Any]], data: HeadData, **_: Any
-) -> list[np.ndarray]:
+def answers(recipe: PrototypeHead, points: Points, data: HeadData, **_: Any) -> list[np.ndarray]:
     """Return the answers on val; there is nothing to choose, so they are the same for all points."""
     weights, bias = _means(data)
     return [data.by_view(data.val @ weights + bias)] * len(points)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipeline.heads.data import HeadData
+from pipeline.heads.data import HeadData, Points
 from pipeline.notation import Step, parse_dense_blocks
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import NetworkHead
@@ -24,18 +24,19 @@ from pipeline.recipes.sweep import STACKED, dense_parts
 from pipeline.training.optimizers import SCHEDULES, warmup_updates
 
 Norm = tuple[tf.Variable, ...]  # scale, offset, moving mean, moving variance
-Rule = Callable[[int, tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor], None]
+Move = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], None]  # gradient, rates, decay, step number
 
 NORM_MOMENTUM, NORM_EPSILON = 0.9, 1e-3  # of the notation's batch norm
 ADAM_DECAYS, ADAM_EPSILON = (0.9, 0.999), 1e-7  # Keras's defaults
 SGD_MOMENTUM = 0.9
 CHEAP_OUTPUTS = 16  # of a head: up to here all pairs of heads cost less than each head by itself
 CHUNK = 16  # steps in one call into the graph
+ANSWERED = 1000  # rows at a time
 
 
 def train_stack(
     recipe: NetworkHead,
-    points: list[dict[str, Any]],
+    points: Points,
     data: HeadData,
     *,
     precision: str = "float32",
@@ -53,7 +54,7 @@ def train_stack(
     steps, epochs = len(examples.train) // batch, examples.epochs(recipe)
     stack = _Stack(recipe, points, data, masks, precision)
     update = stack.update_function(updates=steps * epochs)
-    generator = np.random.Generator(np.random.PCG64([_shared_seed(points), 0]))
+    generator = np.random.Generator(np.random.PCG64([points[0].get("seed", 0), 0]))
     for epoch in range(epochs):
         order = generator.permutation(len(examples.train))[: steps * batch].reshape(steps, batch)
         if data.views > 1:
@@ -63,10 +64,6 @@ def train_stack(
             done = epoch * steps + min(start + CHUNK, steps)
             progress(f"{len(points)} heads at once", done, steps * epochs, "steps")
     return stack.answers(data.val)
-
-
-def _shared_seed(points: list[dict[str, Any]]) -> int:
-    return points[0].get("seed", 0)
 
 
 @dataclass(eq=False)
@@ -84,16 +81,12 @@ class _Stack:
     """The networks of K heads side by side; hidden values are (B, K, H)."""
 
     def __init__(
-        self,
-        recipe: NetworkHead,
-        points: list[dict[str, Any]],
-        data: HeadData,
-        masks: np.ndarray | None,
-        precision: str,
+        self, recipe: NetworkHead, points: Points, data: HeadData, masks: np.ndarray | None, precision: str
     ):
         self.recipe, self.count, self.classes = recipe, len(points), data.classes
         self.dtype = tf.as_dtype(precision)
         self.inputs = tf.constant(data.train, self.dtype)
+        features = self.inputs.shape[1]
         self.labels = tf.constant(data.train_labels)
         self.learning_rate, self.weight_decay, self.dropout, self.label_smoothing = (
             np.array([point.get(name, getattr(recipe, name)) for point in points], np.float32)
@@ -101,23 +94,21 @@ class _Stack:
         )
         seeds = [point.get("seed", 0) for point in points]
         self.mask = None if masks is None or masks.all() else tf.constant(masks[:, :, None], tf.float32)
-        seen = np.full(self.count, data.train.shape[1]) if masks is None else masks.sum(axis=0)
+        seen = np.full(self.count, features) if masks is None else masks.sum(axis=0)
         self.draws = tf.constant([seeds[0], 1], tf.int32)
         generators = [np.random.Generator(np.random.PCG64([seed, 2])) for seed in seeds]
-        self.layers = self._build(generators, data.train.shape[1], seen)
+        self.layers = self._build(generators, features, seen)
         self.step_number = tf.Variable(0, dtype=tf.int32)
 
     def _build(self, generators: list[np.random.Generator], features: int, seen: np.ndarray) -> list[_Layer]:
         blocks = parse_dense_blocks(self.recipe.dense_blocks, len(self.recipe.units))
-        parts = [part for block in blocks for part in dense_parts(block)]
         units = zip(blocks, self.recipe.units, strict=True)
-        widths = [width for block, width in units for _ in dense_parts(block)]
+        parts = [(*part, width) for block, width in units for part in dense_parts(block)]
         layers: list[_Layer] = []
         fan_in = features
-        for (rest, activation), width in zip([*parts, ((), None)], [*widths, self.classes], strict=True):
+        for rest, activation, width in [*parts, ((), None, self.classes)]:
             kernels = []
-            for generator, head_features in zip(generators, seen, strict=True):
-                inner = head_features if not layers else fan_in
+            for generator, inner in zip(generators, seen, strict=True):
                 limit = math.sqrt(6 / (inner + width))  # Glorot & Bengio 2010, Keras's default
                 kernels.append(generator.uniform(-limit, limit, (fan_in, width)).astype(np.float32))
             kernel = np.stack(kernels, axis=0 if layers else 1)
@@ -130,12 +121,8 @@ class _Stack:
                 if step.word.kind == "norm"
             )
             layers.append(_Layer(tf.Variable(kernel), tf.Variable(tf.zeros(shape)), rest, norms, activation))
-            fan_in = width
+            fan_in, seen = width, np.full(self.count, width)
         return layers
-
-    def kernels(self) -> list[tf.Tensor]:
-        """Return the kernels in the precision of the products; gradients are taken of these."""
-        return [tf.cast(layer.kernel, self.dtype) for layer in self.layers]
 
     def forward(
         self, inputs: tf.Tensor, kernels: list[tf.Tensor], noise: tf.Tensor | None = None
@@ -186,15 +173,16 @@ class _Stack:
         kernels = [layer.kernel for layer in self.layers]
         others = [layer.bias for layer in self.layers]
         others += [weight for layer in self.layers for norm in layer.norms for weight in norm[:2]]
-        rule = RULES[recipe.optimizer]([*kernels, *others])
+        moves = [RULES[recipe.optimizer](weight) for weight in (*kernels, *others)]
         rates = [self._spread(self.learning_rate, weight) for weight in (*kernels, *others)]
-        decays = [self._spread(self.weight_decay, weight) for weight in kernels] + [None] * len(others)
+        decays = [self._spread(self.weight_decay, weight) for weight in kernels]
+        decays += [np.zeros_like(rate) for rate in rates[len(kernels) :]]
 
         def step(rows: tf.Tensor) -> None:
             batch, labels = tf.gather(self.inputs, rows), tf.gather(self.labels, rows)
             noise = self.draws + tf.stack([0, 1000 * (self.step_number + 1)])
             with tf.GradientTape() as tape:
-                held = self.kernels()
+                held = [tf.cast(kernel, self.dtype) for kernel in kernels]
                 tape.watch(held)
                 loss = self._loss(self.forward(batch, held, noise), labels)
             gradients = tape.gradient(loss, [*held, *others])
@@ -202,10 +190,9 @@ class _Stack:
             factor = tf.cast(schedule(self.step_number), tf.float32)
             self.step_number.assign_add(1)
             number = tf.cast(self.step_number, tf.float32)
-            for index, gradient in enumerate(gradients):
-                rate = rates[index] * factor
-                decay = None if decays[index] is None else rate * decays[index]
-                rule(index, gradient, rate, decay, number)
+            for move, gradient, own, decay in zip(moves, gradients, rates, decays, strict=True):
+                rate = own * factor
+                move(gradient, rate, rate * decay, number)
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=True)
         def run(order: tf.Tensor) -> None:
@@ -234,13 +221,11 @@ class _Stack:
         losses = tf.nn.softmax_cross_entropy_with_logits(tf.broadcast_to(targets, tf.shape(answers)), answers)
         return tf.reduce_sum(tf.reduce_mean(losses, axis=0))
 
-    def answers(self, rows: np.ndarray, chunk: int = 1000) -> np.ndarray:
+    def answers(self, rows: np.ndarray) -> np.ndarray:
         """Return the answers (n, K, C) to standardised rows (n, D), computed in float32."""
         kernels = [layer.kernel for layer in self.layers]
-        parts = [
-            self.forward(rows[start : start + chunk], kernels).numpy() for start in range(0, len(rows), chunk)
-        ]
-        return np.concatenate(parts)
+        parts = (rows[start : start + ANSWERED] for start in range(0, len(rows), ANSWERED))
+        return np.concatenate([self.forward(part, kernels).numpy() for part in parts])
 
 
 def _activated(x: tf.Tensor, name: str | None) -> tf.Tensor:
@@ -250,8 +235,8 @@ def _activated(x: tf.Tensor, name: str | None) -> tf.Tensor:
 def _product_by_head(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Return the product (B, K, G) of x (B, K, H) and kernel (K, H, G), head by head.
 
-    The kernel's gradient is the diagonal of one product over all heads where that is cheap, because products
-    of many small matrices are far from what the machine can do.
+    Where that is cheap the kernel's gradient is the diagonal of one product over all heads, which is faster
+    than many small products.
     """
     heads, width, outputs = kernel.shape
     if outputs > CHEAP_OUTPUTS:
@@ -288,49 +273,33 @@ def _normalised(x: tf.Tensor, norm: Norm, *, training: bool) -> tf.Tensor:
     return (x - mean) * (tf.math.rsqrt(variance + NORM_EPSILON) * scale) + offset
 
 
-def _adamw(weights: list[tf.Variable]) -> Rule:
+def _adamw(weight: tf.Variable) -> Move:
     """Return Kingma & Ba's rule with decoupled decay, with the bias correction in the rate as in Keras."""
-    first, second = ([tf.Variable(tf.zeros(weight.shape)) for weight in weights] for _ in range(2))
+    m, v = (tf.Variable(tf.zeros(weight.shape)) for _ in range(2))
     one, two = ADAM_DECAYS
 
-    def moving(index: int) -> Callable[..., None]:
-        weight, m, v = weights[index], first[index], second[index]
+    @tf.function(jit_compile=True, autograph=False)  # one pass over memory, in place
+    def move(gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor, number: tf.Tensor) -> None:
+        gradient = tf.cast(gradient, tf.float32)
+        m.assign(one * m + (1 - one) * gradient)
+        v.assign(two * v + (1 - two) * gradient**2)
+        corrected = rates * (tf.sqrt(1 - two**number) / (1 - one**number))
+        weight.assign(weight * (1 - decay) - corrected * m / (tf.sqrt(v) + ADAM_EPSILON))
 
-        @tf.function(jit_compile=True, autograph=False)  # one pass over memory, in place
-        def move(gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor, number: tf.Tensor) -> None:
-            gradient = tf.cast(gradient, tf.float32)
-            m.assign(one * m + (1 - one) * gradient)
-            v.assign(two * v + (1 - two) * gradient**2)
-            corrected = rates * (tf.sqrt(1 - two**number) / (1 - one**number))
-            weight.assign(weight * (1 - decay) - corrected * m / (tf.sqrt(v) + ADAM_EPSILON))
-
-        return move
-
-    moves = [moving(index) for index in range(len(weights))]
-
-    def rule(
-        index: int, gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor | None, number: tf.Tensor
-    ) -> None:
-        moves[index](gradient, rates, tf.zeros_like(rates) if decay is None else decay, number)
-
-    return rule
+    return move
 
 
-def _sgd(weights: list[tf.Variable]) -> Rule:
+def _sgd(weight: tf.Variable) -> Move:
     """Return Nesterov's momentum as Keras has it, with decoupled decay."""
-    velocities = [tf.Variable(tf.zeros(weight.shape)) for weight in weights]
+    velocity = tf.Variable(tf.zeros(weight.shape))
 
-    def rule(
-        index: int, gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor | None, number: tf.Tensor
-    ) -> None:
-        weight, gradient = weights[index], tf.cast(gradient, tf.float32)
-        if decay is not None:
-            weight.assign(weight * (1 - decay))
-        velocity = SGD_MOMENTUM * velocities[index] - rates * gradient
-        velocities[index].assign(velocity)
+    def move(gradient: tf.Tensor, rates: tf.Tensor, decay: tf.Tensor, number: tf.Tensor) -> None:
+        gradient = tf.cast(gradient, tf.float32)
+        weight.assign(weight * (1 - decay))
+        velocity.assign(SGD_MOMENTUM * velocity - rates * gradient)
         weight.assign_add(SGD_MOMENTUM * velocity - rates * gradient)
 
-    return rule
+    return move
 
 
 RULES = {"adamw": _adamw, "sgd": _sgd}

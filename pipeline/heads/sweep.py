@@ -6,9 +6,11 @@ one computation can tell apart (learning rates, penalties, layer sets, …) are 
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,14 +18,15 @@ import numpy as np
 
 from pipeline.errors import Diverged
 from pipeline.heads.calibration import cross_entropy, fit_temperature, probabilities_of
-from pipeline.heads.data import HeadData
+from pipeline.heads.data import HeadData, Points
 from pipeline.heads.fit import Reader
-from pipeline.heads.stacked import train_stack
 from pipeline.names import resolve
 from pipeline.progress import Progress, silent
-from pipeline.recipes.heads import Head, NetworkHead, Uncalibrated
+from pipeline.recipes.heads import Head, Uncalibrated
 from pipeline.recipes.settings import override
 from pipeline.recipes.sweep import SEED, apart, groups_of, layers_of, points_of
+
+Load = Callable[[tuple[str, ...]], HeadData]
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,11 @@ def sweep(
     Raises Diverged when no head answers with finite numbers.
     """
     found: dict[int, tuple[Any, ...]] = {}
-    points = points_of(space)
+    points, load = points_of(space), functools.lru_cache(maxsize=1)(read)  # groups may share their layers
     for group in groups_of(recipe, points):
         began = time.perf_counter()
-        data, answers = _answers(recipe, [points[number] for number in group], read, precision, progress)
+        tried = [points[number] for number in group]
+        data, answers = _answers(recipe, tried, read, load, precision=precision, progress=progress)
         scores = [_scored(recipe, one, data.val_labels) for one in answers]
         seconds = (time.perf_counter() - began) / len(group)
         found |= {number: (*score, seconds) for number, score in zip(group, scores, strict=True)}
@@ -73,30 +77,21 @@ def sweep(
 
 
 def _answers(
-    recipe: Head, points: list[dict[str, Any]], read: Reader, precision: str, progress: Progress
+    recipe: Head, points: Points, read: Reader, load: Load, **options: Any
 ) -> tuple[HeadData, list[np.ndarray]]:
-    """Return the data and each point's answers (V, n, C) on val."""
+    """Return the data and each point's answers (V, n, C) on val.
+
+    Where networks see different layers, all of these are read and each head has a mask of its own.
+    """
     recipe = override(recipe, apart(recipe, points[0]))
-    if isinstance(recipe, NetworkHead) and len({point.get("layers") for point in points}) > 1:
-        return _masked_answers(recipe, points, read, precision, progress)
-    data = read(points[0].get("layers", recipe.layers))
-    return data, resolve(f"{recipe.module}:answers")(
-        recipe, points, data, precision=precision, progress=progress
-    )
-
-
-def _masked_answers(
-    recipe: NetworkHead, points: list[dict[str, Any]], read: Reader, precision: str, progress: Progress
-) -> tuple[HeadData, list[np.ndarray]]:
-    """Return the same where heads see different layers: all are read, each head has a mask of its own."""
-    layers = layers_of(recipe, {"layers": tuple(point["layers"] for point in points)})
-    data = read(layers)
-    widths = [read.width(layer) for layer in layers]
-    masks = np.stack(
-        [np.repeat([layer in point["layers"] for layer in layers], widths) for point in points], axis=1
-    )
-    found = train_stack(recipe, points, data, precision=precision, masks=masks, progress=progress)
-    return data, [data.by_view(found[:, number]) for number in range(len(points))]
+    own = tuple(point.get("layers", recipe.layers) for point in points)
+    layers = layers_of(recipe, {"layers": own})
+    if len(set(own)) > 1:
+        widths = [read.width(layer) for layer in layers]
+        masks = [np.repeat([layer in seen for layer in layers], widths) for seen in own]
+        options["masks"] = np.stack(masks, axis=1)
+    data = load(layers)
+    return data, resolve(f"{recipe.module}:answers")(recipe, points, data, **options)
 
 
 def _scored(recipe: Head, answers: np.ndarray, labels: np.ndarray) -> tuple[Any, ...]:
@@ -111,7 +106,7 @@ def _scored(recipe: Head, answers: np.ndarray, labels: np.ndarray) -> tuple[Any,
     return right, cross_entropy(probabilities, labels), temperature
 
 
-def _pooled(points: list[dict[str, Any]], scores: list[tuple[Any, ...]]) -> list[Trial]:
+def _pooled(points: Points, scores: list[tuple[Any, ...]]) -> list[Trial]:
     """Return a trial for each combination of settings, over its seeds, best first."""
     pools: dict[str, list[int]] = {}
     for number, point in enumerate(points):
@@ -119,15 +114,8 @@ def _pooled(points: list[dict[str, Any]], scores: list[tuple[Any, ...]]) -> list
     trials = []
     for numbers in pools.values():
         accuracies, losses, temperatures, seconds = zip(*(scores[number] for number in numbers), strict=True)
-        trials.append(
-            Trial(
-                settings={name: value for name, value in points[numbers[0]].items() if name != SEED},
-                seeds=len(numbers),
-                val_accuracy=statistics.fmean(accuracies),
-                spread=statistics.stdev(accuracies) if len(numbers) > 1 else None,
-                val_loss=statistics.fmean(losses),
-                temperature=temperatures[0],
-                seconds=sum(seconds),
-            )
-        )
+        settings = {name: value for name, value in points[numbers[0]].items() if name != SEED}
+        spread = statistics.stdev(accuracies) if len(numbers) > 1 else None
+        accuracy, loss = statistics.fmean(accuracies), statistics.fmean(losses)
+        trials.append(Trial(settings, len(numbers), accuracy, spread, loss, temperatures[0], sum(seconds)))
     return sorted(trials, key=lambda trial: (trial.val_loss == math.inf, -trial.val_accuracy, trial.val_loss))

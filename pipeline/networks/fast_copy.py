@@ -9,7 +9,6 @@ the network made of Keras's own layers, to which the weights are copied back.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -25,25 +24,27 @@ CONVOLVED_SIDE = 4  # pixels; up to it a kernel's gradient is faster as a convol
 
 def quick_copy(model: keras.Model) -> keras.Model:
     """Return a copy of model to be trained in its place; weights, names and what is frozen are the same."""
-    kinds = _kinds()
-
-    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config, kind = layer.get_config(), type(layer)
-        if kind is keras.layers.BatchNormalization and len(layer.input.shape) == 4:
-            kind = kinds["norm"]
-        elif kind is keras.layers.Conv2D and _is_plain(layer):
-            kind = kinds["conv"]
-        elif kind is keras.layers.MaxPooling2D and _halves(layer):
-            kind = kinds["pool"]
-        elif kind is keras.layers.Activation and config["activation"] == "gelu":
-            return kinds["gelu"](name=layer.name, dtype=layer.dtype_policy)
-        return kind.from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=copied)
+    copy = keras.models.clone_model(
+        model, clone_function=lambda layer: _kind(layer).from_config(layer.get_config())
+    )
     copy.set_weights(model.get_weights())
     for mine, theirs in zip(copy.weights, model.weights, strict=True):
         mine.trainable = theirs.trainable
     return copy
+
+
+def _kind(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
+    """Return the class of a layer's copy."""
+    kind = type(layer)
+    if kind is keras.layers.BatchNormalization and len(layer.input.shape) == 4:
+        return FusedNormalization
+    if kind is keras.layers.Conv2D and _is_plain(layer):
+        return ProductsConvolution
+    if kind is keras.layers.MaxPooling2D and _halves(layer):
+        return CompiledMaximum
+    if kind is keras.layers.Activation and layer.get_config()["activation"] == "gelu":
+        return CompiledGelu
+    return kind
 
 
 def _is_plain(layer: keras.layers.Conv2D) -> bool:
@@ -60,101 +61,89 @@ def _halves(layer: keras.layers.MaxPooling2D) -> bool:
     return tuple(layer.pool_size) == tuple(layer.strides) == (2, 2) and height % 2 == width % 2 == 0
 
 
-@functools.cache
-def _kinds() -> dict[str, type[keras.layers.Layer]]:
-    class FusedNormalization(keras.layers.BatchNormalization):
-        """Batch normalisation over (B, H, W, C) that trains by TensorFlow's fused operation."""
+class FusedNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation over (B, H, W, C) that trains by TensorFlow's fused operation."""
 
-        def call(
-            self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
-        ) -> tf.Tensor:
-            if not (training and self.trainable):
-                return super().call(inputs, training=training, mask=mask)
-            found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
-            )
-            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(self.momentum * moving + (1 - self.momentum) * now)
-            return found
-
-    class CompiledGelu(keras.layers.Layer):
-        """The exact GELU, its forward and backward passes each fused by XLA."""
-
-        def call(self, inputs: tf.Tensor) -> tf.Tensor:
-            return gelu(inputs)
-
-    @tf.function(jit_compile=True)
-    def gelu(x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.gelu(x, approximate=False)
-
-    class ProductsConvolution(keras.layers.Conv2D):
-        """A 3x3 convolution whose kernel's gradient, and on four pixels the whole, takes other products."""
-
-        def call(self, inputs: tf.Tensor) -> tf.Tensor:
-            kernel, bias = (tf.convert_to_tensor(weight) for weight in (self.kernel, self.bias))
-            return self.activation(tf.nn.bias_add(_convolution()(inputs, kernel), bias))
-
-    class CompiledMaximum(keras.layers.MaxPooling2D):
-        """The maximum of 2x2 pixels, its backward pass fused by XLA."""
-
-        def call(self, inputs: tf.Tensor) -> tf.Tensor:
-            return _maximum()(inputs)
-
-    return {
-        "norm": FusedNormalization,
-        "gelu": CompiledGelu,
-        "conv": ProductsConvolution,
-        "pool": CompiledMaximum,
-    }
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        if not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
+        )
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(self.momentum * moving + (1 - self.momentum) * now)
+        return found
 
 
-@functools.cache
-def _convolution() -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Return a function of maps (B, H, W, in) and a kernel (3, 3, in, out); the padding keeps the size.
+class CompiledGelu(keras.layers.Activation):
+    """The exact GELU, its forward and backward passes each fused by XLA."""
 
-    A gradient of the kernel is nine matrix products on large maps; on maps of 4 pixels and fewer it is the
-    convolution of the maps with what flows back, channels and images having changed their places.
-    """
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return _gelu(inputs)
 
-    @tf.custom_gradient
-    def convolution(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-        def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            shape, how = tf.shape(inputs), {"strides": [1, 1, 1, 1], "padding": "SAME"}
-            back = tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=above, **how)
-            small = max(inputs.shape[1:3]) <= CONVOLVED_SIDE
-            return back, (_by_convolution if small else _by_products)(inputs, above)
 
-        return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), gradient
+class ProductsConvolution(keras.layers.Conv2D):
+    """A 3x3 convolution whose kernel's gradient, and on four pixels the whole, takes other products."""
 
-    @tf.custom_gradient
-    def on_four_pixels(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-        channels, filters = kernel.shape[2:]
-        matrix = tf.reshape(_matrix(kernel), (4 * channels, 4 * filters))
-        rows = tf.reshape(inputs, (-1, 4 * channels))
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        kernel, bias = (tf.convert_to_tensor(weight) for weight in (self.kernel, self.bias))
+        convolved = _on_four_pixels if inputs.shape[1:3] == (2, 2) else _convolution
+        return self.activation(tf.nn.bias_add(convolved(inputs, kernel), bias))
 
-        def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            flat = tf.reshape(above, (-1, 4 * filters))
-            back = tf.reshape(tf.matmul(flat, matrix, transpose_b=True), tf.shape(inputs))
-            square = tf.matmul(rows, flat, transpose_a=True)
-            return back, folded(tf.reshape(square, (2, 2, channels, 2, 2, filters)))
 
-        return tf.reshape(tf.matmul(rows, matrix), (-1, 2, 2, filters)), gradient
+class CompiledMaximum(keras.layers.MaxPooling2D):
+    """The maximum of 2x2 pixels, its backward pass fused by XLA."""
 
-    @tf.function(jit_compile=True, autograph=False)
-    def folded(square: tf.Tensor) -> tf.Tensor:
-        """Sum the parts of a matrix's gradient that are of the same weight of the kernel."""
-        parts: dict[tuple[int, int], list[tf.Tensor]] = {}
-        for from_row, from_column, to_row, to_column in itertools.product(range(2), repeat=4):
-            place = from_row - to_row + 1, from_column - to_column + 1
-            part = tf.cast(square[from_row, from_column, :, to_row, to_column], tf.float32)
-            parts.setdefault(place, []).append(part)
-        sums = [[tf.add_n(parts[row, column]) for column in range(3)] for row in range(3)]
-        return tf.cast(tf.stack([tf.stack(row) for row in sums]), square.dtype)
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return _maximum(inputs)
 
-    def either(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return (on_four_pixels if tuple(inputs.shape[1:3]) == (2, 2) else convolution)(inputs, kernel)
 
-    return either
+@tf.function(jit_compile=True)
+def _gelu(x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.gelu(x, approximate=False)
+
+
+@tf.custom_gradient
+def _convolution(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+    """Convolve maps (B, H, W, in) with a kernel (3, 3, in, out); the padding keeps the size."""
+
+    def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        shape, how = tf.shape(inputs), {"strides": [1, 1, 1, 1], "padding": "SAME"}
+        back = tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=above, **how)
+        small = max(inputs.shape[1:3]) <= CONVOLVED_SIDE
+        return back, (_by_convolution if small else _by_products)(inputs, above)
+
+    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), gradient
+
+
+@tf.custom_gradient
+def _on_four_pixels(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+    """Convolve maps (B, 2, 2, in) in the same way, by one matrix product."""
+    channels, filters = kernel.shape[2:]
+    matrix = tf.reshape(_matrix(kernel), (4 * channels, 4 * filters))
+    rows = tf.reshape(inputs, (-1, 4 * channels))
+
+    def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        flat = tf.reshape(above, (-1, 4 * filters))
+        back = tf.reshape(tf.matmul(flat, matrix, transpose_b=True), tf.shape(inputs))
+        square = tf.matmul(rows, flat, transpose_a=True)
+        return back, _folded(tf.reshape(square, (2, 2, channels, 2, 2, filters)))
+
+    return tf.reshape(tf.matmul(rows, matrix), (-1, 2, 2, filters)), gradient
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _folded(square: tf.Tensor) -> tf.Tensor:
+    """Sum the parts of a matrix's gradient that are of the same weight of the kernel."""
+    parts: dict[tuple[int, int], list[tf.Tensor]] = {}
+    for from_row, from_column, to_row, to_column in itertools.product(range(2), repeat=4):
+        place = from_row - to_row + 1, from_column - to_column + 1
+        part = tf.cast(square[from_row, from_column, :, to_row, to_column], tf.float32)
+        parts.setdefault(place, []).append(part)
+    sums = [[tf.add_n(parts[row, column]) for column in range(3)] for row in range(3)]
+    return tf.cast(tf.stack([tf.stack(row) for row in sums]), square.dtype)
 
 
 def _by_products(inputs: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
@@ -171,18 +160,14 @@ def _by_products(inputs: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
 
 
 def _by_convolution(inputs: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-    """Return it as the convolution of the maps with what flows back: quickest on small ones."""
+    """Return it as a convolution, in which channels and images change places: quickest on small maps."""
     images, kernel = tf.transpose(inputs, (3, 1, 2, 0)), tf.transpose(above, (1, 2, 0, 3))
     found = tf.nn.conv2d(images, kernel, strides=1, padding=[[0, 0], [1, 1], [1, 1], [0, 0]])
     return tf.transpose(found, (1, 2, 0, 3))
 
 
 def _matrix(kernel: tf.Tensor) -> tf.Tensor:
-    """Return the convolution of a map of 2x2 pixels by a kernel (3, 3, in, out) as (4, in, 4, out).
-
-    Each output sees each input, through the weight that lies between their places; nothing is multiplied
-    by the padding.
-    """
+    """Return the convolution of a map of 2x2 pixels by a kernel (3, 3, in, out) as (4, in, 4, out)."""
     places = list(itertools.product(range(2), repeat=2))
     columns = [
         tf.stack([kernel[row - to_row + 1, column - to_column + 1] for to_row, to_column in places], axis=1)
@@ -191,27 +176,23 @@ def _matrix(kernel: tf.Tensor) -> tf.Tensor:
     return tf.stack(columns)
 
 
-@functools.cache
-def _maximum() -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a function to the maxima of 2x2 pixels of maps (B, H, W, C); the first that has one learns."""
+@tf.custom_gradient
+def _maximum(inputs: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+    """Return the maxima of 2x2 pixels of maps (B, H, W, C); the first that has one learns."""
+    largest = tf.nn.max_pool2d(inputs, 2, 2, "VALID")
+    return largest, lambda above: _spread(inputs, largest, above)
 
-    @tf.function(jit_compile=True, autograph=False)
-    def spread(inputs: tf.Tensor, largest: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-        count, (height, width, channels) = tf.shape(inputs)[0], inputs.shape[1:]
-        pixels = tf.reshape(inputs, (count, height // 2, 2, width // 2, 2, channels))
-        free, rows = tf.ones_like(largest, tf.bool), []
-        for down in range(2):
-            row = []
-            for right in range(2):
-                hit = free & (pixels[:, :, down, :, right] == largest)
-                free &= ~hit
-                row.append(tf.where(hit, above, tf.zeros_like(above)))
-            rows.append(tf.stack(row, axis=3))
-        return tf.reshape(tf.stack(rows, axis=2), tf.shape(inputs))
 
-    @tf.custom_gradient
-    def maximum(inputs: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-        largest = tf.nn.max_pool2d(inputs, 2, 2, "VALID")
-        return largest, lambda above: spread(inputs, largest, above)
-
-    return maximum
+@tf.function(jit_compile=True, autograph=False)
+def _spread(inputs: tf.Tensor, largest: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
+    count, (height, width, channels) = tf.shape(inputs)[0], inputs.shape[1:]
+    pixels = tf.reshape(inputs, (count, height // 2, 2, width // 2, 2, channels))
+    free, rows = tf.ones_like(largest, tf.bool), []
+    for down in range(2):
+        row = []
+        for right in range(2):
+            hit = free & (pixels[:, :, down, :, right] == largest)
+            free &= ~hit
+            row.append(tf.where(hit, above, tf.zeros_like(above)))
+        rows.append(tf.stack(row, axis=3))
+    return tf.reshape(tf.stack(rows, axis=2), tf.shape(inputs))

@@ -38,14 +38,9 @@ def whitening_kernel(images: np.ndarray) -> np.ndarray:
     The filters are eigenvectors of the patches' covariance, each divided by the root of its eigenvalue: what
     comes out has the unit matrix as its covariance. From airbench (Jordan 2024), after Page (2018).
     """
-    height, width, channels = images.shape[1:]
-    parts = [
-        images[:, row : height - PATCH + 1 + row, column : width - PATCH + 1 + column]
-        for row in range(PATCH)
-        for column in range(PATCH)
-    ]
-    patches = np.stack(parts, axis=-2).reshape(-1, PATCH * PATCH * channels).astype(np.float64)
+    windows = np.moveaxis(np.lib.stride_tricks.sliding_window_view(images, (PATCH, PATCH), (1, 2)), 3, -1)
+    patches = windows.reshape(-1, PATCH * PATCH * images.shape[-1]).astype(np.float64)
     values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
     filters = (vectors / np.sqrt(values + RIDGE))[:, ::-1]
     both = np.concatenate([filters, -filters], axis=1)
-    return both.reshape(PATCH, PATCH, channels, -1).astype(np.float32)
+    return both.reshape(PATCH, PATCH, images.shape[-1], -1).astype(np.float32)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline.datasets.budget import ALL_LABELS, parse_budget
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.recipes.settings import setting
 from pipeline.views import IDENTITY, parse_views
 
-Row = TypeVar("Row", bound="Labelled")
-
-
-# The names in tables of networks and training, which load TensorFlow: initializers.INITIALIZERS and so on.
+# The names in tables of training, which load TensorFlow.
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "triangle")
 AVERAGES = ("none", "lookahead")
-BLOCKS = 5  # of every backbone, counted from the input
 
+BLOCKS = 5  # of every backbone, counted from the input
+PATCH = 2  # pixels along a side of a whitened patch
+SIX_VIEWS = (IDENTITY, "hflip", "left1+up1", "hflip+left1+up1", "right1+down1", "hflip+right1+down1")
 
 LESSON_BLOCKS = {
     "lesson": "conv - batch norm - conv - maxpool - dropout",
@@ -26,8 +25,6 @@ LESSON_BLOCKS = {
     "lesson-norm-twice": "conv - batch norm - conv - batch norm - maxpool",
     "lesson-dropout": "conv - dropout - conv - dropout - maxpool",
 }
-
-
 LESSON_DENSE_BLOCKS = {  # by the names of the dense heads; the first is that of a recipe without a suffix
     "dense-bn-dropout": "dense - batch norm - dropout",
     "dense-bn": "dense - batch norm",
@@ -92,21 +89,14 @@ class Augmented(Training):
         parse_views(",".join(self.test_views))
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_Named)
+
+
 def rows_by_name(*rows: Row) -> dict[str, Row]:
     """Return a table of rows by their names."""
     return {row.name: row for row in rows}
-
-
-SIX_VIEWS = (IDENTITY, "hflip", "left1+up1", "hflip+left1+up1", "right1+down1", "hflip+right1+down1")
-
-
-STEMS = ("none", "whitening")
-
-
-STARTS = ("glorot", "dirac")
-
-
-PATCH = 2  # pixels along a side of a whitened patch
-
-
-NECKS = ("flatten", "average", "maximum")

@@ -13,6 +13,10 @@ from pipeline.recipes.settings import override, setting
 from pipeline.recipes.space import Axis, Choice, Range
 from pipeline.views import IDENTITY, MIRRORED
 
+# Half of VGG16's last features are 0 for nearly all images of 32 px. Divided by deviations of their own they
+# would grow a thousandfold as soon as the blocks below move, and throw the training off its course.
+VARIANCE_FLOOR = 1.0
+
 FINE_TUNE_SPACE: dict[str, Axis] = {
     "freeze_through": Choice((0, 2, 3, 4)),
     "learning_rate": Range(1e-5, 1e-3, log=True),
@@ -22,9 +26,6 @@ FINE_TUNE_SPACE: dict[str, Axis] = {
     "dense_blocks": Choice(tuple(LESSON_DENSE_BLOCKS.values())),
     "units": Choice(((256,), (512,), (1024,))),
 }
-
-
-PREFIXES = ("auto", "cache", "images")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class FineTuneRecipe(Augmented):
         1.0, "factor of the step size from each block to the one below it", low=0.01, high=1.0
     )
     prefix: str = setting(
-        "auto", "where frozen blocks are computed; auto caches them where that is less work", choices=PREFIXES
+        "auto",
+        "where frozen blocks are computed; auto caches them where that is less work",
+        choices=("auto", "cache", "images"),
     )
     patience: int = setting(
         0,
@@ -104,11 +107,6 @@ FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
     _fine_tune("whole", "all blocks move", 0, block_pace=0.8, epochs=15, shift=4, test_views=SIX_VIEWS),
     _fine_tune("gradual", "one more block moves after each epoch", 0, unfreeze_epochs=1),
 )
-
-
-# Half of VGG16's last features are 0 for nearly all images of 32 px. Divided by deviations of their own they
-# would grow a thousandfold as soon as the blocks below move, and throw the training off its course.
-VARIANCE_FLOOR = 1.0
 
 
 def top_row(recipe: FineTuneRecipe) -> NetworkHead:

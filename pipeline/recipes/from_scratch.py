@@ -11,11 +11,8 @@ from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes.base import (
     LESSON_BLOCKS,
     LESSON_DENSE_BLOCKS,
-    NECKS,
     PATCH,
     SIX_VIEWS,
-    STARTS,
-    STEMS,
     Augmented,
     rows_by_name,
 )
@@ -42,13 +39,15 @@ class ScratchRecipe(Augmented):
     conv_blocks: str = setting("conv - batch norm - conv - maxpool - dropout", "blocks in the notation")
     filters: tuple[int, ...] = setting((32, 64, 128), "filters of each conv block", low=1, high=8192)
     dropout: float = setting(0.2, "dropout rate of conv blocks where the text gives none", low=0.0, high=0.95)
-    neck: str = setting("flatten", "how the last map becomes a vector", choices=NECKS)
+    neck: str = setting(
+        "flatten", "how the last map becomes a vector", choices=("flatten", "average", "maximum")
+    )
     dense_blocks: str = setting("dense - batch norm - dropout", "dense blocks in the notation")
     units: tuple[int, ...] = setting((512,), "units of each dense block", low=1, high=65536)
     dense_dropout: float = setting(0.5, "dropout rate of dense blocks", low=0.0, high=0.95)
-    stem: str = setting("none", "what stands before the first block", choices=STEMS)
+    stem: str = setting("none", "what stands before the first block", choices=("none", "whitening"))
     stem_epochs: int = setting(3, "passes in which the bias of a whitening stem moves", low=0, high=10_000)
-    start: str = setting("glorot", "how convolutions start", choices=STARTS)
+    start: str = setting("glorot", "how convolutions start", choices=("glorot", "dirac"))
     norm_scale: bool = setting(True, "whether batch normalisation has a scale that is trained")
     norm_bias_pace: float = setting(
         1.0, "factor of the step size of batch normalisation's biases", low=0.0, high=1000.0
@@ -82,16 +81,8 @@ class ScratchRecipe(Augmented):
             )
 
 
-FAST_BLOCK = "conv - maxpool - batch norm 0.6 - gelu - conv - batch norm 0.6 - gelu"
-
-
 # Convolutions in each of five blocks, by depth: Simonyan & Zisserman (2015), table 1, columns A, B, D, E.
-VGG_CONVOLUTIONS = {
-    11: (1, 1, 2, 2, 2),
-    13: (2, 2, 2, 2, 2),
-    16: (2, 2, 3, 3, 3),
-    19: (2, 2, 4, 4, 4),
-}
+VGG_CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 def _vgg(depth: int, norm: bool) -> ScratchRecipe:
@@ -143,7 +134,7 @@ SCRATCH_RECIPES: dict[str, ScratchRecipe] = rows_by_name(
         # After airbench (Jordan 2024), whose smallest net has 64, 256 and 256 filters. Its rate of 11.5 for
         # 1,024 images and a summed loss is 1.5 for the mean; its decay of 0.00133 passes through the
         # momentum, which makes 0.0089 of it.
-        conv_blocks=FAST_BLOCK,
+        conv_blocks="conv - maxpool - batch norm 0.6 - gelu - conv - batch norm 0.6 - gelu",
         filters=(96, 320, 320),
         neck="maximum",
         units=(),

@@ -147,63 +147,43 @@ def _decades(low: int, high: int, each: int) -> tuple[float, ...]:
     return tuple(float(f"{10 ** (low + step / each):.6g}") for step in range((high - low) * each + 1))
 
 
+def _dense(name: str, blocks: str, *, weight_decay: float, space: dict[str, tuple[Any, ...]]) -> NetworkHead:
+    """Return a head of one dense block."""
+    return NetworkHead(
+        name=name,
+        title=f"dense head ({blocks})",
+        dense_blocks=blocks,
+        batch_size=256,
+        units=(512,),
+        weight_decay=weight_decay,
+        space=space,
+    )
+
+
 LINEAR_SPACE = {
     "learning_rate": (1e-3, 3e-3, 1e-2, 3e-2),
     "weight_decay": (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
 }
-DENSE_SPACE = {
-    "learning_rate": (1e-3, 3e-3),
-    "weight_decay": (0.3, 1.0),
-    "dropout": (0.1, 0.2, 0.3, 0.5),
-}
+DENSE_SPACE = {"learning_rate": (1e-3, 3e-3), "weight_decay": (0.3, 1.0), "dropout": (0.1, 0.2, 0.3, 0.5)}
 NORM_SPACE = {"learning_rate": (1e-3, 3e-3), "weight_decay": (0.1, 0.3, 1.0, 3.0)}
 
 HEADS: dict[str, Head] = rows_by_name(
     NetworkHead(
         name="linear",
         title="linear head",
-        epochs=20,
         batch_size=256,
         learning_rate=1e-2,
         weight_decay=0.1,
         space=LINEAR_SPACE,
     ),
-    NetworkHead(
-        name="dense",
-        title="dense head (dense - dropout)",
-        epochs=20,
-        batch_size=256,
-        units=(512,),
-        weight_decay=0.3,
-        space=DENSE_SPACE,
-    ),
-    NetworkHead(
-        name="dense-bn",
-        title="dense head (dense - batch norm)",
-        dense_blocks="dense - batch norm",
-        epochs=20,
-        batch_size=256,
-        units=(512,),
-        weight_decay=1.0,
-        space=NORM_SPACE,
-    ),
-    NetworkHead(
-        name="dense-bn-dropout",
-        title="dense head (dense - batch norm - dropout)",
-        dense_blocks="dense - batch norm - dropout",
-        epochs=20,
-        batch_size=256,
-        units=(512,),
-        weight_decay=1.0,
-        space=DENSE_SPACE,
-    ),
+    _dense("dense", "dense - dropout", weight_decay=0.3, space=DENSE_SPACE),
+    _dense("dense-bn", "dense - batch norm", weight_decay=1.0, space=NORM_SPACE),
+    _dense("dense-bn-dropout", "dense - batch norm - dropout", weight_decay=1.0, space=DENSE_SPACE),
     LogisticHead(name="logistic", title="logistic regression", space={"c": _decades(-6, 5, 4)}),
     SvmHead(name="svm", title="linear SVM", space={"c": _decades(-7, 1, 2)}),
     RidgeHead(name="ridge", title="ridge classifier", space={"alpha": _decades(-2, 6, 4)}),
     NeighboursHead(
-        name="knn",
-        title="nearest neighbours",
-        space={"neighbours": (1, 3, 5, 10, 20, 50, 100, 200)},
+        name="knn", title="nearest neighbours", space={"neighbours": (1, 3, 5, 10, 20, 50, 100, 200)}
     ),
     PrototypeHead(name="prototype", title="nearest class mean"),
 )

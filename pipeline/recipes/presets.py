@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import unknown_name
+from pipeline.recipes.base import rows_by_name
 
 
 @dataclass(frozen=True)
@@ -36,68 +37,66 @@ SWEPT = {"batch_size": 1024, "views": ["identity", "hflip"]}
 DIGITS = {"batch_size": 32, "flip": False}
 TUNED_DIGITS = DIGITS | {"epochs": 4, "shift": 0, "test_views": ["identity"]}
 
-PRESETS: dict[str, Preset] = {
-    row.name: row
-    for row in (
-        Preset(
-            name="demo",
-            title="All schemes on scanned digits: a demonstration that needs no download",
-            dataset="digits",
-            subset=0,
-            weights="hed",
-            seeds=(0,),
-            plans=(
-                Plan("head:linear"),
-                Plan("head:dense"),
-                Plan("tuned-head:linear"),
-                Plan("head:linear", weights="random"),
-                Plan("fine-tune:block5", TUNED_DIGITS),
-                Plan("fine-tune:whole", TUNED_DIGITS),
-                Plan("fine-tune:whole", TUNED_DIGITS, weights="random"),
-                Plan("from-scratch:lesson", DIGITS | {"epochs": 12}),
-            ),
+FOUR_HEADS = (
+    Plan("head:linear"),
+    Plan("head:dense"),
+    Plan("tuned-head:linear"),
+    Plan("head:linear", weights="random"),
+)
+
+PRESETS: dict[str, Preset] = rows_by_name(
+    Preset(
+        name="demo",
+        title="All schemes on scanned digits: a demonstration that needs no download",
+        dataset="digits",
+        subset=0,
+        weights="hed",
+        seeds=(0,),
+        plans=(
+            *FOUR_HEADS,
+            Plan("fine-tune:block5", TUNED_DIGITS),
+            Plan("fine-tune:whole", TUNED_DIGITS),
+            Plan("fine-tune:whole", TUNED_DIGITS, weights="random"),
+            Plan("from-scratch:lesson", DIGITS | {"epochs": 12}),
         ),
-        Preset(
-            name="quick",
-            title="All schemes on a stratified subset of CIFAR-10",
-            dataset="cifar10",
-            subset=12_000,
-            weights="imagenet",
-            seeds=(0,),
-            plans=(
-                Plan("head:linear"),
-                Plan("head:dense"),
-                Plan("tuned-head:linear"),
-                Plan("head:linear", weights="random"),
-                Plan("fine-tune:block5", {"epochs": 3}),
-                Plan("fine-tune:whole", {"epochs": 3}),
-                Plan("from-scratch:lesson", {"epochs": 10}),
-            ),
+    ),
+    Preset(
+        name="quick",
+        title="All schemes on a stratified subset of CIFAR-10",
+        dataset="cifar10",
+        subset=12_000,
+        weights="imagenet",
+        seeds=(0,),
+        plans=(
+            *FOUR_HEADS,
+            Plan("fine-tune:block5", {"epochs": 3}),
+            Plan("fine-tune:whole", {"epochs": 3}),
+            Plan("from-scratch:lesson", {"epochs": 10}),
         ),
-        Preset(
-            name="full",
-            title="All schemes on CIFAR-10",
-            dataset="cifar10",
-            subset=0,
-            weights="imagenet",
-            seeds=(0,),
-            plans=(
-                Plan("head:linear"),
-                Plan("head:dense"),
-                Plan("head:dense-bn"),
-                Plan("head:dense-bn-dropout"),
-                Plan("tuned-head:linear", SWEPT),
-                Plan("tuned-head:dense-bn-dropout", SWEPT),
-                Plan("head:linear", weights="random"),
-                Plan("fine-tune:top_only"),
-                Plan("fine-tune:block5"),
-                Plan("fine-tune:blocks4_5"),
-                Plan("fine-tune:whole"),
-                Plan("from-scratch:lesson"),
-            ),
+    ),
+    Preset(
+        name="full",
+        title="All schemes on CIFAR-10",
+        dataset="cifar10",
+        subset=0,
+        weights="imagenet",
+        seeds=(0,),
+        plans=(
+            Plan("head:linear"),
+            Plan("head:dense"),
+            Plan("head:dense-bn"),
+            Plan("head:dense-bn-dropout"),
+            Plan("tuned-head:linear", SWEPT),
+            Plan("tuned-head:dense-bn-dropout", SWEPT),
+            Plan("head:linear", weights="random"),
+            Plan("fine-tune:top_only"),
+            Plan("fine-tune:block5"),
+            Plan("fine-tune:blocks4_5"),
+            Plan("fine-tune:whole"),
+            Plan("from-scratch:lesson"),
         ),
-    )
-}
+    ),
+)
 
 
 def find_preset(name: str) -> Preset:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import BadInput, unknown_name
+from pipeline.recipes.base import rows_by_name
 from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.recipes.heads import HEADS
-from pipeline.recipes.settings import override
+from pipeline.recipes.settings import fields_of, override
 
 
 @dataclass(frozen=True)
 class Scheme:
     """A way to train: its recipes, the tiers that it reads, its training function `module:function`.
 
-    The function is called with a `record.Job` and returns a `record.Trained`. needs are among
+    The function is called with a `job.Job` and returns a `job.Trained`. needs are among
     "weights", "features", "sweep" and "top" (features, a sweep for a fresh top, and maps at the cut); the
     prepared data set is always there.
     """
@@ -32,8 +33,7 @@ class Scheme:
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
         """The settings of all its recipes by name; one recipe may have fewer."""
-        kinds = dict.fromkeys(type(recipe) for recipe in self.recipes.values())
-        return {field.name: field for kind in kinds for field in dataclasses.fields(kind) if field.metadata}
+        return {name: field for recipe in self.recipes.values() for name, field in fields_of(recipe).items()}
 
     @property
     def reads_layers(self) -> bool:
@@ -49,40 +49,37 @@ class Scheme:
         return recipe
 
 
-SCHEMES: dict[str, Scheme] = {
-    row.name: row
-    for row in (
-        Scheme(
-            name="head",
-            task="TrainHead",
-            recipes=HEADS,
-            train="pipeline.schemes.head:train_head",
-            needs=("weights", "features"),
-            precision="float32",  # a matter of seconds either way; the precision of a run is its features'
-        ),
-        Scheme(
-            name="tuned-head",
-            task="TrainTunedHead",
-            recipes=HEADS,
-            train="pipeline.schemes.head:train_tuned_head",
-            needs=("weights", "features", "sweep"),
-            precision="float32",
-        ),
-        Scheme(
-            name="fine-tune",
-            task="FineTune",
-            recipes=FINE_TUNE_RECIPES,
-            train="pipeline.schemes.fine_tune:fine_tune",
-            needs=("weights", "features", "top"),
-        ),
-        Scheme(
-            name="from-scratch",
-            task="TrainFromScratch",
-            recipes=SCRATCH_RECIPES,
-            train="pipeline.schemes.from_scratch:train_from_scratch",
-        ),
-    )
-}
+SCHEMES: dict[str, Scheme] = rows_by_name(
+    Scheme(
+        name="head",
+        task="TrainHead",
+        recipes=HEADS,
+        train="pipeline.schemes.head:train_head",
+        needs=("weights", "features"),
+        precision="float32",  # a matter of seconds either way; the precision of a run is its features'
+    ),
+    Scheme(
+        name="tuned-head",
+        task="TrainTunedHead",
+        recipes=HEADS,
+        train="pipeline.schemes.head:train_tuned_head",
+        needs=("weights", "features", "sweep"),
+        precision="float32",
+    ),
+    Scheme(
+        name="fine-tune",
+        task="FineTune",
+        recipes=FINE_TUNE_RECIPES,
+        train="pipeline.schemes.fine_tune:fine_tune",
+        needs=("weights", "features", "top"),
+    ),
+    Scheme(
+        name="from-scratch",
+        task="TrainFromScratch",
+        recipes=SCRATCH_RECIPES,
+        train="pipeline.schemes.from_scratch:train_from_scratch",
+    ),
+)
 
 
 def find_scheme(text: str) -> tuple[Scheme, str]:

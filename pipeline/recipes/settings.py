@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from pipeline.errors import BadInput
 
+
+class _Kind(NamedTuple):
+    type: type
+    words: str
+    several: bool = False
+
+
 KINDS = {
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "str": str,
-    "tuple[int, ...]": int,
-    "tuple[str, ...]": str,
+    "int": _Kind(int, "a whole number"),
+    "float": _Kind(float, "a number"),
+    "bool": _Kind(bool, "true or false"),
+    "str": _Kind(str, "a text"),
+    "tuple[int, ...]": _Kind(int, "whole numbers separated by commas", several=True),
+    "tuple[str, ...]": _Kind(str, "names", several=True),
 }
-TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
+TRUTH = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
 
 
 def setting(
@@ -37,14 +44,16 @@ def setting(
     )
 
 
+def fields_of(recipe: Any) -> dict[str, dataclasses.Field[Any]]:
+    """Return the settings of a recipe by name; its name and title are none."""
+    return {field.name: field for field in dataclasses.fields(recipe) if field.metadata}
+
+
 def describe(field: dataclasses.Field[Any]) -> str:
     """Return the help of a setting, with its range, for the command line."""
     limits = field.metadata
-    if limits["choices"]:
-        return f"{limits['help']}; one of {', '.join(limits['choices'])}"
-    if limits["low"] is not None or limits["high"] is not None:
-        return f"{limits['help']}; {_range(limits)}"
-    return limits["help"]
+    taken = f"one of {', '.join(limits['choices'])}" if limits["choices"] else _range(limits)
+    return f"{limits['help']}; {taken}" if taken else limits["help"]
 
 
 def parse(field: dataclasses.Field[Any], text: str) -> Any:
@@ -52,28 +61,26 @@ def parse(field: dataclasses.Field[Any], text: str) -> Any:
 
     Raises BadInput that names the setting, what it takes and what came.
     """
-    kind = KINDS[_written(field)]
+    kind = _kind(field)
     value: Any
     try:
-        if _written(field).startswith("tuple"):
-            value = tuple(kind(part.strip()) for part in text.split(",") if part.strip())
-        elif kind is bool:
-            value = _truth(text)
+        if kind.several:
+            value = tuple(kind.type(part.strip()) for part in text.split(",") if part.strip())
         else:
-            value = kind(text)
-    except ValueError:
+            value = TRUTH[text.lower()] if kind.type is bool else kind.type(text)
+    except (ValueError, KeyError):
         raise _wrong(field, text) from None
     return checked(field, value)
 
 
 def checked(field: dataclasses.Field[Any], value: Any) -> Any:
     """Return value in the field's type; raise BadInput when the setting does not take it."""
-    kind = KINDS[_written(field)]
-    if _written(field).startswith("tuple"):
-        if not isinstance(value, (list, tuple)):
-            raise _wrong(field, value)
-        return tuple(_checked_one(field, kind, part, value) for part in value)
-    return _checked_one(field, kind, value, value)
+    kind = _kind(field)
+    parts = value if kind.several else [value]
+    if not isinstance(parts, (list, tuple)) or not all(_takes(field, part) for part in parts):
+        raise _wrong(field, value)
+    found = tuple(float(part) if kind.type is float else part for part in parts)
+    return found if kind.several else found[0]
 
 
 def checked_all(recipe: Any, name: str, values: Iterable[Any]) -> tuple[Any, ...]:
@@ -83,7 +90,7 @@ def checked_all(recipe: Any, name: str, values: Iterable[Any]) -> tuple[Any, ...
 
 def override(recipe: Any, overrides: dict[str, Any]) -> Any:
     """Return recipe with settings replaced; raise BadInput for a setting that it has not, or a bad value."""
-    fields = {field.name: field for field in dataclasses.fields(recipe) if field.metadata}
+    fields = fields_of(recipe)
     unknown = sorted(set(overrides) - set(fields))
     if unknown:
         raise BadInput(
@@ -96,11 +103,8 @@ def override(recipe: Any, overrides: dict[str, Any]) -> Any:
 
 
 def as_dict(recipe: Any) -> dict[str, Any]:
-    """Return the settings of a recipe as plain JSON values; its name and title are not settings."""
-    values = {
-        field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.metadata
-    }
-    return plain(values)
+    """Return the settings of a recipe as plain JSON values."""
+    return {name: plain(getattr(recipe, name)) for name in fields_of(recipe)}
 
 
 def plain(value: Any) -> Any:
@@ -110,43 +114,32 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _written(field: dataclasses.Field[Any]) -> str:
-    """Return the annotation of a setting, which is text in modules that postpone annotations."""
-    assert isinstance(field.type, str)
-    return field.type
+def _kind(field: dataclasses.Field[Any]) -> _Kind:
+    return KINDS[cast(str, field.type)]  # a text in modules that postpone annotations
 
 
-def _checked_one(field: dataclasses.Field[Any], kind: type, part: Any, value: Any) -> Any:
-    number = kind is float and isinstance(part, int) and not isinstance(part, bool)
-    if not (number or (isinstance(part, kind) and isinstance(part, bool) == (kind is bool))):
-        raise _wrong(field, value)
-    limits = field.metadata
-    outside = (limits["low"] is not None and not part >= limits["low"]) or (
-        limits["high"] is not None and not part <= limits["high"]
+def _takes(field: dataclasses.Field[Any], part: Any) -> bool:
+    kind, limits = _kind(field).type, field.metadata
+    return (
+        isinstance(part, (int, float) if kind is float else kind)
+        and isinstance(part, bool) == (kind is bool)
+        and (limits["low"] is None or part >= limits["low"])
+        and (limits["high"] is None or part <= limits["high"])
+        and (not limits["choices"] or part in limits["choices"])
     )
-    if outside or (limits["choices"] and part not in limits["choices"]):
-        raise _wrong(field, value)
-    return float(part) if kind is float else part
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in TRUE_WORDS + FALSE_WORDS:
-        raise ValueError(text)
-    return text.lower() in TRUE_WORDS
 
 
 def _wrong(field: dataclasses.Field[Any], received: Any) -> BadInput:
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-    words |= {"tuple[int, ...]": "whole numbers separated by commas", "tuple[str, ...]": "names"}
     limits = field.metadata
-    expected = f"one of {', '.join(limits['choices'])}" if limits["choices"] else words[_written(field)]
-    if limits["low"] is not None or limits["high"] is not None:
-        expected += f" {_range(limits)}"
+    expected = f"one of {', '.join(limits['choices'])}" if limits["choices"] else _kind(field).words
+    expected = f"{expected} {_range(limits)}".strip()
     return BadInput(f"setting {field.name}: expected {expected}, received {received!r}")
 
 
 def _range(limits: Mapping[str, Any]) -> str:
     low, high = limits["low"], limits["high"]
+    if low is None and high is None:
+        return ""
     if low is not None and high is not None:
         return f"from {low} to {high}"
     return f"of {low} or more" if low is not None else f"of {high} or less"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.recipes.settings import checked_all, parse, plain
+from pipeline.recipes.settings import checked_all, fields_of, parse, plain
 
 FIXED = ("labels", "stretch", "fit_on")  # all trials learn from the same images
 EXPECTED = 'expected {"low": …, "high": …} with "log" or "step" where wanted, or a list of values'
@@ -43,16 +43,13 @@ Axis = Range | Choice
 
 def checked_axes(recipe: Any, space: Mapping[str, Any]) -> dict[str, Axis]:
     """Return the axes to search: those of the recipe, replaced or added to by space. Raises BadInput."""
-    found = dict(recipe.space)
-    for name, wanted in space.items():
-        if isinstance(wanted, (list, tuple)) and not wanted:
-            found.pop(name, None)
-            continue
-        found[name] = _read(recipe, name, wanted)
+    given = {name: wanted for name, wanted in space.items() if wanted not in ([], ())}
+    found = {name: axis for name, axis in recipe.space.items() if name in given or name not in space}
+    found |= {name: _read(recipe, name, wanted) for name, wanted in given.items()}
     for name, axis in found.items():
         _check(recipe, name, axis)
     if not found:
-        raise BadInput(f"space of {recipe.name}: expected at least one setting to search, received none")
+        raise bad_space(recipe, "expected at least one setting to search, received none")
     return found
 
 
@@ -84,6 +81,11 @@ def is_whole(recipe: Any, name: str) -> bool:
     return _field(recipe, name).type == "int"
 
 
+def bad_space(recipe: Any, words: str) -> BadInput:
+    """Return the error for the space of a recipe, with what was expected and what came."""
+    return BadInput(f"space of {recipe.name}: {words}")
+
+
 def _read(recipe: Any, name: str, wanted: Any) -> Axis:
     if isinstance(wanted, Mapping):
         try:
@@ -100,10 +102,7 @@ def _read(recipe: Any, name: str, wanted: Any) -> Axis:
 
 def _check(recipe: Any, name: str, axis: Axis) -> None:
     if name in FIXED:
-        raise BadInput(
-            f"space of {recipe.name}: expected no axis {name}, which all trials share; "
-            "set it beside the space"
-        )
+        raise bad_space(recipe, f"expected no axis {name}, which all trials share; set it beside the space")
     field = _field(recipe, name)
     if isinstance(axis, Choice):
         checked_all(recipe, name, axis.values)
@@ -113,22 +112,20 @@ def _check(recipe: Any, name: str, axis: Axis) -> None:
     if field.type not in ("int", "float") or not numbers or not isinstance(axis.log, bool):
         raise _wrong(recipe, name, dataclasses.asdict(axis))
     if not axis.low < axis.high or (axis.log and axis.low <= 0) or (axis.step is not None and axis.step <= 0):
-        raise BadInput(
-            f"space of {recipe.name}: expected low below high in {name}, above 0 where log is true, and a "
-            f"step above 0; received {dataclasses.asdict(axis)}"
-        )
+        limits = "above 0 where log is true, and a step above 0"
+        received = dataclasses.asdict(axis)
+        raise bad_space(recipe, f"expected low below high in {name}, {limits}; received {received}")
     if axis.log and axis.step is not None:
-        raise BadInput(f"space of {recipe.name}: expected log or step in {name}, received both")
+        raise bad_space(recipe, f"expected log or step in {name}, received both")
     checked_all(recipe, name, (axis.low, axis.high))
 
 
 def _field(recipe: Any, name: str) -> dataclasses.Field[Any]:
-    field = next((field for field in dataclasses.fields(recipe) if field.name == name), None)
-    if field is None or not field.metadata:
-        known = ", ".join(field.name for field in dataclasses.fields(recipe) if field.metadata)
-        raise BadInput(f"space of {recipe.name}: unknown setting {name!r}; expected some of {known}")
-    return field
+    fields = fields_of(recipe)
+    if name not in fields:
+        raise bad_space(recipe, f"unknown setting {name!r}; expected some of {', '.join(fields)}")
+    return fields[name]
 
 
 def _wrong(recipe: Any, name: str, received: Any) -> BadInput:
-    return BadInput(f"space of {recipe.name}: {EXPECTED} for {name}, received {received!r}")
+    return bad_space(recipe, f"{EXPECTED} for {name}, received {received!r}")

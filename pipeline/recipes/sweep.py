@@ -11,20 +11,12 @@ from pipeline.errors import BadInput
 from pipeline.notation import Block, Step, names_activation, parse_dense_blocks
 from pipeline.recipes.heads import HEADS, Head, NetworkHead
 from pipeline.recipes.settings import checked_all, override
+from pipeline.recipes.space import bad_space
 
 LARGEST_SPACE = 4096  # combinations; a mistyped space should not run for a week
-
-
 SEED = "seed"
-
-
-FIXED = (
-    "views",
-    "fit_on",
-    "labels",
-    "temperature",
-    "variance_floor",
-)  # all heads of a sweep learn from the same examples
+FIXED = ("views", "fit_on", "labels", "temperature", "variance_floor")  # the same for all heads
+STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", SEED)  # tried in one computation
 
 
 @dataclass(frozen=True)
@@ -62,46 +54,33 @@ def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple[Any, .
     found: dict[str, tuple[Any, ...]] = {}
     for name, values in {**recipe.space, **space}.items():
         if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-            raise BadInput(
-                f"space of {recipe.name}: expected a list of values for {name}, received {values!r}"
-            )
+            raise bad_space(recipe, f"expected a list of values for {name}, received {values!r}")
         wanted = tuple(_listed(value) if name in ("layers", "units") else value for value in values)
         if not wanted:
             continue  # an empty list leaves the setting as the recipe has it
         if name in FIXED:
-            raise BadInput(
-                f"space of {recipe.name}: expected no axis {name}, which all heads of a sweep share; "
-                "set it beside the space"
-            )
-        known = _checked_seeds(recipe, wanted) if name == SEED else checked_all(recipe, name, wanted)
-        found[name] = tuple(dict.fromkeys(known))
+            shared = "which all heads of a sweep share; set it beside the space"
+            raise bad_space(recipe, f"expected no axis {name}, {shared}")
+        if name != SEED:
+            wanted = checked_all(recipe, name, wanted)
+        elif bad := [seed for seed in wanted if type(seed) is not int or seed < 0]:
+            raise bad_space(recipe, f"expected seeds of 0 or more, received {bad[0]!r}")
+        found[name] = tuple(dict.fromkeys(wanted))
     count = math.prod(len(values) for values in found.values())
     if count > LARGEST_SPACE:
-        raise BadInput(
-            f"space of {recipe.name}: expected {LARGEST_SPACE} combinations at most, received {count}"
-        )
-    _check_together(recipe, points_of(found))
+        raise bad_space(recipe, f"expected {LARGEST_SPACE} combinations at most, received {count}")
+    points = points_of(found)
+    for group in groups_of(recipe, points):
+        together = override(recipe, apart(recipe, points[group[0]]))
+        together.check()
+        if isinstance(together, NetworkHead):
+            for block in parse_dense_blocks(together.dense_blocks, len(together.units)):
+                dense_parts(block)  # raises for what cannot be trained at once
     return found
 
 
 def _listed(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-
-def _checked_seeds(recipe: Head, seeds: tuple[Any, ...]) -> tuple[int, ...]:
-    for seed in seeds:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise BadInput(f"space of {recipe.name}: expected seeds of 0 or more, received {seed!r}")
-    return seeds
-
-
-def _check_together(recipe: Head, points: list[dict[str, Any]]) -> None:
-    """Raise BadInput for combinations of settings that contradict each other or cannot be tried at once."""
-    for group in groups_of(recipe, points):
-        together = override(recipe, apart(recipe, points[group[0]]))
-        together.check()
-        if isinstance(together, NetworkHead):
-            check_stackable(together)
 
 
 def points_of(space: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
@@ -124,19 +103,9 @@ def groups_of(recipe: Head, points: list[dict[str, Any]]) -> list[list[int]]:
 
 def apart(recipe: Head, point: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a point that need a computation of their own."""
-    if not isinstance(recipe, NetworkHead):
-        return {name: value for name, value in point.items() if name == "layers"}
-
-    return {name: value for name, value in point.items() if name not in (*STACKED, "layers")}
-
-
-STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", "seed")  # settings that may differ
-
-
-def check_stackable(recipe: NetworkHead) -> None:
-    """Raise BadInput when heads of the recipe's shape cannot be trained at once."""
-    for block in parse_dense_blocks(recipe.dense_blocks, len(recipe.units)):
-        dense_parts(block)
+    if isinstance(recipe, NetworkHead):
+        return {name: value for name, value in point.items() if name not in (*STACKED, "layers")}
+    return {name: value for name, value in point.items() if name == "layers"}
 
 
 def dense_parts(block: Block) -> list[tuple[tuple[Step, ...], str | None]]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pipeline.report.atlas.report import Atlas, atlas_markdown, atlas_text, read_atlas
+from pipeline.report.atlas.report import atlas_markdown, atlas_text, read_atlas
 from pipeline.report.efficiency import read_efficiency
 from pipeline.report.page.content import Sources
 from pipeline.report.page.render import publish_page
-from pipeline.report.plots import draw_comparison
-from pipeline.report.table import COMPARISON_PLOTS, PAGE
+from pipeline.report.plots import draw, draw_comparison
+from pipeline.report.table import COMPARISON_PLOTS, PAGE, PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
-from pipeline.runs.result import RunResult
+from pipeline.results.scores import metric_table, metrics_markdown
+from pipeline.runs.result import RunResult, read_run
 from pipeline.storage.publishing import publish_csv, publish_text
 
 TABLES = ("comparison.csv", "comparison.md", "comparison.txt", "differences.csv")
@@ -39,7 +40,10 @@ def write_comparison(
     comparison, shown = compare(runs), [read_atlas(folder) for folder in atlases]
     for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
         publish_csv(folder / f"{name}.csv", table)
-    sections = [comparison_markdown(comparison, title), *map(_atlas_section, shown)]
+    sections = [comparison_markdown(comparison, title)]
+    for atlas in shown:
+        pictures = f"../{atlas.folder.parent.name}/{atlas.folder.name}/"
+        sections.append(f"## Layer atlas\n\n{atlas_markdown(atlas, pictures)}\n")
     publish_text(folder / "comparison.md", "\n".join(sections))
     text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
     text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in shown)
@@ -61,7 +65,18 @@ def write_comparison(
     return text, [PAGE, *TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
 
 
-def _atlas_section(atlas: Atlas) -> str:
-    """Return an atlas as a section of the report, which shows the pictures where they are."""
-    folder = f"../{atlas.folder.parent.name}/{atlas.folder.name}/"
-    return f"## Layer atlas\n\n{atlas_markdown(atlas, folder)}\n"
+def publish_metrics(run: Path, folder: Path) -> list[str]:
+    """Write metrics.csv and metrics.md of a run to folder; return their names."""
+    result = read_run(run)
+    publish_csv(folder / "metrics.csv", metric_table(result))
+    publish_text(folder / "metrics.md", metrics_markdown(result))
+    return ["metrics.csv", "metrics.md"]
+
+
+def publish_plots(run: Path, folder: Path, kept: Collection[str]) -> list[str]:
+    """Draw every row of PLOTS that is not kept to folder; return the names of all."""
+    result = read_run(run)
+    for name in PLOTS:
+        if f"{name}.png" not in kept:
+            draw(name, result, folder / f"{name}.png")
+    return [f"{name}.png" for name in PLOTS]

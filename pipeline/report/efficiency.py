@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,12 @@ from matplotlib.figure import Figure
 from pipeline.datasets.budget import parse_budget
 from pipeline.formatting import markdown_table
 from pipeline.heads.label_curve import CURVE
-from pipeline.report.figure import new_figure, publish_figure
-from pipeline.report.plots import FAMILIES, OTHER_FAMILY
+from pipeline.report.figure import LINES, marks_of, new_figure, publish_figure
 from pipeline.report.table import LABELS_CAPTION
 from pipeline.results.scores import score
-from pipeline.runs.result import family_of, read_run
+from pipeline.runs.result import read_run
 from pipeline.storage.publishing import publish_csv, publish_text, read_manifest
 
-LINES = ("-", "--", ":", "-.")
 TABLE = "labels.csv"
 COLUMNS = ("scheme", "labels", "draw", "n_train", "accuracy", "n_test", "chosen")
 
@@ -32,7 +32,7 @@ def publish_efficiency(folder: Path, parts: Sequence[tuple[str, str, Path]], cap
     rows = [row for scheme, labels, source in parts for row in _rows(scheme, labels, source)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     publish_csv(folder / TABLE, table)
-    publish_text(folder / "labels.md", efficiency_markdown(table, "Accuracy against labels", caption))
+    publish_text(folder / "labels.md", efficiency_markdown(table, caption))
     publish_text(folder / LABELS_CAPTION, caption)
     publish_figure(folder / "labels.png", draw_efficiency, table, caption)
     return [TABLE, "labels.md", LABELS_CAPTION, "labels.png"]
@@ -42,16 +42,9 @@ def _rows(scheme: str, labels: str, folder: Path) -> list[dict[Hashable, Any]]:
     """Return the rows of the table that a curve or a run gives."""
     if labels:
         run = read_run(folder)
-        test = run.split("test")
-        found: list[dict[Hashable, Any]] = [
-            {
-                "labels": labels,
-                "n_train": run.recipe["n_train"],
-                "accuracy": score(test)["accuracy"],
-                "n_test": len(test),
-                "chosen": "",
-            }
-        ]
+        scores = score(run.split("test"))
+        row: dict[Hashable, Any] = {"labels": labels, "n_train": run.recipe["n_train"], "chosen": ""}
+        found = [{**row, "accuracy": scores["accuracy"], "n_test": scores["n"]}]
     else:
         found = pd.read_csv(read_manifest(folder).verified(CURVE)).to_dict("records")
     return [{**row, "scheme": scheme, "draw": parse_budget(row["labels"]).draw} for row in found]
@@ -63,20 +56,16 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     table has COLUMNS, a row a draw; accuracies are fractions of n_test images. spread is the standard
     deviation, NaN for a single draw. Rows come in the order of schemes, then of labels.
     """
-    groups = table.groupby(["scheme", "n_train"], sort=False)
-    found = groups.agg(
+    found = table.groupby(["scheme", "n_train"], sort=False, as_index=False).agg(
         labels=("labels", "first"),
         draws=("draw", "size"),
         accuracy=("accuracy", "mean"),
         low=("accuracy", "min"),
         high=("accuracy", "max"),
         spread=("accuracy", "std"),
-        n_test=("n_test", "first"),
-    ).reset_index()
-    order = {scheme: place for place, scheme in enumerate(dict.fromkeys(table["scheme"]))}
-    return found.sort_values(
-        ["scheme", "n_train"], key=lambda column: column.map(order) if column.name == "scheme" else column
-    ).reset_index(drop=True)
+    )
+    by_scheme = found.groupby("scheme", sort=False)
+    return pd.concat([rows.sort_values("n_train") for _, rows in by_scheme], ignore_index=True)
 
 
 def read_efficiency(folder: Path) -> tuple[pd.DataFrame, str]:
@@ -90,36 +79,21 @@ def draw_efficiency(table: pd.DataFrame, caption: str) -> Figure:
     """Draw accuracy against the number of labels (logarithmic), a line a scheme, a band over its draws."""
     summary = summarise(table)
     figure, axes = new_figure(caption, width=9.0, height=5.8)
-    seen: dict[str, int] = {}
+    lines: dict[str, Iterator[str]] = defaultdict(lambda: itertools.cycle(LINES))
     for scheme, rows in summary.groupby("scheme", sort=False):
-        family = FAMILIES.get(family_of(str(scheme)), OTHER_FAMILY)
-        style = LINES[seen.setdefault(family.title, 0) % len(LINES)]
-        seen[family.title] += 1
-        options: dict[str, Any] = {
-            "color": family.colour,
-            "linestyle": style,
-            "marker": family.marker,
-            "markersize": 4,
-        }
-        axes.plot(rows["n_train"], 100 * rows["accuracy"], label=scheme, **options)
-        axes.fill_between(
-            rows["n_train"],
-            100 * rows["low"],
-            100 * rows["high"],
-            color=family.colour,
-            alpha=0.15,
-            linewidth=0,
-        )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("training labels (logarithmic)")
+        marks, labels = marks_of(str(scheme)), rows["n_train"]
+        style = {**marks, "label": scheme, "markersize": 4, "linestyle": next(lines[marks["label"]])}
+        axes.plot(labels, 100 * rows["accuracy"], **style)
+        band: dict[str, Any] = {"color": marks["color"], "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(labels, 100 * rows["low"], 100 * rows["high"], **band)
+    axes.set(xscale="log", title="Accuracy against labels", xlabel="training labels (logarithmic)")
     axes.set_ylabel("accuracy on test, % (mean of the draws; band: lowest to highest)")
-    axes.set_title("Accuracy against labels")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(loc="best", fontsize=9)
     return figure
 
 
-def efficiency_markdown(table: pd.DataFrame, title: str, caption: str) -> str:
+def efficiency_markdown(table: pd.DataFrame, caption: str) -> str:
     """Return the summary as Markdown: a row for each number of labels, a column a scheme."""
     summary = summarise(table)
     schemes = list(dict.fromkeys(summary["scheme"]))
@@ -128,10 +102,8 @@ def efficiency_markdown(table: pd.DataFrame, title: str, caption: str) -> str:
         cells = group.set_index("scheme")
         texts = [_cell(cells.loc[scheme]) if scheme in cells.index else "–" for scheme in schemes]
         rows.append([f"{count:,} ({group['labels'].iloc[0].partition('#')[0]})", *texts])
-    note = "Accuracy on test: the mean over the draws ± their standard deviation."
-    return (
-        "\n\n".join([f"# {title}", markdown_table(["labels", *schemes], rows), f"{note} {caption}."]) + "\n"
-    )
+    note = f"Accuracy on test: the mean over the draws ± their standard deviation. {caption}.\n"
+    return "\n\n".join(["# Accuracy against labels", markdown_table(["labels", *schemes], rows), note])
 
 
 def _cell(row: pd.Series) -> str:

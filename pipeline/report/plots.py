@@ -6,90 +6,82 @@ of PLOTS receives a RunResult, one of COMPARISON_PLOTS a Comparison.
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 from sklearn.metrics import confusion_matrix as count_pairs
 
 from pipeline.errors import unknown_name
 from pipeline.formatting import shown, shown_seconds
 from pipeline.report.figure import (
+    BARS,
     BLACK,
     BLUE,
-    GREEN,
+    CENTRED,
+    FAMILIES,
+    GREY,
+    NAMED_CLASSES,
+    OFFSET,
     ORANGE,
-    PURPLE,
-    SKY,
+    POINTS,
+    error_bars,
+    heat_map,
+    marks_of,
     new_figure,
+    percent,
     publish_figure,
     readable_on,
+    say_instead,
+    short,
+    write_above,
 )
-from pipeline.report.label_placement import GREY, place_labels
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
 from pipeline.results.comparison import Comparison
 from pipeline.results.scores import class_scores, highest_row, score
-from pipeline.runs.result import RunResult, caption, family_of, label, label_of
+from pipeline.runs.result import RunResult, caption, label, label_of
 
 ANNOTATED_CLASSES = 12  # beyond this, numbers in the cells of a confusion matrix cannot be read
-NAMED_CLASSES = 40  # beyond this, names along the axes of a confusion matrix collide
 SHOWN_BARS = 40  # beyond this, the figure no longer fits a screen
 MARKED_EPOCHS = 40  # beyond this, markers hide the line
-LONGEST_NAME = 22  # of a class; a longer one would take the width from the plot
-BESIDE: dict[str, Any] = {
-    "textcoords": "offset points",
-    "ha": "left",
-    "va": "center",
-    "annotation_clip": False,
-}
-ABOVE: dict[str, Any] = {
-    "textcoords": "offset points",
-    "va": "bottom",
-    "annotation_clip": False,
-    "fontsize": 9,
-}
+BESIDE: dict[str, Any] = {"ha": "left", "va": "center", **OFFSET}
 TICK_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 108000, 360000)
 TICK_NAMES = (
     *("0.01 s", "0.03 s", "0.1 s", "0.3 s", "1 s", "3 s", "10 s", "30 s"),
     *("1 min", "3 min", "10 min", "30 min", "1 h", "3 h", "10 h", "30 h", "100 h"),
 )
 SHORTEST = TICK_SECONDS[0]  # a logarithmic axis has no zero; anything shorter is drawn here
-
-
-@dataclass(frozen=True)
-class Family:
-    """How the schemes of one family are marked; shape and colour both tell them apart."""
-
-    title: str
-    colour: str
-    marker: str
-
-
-FAMILIES = {
-    "head": Family("head on cached features", BLUE, "o"),
-    "tuned-head": Family("head chosen by a sweep", SKY, "P"),
-    "fine-tune": Family("fine-tuned", ORANGE, "s"),
-    "from-scratch": Family("from scratch", GREEN, "^"),
-}
-OTHER_FAMILY = Family("other", PURPLE, "D")
+# Where a point's label may stand, in points from it: the first place that covers least wins.
+LABEL_DISTANCES = (9, 14, 24, 38)
+LABEL_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+LABEL_PLACES = [
+    (across * distance, up * distance) for distance in LABEL_DISTANCES for across, up in LABEL_DIRECTIONS
+]
+LED = 2 * len(LABEL_DIRECTIONS)  # the places from here on are so far away that a line leads to them
+# How a text is aligned at a place, by the sign of the direction: 0, 1, -1.
+HORIZONTAL, VERTICAL = ("center", "left", "right"), ("center", "bottom", "top")
 
 
 def accuracy_over_time(run: RunResult) -> Figure:
     """Draw train and val accuracy against the epoch."""
-    figure, axes = _over_time(run, quantity="accuracy")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    figure, axes = _over_time(run, "accuracy")
+    axes.yaxis.set_major_formatter(percent)
     return figure
 
 
 def loss_over_time(run: RunResult) -> Figure:
     """Draw train and val loss (nats) against the epoch."""
-    figure, axes = _over_time(run, quantity="loss")
+    figure, axes = _over_time(run, "loss")
     axes.set_ylabel("loss (nats)")
     return figure
 
@@ -101,22 +93,22 @@ def confusion_matrix(run: RunResult) -> Figure:
     counts = count_pairs(test.labels, test.probabilities.argmax(axis=1), labels=list(classes))
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = new_figure(caption(run), width=7.2, height=6.4)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    axes.grid(False)
-    axes.set_title(f"Confusion on test: {label(run)}")
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    ticks = list(classes)[:: math.ceil(len(classes) / NAMED_CLASSES)]
-    names = [_short(test.class_names[tick]) for tick in ticks]
+    bar: dict[str, Any] = {"shrink": 0.8, "format": "{x:g} %", "label": "share of the true class"}
+    image = heat_map(axes, shares, bar, vmin=0, vmax=100, interpolation="nearest")
+    axes.set(title=f"Confusion on test: {label(run)}", xlabel="predicted class", ylabel="true class")
+    ticks = classes[:: math.ceil(len(classes) / NAMED_CLASSES)]
+    names = [short(test.class_names[tick]) for tick in ticks]
     size = 9 if len(ticks) <= 20 else 6
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
     axes.set_yticks(ticks, names, fontsize=size)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=lambda value, _: f"{value:g} %")
-    bar.set_label("share of the true class")
-    bar.outline.set_visible(False)
     if len(classes) <= ANNOTATED_CLASSES:
         axes.set_xlabel("predicted class (in a cell: % of the true class, images)")
-        _annotate_cells(axes, shares, counts)
+        for (row, column), count in np.ndenumerate(counts):
+            share = shares[row, column]
+            if count:
+                style = {"color": readable_on(image.to_rgba(share)), **CENTRED}
+                axes.text(column, row - 0.14, f"{share:.0f}", fontsize=9, **style)
+                axes.text(column, row + 0.24, f"{count:,}", fontsize=7, **style)
     return figure
 
 
@@ -131,23 +123,18 @@ def per_class_accuracy(run: RunResult) -> Figure:
         note = f"; the {half} most and {half} least accurate of {len(table)} classes"
         table = table.drop(index=range(half, len(table) - half)).reset_index(drop=True)
     figure, axes = new_figure(caption(run), height=2.0 + max(0.15 * len(table), min(0.33 * len(table), 4.0)))
-    axes.barh(table.index, 100 * table["value"], height=0.7, color="#bcd9ee", edgecolor=BLUE, linewidth=0.8)
-    axes.errorbar(
-        100 * table["value"],
-        table.index,
-        xerr=_errors(table, "value"),
-        fmt="none",
-        ecolor=BLACK,
-        capsize=2.5,
-    )
+    values, errors = 100 * table["value"], error_bars(table, "value", stem="")
+    axes.barh(table.index, values, height=0.7, **BARS)
+    axes.errorbar(values, table.index, xerr=errors, fmt="none", ecolor=BLACK, capsize=2.5)
     size = 9 if len(table) <= 25 else 6
     for position, value in enumerate(table["value"]):
         axes.annotate(shown(value, "%"), (100, position), (8, 0), fontsize=size, **BESIDE)
-    axes.set_yticks(table.index, [_short(name) for name in table["class"]], fontsize=size)
-    axes.set_ylim(-0.6, len(table) - 0.4)
-    axes.set_xlim(0, 100)
+    axes.set_yticks(table.index, [short(name) for name in table["class"]], fontsize=size)
+    axes.set(ylim=(-0.6, len(table) - 0.4), xlim=(0, 100))
     axes.grid(False, axis="y")
-    _mark_overall(axes, score(test)["accuracy"])
+    overall = score(test)["accuracy"]
+    axes.axvline(100 * overall, color=ORANGE, linewidth=1.6, linestyle="--")
+    write_above(axes, 100 * overall, f"overall {shown(overall, '%')}", color=ORANGE)
     axes.set_xlabel(f"accuracy on test, % (95 % Wilson interval{note})")
     axes.set_title(f"Accuracy of each class: {label(run)}", pad=22)
     return figure
@@ -158,19 +145,15 @@ def accuracy_with_intervals(comparison: Comparison) -> Figure:
     table = comparison.table.assign(label=_row_labels(comparison.table))
     table = table.sort_values("accuracy", kind="stable", ignore_index=True)
     figure, axes = new_figure(comparison.caption, height=2.0 + 0.34 * len(table))
-    for family, rows in _by_family(table):
-        axes.errorbar(
-            100 * rows["accuracy"], rows.index, xerr=_errors(rows, "accuracy"), **_marks(family), capsize=3
-        )
-    for position, row in table.iterrows():
-        value = shown(row["accuracy"], "%")
-        axes.annotate(value, (100 * row["accuracy_high"], position), (6, 0), fontsize=9, **BESIDE)
+    for rows, marks in _by_family(table):
+        axes.errorbar(100 * rows["accuracy"], rows.index, xerr=error_bars(rows, "accuracy"), **marks)
+    for position, (accuracy, high) in enumerate(zip(table["accuracy"], table["accuracy_high"], strict=True)):
+        axes.annotate(shown(accuracy, "%"), (100 * high, position), (6, 0), fontsize=9, **BESIDE)
     axes.set_yticks(table.index, table["label"])
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.margins(x=0.12)
     axes.set_xlabel("accuracy on test, % (95 % Wilson interval)")
-    axes.set_title(COMPARISON_PLOTS["accuracy_with_intervals"].title, pad=26)
-    _legend_above(axes)
+    _title_and_legend(axes, "accuracy_with_intervals")
     return figure
 
 
@@ -184,30 +167,19 @@ def accuracy_against_cost(comparison: Comparison) -> Figure:
     figure, axes = new_figure(comparison.caption, width=9.0, height=6.2)
     left, right = table["seconds"].min() / 2, table["seconds"].max() * 2.5
     front = _pareto_front(table)
-    steps = ([*front["seconds"], right], [*(100 * front["accuracy"]), 100 * front["accuracy"].max()])
-    axes.step(*steps, where="post", color=GREY, linewidth=1.2, linestyle="--", label="Pareto front", zorder=1)
-    for family, rows in _by_family(table):
-        axes.errorbar(
-            rows["seconds"],
-            100 * rows["accuracy"],
-            yerr=_errors(rows, "accuracy"),
-            **_marks(family),
-            capsize=3,
-        )
+    steps = [*front["seconds"], right], 100 * np.append(front["accuracy"], front["accuracy"].max())
+    line: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "linestyle": "--", "zorder": 1}
+    (drawn,) = axes.step(*steps, where="post", label="Pareto front", **line)
+    for rows, marks in _by_family(table):
+        errors = error_bars(rows, "accuracy")
+        axes.errorbar(rows["seconds"], 100 * rows["accuracy"], yerr=errors, **marks)
     time_axis(axes, left, right)
     axes.margins(y=0.12)
     axes.set_xlabel("total time, feature extraction included (logarithmic)")
     axes.set_ylabel("accuracy on test, % (95 % Wilson interval)")
-    axes.set_title(COMPARISON_PLOTS["accuracy_against_cost"].title, pad=26)
-    _legend_above(axes)
-    place_labels(axes, table, line=steps)
+    _title_and_legend(axes, "accuracy_against_cost")
+    _place_labels(axes, table, drawn)
     return figure
-
-
-def alt_text(plot_name: str, run: RunResult) -> str:
-    """Return a run's plot in words. Raises BadInput for a name that is not in PLOTS."""
-    accuracy = shown(score(run.split("test"))["accuracy"], "%")
-    return _plot(PLOTS, plot_name).alt.format(label=label(run), caption=caption(run), accuracy=accuracy)
 
 
 def comparison_alt_text(plot_name: str, comparison: Comparison) -> str:
@@ -238,14 +210,9 @@ def time_axis(axes: Axes, left: float, right: float, *, most: int = 99, vertical
     """Make an axis logarithmic from left to right seconds, with at most so many ticks in people's units."""
     inside = [pair for pair in zip(TICK_SECONDS, TICK_NAMES, strict=True) if left <= pair[0] <= right]
     ticks = dict(inside[:: math.ceil(len(inside) / most) or 1])
-    scale, limit, name = (
-        (axes.set_yscale, axes.set_ylim, axes.set_yticks)
-        if vertical
-        else (axes.set_xscale, axes.set_xlim, axes.set_xticks)
-    )
-    scale("log")
-    limit(left, right)
-    name(list(ticks), list(ticks.values()))
+    axis = "y" if vertical else "x"
+    axes.set(**{f"{axis}scale": "log", f"{axis}lim": (left, right)})
+    axes.set(**{f"{axis}ticks": list(ticks), f"{axis}ticklabels": list(ticks.values())})
     axes.minorticks_off()
 
 
@@ -255,123 +222,52 @@ def _plot(plots: dict[str, Plot], name: str) -> Plot:
     return plots[name]
 
 
-def _over_time(run: RunResult, *, quantity: str) -> tuple[Figure, Axes]:
+def _over_time(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
     history = run.history
     figure, axes = new_figure(caption(run))
-    marker = "o" if len(history) <= MARKED_EPOCHS else None
+    marks: dict[str, Any] = {"marker": "o" if len(history) <= MARKED_EPOCHS else None, "markersize": 4}
     for split, colour, line in (("train", BLUE, "--"), ("val", ORANGE, "-")):
         values = history[f"{split}_{quantity}"]
         if values.notna().any():
-            axes.plot(
-                history["epoch"],
-                values,
-                color=colour,
-                linestyle=line,
-                marker=marker,
-                markersize=4,
-                label=split,
-            )
+            axes.plot(history["epoch"], values, color=colour, linestyle=line, label=split, **marks)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(quantity)
+    axes.set(xlabel="epoch", ylabel=quantity)
     axes.set_title(f"{quantity.capitalize()} over time: {label(run)}", pad=22)
     if not axes.lines:
-        axes.text(
-            0.5, 0.5, "no epochs: fitted in one step", transform=axes.transAxes, ha="center", color=GREY
-        )
-        axes.set(xticks=[], yticks=[])
+        say_instead(axes, "no epochs: fitted in one step")
         return figure, axes
     if history["seconds"].notna().any():
         axes.set_xlabel(f"epoch ({len(history)} took {shown_seconds(history['seconds'].max())})")
     axes.legend(loc="best")
-    _mark_stages(axes, history)
+    for before, after in itertools.pairwise(history.to_dict("records")):
+        if before["stage"] != after["stage"]:
+            border = (before["epoch"] + after["epoch"]) / 2
+            axes.axvline(border, color=GREY, linewidth=1.0, linestyle=":")
+            write_above(axes, border, f"{before['stage']} ◂", shift=-2, ha="right", color=GREY)
+            write_above(axes, border, f"▸ {after['stage']}", shift=2, ha="left", color=GREY)
     return figure, axes
-
-
-def _mark_stages(axes: Axes, history: pd.DataFrame) -> None:
-    stages, epochs = history["stage"].tolist(), history["epoch"].tolist()
-    for row in range(1, len(stages)):
-        if stages[row] == stages[row - 1]:
-            continue
-        border = (epochs[row - 1] + epochs[row]) / 2
-        axes.axvline(border, color=GREY, linewidth=1.0, linestyle=":")
-        spot: dict[str, Any] = {"xy": (border, 1), "xycoords": axes.get_xaxis_transform(), "color": GREY}
-        axes.annotate(f"{stages[row - 1]} ◂", xytext=(-2, 3), ha="right", **spot, **ABOVE)
-        axes.annotate(f"▸ {stages[row]}", xytext=(2, 3), ha="left", **spot, **ABOVE)
-
-
-def _mark_overall(axes: Axes, accuracy: float) -> None:
-    axes.axvline(100 * accuracy, color=ORANGE, linewidth=1.6, linestyle="--")
-    spot: dict[str, Any] = {
-        "xy": (100 * accuracy, 1),
-        "xycoords": axes.get_xaxis_transform(),
-        "color": ORANGE,
-    }
-    axes.annotate(f"overall {shown(accuracy, '%')}", xytext=(0, 3), ha="center", **spot, **ABOVE)
-
-
-def _annotate_cells(axes: Axes, shares: np.ndarray, counts: np.ndarray) -> None:
-    image = axes.images[0]
-    for (row, column), count in np.ndenumerate(counts):
-        if count == 0:
-            continue
-        colour = readable_on(image.cmap(image.norm(shares[row, column])))
-        axes.text(
-            column,
-            row - 0.14,
-            f"{shares[row, column]:.0f}",
-            ha="center",
-            va="center",
-            color=colour,
-            fontsize=9,
-        )
-        axes.text(column, row + 0.24, f"{count:,}", ha="center", va="center", color=colour, fontsize=7)
 
 
 def _row_labels(table: pd.DataFrame) -> list[str]:
     """Return a label a row; the seed is named where a scheme has several."""
-    names = [label_of(*pair) for pair in zip(table["scheme"], table["weights"], strict=True)]
     several = table.duplicated(["scheme", "weights"], keep=False)
     return [
-        f"{name} · seed {seed}" if repeated else name
-        for name, seed, repeated in zip(names, table["seed"], several, strict=True)
+        label_of(row["scheme"], row["weights"]) + (f" · seed {row['seed']}" if repeated else "")
+        for row, repeated in zip(table.to_dict("records"), several, strict=True)
     ]
 
 
-def _by_family(table: pd.DataFrame) -> list[tuple[Family, pd.DataFrame]]:
-    families = table["scheme"].map(family_of)
-    known = [(row, table[families == name]) for name, row in FAMILIES.items()]
-    groups = [*known, (OTHER_FAMILY, table[~families.isin(FAMILIES)])]
-    return [(family, rows) for family, rows in groups if not rows.empty]
+def _by_family(table: pd.DataFrame) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """Return the rows of each family that is there, and how errorbar marks them."""
+    labels = table["scheme"].map(lambda scheme: marks_of(scheme)["label"])
+    found = [(table[labels == marks["label"]], marks) for marks in FAMILIES.values()]
+    return [(rows, {**POINTS, **marks, "elinewidth": 1.4}) for rows, marks in found if len(rows)]
 
 
-def _marks(family: Family) -> dict[str, Any]:
-    return {
-        "label": family.title,
-        "color": family.colour,
-        "marker": family.marker,
-        "linestyle": "none",
-        "markersize": 5.5,
-        "elinewidth": 1.4,
-    }
-
-
-def _errors(table: pd.DataFrame, value: str) -> list[pd.Series]:
-    """Return the lengths of the error bars in per cent, below and above."""
-    stem = "" if value == "value" else f"{value}_"
-    lengths = (table[value] - table[f"{stem}low"], table[f"{stem}high"] - table[value])
-    return [100 * length.clip(lower=0) for length in lengths]
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=len(FAMILIES) + 2,
-        borderaxespad=0.1,
-        fontsize=9,
-        columnspacing=1.2,
-    )
+def _title_and_legend(axes: Axes, plot_name: str) -> None:
+    axes.set_title(COMPARISON_PLOTS[plot_name].title, pad=26)
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
+    axes.legend(**place, ncols=len(FAMILIES) + 1, columnspacing=1.2, fontsize=9)
 
 
 def _pareto_front(table: pd.DataFrame) -> pd.DataFrame:
@@ -381,5 +277,37 @@ def _pareto_front(table: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["accuracy"] > before]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+def _place_labels(axes: Axes, table: pd.DataFrame, front: Line2D) -> None:
+    """Name each scheme where the name covers fewest of points, bars, front and names before it.
+
+    A scheme with several seeds is named once, at its most accurate point.
+    """
+    cast(Any, axes.figure).draw_without_rendering()  # fixes the layout: places are compared in pixels
+    to_pixels, all_bars = axes.transData.transform, cast("list[LineCollection]", axes.collections)
+    taken = [Bbox(to_pixels(bar)).padded(5, 2) for bars in all_bars for bar in bars.get_segments()]
+    for (x, y), (next_x, next_y) in itertools.pairwise(to_pixels(front.get_xydata())):
+        taken += [Bbox([[x, y], [next_x, y]]).padded(2), Bbox([[next_x, y], [next_x, next_y]]).padded(2)]
+    scheme = ["scheme", "weights"]
+    seeds = table.groupby(scheme)["seed"].transform("size")
+    named = table.assign(seeds=seeds).sort_values("accuracy", ascending=False, kind="stable")
+    for row in named.drop_duplicates(scheme).to_dict("records"):
+        text = label_of(row["scheme"], row["weights"])
+        text = f"{text} ({row['seeds']} seeds)" if row["seeds"] > 1 else text
+        point = (row["seconds"], 100 * row["accuracy"])
+        note = axes.annotate(text, point, (0, 0), fontsize=8.5, **OFFSET)
+        note.set_in_layout(False)
+        boxes = [_moved(note, place) for place in LABEL_PLACES]
+        inside = [axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for box in boxes]
+        covered = [box.count_overlaps(taken) for box in boxes]
+        best = int(np.where(inside, covered, len(taken)).argmin())
+        taken.append(_moved(note, LABEL_PLACES[best]))
+        if best >= LED:
+            leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6}
+            axes.annotate("", point, LABEL_PLACES[best], textcoords="offset points", arrowprops=leader)
+
+
+def _moved(note: Annotation, place: tuple[float, float]) -> Bbox:
+    """Move a text to a place beside its point and return the box that it fills, in pixels."""
+    across, up = np.sign(place).astype(int)
+    note.set(position=place, horizontalalignment=HORIZONTAL[across], verticalalignment=VERTICAL[up])
+    return note.get_window_extent(cast(Any, note.figure).canvas.get_renderer())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -15,14 +15,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.formatting import markdown_table, shown, shown_interval
-from pipeline.report.figure import BLUE, ORANGE, empty_figure, new_figure
-from pipeline.report.label_placement import GREY
+from pipeline.report.figure import BLUE, GREY, ORANGE, new_figure, say_instead
 from pipeline.results.scores import wilson_interval
 
-COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+STATES = COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 WRAPPED = 18  # letters in a line of a tick
-OWN_COLUMNS = ("rank", "trial", "state", "val_accuracy", "val_accuracy_low", "val_accuracy_high")
-LAST_COLUMNS = ("best_epoch_accuracy", "epochs", "seconds", "reason")
 SHOWN_TRIALS = 30  # of a study on its page; the table has all
 
 
@@ -35,12 +32,9 @@ def trial_table(
     is none; best_epoch_accuracy the highest of its val curve, epochs how long that is. reason is the user
     attribute of a trial that says why it failed.
     """
-    order = {COMPLETE: 0, PRUNED: 1, FAILED: 2}
     rows = [_row(trial, axes, n_val, reason) for trial in trials]
-    rows.sort(key=lambda row: (order[row["state"]], -_or(row["val_accuracy"], 0.0), row["trial"]))
-    for rank, row in enumerate(rows, start=1):
-        row["rank"] = rank
-    return pd.DataFrame(rows, columns=[*OWN_COLUMNS, *axes, *LAST_COLUMNS])
+    rows.sort(key=lambda row: (STATES.index(row["state"]), -np.nan_to_num(row["val_accuracy"]), row["trial"]))
+    return pd.DataFrame([{"rank": rank, **row} for rank, row in enumerate(rows, start=1)])
 
 
 def state_of(trial: optuna.trial.FrozenTrial) -> str:
@@ -49,10 +43,11 @@ def state_of(trial: optuna.trial.FrozenTrial) -> str:
 
 
 def _row(trial: optuna.trial.FrozenTrial, axes: Sequence[str], n_val: int, reason: str) -> dict[str, Any]:
-    state = state_of(trial)
-    value = cast(float, trial.value) if state == COMPLETE else math.nan
-    low, high = wilson_interval(round(value * n_val), n_val) if state == COMPLETE else (math.nan, math.nan)
-    curve = trial.intermediate_values
+    state, curve = state_of(trial), trial.intermediate_values
+    value = low = high = math.nan
+    if state == COMPLETE:
+        value = cast(float, trial.value)
+        low, high = wilson_interval(round(value * n_val), n_val)
     return {
         "trial": trial.number,
         "state": state,
@@ -71,18 +66,16 @@ def draw_history(table: pd.DataFrame, caption: str) -> Figure:
     """Draw val accuracy by trial, the best so far as a line; of what was pruned the best epoch."""
     figure, axes = new_figure(caption)
     rows = table.sort_values("trial")
-    complete, pruned = (rows[rows["state"] == state] for state in (COMPLETE, PRUNED))
+    complete, pruned, failed = (rows[rows["state"] == state] for state in STATES)
     axes.plot(complete["trial"], 100 * complete["val_accuracy"], "o", color=BLUE, label="complete")
     best_epochs = 100 * pruned["best_epoch_accuracy"]
     axes.plot(pruned["trial"], best_epochs, "x", color=GREY, label="pruned (its best epoch)")
     best = complete["val_accuracy"].cummax()
     axes.step(complete["trial"], 100 * best, where="post", color=ORANGE, label="best so far")
-    failed = rows[rows["state"] == FAILED]
     for number in failed["trial"]:
         axes.axvline(number, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xlabel("trial (0: the recipe as it is" + ("; dotted: failed)" if len(failed) else ")"))
-    axes.set_ylabel("accuracy on val, %")
-    axes.set_title("Val accuracy over the trials")
+    axes.set(ylabel="accuracy on val, %", title="Val accuracy over the trials")
     axes.legend(loc="best")
     return figure
 
@@ -90,20 +83,14 @@ def draw_history(table: pd.DataFrame, caption: str) -> Figure:
 def draw_importance(importance: dict[str, float], caption: str) -> Figure:
     """Draw how much of the differences in val accuracy each setting explains, in per cent."""
     figure, axes = new_figure(caption, height=2.0 + 0.36 * max(3, len(importance)))
-    names = sorted(importance, key=lambda name: importance[name])
-    axes.barh(names, [100 * importance[name] for name in names], color=BLUE)
-    for place, name in enumerate(names):
-        axes.annotate(
-            f"{100 * importance[name]:.0f} %", (100 * importance[name], place), (4, 0),
-            textcoords="offset points", va="center", fontsize=9,
-        )  # fmt: skip
+    shares = {name: 100 * importance[name] for name in sorted(importance, key=importance.__getitem__)}
+    bars = axes.barh(list(shares), list(shares.values()), color=BLUE)
+    axes.bar_label(bars, fmt="%.0f %%", padding=4, fontsize=9)
     axes.grid(False, axis="y")
     axes.set_xlabel("share of the variance of val accuracy (functional ANOVA over complete trials), %")
     axes.set_title("Which settings mattered")
-    if not names:
-        words = "too few complete trials to tell"
-        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=GREY)
-        axes.set(xticks=[], yticks=[])
+    if not shares:
+        say_instead(axes, "too few complete trials to tell")
     return figure
 
 
@@ -113,66 +100,51 @@ def draw_parallel(table: pd.DataFrame, axes: Sequence[str], logs: Sequence[str],
     logs names the axes that are drawn by their logarithm.
     """
     rows = table[table["state"] == COMPLETE].iloc[::-1]  # the best is drawn last, above the others
+    rows = rows.assign(val_accuracy=100 * rows["val_accuracy"])
     columns = [*axes, "val_accuracy"]
-    figure = empty_figure(caption, width=max(8.0, 1.9 * len(columns)), height=5.4)
-    panel = figure.add_subplot()
-    places, ticks = _places(rows, columns, logs)
-    values = rows["val_accuracy"].to_numpy()
-    spread = np.ptp(values) or 1.0
+    figure, panel = new_figure(caption, width=max(8.0, 1.9 * len(columns)), height=5.4)
+    crossed = [_crossed(rows[name].tolist(), log=name in logs) for name in columns]
+    places = np.transpose([at for at, _ in crossed])  # (n, columns)
     colours = matplotlib.colormaps["viridis_r"]
-    for number in range(len(rows)):
-        share = (values[number] - values.min()) / spread
-        style = {"color": ORANGE, "linewidth": 2.4} if number == len(rows) - 1 else {"linewidth": 1.1}
-        colour = {} if "color" in style else {"color": colours(0.15 + 0.75 * share), "alpha": 0.8}
-        panel.plot(range(len(columns)), places[number], **style, **colour)
-    for place, names in enumerate(ticks):
+    for line in places[:-1]:
+        panel.plot(line, linewidth=1.1, color=colours(0.15 + 0.75 * line[-1]), alpha=0.8)
+    panel.plot(places[-1], linewidth=2.4, color=ORANGE)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
+    style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7, "bbox": box}
+    for place, (_, ticks) in enumerate(crossed):
         panel.axvline(place, color=GREY, linewidth=0.8)
-        for at, name in names:
-            panel.annotate(
-                name, (place, at), (3, 0), textcoords="offset points", va="center", fontsize=7,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
-            )  # fmt: skip
+        for at, name in ticks:
+            panel.annotate(name, (place, at), (3, 0), **style)
     panel.set_xticks(range(len(columns)), [name.replace("_", " ") for name in columns], fontsize=9)
-    panel.set_yticks([])
-    panel.set_xlim(-0.1, len(columns) - 0.4)
+    panel.set(yticks=[], xlim=(-0.1, len(columns) - 0.4))
     panel.grid(False)
     panel.spines["left"].set_visible(False)
     panel.set_title("Complete trials: settings and val accuracy (orange: the best)")
     return figure
 
 
-def _places(rows: pd.DataFrame, columns: Sequence[str], logs: Sequence[str]) -> tuple[Any, list[Any]]:
-    """Return where rows cross axes (n, columns), 0 … 1, and the ticks (place, name) of each axis."""
-    places, ticks = np.zeros((len(rows), len(columns))), []
-    for number, name in enumerate(columns):
-        values = rows[name].tolist()
-        if any(isinstance(value, str) for value in values):
-            known = sorted({str(value) for value in values}, key=_order)
-            step = 1 / max(1, len(known) - 1)
-            places[:, number] = [known.index(str(value)) * step for value in values]
-            ticks.append([(at * step, textwrap.fill(text, WRAPPED)) for at, text in enumerate(known)])
-            continue
-        numbers = np.log(values) if name in logs else np.asarray(values, float)
-        low, high = (numbers.min(), numbers.max()) if len(numbers) else (0.0, 1.0)
-        places[:, number] = (numbers - low) / ((high - low) or 1.0)
-        named = [(low, 0.0), ((low + high) / 2, 0.5), (high, 1.0)] if high > low else [(low, 0.0)]
-        unit = 100 if name == "val_accuracy" else 1
-        texts = [f"{unit * (math.exp(value) if name in logs else value):.3g}" for value, _ in named]
-        ticks.append(list(zip((at for _, at in named), texts, strict=True)))
-    return places, ticks
+def _crossed(values: list[Any], *, log: bool) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Return where values cross their axis, (n,) in 0 … 1, and the ticks (place, name) of the axis."""
+    if any(isinstance(value, str) for value in values):
+        known = sorted({str(value) for value in values}, key=_order)
+        places = dict(zip(known, np.linspace(0, 1, len(known)), strict=True))
+        ticks = [(at, textwrap.fill(text, WRAPPED)) for text, at in places.items()]
+        return np.array([places[str(value)] for value in values]), ticks
+    numbers = np.log(values) if log else np.asarray(values, float)
+    low, span = numbers.min(), np.ptp(numbers)
+    named = [(at, low + at * span) for at in ((0.0, 0.5, 1.0) if span else (0.0,))]
+    ticks = [(at, f"{math.exp(value) if log else value:.3g}") for at, value in named]
+    return (numbers - low) / (span or 1.0), ticks
 
 
 def study_markdown(table: pd.DataFrame, axes: Sequence[str], parts: Sequence[str], title: str) -> str:
     """Return the page of a study: words, then its best trials."""
     rows = [
         [
-            str(row["rank"]),
-            str(row["trial"]),
-            row["state"],
+            *(str(row[name]) for name in ("rank", "trial", "state")),
             _accuracy(row),
             *(_setting(row[name]) for name in axes),
-            str(row["epochs"]),
-            f"{row['seconds']:.0f} s",
+            *(str(row["epochs"]), f"{row['seconds']:.0f} s"),
         ]
         for row in table.head(SHOWN_TRIALS).to_dict("records")
     ]
@@ -183,7 +155,7 @@ def study_markdown(table: pd.DataFrame, axes: Sequence[str], parts: Sequence[str
     return "\n\n".join(lines) + "\n"
 
 
-def _accuracy(row: dict[str, Any]) -> str:
+def _accuracy(row: dict[Hashable, Any]) -> str:
     if row["state"] == COMPLETE:
         return shown_interval(*(row[f"val_accuracy{end}"] for end in ("", "_low", "_high")))
     return f"({shown(row['best_epoch_accuracy'], '%')})" if row["state"] == PRUNED else "–"
@@ -199,7 +171,3 @@ def _order(text: str) -> list[tuple[float, str]]:
     """Return what sorts texts: numbers by their values, one after the other, before words."""
     parts = text.split(",")
     return [(float(part), "") if part.replace(".", "", 1).isdigit() else (math.inf, part) for part in parts]
-
-
-def _or(value: float, other: float) -> float:
-    return other if math.isnan(value) else value

@@ -1,15 +1,28 @@
-"""Reports of several runs of the same training: over seeds, and over blocks and seeds."""
+"""Reports of several runs of the same training, over seeds, and over blocks and seeds: pages and pictures."""
 
 from __future__ import annotations
 
+import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pipeline.formatting import shown_seconds
-from pipeline.report.figure import publish_figure
-from pipeline.report.replicate_plots import draw_blocks, draw_curves, draw_replicates
+from pipeline.report.figure import (
+    BLUE,
+    GREY,
+    POINTS,
+    SERIES,
+    empty_figure,
+    error_bars,
+    new_figure,
+    publish_figure,
+)
 from pipeline.results.comparison import caption_of
 from pipeline.results.replicates import (
     COLUMNS,
@@ -26,14 +39,17 @@ from pipeline.storage.publishing import publish_csv, publish_text
 Runs = Sequence[tuple[dict[str, str], Path]]  # the words that tell a run from others, and its folder
 
 NOTE = "Intervals are Student's over the seeds; what the test images leave open is in each run's own."
+ROW_HEIGHT = 0.42  # inches for a line of the picture
+WRAPPED = 28  # letters of a block in a line beside an axis
 
 
 def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     """Write seeds.csv, seeds.md, seeds.png and curves.png to folder; return their names."""
     results, table = _read(runs, by)
-    caption, histories = caption_of(results), {}
+    caption = caption_of(results)
+    histories: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for (words, _), run in zip(runs, results, strict=True):
-        histories.setdefault(" · ".join(words.values()), []).append(run.history)
+        histories[" · ".join(words.values())].append(run.history)
     parts = [summary_markdown(summarise(table, [*by]), [*by]), "## Each run", runs_markdown(table, [*by])]
     publish_csv(folder / "seeds.csv", table)
     publish_text(folder / "seeds.md", _page("Several seeds", caption, parts))
@@ -51,9 +67,9 @@ def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
         parts += [f"## {factor.capitalize()}s", effects_markdown(effects(table, factor), factor)]
     took = shown_seconds(table["train_seconds"].sum())
     budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {took} · {caption_of(results)}"
-    publish_csv(folder / "blocks.csv", table)
-    publish_text(folder / "blocks.md", _page("Which block is worth what", budget, parts))
     title = "Which block is worth what"
+    publish_csv(folder / "blocks.csv", table)
+    publish_text(folder / "blocks.md", _page(title, budget, parts))
     publish_figure(folder / "blocks.png", draw_blocks, table, tuple(by), title, budget)
     return ["blocks.csv", "blocks.md", "blocks.png"]
 
@@ -66,3 +82,88 @@ def _read(runs: Runs, by: Sequence[str]) -> tuple[list[RunResult], pd.DataFrame]
 
 def _page(title: str, caption: str, parts: list[str]) -> str:
     return "\n\n".join([f"# {title}", *parts, f"{NOTE} {caption}."]) + "\n"
+
+
+def draw_replicates(table: pd.DataFrame, title: str, caption: str) -> Figure:
+    """Draw test accuracy by variant: a dot a seed, the mean with its interval over seeds; best on top."""
+    summary = summarise(table, ["variant"]).sort_values("accuracy", kind="stable", ignore_index=True)
+    figure, axes = new_figure(caption, height=2.0 + ROW_HEIGHT * len(summary))
+    means, errors = 100 * summary["accuracy"], error_bars(summary, "accuracy")
+    places = table["variant"].map({variant: place for place, variant in summary["variant"].items()})
+    axes.plot(100 * table["accuracy"], places, "o", color=GREY, markersize=4, zorder=2)
+    axes.errorbar(means, summary.index, xerr=errors, color=BLUE, marker="D", zorder=3, **POINTS)
+    above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
+    for place, mean in enumerate(means):
+        axes.annotate(f"{mean:.2f} %", (mean, place), (0, 7), **above)
+    axes.set_yticks(summary.index, summary["variant"])
+    axes.set(ylim=(-0.6, len(summary) - 0.3), title=title)
+    axes.margins(x=0.1)
+    axes.set_xlabel("accuracy on test, % (dots: seeds; diamond: mean with 95 % interval over seeds)")
+    return figure
+
+
+def draw_curves(histories: dict[str, list[pd.DataFrame]], caption: str) -> Figure:
+    """Draw accuracy against minutes of training: val as solid lines, train as dashed ones, a line a seed.
+
+    Train accuracy is that of varied images while the weights move, so it may lie below val. Where val was
+    trained on there is no line of val; what is fitted in one step has no line at all.
+    """
+    figure, axes = new_figure(caption, width=9.0, height=5.4)
+    trained = {name: [run for run in runs if len(run)] for name, runs in histories.items()}
+    drawn = {name: runs for name, runs in trained.items() if runs}
+    for place, (variant, runs) in enumerate(drawn.items()):
+        marks = SERIES[place % len(SERIES)]
+        style: dict[str, Any] = {"color": marks["color"], "linewidth": 1.3, "alpha": 0.9}
+        for number, history in enumerate(runs):
+            minutes, name = history["seconds"] / 60, variant if number == 0 else None
+            if history["val_accuracy"].notna().any():
+                val: dict[str, Any] = {"marker": marks["marker"], "markersize": 3, "label": name}
+                axes.plot(minutes, 100 * history["val_accuracy"], **val, **style)
+                name = None
+            train = name and f"{name} (train; val is trained on)"
+            axes.plot(minutes, 100 * history["train_accuracy"], linestyle="--", label=train, **style)
+    axes.set_xlim(left=0)
+    axes.set(title="Accuracy over time", xlabel="minutes of training")
+    axes.set_ylabel("accuracy, % (solid: val; dashed: train, as it went)")
+    if drawn:
+        axes.legend(loc="lower right", fontsize=9)
+    return figure
+
+
+def draw_blocks(table: pd.DataFrame, factors: tuple[str, str], title: str, caption: str) -> Figure:
+    """Draw every combination of two factors, and what each level of either is worth, with intervals."""
+    down, across = factors
+    rows, columns = (list(dict.fromkeys(table[name])) for name in factors)
+    summary = summarise(table, [down, across])
+    figure = empty_figure(caption, width=12.0, height=2.6 + 0.75 * len(rows), title=title)
+    means, worths = figure.subplots(1, 2, width_ratios=(3, 2), sharey=False)
+    gap = 0.6 / max(1, len(columns))
+    for number, level in enumerate(columns):
+        cells = summary[summary[across] == level]
+        places = cells[down].map(rows.index) + gap * (number - (len(columns) - 1) / 2)
+        marks = {**SERIES[number % len(SERIES)], **POINTS, "label": level, "zorder": 3}
+        means.errorbar(100 * cells["accuracy"], places, xerr=error_bars(cells, "accuracy"), **marks)
+    means.set_yticks(range(len(rows)), [textwrap.fill(row, WRAPPED) for row in rows], fontsize=9)
+    means.set_ylim(len(rows) - 0.4, -0.6)
+    means.set_xlabel("accuracy on test, % (mean, 95 % interval over seeds)")
+    means.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
+    _draw_effects(worths, table, factors)
+    return figure
+
+
+def _draw_effects(panel: Axes, table: pd.DataFrame, factors: tuple[str, str]) -> None:
+    places: list[int] = []
+    names: list[str] = []
+    for factor, marks in zip(factors, SERIES, strict=False):
+        found = effects(table, factor)
+        start = places[-1] + 2 if places else 0
+        here = range(start, start + len(found))
+        errors = error_bars(found, "effect", stem="")
+        panel.errorbar(100 * found["effect"], here, xerr=errors, **marks, **POINTS)
+        places += here
+        names += found["level"].tolist()
+    panel.axvline(0, color=GREY, linewidth=1.0, linestyle="--")
+    panel.set_yticks(places, [textwrap.fill(name, WRAPPED) for name in names], fontsize=8)
+    panel.invert_yaxis()
+    panel.margins(x=0.1)
+    panel.set_xlabel("points above the mean of all")

@@ -3,89 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pipeline.names import resolve
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from pipeline.results.comparison import Comparison
-    from pipeline.runs.result import RunResult
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: name is the file's stem; function draws; alt may use {label}, {caption} and {accuracy}.
+    """A plot: name is the file's stem, function draws a RunResult or a Comparison.
 
-    A comparison's alt may also use {count} of the runs, {pairs} of schemes and how many are {real}.
+    alt describes a plot of a comparison; it may use {label} and {accuracy} of the best run, {caption},
+    {count} of the runs, {pairs} of schemes and how many are {real}.
     """
 
     name: str
     title: str
-    alt: str
-    function: str  # module:function, of a RunResult or a Comparison
+    function: str  # module:function
+    alt: str = ""
 
-    def draw(self, result: RunResult | Comparison) -> Figure:
-        """Return the figure."""
+    def draw(self, result: Any) -> Any:
+        """Return the figure of a result."""
         return resolve(self.function)(result)
 
 
 PLOTS = {
     row.name: row
     for row in (
-        Plot(
-            "accuracy_over_time",
-            "Accuracy over time",
-            "Line plot of training and validation accuracy against the epoch for {label}. {caption}.",
-            "pipeline.report.plots:accuracy_over_time",
-        ),
-        Plot(
-            "loss_over_time",
-            "Loss over time",
-            "Line plot of training and validation loss against the epoch for {label}. {caption}.",
-            "pipeline.report.plots:loss_over_time",
-        ),
-        Plot(
-            "confusion_matrix",
-            "Confusion matrix",
-            "Matrix of true against predicted classes on test for {label}, which is right on {accuracy} of "
-            "the images. {caption}.",
-            "pipeline.report.plots:confusion_matrix",
-        ),
-        Plot(
-            "per_class_accuracy",
-            "Accuracy of each class",
-            "Bars of the test accuracy of each class for {label} around an overall {accuracy}. {caption}.",
-            "pipeline.report.plots:per_class_accuracy",
-        ),
+        Plot("accuracy_over_time", "Accuracy over time", "pipeline.report.plots:accuracy_over_time"),
+        Plot("loss_over_time", "Loss over time", "pipeline.report.plots:loss_over_time"),
+        Plot("confusion_matrix", "Confusion matrix", "pipeline.report.plots:confusion_matrix"),
+        Plot("per_class_accuracy", "Accuracy of each class", "pipeline.report.plots:per_class_accuracy"),
     )
 }
-
-
 COMPARISON_PLOTS = {
     row.name: row
     for row in (
         Plot(
             "accuracy_with_intervals",
             "Accuracy of each scheme",
-            "Test accuracy with 95 % intervals of {count} runs; the best is {label} with "
-            "{accuracy}. {caption}.",
             "pipeline.report.plots:accuracy_with_intervals",
+            "Test accuracy with 95 % intervals of {count} runs; the best is {label} with {accuracy}. "
+            "{caption}.",
         ),
         Plot(
             "accuracy_against_cost",
             "Accuracy against cost",
-            "Test accuracy against total time of {count} runs; the best is {label} with "
-            "{accuracy}. {caption}.",
             "pipeline.report.plots:accuracy_against_cost",
+            "Test accuracy against total time of {count} runs; the best is {label} with {accuracy}. "
+            "{caption}.",
         ),
         Plot(
             "differences",
             "Which differences are real",
+            "pipeline.report.matrix:differences",
             "Matrix of the differences in test accuracy between every two schemes; {real} of {pairs} are "
             "real after Holm's correction. {caption}.",
-            "pipeline.report.matrix:differences",
         ),
     )
 }

@@ -17,33 +17,16 @@ from scipy.stats import binomtest
 
 from pipeline.errors import BadInput
 from pipeline.results.scores import CONFIDENCE
-from pipeline.runs.result import Predictions, RunResult
+from pipeline.runs.result import RunResult
 
-RESAMPLES = (
-    10_000  # as scipy.stats.bootstrap has it: the ends of an interval settle to about 1 % of its width
-)
+RESAMPLES = 10_000  # as scipy.stats.bootstrap has it: the ends settle to about 1 % of the interval's width
 BOOTSTRAP_SEED = 0
 LEVEL = 1 - CONFIDENCE  # of the tests: the chance to call anything real where nothing is
 DIFFERENCE_COLUMNS = (
-    "data_set",
-    "scheme_a",
-    "weights_a",
-    "scheme_b",
-    "weights_b",
-    "n",
-    "seeds_a",
-    "seeds_b",
-    "accuracy_a",
-    "accuracy_b",
-    "difference",
-    "low",
-    "high",
-    "only_a_right",
-    "only_b_right",
-    "p",
-    "p_holm",
-    "real",
-)
+    "data_set", "scheme_a", "weights_a", "scheme_b", "weights_b", "n", "seeds_a", "seeds_b",
+    "accuracy_a", "accuracy_b", "difference", "low", "high", "only_a_right", "only_b_right",
+    "p", "p_holm", "real",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +56,11 @@ def paired_differences(runs: Sequence[RunResult]) -> pd.DataFrame:
     rows = []
     for title in dict.fromkeys(run.recipe["dataset_title"] for run in runs):
         schemes = hits_of([run for run in runs if run.recipe["dataset_title"] == title])
-        rows += [{"data_set": title, **row} for row in _pairs(schemes)]
+        ranked = sorted(schemes, key=lambda hits: -hits.accuracy)
+        pairs = [_pair(a, b) for a, b in itertools.combinations(ranked, 2)]
+        for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+            real = p < LEVEL and not pair["low"] <= 0 <= pair["high"]
+            rows.append({"data_set": title, **pair, "p_holm": p, "real": real})
     return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
 
 
@@ -84,27 +71,20 @@ def hits_of(runs: Sequence[RunResult]) -> list[Hits]:
     index, name or label of any test image.
     """
     found: dict[tuple[str, str], list[np.ndarray]] = {}
-    first = runs[0]
+    first = _test_of(runs[0])
     for run in runs:
-        test = run.split("test")
-        order = np.argsort(test.index, kind="stable")
-        if fault := _mismatch(first.split("test"), test):
+        test = _test_of(run)
+        if fault := _mismatch(first, test):
             raise BadInput(
-                f"{run.folder}: expected the test images of {first.folder}, found {fault}; "
+                f"{run.folder}: expected the test images of {runs[0].folder}, found {fault}; "
                 "compare runs of the same data set, subset and split seed"
             )
-        right = (test.probabilities.argmax(axis=1) == test.labels)[order]
+        right = test["probabilities"].argmax(axis=1) == test["labels"]
         found.setdefault((run.recipe["scheme"], run.recipe["weights"]), []).append(right)
     return [Hits(*scheme, np.stack(right)) for scheme, right in found.items()]
 
 
-def paired_interval(
-    differences: np.ndarray,
-    *,
-    resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = BOOTSTRAP_SEED,
-) -> tuple[float, float]:
+def paired_interval(differences: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Return the bootstrap percentile interval (low, high) of the mean of differences, (N,), one an image.
 
     Efron & Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. N images drawn with replacement
@@ -113,8 +93,8 @@ def paired_interval(
     """
     values, counts = np.unique(differences, return_counts=True)
     n = len(differences)
-    drawn = np.random.Generator(np.random.PCG64(seed)).multinomial(n, counts / n, size=resamples)
-    low, high = np.quantile(drawn @ values / n, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    drawn = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED)).multinomial(n, counts / n, size=resamples)
+    low, high = np.quantile(drawn @ values / n, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     return float(low), float(high)
 
 
@@ -147,22 +127,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Below LEVEL, all of them together are wrong with a chance of at most LEVEL, however the tests depend on
     each other. Holm, Scandinavian Journal of Statistics 6 (1979).
     """
-    corrected, least = [1.0] * len(p_values), 0.0
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * p_values[place]))
-        corrected[place] = least
-    return corrected
-
-
-def _pairs(schemes: Sequence[Hits]) -> list[dict[str, Any]]:
-    ranked = sorted(schemes, key=lambda hits: -hits.accuracy)
-    rows = [_pair(a, b) for a, b in itertools.combinations(ranked, 2)]
-    corrected = holm([row["p"] for row in rows])
-    return [
-        {**row, "p_holm": p, "real": p < LEVEL and not row["low"] <= 0 <= row["high"]}
-        for row, p in zip(rows, corrected, strict=True)
-    ]
+    found = np.asarray(p_values, dtype=float)
+    order = np.argsort(found, kind="stable")
+    stepped = np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1)).clip(max=1.0)
+    return stepped[np.argsort(order)].tolist()
 
 
 def _pair(a: Hits, b: Hits) -> dict[str, Any]:
@@ -177,14 +145,19 @@ def _pair(a: Hits, b: Hits) -> dict[str, Any]:
     }
 
 
-def _mismatch(expected: Predictions, found: Predictions) -> str | None:
-    """Return in words how two sets of images differ, or None; their order may differ."""
-    if len(expected) != len(found):
-        return f"{len(found):,} images instead of {len(expected):,}"
-    ours, theirs = (np.argsort(test.index, kind="stable") for test in (expected, found))
+def _test_of(run: RunResult) -> dict[str, np.ndarray]:
+    """Return the columns of a run's predictions on test, in the order of the images' index."""
+    test = run.split("test")
+    order = np.argsort(test.index, kind="stable")
+    return {name: getattr(test, name)[order] for name in ("index", "names", "labels", "probabilities")}
+
+
+def _mismatch(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str | None:
+    """Return in words how two sets of images in order differ, or None."""
+    if len(expected["index"]) != len(found["index"]):
+        return f"{len(found['index']):,} images instead of {len(expected['index']):,}"
     for field, word in (("index", "index"), ("names", "name"), ("labels", "label")):
-        one, other = getattr(expected, field)[ours], getattr(found, field)[theirs]
-        if (apart := np.flatnonzero(one != other)).size:
-            example = f"{other[apart[0]]} instead of {one[apart[0]]}"
+        if (apart := np.flatnonzero(expected[field] != found[field])).size:
+            example = f"{found[field][apart[0]]} instead of {expected[field][apart[0]]}"
             return f"another {word} for {len(apart):,} images, such as {example}"
     return None

@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from pipeline.formatting import markdown_table, shown, shown_interval, shown_seconds
+from pipeline.formatting import markdown_table, shown, shown_seconds, shown_share
 from pipeline.results.scores import CONFIDENCE, score
 from pipeline.runs.result import RunResult
 
 SCORED = ("val_accuracy", "accuracy")  # of the last weights, fractions; NaN on val that was trained on
-COLUMNS = (
-    "seed",
-    *SCORED,
-    "accuracy_low",
-    "accuracy_high",
-    "n_val",
-    "n_test",
-    "n_train",
-    "epochs",
-    "train_seconds",
-)
+COUNTS = ("n_val", "n_test", "n_train", "epochs")
+COLUMNS = ("seed", *SCORED, "accuracy_low", "accuracy_high", *COUNTS, "train_seconds")
 
 
 def replicate_row(run: RunResult) -> dict[str, Any]:
@@ -42,22 +34,16 @@ def replicate_row(run: RunResult) -> dict[str, Any]:
         "seed": recipe["seed"],
         "val_accuracy": score(val)["accuracy"] if len(val) else math.nan,
         **{name: test[name] for name in ("accuracy", "accuracy_low", "accuracy_high")},
-        **{name: recipe[name] for name in ("n_val", "n_test", "n_train", "epochs")},
+        **{name: recipe[name] for name in COUNTS},
         "train_seconds": run.costs["train_seconds"],
     }
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of values and Student's 95 % interval of it.
-
-    Its ends are NaN for a single value; all is NaN where a value is.
-    """
+    """Return the mean and Student's 95 % interval; its ends are NaN for one value, all where a value is."""
     mean = statistics.fmean(values)
-    if len(values) < 2 or math.isnan(mean):
-        return mean, math.nan, math.nan
-
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * spread
+    spread = pd.Series(values).std(skipna=False) / math.sqrt(len(values))
+    half = float(t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * spread)
     return mean, mean - half, mean + half
 
 
@@ -71,11 +57,11 @@ def summarise(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     for names, group in table.groupby(by, sort=False):
         row = {**dict(zip(by, names, strict=True)), "seeds": len(group)}
         for score_name in SCORED:
-            values = group[score_name].tolist()
-            mean, low, high = mean_interval(values)
-            row |= {score_name: mean, f"{score_name}_low": _share(low), f"{score_name}_high": _share(high)}
-            row[f"{score_name}_spread"] = _spread(values)
-        row |= {name: group[name].iloc[0] for name in ("n_val", "n_test", "n_train", "epochs")}
+            mean, *ends = mean_interval(group[score_name].tolist())
+            low, high = np.clip(ends, 0, 1)  # a mean of shares cannot leave 0 … 1
+            row |= {score_name: mean, f"{score_name}_low": low, f"{score_name}_high": high}
+            row[f"{score_name}_spread"] = group[score_name].std(skipna=False)
+        row |= {name: group[name].iloc[0] for name in COUNTS}
         rows.append({**row, "seconds": group["train_seconds"].mean()})
     return pd.DataFrame(rows)
 
@@ -96,68 +82,46 @@ def effects(table: pd.DataFrame, factor: str, score_name: str = "accuracy") -> p
 
 def summary_markdown(summary: pd.DataFrame, by: list[str]) -> str:
     """Return a summary as a Markdown table."""
-    header = [*by, "seeds", "test accuracy, mean (95 % over seeds)", "± sd", "val accuracy", "epochs"]
-    rows = [
-        [
-            *(str(row[name]) for name in by),
-            str(row["seeds"]),
-            _interval(row, "accuracy"),
-            _points(row["accuracy_spread"]),
-            _interval(row, "val_accuracy"),
-            str(row["epochs"]),
-            shown_seconds(row["seconds"]),
-        ]
-        for row in summary.to_dict("records")
-    ]
-    return markdown_table([*header, "training"], rows)
+    cells = {
+        "seeds": lambda row: str(row["seeds"]),
+        "test accuracy, mean (95 % over seeds)": lambda row: shown_share(row, "accuracy"),
+        "± sd": lambda row: _points(row["accuracy_spread"], ".2f"),
+        "val accuracy": lambda row: shown_share(row, "val_accuracy"),
+        "epochs": lambda row: str(row["epochs"]),
+        "training": lambda row: shown_seconds(row["seconds"]),
+    }
+    return _markdown(summary, by, cells)
 
 
 def runs_markdown(table: pd.DataFrame, by: list[str]) -> str:
     """Return a row a run as a Markdown table, with the Wilson interval of its test images."""
-    header = [*by, "seed", "test accuracy (95 % of the images)", "val accuracy", "training"]
-    rows = [
-        [
-            *(str(row[name]) for name in by),
-            str(row["seed"]),
-            shown_interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]),
-            shown(row["val_accuracy"], "%"),
-            shown_seconds(row["train_seconds"]),
-        ]
-        for row in table.to_dict("records")
-    ]
-    return markdown_table(header, rows)
+    cells = {
+        "seed": lambda row: str(row["seed"]),
+        "test accuracy (95 % of the images)": lambda row: shown_share(row, "accuracy"),
+        "val accuracy": lambda row: shown(row["val_accuracy"], "%"),
+        "training": lambda row: shown_seconds(row["train_seconds"]),
+    }
+    return _markdown(table, by, cells)
 
 
 def effects_markdown(found: pd.DataFrame, factor: str) -> str:
     """Return the effects of a factor as a Markdown table, best first."""
-    rows = [
-        [row["level"], _signed(row["effect"]), f"{_signed(row['low'])} … {_signed(row['high'])}"]
-        for row in found.sort_values("effect", ascending=False).to_dict("records")
-    ]
+    rows = []
+    for row in found.sort_values("effect", ascending=False).to_dict("records"):
+        effect, low, high = (_points(row[name], "+.1f") for name in ("effect", "low", "high"))
+        rows.append([row["level"], effect, f"{low} … {high}"])
     return markdown_table([factor, "points above the mean", "95 % over seeds"], rows)
 
 
-def _interval(row: dict[Hashable, Any], name: str) -> str:
-    """Return a mean with its interval in per cent, without one where there is a single seed."""
-    if math.isnan(row[f"{name}_low"]):
-        return shown(row[name], "%")
-    return shown_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+def _markdown(table: pd.DataFrame, by: list[str], cells: dict[str, Callable[[Any], str]]) -> str:
+    """Return a Markdown table: the columns by as they are, then what cells makes of a row, by title."""
+    rows = [
+        [*(str(row[name]) for name in by), *(cell(row) for cell in cells.values())]
+        for row in table.to_dict("records")
+    ]
+    return markdown_table([*by, *cells], rows)
 
 
-def _points(value: float) -> str:
-    """Return a fraction in percentage points, such as 0.24; a dash for NaN."""
-    return "–" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def _share(value: float) -> float:
-    """Return an end of an interval within 0 … 1, which a mean of shares cannot leave."""
-    return value if math.isnan(value) else min(1.0, max(0.0, value))
-
-
-def _spread(values: list[float]) -> float:
-    known = len(values) > 1 and not math.isnan(sum(values))
-    return statistics.stdev(values) if known else math.nan
-
-
-def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:+.1f}"
+def _points(value: float, form: str) -> str:
+    """Return a fraction in percentage points; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{100 * value:{form}}"

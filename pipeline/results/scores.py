@@ -8,22 +8,24 @@ N is at least 1, and the predicted class is the most probable one (the first of 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.errors import BadInput
-from pipeline.formatting import markdown_table, shown, shown_interval
-from pipeline.results.table import CLASS_SCORES, SCORES
+from pipeline.formatting import markdown_table, shown_interval
+from pipeline.names import resolve
+from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score
 from pipeline.runs.result import EVALUATED, Predictions, RunResult, caption
 
 LOG_LOSS_FLOOR = 1e-7  # Keras's epsilon: a certain mistake costs 16.1 nats, not infinity
 CALIBRATION_BINS = 15  # Guo et al. 2017, section 3
 CONFIDENCE = 0.95
 ALL_CLASSES = "(all)"
+LONG = ["class", "metric", "value", "low", "high"]
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -50,10 +52,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the unweighted mean of F1 over the classes that occur in labels or predictions, in 0..1.
-
-    scikit-learn's f1_score(average="macro"); a class without a hit counts 0.
-    """
+    """Return the mean F1, in 0..1, of the classes in labels or predictions; one without a hit counts 0."""
     return float(f1_score(labels, probabilities.argmax(axis=1), average="macro", zero_division=0))
 
 
@@ -80,23 +79,16 @@ def class_support(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def wilson_interval(correct: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return (low, high), fractions in 0..1, that cover the true rate behind correct hits in n trials.
 
-    centre = (p + z^2/2n) / (1 + z^2/n), half = z / (1 + z^2/n) * sqrt(p(1-p)/n + z^2/4n^2): the score
-    interval of Wilson, Probable Inference, JASA 22 (1927). It stays inside 0..1 and holds for p near either
-    end. Raises BadInput unless 0 <= correct <= n, n >= 1 and 0 < confidence < 1.
+    The score interval of Wilson, Probable Inference, JASA 22 (1927). It stays inside 0..1 and holds for
+    rates near either end. Raises BadInput unless 0 <= correct <= n, n >= 1 and 0 < confidence < 1.
     """
     if not (0 <= correct <= n and n >= 1 and 0 < confidence < 1):
         raise BadInput(
             f"expected 0 <= correct <= n, n >= 1 and 0 < confidence < 1, "
             f"found correct={correct}, n={n}, confidence={confidence}"
         )
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p, spread = correct / n, 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / spread
-    half = z / spread * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At p = 0 and p = 1 the formula gives the end itself, but for rounding.
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == n else min(1.0, centre + half)
-    return low, high
+    found = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def score(predictions: Predictions) -> dict[str, float | int]:
@@ -109,21 +101,17 @@ def score(predictions: Predictions) -> dict[str, float | int]:
         raise BadInput("expected predictions on at least one image, found none; score another split")
     scores: dict[str, float | int] = {}
     for name, row in SCORES.items():
-        scores[name] = row.value(predictions.probabilities, predictions.labels)
+        scores[name] = resolve(row.function)(predictions.probabilities, predictions.labels)
         if row.share:
             scores[f"{name}_low"], scores[f"{name}_high"] = wilson_interval(round(scores[name] * n), n)
     return {**scores, "n": n}
 
 
 def class_scores(predictions: Predictions) -> pd.DataFrame:
-    """Return long rows (class, metric, value, low, high), each class in turn.
-
-    low and high are NaN where the score is no share of the class's images or the class has none.
-    """
-    values = {
-        name: row.values(predictions.probabilities, predictions.labels) for name, row in CLASS_SCORES.items()
-    }
-    support = class_support(predictions.probabilities, predictions.labels)
+    """Return rows of LONG, each class in turn; low and high are NaN for what is no share of some images."""
+    given = predictions.probabilities, predictions.labels
+    values = {name: resolve(row.function)(*given) for name, row in CLASS_SCORES.items()}
+    support = class_support(*given)
     rows = []
     for number, class_name in enumerate(predictions.class_names):
         for name, row in CLASS_SCORES.items():
@@ -131,7 +119,7 @@ def class_scores(predictions: Predictions) -> pd.DataFrame:
             known = row.share and n > 0
             low, high = wilson_interval(round(value * n), n) if known else (math.nan, math.nan)
             rows.append((class_name, name, value, low, high))
-    return pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high"])
+    return pd.DataFrame(rows, columns=LONG)
 
 
 def reliability(predictions: Predictions) -> pd.DataFrame:
@@ -140,12 +128,8 @@ def reliability(predictions: Predictions) -> pd.DataFrame:
     confidence and accuracy are the bin's means, fractions in 0..1, images is how many it has.
     """
     bins, confidence, hit = _confidence_bins(predictions.probabilities, predictions.labels)
-    images = np.bincount(bins, minlength=CALIBRATION_BINS)
-    found = {
-        name: np.bincount(bins, weights=values, minlength=CALIBRATION_BINS)[images > 0] / images[images > 0]
-        for name, values in (("confidence", confidence), ("accuracy", hit))
-    }
-    return pd.DataFrame({**found, "images": images[images > 0]})
+    found = pd.DataFrame({"confidence": confidence, "accuracy": hit}).groupby(bins)
+    return found.mean().assign(images=found.size()).reset_index(drop=True)
 
 
 def metric_table(run: RunResult) -> pd.DataFrame:
@@ -155,32 +139,30 @@ def metric_table(run: RunResult) -> pd.DataFrame:
     which come first. low and high bound shares with 95 % confidence and are NaN elsewhere.
     """
     tables = []
-    for split in EVALUATED:
+    for split in _evaluated(run):
         predictions = run.split(split)
-        if len(predictions) == 0:
-            continue
         whole = score(predictions)
         rows = [
-            (ALL_CLASSES, name, whole[name], whole.get(f"{name}_low"), whole.get(f"{name}_high"))
+            (ALL_CLASSES, name, *(whole.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high")))
             for name in SCORES
         ]
-        table = pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high"])
-        table = table.astype({"value": float, "low": float, "high": float})
+        table = pd.DataFrame(rows, columns=LONG)
         tables.append(pd.concat([table, class_scores(predictions)]).assign(split=split))
-    columns = ["split", "class", "metric", "value", "low", "high"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)[["split", *LONG]]
 
 
 def metrics_markdown(run: RunResult) -> str:
     """Return a run's scores as Markdown: whole splits side by side, then each class on test."""
-    table = metric_table(run).set_index(["split", "class", "metric"])
-    splits = [split for split in EVALUATED if split in table.index.get_level_values("split")]
-    whole = [
-        [row.title, *(_cell(table.loc[(split, ALL_CLASSES, name)], row.unit) for split in splits)]
-        for name, row in SCORES.items()
-    ]
+    values = {row[:3]: row[3:] for row in metric_table(run).itertuples(index=False, name=None)}
+    splits = _evaluated(run)
+
+    def cell(split: str, name: str, row: Score | ClassScore) -> str:
+        value, low, high = values[split, name, row.name]
+        return shown_interval(value, low, high, row.unit)
+
+    whole = [[row.title, *(cell(split, ALL_CLASSES, row) for split in splits)] for row in SCORES.values()]
     classes = [
-        [name, *(_cell(table.loc[("test", name, metric)], row.unit) for metric, row in CLASS_SCORES.items())]
+        [name, *(cell("test", name, row) for row in CLASS_SCORES.values())]
         for name in run.split("test").class_names
     ]
     lines = [
@@ -194,15 +176,17 @@ def metrics_markdown(run: RunResult) -> str:
 
 
 def highest_row(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return the first row of a table with the highest value in a column; its index has no label twice."""
-    label: Any = table[column].idxmax()
-    return table.loc[label]
+    """Return the first row of a table with the highest value in a column."""
+    return table.nlargest(1, column).iloc[0]
 
 
 def lowest_row(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return the first row of a table with the lowest value in a column; its index has no label twice."""
-    label: Any = table[column].idxmin()
-    return table.loc[label]
+    """Return the first row of a table with the lowest value in a column."""
+    return table.nsmallest(1, column).iloc[0]
+
+
+def _evaluated(run: RunResult) -> list[str]:
+    return [split for split in EVALUATED if len(run.split(split))]
 
 
 def _confidence_bins(
@@ -213,12 +197,6 @@ def _confidence_bins(
     hit = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     bins = (np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1).clip(0, CALIBRATION_BINS - 1)
     return bins, confidence, hit
-
-
-def _cell(row: pd.Series, unit: str) -> str:
-    if math.isnan(row["low"]):
-        return shown(row["value"], unit)
-    return shown_interval(row["value"], row["low"], row["high"])
 
 
 def _each_class(probabilities: np.ndarray) -> dict[str, Any]:

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pipeline.formatting import shown
-from pipeline.names import resolve
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number for a whole split; a share is a fraction of its N images and gets a Wilson interval."""
+    """A number for probabilities (N, C) and labels (N,) of a split; a share, of images, gets an interval."""
 
     name: str
     title: str
-    higher_is_better: bool
     function: str  # module:function
     unit: str = ""
     share: bool = False
-
-    def value(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
-        """Return the score of probabilities (N, C) for labels (N,)."""
-        return resolve(self.function)(probabilities, labels)
 
     def shown(self, value: float) -> str:
         """Return value for people: "61.2 %" where the unit is %, else three decimals and the unit."""
@@ -34,7 +24,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A number for each class: function returns (C,); a share is a fraction of the class's images."""
+    """A number for each class: its function returns (C,); a share is a fraction of the class's images."""
 
     name: str
     title: str
@@ -42,24 +32,19 @@ class ClassScore:
     unit: str = ""
     share: bool = False
 
-    def values(self, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return the score (C,) of each class, from probabilities (N, C) and labels (N,)."""
-        return resolve(self.function)(probabilities, labels)
-
 
 SCORES = {
     row.name: row
     for row in (
-        Score("accuracy", "accuracy", True, "pipeline.results.scores:accuracy", unit="%", share=True),
-        Score("log_loss", "log loss", False, "pipeline.results.scores:log_loss", unit="nats"),
+        Score("accuracy", "accuracy", "pipeline.results.scores:accuracy", unit="%", share=True),
+        Score("log_loss", "log loss", "pipeline.results.scores:log_loss", unit="nats"),
         Score(
             "calibration_error",
             "calibration error",
-            False,
             "pipeline.results.scores:calibration_error",
             unit="%",
         ),
-        Score("macro_f1", "macro F1", True, "pipeline.results.scores:macro_f1"),
+        Score("macro_f1", "macro F1", "pipeline.results.scores:macro_f1"),
     )
 }
 

@@ -13,34 +13,22 @@ from pipeline.results.paired import LEVEL, RESAMPLES
 from pipeline.runs.result import label_of
 
 NAMED = 3  # a sentence that lists more names is no longer read
-SMALLEST_P = 0.001
 NO_PAIR = "No two schemes were tested on the same images: there is no difference to test."
 TEST = "McNemar's exact test"
 HEADER = (
-    "scheme",
-    "accuracy",
-    "points ahead of the next (95 % interval)",
-    "p after Holm",
-    "not told apart from",
-)
+    "scheme", "accuracy", "points ahead of the next (95 % interval)", "p after Holm", "not told apart from",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One pair in words' terms: difference, low and high are fractions, seen from the scheme named a."""
+    """What is said of a pair: difference a - b with its interval, fractions, and p after Holm."""
 
-    a: str
-    b: str
     difference: float
     low: float
     high: float
     p: float
     real: bool
-
-    @property
-    def points(self) -> str:
-        """The difference with its interval in points, e.g. "+1.2 (0.4 to 2.0)"."""
-        return f"{signed(self.difference)} ({span(self.low, self.high)})"
 
 
 @dataclass(frozen=True)
@@ -56,11 +44,6 @@ class Ranking:
     accuracies: dict[str, float]
     verdicts: dict[tuple[str, str], Verdict]
 
-    @property
-    def real(self) -> int:
-        """How many of the differences are real."""
-        return sum(verdict.real for verdict in self.verdicts.values())
-
     def rivals(self, label: str) -> list[str]:
         """Return the schemes that label is not told apart from, most accurate first."""
         pairs = [pair for pair, verdict in self.verdicts.items() if label in pair and not verdict.real]
@@ -70,7 +53,18 @@ class Ranking:
 
 def rankings(differences: pd.DataFrame) -> list[Ranking]:
     """Return the ranking of each data set in turn; a data set with one scheme has none."""
-    return [_ranking(str(title), rows) for title, rows in differences.groupby("data_set", sort=False)]
+    found = []
+    for title, rows in differences.groupby("data_set", sort=False):
+        accuracies: dict[str, float] = {}
+        verdicts: dict[tuple[str, str], Verdict] = {}
+        for row in rows.to_dict("records"):  # in the order of accuracy
+            a, b = (label_of(row[f"scheme_{side}"], row[f"weights_{side}"]) for side in "ab")
+            accuracies |= {a: row["accuracy_a"], b: row["accuracy_b"]}
+            real = bool(row["real"])
+            verdicts[a, b] = Verdict(row["difference"], row["low"], row["high"], row["p_holm"], real)
+        seeds = int(rows[["seeds_a", "seeds_b"]].to_numpy().max())
+        found.append(Ranking(str(title), int(rows["n"].iloc[0]), seeds, accuracies, verdicts))
+    return found
 
 
 def verdict_sentence(ranking: Ranking) -> str:
@@ -79,11 +73,12 @@ def verdict_sentence(ranking: Ranking) -> str:
     where = f"on the same {ranking.images:,} test images of {ranking.data_set}"
     if pairs == 1:
         (verdict,) = ranking.verdicts.values()
-        real = "real" if verdict.real else "not real"
         points = f"{signed(verdict.difference)} points ({span(verdict.low, verdict.high)})"
-        return f"The difference {where} is {real}: {points}, p {shown_p(verdict.p)} in {TEST}."
-    which = {0: "None", 1: "One", pairs: "All"}.get(ranking.real, f"{ranking.real}")
-    are = "is" if ranking.real <= 1 else "are"
+        said = "real" if verdict.real else "not real"
+        return f"The difference {where} is {said}: {points}, p {shown_p(verdict.p)} in {TEST}."
+    real = sum(verdict.real for verdict in ranking.verdicts.values())
+    which = {0: "None", 1: "One", pairs: "All"}.get(real, f"{real}")
+    are = "is" if real <= 1 else "are"
     test = f"p < {LEVEL:g} in {TEST} with Holm's correction"
     return f"{which} of the {pairs} differences {where} {are} real at {test}."
 
@@ -100,12 +95,12 @@ def rivals_sentence(ranking: Ranking, label: str) -> str:
 
 def verdicts_markdown(differences: pd.DataFrame) -> str:
     """Return the section of a comparison: for each data set a sentence and a row a scheme, then a note."""
-    parts = ["## Which differences are real"]
-    for ranking in rankings(differences):
+    parts, found = ["## Which differences are real"], rankings(differences)
+    for ranking in found:
         parts += [verdict_sentence(ranking), markdown_table(HEADER, _ranked_rows(ranking))]
-    if len(parts) == 1:
+    if not found:
         return "\n\n".join([*parts, NO_PAIR])
-    parts.append(note(max(ranking.seeds for ranking in rankings(differences))))
+    parts.append(note(max(ranking.seeds for ranking in found)))
     return "\n\n".join([*parts, "Numbers in the last column are places; differences.png shows all pairs."])
 
 
@@ -113,10 +108,14 @@ def verdicts_text(differences: pd.DataFrame, width: int) -> str:
     """Return the same for a terminal, at most width columns: a sentence, and what is not told apart."""
     lines = []
     for ranking in rankings(differences):
+        unsure: dict[str, list[str]] = {}
+        for (a, b), verdict in ranking.verdicts.items():
+            if not verdict.real and len(ranking.verdicts) > 1:  # of a single pair the sentence says it all
+                unsure.setdefault(a, []).append(f"{b} ({signed(verdict.difference)})")
         sentence = verdict_sentence(ranking)
-        unsure = _unsure(ranking)
         lines += textwrap.wrap(f"{sentence} Not told apart:" if unsure else sentence, width)
-        for line in unsure:
+        for a, others in unsure.items():
+            line = f"{a} from {enumerated(others)}"
             lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines or [NO_PAIR])
 
@@ -136,7 +135,7 @@ def span(low: float, high: float) -> str:
 
 def shown_p(p: float) -> str:
     """Return a p value for people: "< 0.001", "= 0.012", "= 1.000"."""
-    return f"< {SMALLEST_P}" if p < SMALLEST_P else f"= {p:.3f}"
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def enumerated(names: Sequence[str]) -> str:
@@ -144,42 +143,18 @@ def enumerated(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
-def _ranking(title: str, rows: pd.DataFrame) -> Ranking:
-    accuracies: dict[str, float] = {}
-    verdicts: dict[tuple[str, str], Verdict] = {}
-    for row in rows.to_dict("records"):
-        a, b = (label_of(row[f"scheme_{side}"], row[f"weights_{side}"]) for side in "ab")
-        accuracies |= {a: row["accuracy_a"], b: row["accuracy_b"]}  # pairs come in the order of accuracy
-        difference, low, high, p = (row[name] for name in ("difference", "low", "high", "p_holm"))
-        verdicts[a, b] = Verdict(a, b, difference, low, high, p, bool(row["real"]))
-    seeds = int(rows[["seeds_a", "seeds_b"]].to_numpy().max())
-    return Ranking(title, int(rows["n"].iloc[0]), seeds, accuracies, verdicts)
-
-
 def _ranked_rows(ranking: Ranking) -> list[list[str]]:
     names = list(ranking.accuracies)
     places = {name: str(place) for place, name in enumerate(names, start=1)}
     rows = []
-    for name, following in zip(names, [*names[1:], None], strict=True):
-        ahead = None if following is None else ranking.verdicts.get((name, following))
-        rivals = ", ".join(places[rival] for rival in ranking.rivals(name))
-        numbers = [ahead.points, shown_p(ahead.p).removeprefix("= ")] if ahead else ["–", "–"]
-        rows.append(
-            [f"{places[name]}. {name}", shown(ranking.accuracies[name], "%"), *numbers, rivals or "–"]
-        )
+    for name, following in zip(names, [*names[1:], ""], strict=True):
+        numbers = ["–", "–"]
+        if ahead := ranking.verdicts.get((name, following)):
+            points = f"{signed(ahead.difference)} ({span(ahead.low, ahead.high)})"
+            numbers = [points, shown_p(ahead.p).removeprefix("= ")]
+        rivals = ", ".join(places[rival] for rival in ranking.rivals(name)) or "–"
+        rows.append([f"{places[name]}. {name}", shown(ranking.accuracies[name], "%"), *numbers, rivals])
     return rows
-
-
-def _unsure(ranking: Ranking) -> list[str]:
-    """Return for each scheme a line with the less accurate ones that it is not told apart from."""
-    if len(ranking.verdicts) == 1:  # the sentence has said it all
-        return []
-    lines = []
-    for a in ranking.accuracies:
-        others = [verdict for (first, _), verdict in ranking.verdicts.items() if first == a]
-        named = [f"{verdict.b} ({signed(verdict.difference)})" for verdict in others if not verdict.real]
-        lines += [f"{a} from {enumerated(named)}"] if named else []
-    return lines
 
 
 def note(seeds: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,27 @@ HISTORY = "history.csv"
 PREDICTIONS = "predictions.h5"
 
 EVALUATED = {name: code for name, code in SPLITS.items() if code != TRAIN}  # as stored in predictions.h5
-HISTORY_COLUMNS = (
-    "stage",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "seconds",
+CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
+HISTORY_COLUMNS = ("stage", "epoch", *CURVES, "seconds")
+VALUES: dict[str, Callable[[Any], bool]] = {  # what a field of JSON may hold, in words and as a test
+    "text": lambda value: isinstance(value, str),
+    "a count": lambda value: isinstance(value, int) and value >= 0,
+    "a number of at least 0": lambda value: (
+        isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    ),
+    "a list of names": lambda value: (
+        isinstance(value, list) and value != [] and all(isinstance(name, str) for name in value)
+    ),
+}
+COUNTS = ("seed", "n_train", "n_val", "n_test", "epochs", "parameters", "trainable_parameters")
+RECIPE_FIELDS = {
+    **dict.fromkeys(("scheme", "dataset", "dataset_title", "weights", "precision"), "text"),
+    **dict.fromkeys(COUNTS, "a count"),
+    "class_names": "a list of names",
+}
+COST_FIELDS = dict.fromkeys(
+    ("train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb"), "a number of at least 0"
 )
-RECIPE_WORDS = ("scheme", "dataset", "dataset_title", "weights", "precision")
-RECIPE_COUNTS = ("seed", "n_train", "n_val", "n_test", "epochs", "parameters", "trainable_parameters")
-COST_FIELDS = ("train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb")
 PREDICTION_KINDS = {"index": "iu", "names": "S", "labels": "iu", "split": "iu", "probabilities": "f"}
 SUM_TOLERANCE = 1e-3  # a float32 softmax sums to 1 within 1e-6; anything beyond 1e-3 is no distribution
 
@@ -80,18 +89,15 @@ class RunResult:
 
 
 def read_run(folder: Path) -> RunResult:
-    """Return the stored results in folder, each file checked against the manifest and for sense.
-
-    Raises DamagedFile that names the file, what was expected and what was found.
-    """
+    """Return the stored results in folder; raise DamagedFile that says which file is not as it should be."""
     manifest = read_manifest(folder)
-    recipe = _read_recipe(manifest.verified(RECIPE))
-    costs = _read_costs(manifest.verified(COSTS))
+    recipe = _read_object(path := manifest.verified(RECIPE), RECIPE_FIELDS)
+    repeated = [name for name, times in Counter(recipe["class_names"]).items() if times > 1]
+    _expect(path, not repeated, "class_names that differ", f"{repeated} more than once")
+    costs = _read_object(manifest.verified(COSTS), COST_FIELDS)
     history = _read_history(manifest.verified(HISTORY))
     predictions = _read_predictions(manifest.verified(PREDICTIONS), recipe)
-    return RunResult(
-        folder=Path(folder), recipe=recipe, history=history, costs=costs, predictions=predictions
-    )
+    return RunResult(Path(folder), recipe, history, costs, predictions)
 
 
 def write_predictions(
@@ -149,39 +155,16 @@ def caption(run: RunResult) -> str:
     return f"{data_of(recipe)} · weights {recipe['weights']} · {recipe['precision']} · seed {recipe['seed']}"
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
-    recipe = _read_object(path)
-    for field in RECIPE_WORDS:
-        _expect(
-            path, isinstance(recipe.get(field), str), expected=f"text as {field}", found=recipe.get(field)
-        )
-    for field in RECIPE_COUNTS:
-        sound = isinstance(recipe.get(field), int) and recipe[field] >= 0
-        _expect(path, sound, expected=f"a count as {field}", found=recipe.get(field))
-    names = recipe.get("class_names")
-    sound = isinstance(names, list) and len(names) > 0 and all(isinstance(name, str) for name in names)
-    _expect(path, sound, expected="a list of names as class_names", found=names)
-    counts: Counter[str] = Counter(names)
-    repeated = [name for name, times in counts.items() if times > 1]
-    _expect(path, not repeated, expected="class_names that differ", found=f"{repeated} more than once")
-    return recipe
-
-
-def _read_costs(path: Path) -> dict[str, Any]:
-    costs = _read_object(path)
-    for field in COST_FIELDS:
-        value = costs.get(field)
-        sound = isinstance(value, int | float) and math.isfinite(value) and value >= 0
-        _expect(path, sound, expected=f"a number of at least 0 as {field}", found=value)
-    return costs
-
-
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path, fields: dict[str, str]) -> dict[str, Any]:
+    """Return a JSON object; refuse it where a value is not what its field holds."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, expected="JSON", found=repr(error)) from error
-    _expect(path, isinstance(content, dict), expected="a JSON object", found=type(content).__name__)
+        raise _damaged(path, "JSON", repr(error)) from error
+    _expect(path, isinstance(content, dict), "a JSON object", type(content).__name__)
+    for name, words in fields.items():
+        value = content.get(name)
+        _expect(path, VALUES[words](value), f"{words} as {name}", value)
     return content
 
 
@@ -189,68 +172,56 @@ def _read_history(path: Path) -> pd.DataFrame:
     try:
         history = pd.read_csv(path, dtype={"stage": str})
     except ValueError as error:  # pandas' parsing errors and bad UTF-8 are both ValueErrors
-        raise _damaged(path, expected="a CSV table", found=repr(error)) from error
+        raise _damaged(path, "a CSV table", repr(error)) from error
     missing = [name for name in HISTORY_COLUMNS if name not in history.columns]
-    _expect(path, not missing, expected=f"columns {', '.join(HISTORY_COLUMNS)}", found=f"no {missing}")
+    _expect(path, not missing, f"columns {', '.join(HISTORY_COLUMNS)}", f"no {missing}")
     for name in HISTORY_COLUMNS[1:]:
         numeric = history.empty or pd.api.types.is_numeric_dtype(history[name])
-        _expect(path, numeric, expected=f"numbers as {name}", found=f"{history[name].dtype} values")
-    _expect(
-        path, bool(history["stage"].notna().all()), expected="a stage in every row", found="rows without one"
-    )
+        _expect(path, numeric, f"numbers as {name}", f"{history[name].dtype} values")
+    _expect(path, bool(history["stage"].notna().all()), "a stage in every row", "rows without one")
     rising = history["epoch"].notna().all() and history["epoch"].is_monotonic_increasing
-    _expect(path, bool(rising), expected="epochs that rise", found=history["epoch"].tolist()[:10])
+    _expect(path, bool(rising), "epochs that rise", history["epoch"].tolist()[:10])
     return history
 
 
 def _read_predictions(path: Path, recipe: dict[str, Any]) -> dict[str, Predictions]:
     """Return the predictions by split; sizes are checked against the recipe before a value is read."""
-    rows, classes = recipe["n_val"] + recipe["n_test"], len(recipe["class_names"])
+    rows, classes = recipe["n_val"] + recipe["n_test"], tuple(recipe["class_names"])
     with hdf5.opened(path) as file:
         for name, kinds in PREDICTION_KINDS.items():
-            shape = (rows, classes) if name == "probabilities" else (rows,)
-            _check_dataset(path, file, name=name, kinds=kinds, shape=shape)
+            shape = (rows, len(classes)) if name == "probabilities" else (rows,)
+            dataset = file.get(name)
+            _expect(path, isinstance(dataset, h5py.Dataset), f"a dataset {name}", "none")
+            _expect(path, dataset.shape == shape, f"{name} of shape {shape}", dataset.shape)
+            sound = dataset.dtype.kind in kinds
+            _expect(path, sound, f"{name} of type {' or '.join(kinds)}", dataset.dtype)
         arrays = {name: file[name][:] for name in PREDICTION_KINDS}
     if fault := _content_fault(arrays):
         raise DamagedFile(f"{path}: {fault}; delete its folder and run again")
-    for split, code in EVALUATED.items():
-        found = int((arrays["split"] == code).sum())
-        expected = recipe[f"n_{split}"]
-        _expect(path, found == expected, expected=f"{expected} rows of {split}", found=found)
-    return {split: _rows_of(path, arrays, code=code, recipe=recipe) for split, code in EVALUATED.items()}
-
-
-def _check_dataset(path: Path, file: h5py.File, *, name: str, kinds: str, shape: tuple[int, ...]) -> None:
-    """Refuse a dataset that is absent, or has another type or shape."""
-    dataset = file.get(name)
-    _expect(path, isinstance(dataset, h5py.Dataset), expected=f"a dataset {name}", found="none")
-    _expect(path, dataset.shape == shape, expected=f"{name} of shape {shape}", found=dataset.shape)
-    sound = dataset.dtype.kind in kinds
-    _expect(path, sound, expected=f"{name} of type {' or '.join(kinds)}", found=dataset.dtype)
-
-
-def _rows_of(path: Path, arrays: dict[str, np.ndarray], *, code: int, recipe: dict[str, Any]) -> Predictions:
-    rows = arrays["split"] == code
     try:
-        names = np.array([name.decode() for name in arrays["names"][rows]], dtype=object)
+        names = np.array([name.decode() for name in arrays["names"]], dtype=object)
     except UnicodeDecodeError as error:
-        raise _damaged(path, expected="names in UTF-8", found=repr(error)) from error
-    return Predictions(
-        index=arrays["index"][rows].astype(np.int64),
-        names=names,
-        labels=arrays["labels"][rows].astype(np.int64),
-        probabilities=arrays["probabilities"][rows].astype(np.float32),
-        class_names=tuple(recipe["class_names"]),
-    )
+        raise _damaged(path, "names in UTF-8", repr(error)) from error
+    found = {}
+    for split, code in EVALUATED.items():
+        chosen, expected = arrays["split"] == code, recipe[f"n_{split}"]
+        _expect(path, chosen.sum() == expected, f"{expected} rows of {split}", int(chosen.sum()))
+        found[split] = Predictions(
+            index=arrays["index"][chosen].astype(np.int64),
+            names=names[chosen],
+            labels=arrays["labels"][chosen].astype(np.int64),
+            probabilities=arrays["probabilities"][chosen].astype(np.float32),
+            class_names=classes,
+        )
+    return found
 
 
 def _shape_fault(arrays: dict[str, np.ndarray]) -> str | None:
-    shapes = {name: array.shape for name, array in arrays.items()}
-    rows = len(arrays["index"]) if arrays["index"].ndim == 1 else 0
-    sound = rows > 0 and all(shape == (rows,) for name, shape in shapes.items() if name != "probabilities")
-    table = shapes["probabilities"]
-    if sound and len(table) == 2 and table[0] == rows and table[1] > 0:
+    rows, classes = arrays["probabilities"].shape if arrays["probabilities"].ndim == 2 else (0, 0)
+    columns = [array for name, array in arrays.items() if name != "probabilities"]
+    if rows and classes and all(column.shape == (rows,) for column in columns):
         return None
+    shapes = {name: array.shape for name, array in arrays.items()}
     return f"expected one-dimensional arrays of one length and probabilities of shape (N, C), found {shapes}"
 
 
@@ -273,10 +244,10 @@ def _content_fault(arrays: dict[str, np.ndarray]) -> str | None:
     return None
 
 
-def _expect(path: Path, holds: bool, *, expected: str, found: object) -> None:
+def _expect(path: Path, holds: bool, expected: str, found: object) -> None:
     if not holds:
-        raise _damaged(path, expected=expected, found=found)
+        raise _damaged(path, expected, found)
 
 
-def _damaged(path: Path, *, expected: str, found: object) -> DamagedFile:
+def _damaged(path: Path, expected: str, found: object) -> DamagedFile:
     return DamagedFile(f"{path}: expected {expected}, found {found}; delete its folder and run again")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from pipeline import machine, numerics
 from pipeline.datasets.store import ImageStore
@@ -16,23 +18,22 @@ from pipeline.errors import Diverged
 from pipeline.features.store import FeatureStore
 from pipeline.names import resolve
 from pipeline.progress import Progress, silent
-from pipeline.runs.result import HISTORY, HISTORY_COLUMNS, PREDICTIONS, write_predictions
+from pipeline.runs.result import CURVES, HISTORY, HISTORY_COLUMNS, PREDICTIONS, write_predictions
 from pipeline.runs.spec import RunInputs, RunSpec
-from pipeline.runs.tensorboard import FILE as EVENTS
-from pipeline.runs.tensorboard import publish_events
 from pipeline.storage.layout import COSTS, MODEL, RECIPE
 from pipeline.storage.publishing import MANIFEST, publish_json, publish_manifest, published
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.clock import Clock
 from pipeline.training.job import Job, Trained
 
+EVENTS = "events.out.tfevents.headstart"  # TensorBoard looks for names with tfevents in them
 FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, EVENTS, COSTS]
 
 
 def train_run(
     spec: dict[str, Any], inputs: dict[str, str], folder: str, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Train what a RunSpec says from RunInputs, both as JSON; publish the run's folder and return its costs.
+    """Train a RunSpec from RunInputs, both as JSON; publish the run's folder and return its costs.
 
     Raises Diverged when the loss or the predictions are not finite numbers.
     """
@@ -51,7 +52,7 @@ def train_run(
     with clock.stage("publish"):
         _publish_results(target, trained, job.images)
     publish_json(target / RECIPE, _description(run, trained, job.images, state))
-    costs = _costs(target, clock, _extractions(job, run.fingerprint), trained.tune_seconds)
+    costs = _costs(target, job, run, trained.tune_seconds)
     publish_json(target / COSTS, costs)
     publish_manifest(target, run.fingerprint, FILES)
     checkpoint.remove()
@@ -81,6 +82,22 @@ def train(spec: RunSpec, job: Job[Any]) -> Trained:
     return resolve(spec.scheme_row.train)(job)
 
 
+def publish_events(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the curves of a history, a row an epoch, into a run's folder; what is no number is left out.
+
+    It is one file for `tensorboard --logdir data/runs`. Its times are seconds of training, not of the day:
+    the same training gives the same bytes wherever its seconds do not count.
+    """
+    with published(folder / EVENTS) as scratch, tf.io.TFRecordWriter(str(scratch)) as file:
+        file.write(tf.compat.v1.Event(file_version="brain.Event:2").SerializeToString())
+        for row in rows:
+            known = {name: float(row[name]) for name in CURVES if math.isfinite(row[name])}
+            values = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in known.items()]
+            summary = tf.compat.v1.Summary(value=values)
+            event = tf.compat.v1.Event(step=row["epoch"], wall_time=row["seconds"], summary=summary)
+            file.write(event.SerializeToString())
+
+
 def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None:
     if not np.isfinite(trained.probabilities).all():
         raise Diverged(f"{folder.name}: the trained model's probabilities are not finite numbers")
@@ -93,22 +110,17 @@ def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None
         writer.writerows(trained.history.rows)
     publish_events(folder, trained.history.rows)
     rows = trained.rows
-    write_predictions(
-        folder / PREDICTIONS,
-        images.index[rows],
-        [images.names[row] for row in rows],
-        images.labels[rows],
-        images.split[rows],
-        trained.probabilities,
-    )
+    names = [images.names[row] for row in rows]
+    columns = (images.index[rows], names, images.labels[rows], images.split[rows])
+    write_predictions(folder / PREDICTIONS, *columns, trained.probabilities)
 
 
 def _description(
     spec: RunSpec, trained: Trained, images: ImageStore, state: dict[str, Any]
 ) -> dict[str, Any]:
-    model = trained.model
-    features = spec.fingerprint.get("features", {})
-    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    model, features = trained.model, spec.fingerprint.get("features", {})
+    counts = {split: int((images.split[trained.rows] == code).sum()) for split, code in SPLITS.items()}
+    counts["train"] = images.counts["train"] if trained.n_train is None else trained.n_train
     return {
         "scheme": spec.name,
         "seed": spec.seed,
@@ -121,39 +133,25 @@ def _description(
         "dataset_note": images.row.note,
         "input_size": features.get("input_size", images.fingerprint["image_size"]),
         "class_names": images.class_names,
-        **_counts(images, trained),
+        **{f"n_{split}": count for split, count in counts.items()},
         "precision": spec.precision,
         **trained.facts,
         "epochs": len(trained.history.rows),
         "parameters": model.count_params() + trained.backbone_parameters,
-        "trainable_parameters": trainable,
+        "trainable_parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
         "versions": machine.versions(),
         "machine": {**machine.describe(), **state},
     }
 
 
-def _counts(images: ImageStore, trained: Trained) -> dict[str, int]:
-    """Return n_train, n_val and n_test: the images trained on, and the evaluated ones of each split."""
-    counts = {name: int((images.split[trained.rows] == code).sum()) for name, code in SPLITS.items()}
-    counts["train"] = images.counts["train"] if trained.n_train is None else trained.n_train
-    return {f"n_{split}": count for split, count in counts.items()}
-
-
-def _extractions(job: Job[Any], fingerprint: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what each cache that a run reads cost, by the layers and views that it reads."""
-    caches = {"features": job.features, "maps": job.maps}
-    read = {name: store for name, store in caches.items() if store and name in fingerprint}
+def _costs(folder: Path, job: Job[Any], spec: RunSpec, tune_seconds: float) -> dict[str, Any]:
+    """Return seconds, peak memory and bytes; of each cache that was read, what its layers and views cost."""
+    caches, parts = {"features": job.features, "maps": job.maps}, spec.fingerprint
+    read = {name: store for name, store in caches.items() if store and name in parts}
     if len(read) == 2 and read["maps"].folder == read["features"].folder:
         del read["features"]  # maps of one pixel are the features
-    return [
-        store.costs(fingerprint[name]["layers"], fingerprint[name]["views"]) for name, store in read.items()
-    ]
-
-
-def _costs(
-    folder: Path, clock: Clock, extractions: list[dict[str, Any]], tune_seconds: float
-) -> dict[str, Any]:
-    extracted, seconds = round(sum(one["seconds"] for one in extractions), 3), clock.total()
+    extractions = [store.costs(parts[name]["layers"], parts[name]["views"]) for name, store in read.items()]
+    extracted, seconds = round(sum(one["seconds"] for one in extractions), 3), job.clock.total()
     peaks = [machine.peak_memory_mb(), *(one["peak_memory_mb"] for one in extractions)]
     return {
         "train_seconds": seconds,
@@ -162,5 +160,5 @@ def _costs(
         "total_seconds": round(seconds + tune_seconds + extracted, 3),
         "peak_memory_mb": round(max(peaks), 1),
         "bytes": sum((folder / name).stat().st_size for name in FILES if name != COSTS),
-        "stages": dict(clock.stages),
+        "stages": dict(job.clock.stages),
     }

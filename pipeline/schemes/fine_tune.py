@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -15,7 +15,6 @@ from keras import KerasTensor
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, RANDOM_IDENTITY, Backbone
 from pipeline.backbones.weights import read_weights
-from pipeline.features.store import FeatureStore
 from pipeline.heads.data import HeadData
 from pipeline.heads.fit import read_choice
 from pipeline.heads.model import with_probabilities
@@ -30,8 +29,8 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
 from pipeline.training.job import Job, Trained
-from pipeline.training.loop import Stage, fit
 from pipeline.training.optimizers import Pace
+from pipeline.training.stage import Stage
 
 TOP, BLOCKS = "top", "blocks"
 NORMAL_95 = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
@@ -45,12 +44,13 @@ def fine_tune(job: Job[FineTuneRecipe]) -> Trained:
     With the job's maps what is frozen is not computed: the rest is trained from the cached maps at the cut.
     """
     recipe, images, history = job.recipe, job.images, History()
-    row, choice = BACKBONES[job.backbone], read_choice(job.sweep) if job.sweep else None
+    row = BACKBONES[job.backbone]
+    choice: dict[str, Any] = read_choice(job.sweep) if job.sweep else {"settings": {}, "seconds": 0.0}
     with job.clock.stage("read images"):
         pixels = images.images()
     examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
     with job.clock.stage(TOP):
-        top = _fitted_top(job, examples, history, choice["settings"] if choice else {})
+        top = _fitted_top(job, examples, history, choice["settings"])
     with job.clock.stage("read weights"):
         assert job.weights is not None
         model = join(build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1]), top)
@@ -58,7 +58,8 @@ def fine_tune(job: Job[FineTuneRecipe]) -> Trained:
     prefix = job.prefix or Prefix(False, "from images, because no maps were given")
     with job.clock.stage("read maps"):
         if job.maps is not None and prefix.cached:
-            examples = dataclasses.replace(examples, inputs=read_maps(job.maps, prefix), varied=True)
+            maps = [job.maps.load([prefix.layer], view, as_stored=True) for view in prefix.views]
+            examples = replace(examples, inputs=np.concatenate(maps), varied=True)
     with job.clock.stage(BLOCKS):
         _move_blocks(job, quick, examples, history, prefix)
     freeze_blocks(model, row, recipe.freeze_through)
@@ -67,18 +68,10 @@ def fine_tune(job: Job[FineTuneRecipe]) -> Trained:
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)
     destroyed = why_destroyed(history.rows, len(examples.val)) if _pretrained(job) else None
+    facts = {"prefix": prefix.why, "top": choice["settings"], "warnings": [destroyed] if destroyed else []}
+    n_train, seconds = len(examples.train), choice["seconds"]
     return Trained(
-        network.model,
-        history,
-        rows,
-        probabilities,
-        n_train=len(examples.train),
-        tune_seconds=choice["seconds"] if choice else 0.0,
-        facts={
-            "prefix": prefix.why,
-            "top": choice["settings"] if choice else {},
-            "warnings": [destroyed] if destroyed else [],
-        },
+        network.model, history, rows, probabilities, n_train=n_train, tune_seconds=seconds, facts=facts
     )
 
 
@@ -89,7 +82,7 @@ def _fitted_top(
     recipe, layer = job.recipe, BACKBONES[job.backbone].taps[-1]
     head = top_head(recipe, layer, chosen)
     assert job.features is not None
-    seen = dataclasses.replace(examples, inputs=job.features.load([layer]))
+    seen = replace(examples, inputs=job.features.load([layer]))
     data = HeadData(seen, floor=head.variance_floor)
 
     def built(dropout: float) -> keras.Model:
@@ -97,23 +90,10 @@ def _fitted_top(
 
     fitted, top = built(head.dropout), built(recipe.dropout)
     later = job.checkpoint is not None and job.checkpoint.stage not in (None, TOP)  # it holds the top, too
-    fit(
-        Classifier(fitted),
-        seen,
-        Stage.of(head, TOP, epochs=0 if later else head.epochs),
-        seed=job.seed,
-        history=history,
-        progress=job.progress,
-        checkpoint=job.checkpoint,
-        watch=job.watch,
-    )
+    stage = Stage.of(head, TOP, epochs=0 if later else head.epochs)
+    job.fit(Classifier(fitted), seen, stage, history=history)
     top.set_weights(fitted.get_weights())
     return top
-
-
-def read_maps(store: FeatureStore, prefix: Prefix) -> np.ndarray:
-    """Return the maps at the cut, a block of rows for each view, in the precision that they are cached in."""
-    return np.concatenate([store.load([prefix.layer], view, as_stored=True) for view in prefix.views])
 
 
 def _move_blocks(
@@ -134,19 +114,13 @@ def _move_blocks(
         if job.watch:
             job.watch(so_far)
 
+    def paces(_: int) -> dict[str, Pace]:
+        return block_paces(network, row, recipe.block_pace)
+
     for stage, through in stages[first:]:
         freeze_blocks(network, row, through)
-        fit(
-            Classifier(network, cut_of(network, prefix) if prefix.cached else None),
-            examples,
-            stage,
-            seed=job.seed,
-            history=history,
-            progress=job.progress,
-            checkpoint=job.checkpoint,
-            watch=watch,
-            paces=lambda _: block_paces(network, row, recipe.block_pace),
-        )
+        part = Classifier(network, cut_of(network, prefix) if prefix.cached else None)
+        job.fit(part, examples, stage, history=history, watch=watch, paces=paces)
 
 
 def _pretrained(job: Job[FineTuneRecipe]) -> bool:
@@ -184,18 +158,12 @@ def block_paces(network: keras.Model, row: Backbone, pace: float) -> dict[str, P
     """
     if pace == 1:
         return {}
-    last = len(row.taps)
-    blocks = {layer: row.block_of(layer.name) for layer in network.layers}
-    return {
-        variable.path: _constant_pace(pace ** (last - block))
-        for layer, block in blocks.items()
-        if block
-        for variable in layer.trainable_weights
-    }
-
-
-def _constant_pace(factor: float) -> Pace:
-    return lambda _: factor
+    found: dict[str, Pace] = {}
+    for layer in network.layers:
+        if block := row.block_of(layer.name):
+            factor = pace ** (len(row.taps) - block)
+            found |= {variable.path: lambda _, factor=factor: factor for variable in layer.trainable_weights}
+    return found
 
 
 def cut_of(network: keras.Model, prefix: Prefix) -> KerasTensor:
@@ -217,17 +185,13 @@ def why_destroyed(rows: list[dict[str, Any]], n_val: int) -> str | None:
     margin = NORMAL_95 * math.sqrt((before * (1 - before) + after * (1 - after)) / n_val)
     if not before - after > margin:
         return None
+    best = max(row["val_accuracy"] for row in moved)
+    beyond = f" (later epochs got beyond both: {100 * best:.1f} %)" if best > before else ""
     return (
         f"the first epoch destroyed pretrained weights: {100 * after:.1f} % on val behind it, "
         f"{100 * before:.1f} % with the frozen backbone's head; take a smaller --learning-rate (a tenth), "
-        f"a longer --warmup, or a --block-pace below 1{_made_up(moved, before)}"
+        f"a longer --warmup, or a --block-pace below 1{beyond}"
     )
-
-
-def _made_up(moved: list[dict[str, Any]], before: float) -> str:
-    """Return in words that later epochs got beyond the frozen backbone's head, where they did."""
-    best = max(row["val_accuracy"] for row in moved)
-    return f" (later epochs got beyond both: {100 * best:.1f} %)" if best > before else ""
 
 
 def join(backbone: keras.Model, top: keras.Model) -> keras.Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -20,8 +21,8 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
 from pipeline.training.job import Job, Trained
-from pipeline.training.loop import Stage, fit
 from pipeline.training.optimizers import Pace
+from pipeline.training.stage import Stage
 
 STANDARDISE, WHITENING = "standardise", "whitening"
 
@@ -41,25 +42,21 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> Trained:
     start_weights(recipe, model, pixels[examples.train[:WHITENED_IMAGES]])
     network = Classifier(quick_copy(model))
     with job.clock.stage("blocks"):
-        rule = {"momentum": recipe.momentum, "decay_biases": recipe.decay_biases}
-        stage = Stage.of(recipe, "blocks", epochs=examples.epochs(recipe), **rule)
-        fit(
-            network,
-            examples,
-            stage,
-            seed=job.seed,
-            history=history,
-            progress=job.progress,
-            checkpoint=job.checkpoint,
-            watch=job.watch,
-            paces=lambda steps: paces_of(recipe, network.model, steps),
-        )
+        stage = stage_of(recipe, examples.epochs(recipe))
+        paces = functools.partial(paces_of, recipe, network.model)
+        job.fit(network, examples, stage, history=history, paces=paces)
     model.set_weights(network.model.get_weights())
     rows = job.rows()
     network = Classifier(over_views(model, recipe.test_views))
     with job.clock.stage("predict"):
         probabilities = network.predict(pixels, rows)
     return Trained(network.model, history, rows, probabilities, n_train=len(examples.train))
+
+
+def stage_of(recipe: ScratchRecipe, epochs: int) -> Stage:
+    """Return the one stage of a training from random weights."""
+    rule = {"momentum": recipe.momentum, "decay_biases": recipe.decay_biases}
+    return Stage.of(recipe, "blocks", epochs=epochs, **rule)
 
 
 def build_network(

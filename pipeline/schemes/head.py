@@ -14,12 +14,20 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.history import History
 from pipeline.training.job import Job, Trained
 
-pass
-
 
 def train_head(job: Job[Head]) -> Trained:
     """Return a head of any kind on the layers that its recipe names, joined: (N, D) features in."""
-    return _train(job)
+    recipe = job.recipe
+    assert job.features is not None
+    with job.clock.stage("read features"):
+        data = Reader.of(recipe, job.features, len(job.images.class_names))(recipe.layers)
+    history, rows = History(), job.rows()
+    with job.clock.stage("head"):
+        model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
+    with job.clock.stage("predict"):
+        probabilities = Classifier(model).predict(data.examples.inputs, rows, data.views)
+    below = parameters_below(job.backbone, recipe.layers)
+    return Trained(model, history, rows, probabilities, below, n_train=len(data.examples.train))
 
 
 def train_tuned_head(job: Job[Head]) -> Trained:
@@ -34,22 +42,8 @@ def train_tuned_head(job: Job[Head]) -> Trained:
         wanted["temperature"] = choice["temperature"]
     recipe = override(job.recipe, wanted)
     recipe.check()
-    trained = _train(replace(job, recipe=recipe))
+    trained = train_head(replace(job, recipe=recipe))
     return replace(trained, settings=as_dict(recipe), tune_seconds=choice["seconds"])
-
-
-def _train(job: Job[Head]) -> Trained:
-    recipe = job.recipe
-    assert job.features is not None
-    with job.clock.stage("read features"):
-        data = Reader.of(recipe, job.features, len(job.images.class_names))(recipe.layers)
-    history, rows = History(), job.rows()
-    with job.clock.stage("head"):
-        model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
-    with job.clock.stage("predict"):
-        probabilities = Classifier(model).predict(data.examples.inputs, rows, data.views)
-    below = parameters_below(job.backbone, recipe.layers)
-    return Trained(model, history, rows, probabilities, below, n_train=len(data.examples.train))
 
 
 def parameters_below(backbone: str, layers: tuple[str, ...]) -> int:

@@ -62,7 +62,7 @@ def differences(have: Any, want: Any) -> list[str]:
     ['size: 32, wanted 64', 'weights.name: hed, wanted imagenet']
     """
     ours, theirs = dict(_fields(have)), dict(_fields(want))
-    paths = sorted(ours.keys() | theirs.keys(), key=lambda path: (len(path), [*map(_rank, path)]))
+    paths = sorted(ours.keys() | theirs.keys(), key=_by_weight)
     return [
         f"{'.'.join(path)}: {said(ours.get(path, ABSENT))}, wanted {said(theirs.get(path, ABSENT))}"
         for path in paths
@@ -82,8 +82,8 @@ def said(value: Any) -> str:
 
 def fields(fingerprint: Any) -> list[tuple[str, Any]]:
     """Return the fields of a fingerprint as (dotted path, value); those that say most come first."""
-    found = sorted(_fields(fingerprint), key=lambda item: (len(item[0]), [*map(_rank, item[0])]))
-    return [(".".join(path), value) for path, value in found]
+    found = dict(_fields(fingerprint))
+    return [(".".join(path), found[path]) for path in sorted(found, key=_by_weight)]
 
 
 def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -95,6 +95,7 @@ def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield from _fields(part, (*path, str(step)))
 
 
-def _rank(step: str) -> tuple[int, str]:
-    """Return what sorts the fields of one dict: names, then what can be chosen, then what follows from it."""
-    return (0 if step in ("name", "scheme") else 2 if step in ("identity", "source") else 1), step
+def _by_weight(path: tuple[str, ...]) -> tuple[int, list[tuple[int, str]]]:
+    """Return what sorts fields: outer ones first, then names, what can be chosen, what follows from it."""
+    ranks = {"name": 0, "scheme": 0, "identity": 2, "source": 2}
+    return len(path), [(ranks.get(step, 1), step) for step in path]

@@ -6,12 +6,11 @@ Folders of the graph are named `<place>-<key>`; a place is a path below the data
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import MANIFEST
 
 KEYED = r"[^/.][^/]*-[0-9a-f]{12}"
 KINDS = {  # kind of folder: the folder below the data folder that holds all of them, and their names
@@ -41,7 +40,7 @@ LOCKS = ".locks"  # below the data folder and below a section of features
 INDEX = ".folders"  # what is known of the files of folders of pictures
 MAPPED = ".mapped"  # below a cache: copies of its features that can be mapped into memory
 QUARANTINE = "quarantine"
-MADE = ("datasets", "features", "sweeps", "studies", "curves", "runs", "recipes", "reports", LOCKS, INDEX)
+MANIFEST = "manifest.json"  # in every finished folder
 
 # Files that others than the modules that write them read, too.
 COSTS, RECIPE, MODEL, CHECKPOINT = "costs.json", "recipe.json", "model.keras", "checkpoint.npz"
@@ -109,6 +108,13 @@ def lock_of(data: Path, folder: Path) -> Path:
     return data / LOCKS / f"{'-'.join(folder.relative_to(data).parts)}.lock"
 
 
+def locks_of_kinds(data: Path, kinds: Iterable[str]) -> list[Path]:
+    """Return the lock files that are there for folders of some kinds."""
+    starts = {"-".join(Path(folder_of(kind)).parts) for kind in kinds}
+    return [lock for start in starts for lock in (data / LOCKS).glob(f"{start}-*.lock")]
+
+
 def made(data: Path) -> list[Path]:
     """Return the folders of all that the graph makes, downloads excepted."""
-    return [data / name for name in MADE]
+    rooms = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
+    return [data / name for name in (*rooms, LOCKS, INDEX) if name != folder_of("download")]

@@ -19,13 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from pipeline.errors import DamagedFile, HeadstartError
 from pipeline.storage.fingerprint import canonical, digest_of_values, first_difference, key_of
+from pipeline.storage.layout import MANIFEST as MANIFEST
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 SEAL = "seal"
 SCRATCH_MARK = ".scratch-"
@@ -44,10 +46,11 @@ def published(target: Path) -> Iterator[Path]:
     target = Path(target)
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target)
-    scratch = (
-        target.parent / f".{target.stem}{SCRATCH_MARK}{process_name()}-{uuid.uuid4().hex[:8]}{target.suffix}"
-    )
+        for old in target.parent.glob(f".{target.stem}{SCRATCH_MARK}*{target.suffix}"):
+            if is_left_behind(old):
+                old.unlink(missing_ok=True)
+    name = f"{process_name()}-{uuid.uuid4().hex[:8]}"
+    scratch = target.parent / f".{target.stem}{SCRATCH_MARK}{name}{target.suffix}"
     try:
         with explained(target):
             yield scratch
@@ -67,16 +70,11 @@ def claimed(path: Path) -> Iterator[None]:
 
     The claim is a lock of the operating system, so it ends with the process that holds it.
     """
-    from filelock import FileLock
-
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire()
-    try:
+        lock = FileLock(path).acquire()
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def publish_text(target: Path, text: str) -> None:
@@ -134,13 +132,6 @@ def explained(target: Path) -> Iterator[None]:
                 "Make room or make the folder writable, or set HEADSTART_DATA_DIR to another one"
             ) from error
         raise
-
-
-def sweep(target: Path) -> None:
-    """Remove scratch files of target whose process, on this machine, is gone."""
-    for scratch in target.parent.glob(f".{target.stem}{SCRATCH_MARK}*{target.suffix}"):
-        if is_left_behind(scratch):
-            scratch.unlink(missing_ok=True)
 
 
 def is_scratch(path: Path) -> bool:
@@ -228,16 +219,8 @@ def publish_manifest(
 ) -> Manifest:
     """Finish folder by writing its manifest; files are names in it, or entries that are known already."""
     entries = files if isinstance(files, dict) else {name: describe_file(folder / name) for name in files}
-    publish_sealed(
-        folder / MANIFEST,
-        {
-            "format": MANIFEST_FORMAT,
-            "key": key_of(fingerprint),
-            "fingerprint": fingerprint,
-            "files": entries,
-            "facts": facts or {},
-        },
-    )
+    about = {"format": MANIFEST_FORMAT, "key": key_of(fingerprint), "fingerprint": fingerprint}
+    publish_sealed(folder / MANIFEST, {**about, "files": entries, "facts": facts or {}})
     return read_manifest(folder)
 
 
@@ -279,11 +262,8 @@ def whole_files(folder: Path, facts: dict[str, Any]) -> set[str]:
         return set()
     if manifest.facts != facts:
         return set()
-    return {name for name, entry in manifest.files.items() if _is_as_listed(folder / name, entry)}
-
-
-def _is_as_listed(path: Path, entry: dict[str, Any]) -> bool:
-    return _is_file(path) and describe_file(path) == entry
+    there = {name: entry for name, entry in manifest.files.items() if _is_file(folder / name)}
+    return {name for name, entry in there.items() if describe_file(folder / name) == entry}
 
 
 def _is_file(path: Path) -> bool:
@@ -313,8 +293,8 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it is somebody else's
+        pass
     return True
 
 

@@ -21,7 +21,7 @@ class Examples:
     train and val are positions (n,) in them; classes is the number of classes. With several views, inputs
     has as many blocks of len(labels) rows, one block a view: training draws a view of each example anew in
     every epoch, answers are averaged over the views. Where they are varied, inputs has a block for each of
-    augment.variation_views instead: a step draws among them what it would do to images, and the first,
+    views.variation_views instead: a step draws among them what it would do to images, and the first,
     which is not varied, answers.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.recipes.prefix import Prefix
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.clock import Clock
 from pipeline.training.history import History
+from pipeline.training.loop import fit
 
 Recipe = TypeVar("Recipe", bound=Labelled)
 
@@ -45,6 +47,13 @@ class Job(Generic[Recipe]):
     checkpoint: Checkpoint | None = None
     splits: tuple[str, ...] = ("val", "test")  # whose images the trained network is asked about
     watch: Callable[[History], None] | None = None  # called after each epoch
+
+    @property
+    def fit(self) -> functools.partial[None]:
+        """The function loop.fit with what the job says; keywords of a call come last."""
+        return functools.partial(
+            fit, seed=self.seed, progress=self.progress, checkpoint=self.checkpoint, watch=self.watch
+        )
 
     def rows(self) -> np.ndarray:
         """Return the positions (n,) of the images that the trained network is asked about.

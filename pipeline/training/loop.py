@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -18,64 +17,20 @@ import tensorflow as tf
 
 from pipeline.errors import Diverged
 from pipeline.progress import Progress, silent
-from pipeline.recipes.base import Augmented, Training
 from pipeline.training.augmentation import augmented, drawn_views
-from pipeline.training.averaging import AVERAGES, Lookahead, NoAverage
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.classifier import Classifier
-from pipeline.training.early_stopping import NoPatience, Patience
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
+from pipeline.training.kept_weights import AVERAGES, Lookahead, Patience
 from pipeline.training.optimizers import Pace, make_optimizer
+from pipeline.training.stage import Stage
+
+__all__ = ["Stage", "fit"]
 
 Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
 
 REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stretch of training: a name for the history, and the settings that hold in it."""
-
-    name: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: str
-    lr_schedule: str
-    warmup: float
-    weight_decay: float
-    label_smoothing: float
-    flip: bool = False
-    alternate: bool = False
-    shift: int = 0
-    momentum: float = 0.9
-    decay_biases: bool = False
-    averaging: str = "none"
-    patience: int = 0
-    salt: int = 0  # makes the random order of one stage differ from another's
-
-    @classmethod
-    def of(cls, recipe: Training, name: str, *, epochs: int, **changes: Any) -> Stage:
-        """Return a stage with the course of a recipe, and its augmentation if it has one; changes come last.
-
-        What only some recipes have (patience, momentum, decay_biases) is among the changes.
-        """
-        stage = cls(
-            name=name,
-            epochs=epochs,
-            batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate,
-            optimizer=recipe.optimizer,
-            lr_schedule=recipe.lr_schedule,
-            warmup=recipe.warmup,
-            weight_decay=recipe.weight_decay,
-            label_smoothing=recipe.label_smoothing,
-        )
-        if isinstance(recipe, Augmented):
-            moves = {"flip": recipe.flip, "alternate": recipe.alternate, "shift": recipe.shift}
-            stage = replace(stage, averaging=recipe.averaging, **moves)
-        return replace(stage, **changes)
 
 
 def fit(
@@ -105,13 +60,15 @@ def fit(
     batch = min(stage.batch_size, len(examples.train))
     steps = len(examples.train) // batch
     total = steps * stage.epochs
-    optimizer = _optimizer(stage, total, paces(steps) if paces else None)
-    average = AVERAGES[stage.averaging](classifier.model, total)
+    optimizer = make_optimizer(stage, total, paces=paces(steps) if paces else None)
+    averages = AVERAGES[stage.averaging]
+    average = averages(classifier.model, total) if averages else None
     update = _update_function(classifier.logits, examples, stage, optimizer, average, seed=seed, steps=steps)
     generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
     pace = _Pace()
-    stopping = Patience(classifier.model, stage.patience) if stage.patience else NoPatience()
-    state = [*classifier.model.variables, *optimizer.variables, *average.variables, *stopping.variables]
+    stopping = Patience(classifier.model, stage.patience) if stage.patience else None
+    keepers = [classifier.model, optimizer, *(one for one in (average, stopping) if one)]
+    state = [variable for keeper in keepers for variable in keeper.variables]
     done_before = checkpoint.restore(stage.name, state, history) if checkpoint else 0
     for epoch in range(stage.epochs):
         began = time.perf_counter()
@@ -119,19 +76,20 @@ def fit(
         order = examples.shown(order, generator)
         if epoch < done_before:  # drawn all the same, so that what follows is what it would have been
             continue
-        if stopping.over:
+        if stopping and stopping.over:
             break
         sums = np.zeros(2)
         for done, found in pace.over(order, update):
             sums += found
             _refuse_divergence(stage, epoch, finite=math.isfinite(sums[0]), found=f"the loss is {sums[0]}")
             progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
-        if epoch + 1 == stage.epochs:
+        if average and epoch + 1 == stage.epochs:
             average.end()
         sound = all(np.isfinite(array).all() for array in classifier.model.get_weights())
         _refuse_divergence(stage, epoch, finite=sound, found="weights are not finite numbers")
         val_loss, val_accuracy = classifier.evaluate(examples, examples.val)
-        stopping.after(val_accuracy)
+        if stopping:
+            stopping.after(val_accuracy)
         history.seconds += time.perf_counter() - began
         history.add(
             stage=stage.name,
@@ -145,47 +103,28 @@ def fit(
             checkpoint.keep(stage.name, epoch + 1, state, history)
         if watch:
             watch(history)
-    stopping.end()
+    if stopping:
+        stopping.end()
 
 
 class _Pace:
     """How many steps one call into the graph takes, so that it lasts about REPORT_SECONDS."""
 
     def __init__(self) -> None:
-        self.steps = 1
-        self._calls = 0
+        self._steps, self._built = 1, False
 
     def over(self, order: np.ndarray, update: Update) -> Iterator[tuple[int, np.ndarray]]:
         """Yield how many of the steps of an order are done, and the sums of the last call."""
         done = 0
         while done < len(order):
-            chunk = order[done : done + self.steps]
-            sums = self._timed(update, chunk)
+            chunk, began = order[done : done + self._steps], time.perf_counter()
+            sums = update(chunk)
+            each = (time.perf_counter() - began) / len(chunk)
+            if self._built:
+                self._steps = max(1, min(4 * self._steps, math.ceil(REPORT_SECONDS / max(each, 1e-6))))
+            self._built = True  # by the first call, which takes longer
             done += len(chunk)
             yield done, sums
-
-    def _timed(self, update: Update, chunk: np.ndarray) -> np.ndarray:
-        began = time.perf_counter()
-        sums = update(chunk)
-        self._calls += 1
-        if self._calls > 1:  # the first call builds the graph
-            each = (time.perf_counter() - began) / len(chunk)
-            self.steps = max(1, min(4 * self.steps, math.ceil(REPORT_SECONDS / max(each, 1e-6))))
-        return sums
-
-
-def _optimizer(stage: Stage, updates: int, paces: dict[str, Pace] | None) -> keras.optimizers.Optimizer:
-    return make_optimizer(
-        optimizer=stage.optimizer,
-        learning_rate=stage.learning_rate,
-        lr_schedule=stage.lr_schedule,
-        warmup=stage.warmup,
-        weight_decay=stage.weight_decay,
-        updates=updates,
-        momentum=stage.momentum,
-        decay_biases=stage.decay_biases,
-        paces=paces,
-    )
 
 
 def _update_function(
@@ -193,7 +132,7 @@ def _update_function(
     examples: Examples,
     stage: Stage,
     optimizer: keras.optimizers.Optimizer,
-    average: NoAverage | Lookahead,
+    average: Lookahead | None,
     *,
     seed: int,
     steps: int,
@@ -230,7 +169,8 @@ def _update_function(
             answers = logits(batch, training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, answers))
         optimizer.apply(tape.gradient(loss, weights), weights)
-        average.after(number + 1)
+        if average:
+            average.after(number + 1)
         right = tf.reduce_sum(tf.cast(tf.argmax(answers, axis=1) == wanted, tf.float32))
         return loss, right
 

@@ -1,4 +1,4 @@
-"""Optimisers and the course of the learning rate, one function and one row each."""
+"""Optimisers and the course of the learning rate, one row each."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ from keras.optimizers.schedules import (
     PolynomialDecay,
 )
 
+from pipeline.training.stage import Stage
 
-def _adamw(weight_decay: float, momentum: float) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
-    return keras.optimizers.AdamW, {"weight_decay": weight_decay}
-
-
-def _sgd(weight_decay: float, momentum: float) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
-    return keras.optimizers.SGD, {"momentum": momentum, "nesterov": True, "weight_decay": weight_decay}
-
-
-OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
 TRIANGLE_START, TRIANGLE_END = 0.2, 0.07  # shares of the peak: those of airbench (Jordan 2024)
+UNDECAYED = ("bias", "gamma", "beta")  # decay is for kernels: Loshchilov & Hutter 2019, and common practice
+
+Pace = Callable[[tf.Tensor], tf.Tensor]  # from the number of the update to a factor of the rate
 
 
 def _constant(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
@@ -55,88 +50,72 @@ def _triangle(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
 SCHEDULES = {"constant": _constant, "cosine": _cosine, "triangle": _triangle}
 
 
+class _OnePassAdamW(keras.optimizers.AdamW):
+    """AdamW with TensorFlow's own operation, one pass over memory where Keras takes one for each term.
+
+    It computes what Keras computes, each weight in the same order of terms, within rounding.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        place, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=tf.convert_to_tensor(learning_rate),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
+class _Paced(keras.optimizers.Optimizer):
+    """An optimiser with a pace of its own for some variables, by their path; comes before another kind."""
+
+    paces: dict[str, Pace]
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+        self._paces = [self.paces.get(variable.path) for variable in variables]
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        pace = self._paces[self._get_variable_index(variable)]
+        if pace:
+            learning_rate = learning_rate * pace(self.iterations)
+        super().update_step(gradient, variable, learning_rate)
+
+
+OPTIMIZERS = {"adamw": _OnePassAdamW, "sgd": keras.optimizers.SGD}
+
+
 def warmup_updates(share: float, updates: int) -> int:
     """Return over how many of all updates the learning rate rises; the last update is never one of them."""
     return min(round(share * updates), updates - 1)
 
 
-UNDECAYED = ("bias", "gamma", "beta")  # decay is for kernels: Loshchilov & Hutter 2019, and common practice
-
-Pace = Callable[["tf.Tensor"], "tf.Tensor"]  # from the number of the update to a factor of the rate
-
-
 def make_optimizer(
-    *,
-    optimizer: str,
-    learning_rate: float,
-    lr_schedule: str,
-    warmup: float,
-    weight_decay: float,
-    updates: int,
-    momentum: float = 0.9,
-    decay_biases: bool = False,
-    paces: dict[str, Pace] | None = None,
-    quick: bool = True,
+    stage: Stage, updates: int, *, paces: dict[str, Pace] | None = None, quick: bool = True
 ) -> keras.optimizers.Optimizer:
-    """Return a Keras optimiser whose learning rate follows lr_schedule over a known number of updates.
+    """Return a Keras optimiser whose learning rate follows the stage's over a known number of updates.
 
-    warmup is the share of the updates over which the rate rises. Biases and the weights of batch
-    normalisation are not decayed unless decay_biases says so. paces has, by the path of a variable, a
-    factor of the rate of its updates (not of its decay) that may change with the number of the update.
-    quick takes one pass over memory for an update of AdamW where Keras takes one for each of its terms.
+    Biases and the weights of batch normalisation are not decayed unless the stage's decay_biases says so.
+    paces has, by the path of a variable, a factor of the rate of its updates (not of its decay) that may
+    change with the number of the update. Without quick AdamW is Keras's own.
     """
-    rate = SCHEDULES[lr_schedule](learning_rate, max(1, updates), warmup_updates(warmup, updates))
-    kind, settings = OPTIMIZERS[optimizer](weight_decay, momentum)
-    kind = _in_one_pass(kind) if quick and optimizer == "adamw" else kind
-    made = (_paced(kind, paces) if paces else kind)(rate, **settings)
-    if not decay_biases:
+    warmup = warmup_updates(stage.warmup, updates)
+    rate = SCHEDULES[stage.lr_schedule](stage.learning_rate, max(1, updates), warmup)
+    kind = OPTIMIZERS[stage.optimizer]
+    settings: dict[str, Any] = {"weight_decay": stage.weight_decay}
+    if stage.optimizer == "sgd":
+        settings |= {"momentum": stage.momentum, "nesterov": True}
+    elif not quick:
+        kind = keras.optimizers.AdamW
+    if paces:
+        kind = type("Paced", (_Paced, kind), {"paces": paces})
+    made = kind(rate, **settings)
+    if not stage.decay_biases:
         made.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return made
-
-
-def _in_one_pass(kind: type[keras.optimizers.AdamW]) -> type[keras.optimizers.AdamW]:
-    """Return the kind of optimiser with TensorFlow's own operation for an update of Adam.
-
-    It computes what Keras computes, each weight in the same order of terms, within rounding.
-    """
-
-    class InOnePass(kind):
-        def update_step(
-            self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
-        ) -> None:
-            place, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=self._momentums[place].value.handle,
-                v=self._velocities[place].value.handle,
-                beta1_power=tf.pow(self.beta_1, step),
-                beta2_power=tf.pow(self.beta_2, step),
-                lr=tf.convert_to_tensor(learning_rate),
-                beta1=self.beta_1,
-                beta2=self.beta_2,
-                epsilon=self.epsilon,
-                grad=gradient,
-            )
-
-    return InOnePass
-
-
-def _paced(
-    kind: type[keras.optimizers.Optimizer], paces: dict[str, Pace]
-) -> type[keras.optimizers.Optimizer]:
-    """Return the kind of optimiser with a pace of its own for some variables."""
-
-    class Paced(kind):
-        def build(self, variables: list[keras.Variable]) -> None:
-            super().build(variables)
-            self._paces = [paces.get(variable.path) for variable in variables]
-
-        def update_step(
-            self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
-        ) -> None:
-            pace = self._paces[self._get_variable_index(variable)]
-            if pace:
-                learning_rate = learning_rate * pace(self.iterations)
-            super().update_step(gradient, variable, learning_rate)
-
-    return Paced

@@ -10,6 +10,7 @@ from typing import Any, cast
 import optuna
 import pandas as pd
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
 
 from pipeline import machine
 from pipeline.children import run_in_child
@@ -19,17 +20,8 @@ from pipeline.recipes.named import publish_recipe, settings_beside
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import override, plain
 from pipeline.recipes.space import Axis, Range, read_axes
+from pipeline.report import studies
 from pipeline.report.figure import publish_figure
-from pipeline.report.studies import (
-    COMPLETE,
-    PRUNED,
-    draw_history,
-    draw_importance,
-    draw_parallel,
-    state_of,
-    study_markdown,
-    trial_table,
-)
 from pipeline.results.replicates import mean_interval
 from pipeline.results.scores import wilson_interval
 from pipeline.runs.spec import RunInputs, RunSpec
@@ -42,7 +34,6 @@ from pipeline.storage.publishing import (
     publish_text,
     sha256_of,
 )
-from pipeline.tuning.seals import keep, kept, put_aside_if_damaged
 from pipeline.tuning.study import (
     AGAIN,
     FILE,
@@ -50,9 +41,12 @@ from pipeline.tuning.study import (
     Budget,
     best_trial,
     finished,
+    note_of,
     opened,
     prepare_study,
+    put_aside_if_damaged,
     run_trials,
+    seal,
     seconds_of,
     settings_of,
 )
@@ -61,7 +55,6 @@ from pipeline.tuning.trial import recipe_of
 TABLE, PAGE, CHOICE = "trials.csv", "study.md", "choice.json"
 PICTURES = ("history.png", "importance.png", "parallel.png")
 LEAST_FOR_IMPORTANCE = 4  # complete trials
-CONFIRMED = "confirmed"
 TRIAL = "pipeline.tuning.trial"  # the module that runs in a child
 
 
@@ -102,34 +95,46 @@ def search(
     put_aside_if_damaged(path)
     study = opened(path)
     prepare_study(study, recipe, axes)
+    seal(path)
     shared = {"spec": spec.run.as_json(), "space": spec.space, "inputs": asdict(inputs), "study": str(path)}
 
     def one(draw: int) -> None:
-        def tell(stage: str, done: int, total: int, unit: str) -> None:
-            progress(f"trial {draw + 1}: {stage}", done, total, unit)
-
-        run_in_child(f"{TRIAL}:run_trial", {**shared, "draw": draw}, tell if spec.jobs == 1 else silent)
+        shown = _behind(f"trial {draw + 1}: ", progress) if spec.jobs == 1 else silent
+        run_in_child(f"{TRIAL}:run_trial", {**shared, "draw": draw}, shown)
         if spec.jobs > 1:  # reports of several trainings would hide each other
             progress(f"trials, {spec.jobs} at a time", draw + 1, spec.budget.trials, "trials")
 
     run_trials(path, spec.budget, one, jobs=spec.jobs)
     chosen = settings_of(recipe, best_trial(study).params)
-    again = _trained_again(study, spec, chosen, inputs, progress)
-    trials = finished(study)
-    table = trial_table(trials, list(axes), n_val, REASON)
+    again = _trained_again(study, path, spec, chosen, inputs, progress)
+    table = studies.trial_table(finished(study), list(axes), n_val, REASON)
     choice = _choice(spec, study, chosen, again, n_val)
-    words = f"{caption} · {len(trials)} trials in {seconds_of(study) / 60:.0f} minutes, judged on val"
+    words = f"{caption} · {len(table)} trials in {seconds_of(study) / 60:.0f} minutes, judged on val"
     _publish(folder, spec, study, axes, table, choice, words)
-    _publish_name(recipes, folder, spec, recipe, choice)
+    row = spec.run.scheme_row.recipes[spec.run.row]
+    settings = settings_beside(override(recipe, choice["settings"]), row)
+    origin = {"study": folder.name, "val_accuracy": choice["val_accuracy"], "trial": choice["trial"]}
+    facts = {"study": sha256_of(folder / MANIFEST)}
+    publish_recipe(recipes / spec.name, spec.run.scheme, row.name, settings, origin, facts)
     return choice
 
 
+def _behind(words: str, progress: Progress) -> Progress:
+    """Return a progress whose stages begin with words."""
+    return lambda stage, done, total, unit: progress(words + stage, done, total, unit)
+
+
 def _trained_again(
-    study: optuna.Study, spec: SearchSpec, chosen: dict[str, Any], inputs: RunInputs, progress: Progress
+    study: optuna.Study,
+    path: Path,
+    spec: SearchSpec,
+    chosen: dict[str, Any],
+    inputs: RunInputs,
+    progress: Progress,
 ) -> dict[str, Any] | None:
     """Return val accuracies of the recipe as it is and of the chosen settings, by seeds not used before.
 
-    What was trained again before is kept in the study. None where no confirmations are asked for.
+    They are kept in the study. None where no confirmations are asked for.
     """
     count = spec.confirmations
     if not count:
@@ -139,32 +144,25 @@ def _trained_again(
     for number, seed in enumerate(seeds):
         for which, more in (("as_it_is", {}), ("chosen", plain(chosen))):
             run = spec.run.with_settings(more, seed)
-            key = f"{CONFIRMED}:{key_of(run.settings)}:{seed}"
-
-            def tell(stage: str, done: int, total: int, unit: str, number: int = number) -> None:
-                progress(f"again {number + 1}/{count}: {stage}", done, total, unit)
-
-            value = kept(study, key)
-            if value is None:
+            key = f"confirmed:{key_of(run.settings)}:{seed}"
+            if key not in study.user_attrs:
                 arguments = {"spec": run.as_json(), "inputs": asdict(inputs)}
-                value = float(run_in_child(f"{TRIAL}:run_again", arguments, tell))
-                keep(study, key, value)
-            found[which].append(value)
+                shown = _behind(f"again {number + 1}/{count}: ", progress)
+                study.set_user_attr(key, float(run_in_child(f"{TRIAL}:run_again", arguments, shown)))
+                seal(path)
+            found[which].append(study.user_attrs[key])
     apart = [b - a for a, b in zip(found["as_it_is"], found["chosen"], strict=True)]
-    difference, low, high = mean_interval(apart)
-    known = [difference, *([low, high] if count > 1 else [None, None])]
-    return {"seeds": seeds, **found, "difference": dict(zip(("mean", "low", "high"), known, strict=True))}
+    mean, low, high = mean_interval(apart)
+    interval = {"low": low, "high": high} if count > 1 else {"low": None, "high": None}
+    return {"seeds": seeds, **found, "difference": {"mean": mean, **interval}}
 
 
 def _choice(
-    spec: SearchSpec,
-    study: optuna.Study,
-    chosen: dict[str, Any],
-    again: dict[str, Any] | None,
-    n_val: int,
+    spec: SearchSpec, study: optuna.Study, chosen: dict[str, Any], again: dict[str, Any] | None, n_val: int
 ) -> dict[str, Any]:
     """Return what choice.json holds: the best trial, the recipe as it is, both trained again, and how."""
     best, trials = best_trial(study), finished(study)
+    first = next((one for one in trials if one.number == 0 or one.user_attrs.get(AGAIN) == 0), None)
     return {
         "recipe": spec.name,
         "scheme": spec.run.name,
@@ -172,20 +170,14 @@ def _choice(
         "trial": best.number,
         "val_accuracy": best.value,
         "val_accuracy_interval": wilson_interval(round(cast(float, best.value) * n_val), n_val),
-        "as_it_is": _as_it_is(trials),
+        "as_it_is": first.value if first and first.state == TrialState.COMPLETE else None,
         "again": again,
-        "trials": dict(Counter(state_of(trial) for trial in trials)),
+        "trials": dict(Counter(studies.state_of(trial) for trial in trials)),
         "seconds": round(seconds_of(study), 1),
         "jobs": spec.jobs,
         "versions": {**machine.versions(), "optuna": optuna.__version__},
         "machine": machine.describe(),
     }
-
-
-def _as_it_is(trials: list[optuna.trial.FrozenTrial]) -> float | None:
-    """Return what the recipe's own settings reached, which are the first trial; None where that failed."""
-    first = next((one for one in trials if one.number == 0 or one.user_attrs.get(AGAIN) == 0), None)
-    return first.value if first and first.state.name == "COMPLETE" else None
 
 
 def _publish(
@@ -199,14 +191,17 @@ def _publish(
 ) -> None:
     names = list(axes)
     logs = [name for name, axis in axes.items() if isinstance(axis, Range) and axis.log]
+    sentences = [*_sentences(choice), f"{caption}."]
+    history, importance, parallel = (folder / name for name in PICTURES)
     publish_csv(folder / TABLE, table)
-    title = f"Search from {spec.run.name}"
-    publish_text(folder / PAGE, study_markdown(table, names, [*_sentences(choice), f"{caption}."], title))
-    publish_figure(folder / PICTURES[0], draw_history, table, caption)
-    publish_figure(folder / PICTURES[1], draw_importance, importance_of(study), caption)
-    publish_figure(folder / PICTURES[2], draw_parallel, table, names, logs, caption)
+    page = studies.study_markdown(table, names, sentences, f"Search from {spec.run.name}")
+    publish_text(folder / PAGE, page)
+    publish_figure(history, studies.draw_history, table, caption)
+    publish_figure(importance, studies.draw_importance, importance_of(study), caption)
+    publish_figure(parallel, studies.draw_parallel, table, names, logs, caption)
     publish_json(folder / CHOICE, choice)
-    publish_manifest(folder, spec.run.fingerprint, [FILE, TABLE, PAGE, *PICTURES, CHOICE])
+    files = [FILE, note_of(folder / FILE).name, TABLE, PAGE, *PICTURES, CHOICE]
+    publish_manifest(folder, spec.run.fingerprint, files)
 
 
 def importance_of(study: optuna.Study) -> dict[str, float]:
@@ -214,7 +209,7 @@ def importance_of(study: optuna.Study) -> dict[str, float]:
 
     Functional ANOVA of a random forest (Hutter, Hoos & Leyton-Brown 2014), over complete trials.
     """
-    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
     if len(complete) < LEAST_FOR_IMPORTANCE or len({trial.value for trial in complete}) < 2:
         return {}
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
@@ -225,8 +220,8 @@ def _sentences(choice: dict[str, Any]) -> list[str]:
     counts = choice["trials"]
     lines = [
         f"Trial {choice['trial']} is chosen, with {shown_interval(choice['val_accuracy'], low, high)} on val "
-        f"(its interval is Wilson's); {counts.get(COMPLETE, 0)} trials came to their end, "
-        f"{counts.get(PRUNED, 0)} were ended early."
+        f"(its interval is Wilson's); {counts.get(studies.COMPLETE, 0)} trials came to their end, "
+        f"{counts.get(studies.PRUNED, 0)} were ended early."
     ]
     if choice["as_it_is"] is not None:
         lines[0] += f" The recipe as it is reached {100 * choice['as_it_is']:.1f} %."
@@ -239,19 +234,11 @@ def _sentences(choice: dict[str, Any]) -> list[str]:
 def _again_sentence(again: dict[str, Any]) -> str:
     means = {name: 100 * sum(again[name]) / len(again[name]) for name in ("chosen", "as_it_is")}
     difference = again["difference"]
-    sentence = (
+    interval = ""
+    if difference["low"] is not None:
+        interval = f" (95 % over seeds: {100 * difference['low']:+.1f} … {100 * difference['high']:+.1f})"
+    return (
         f"Trained again with the fresh seeds {', '.join(map(str, again['seeds']))}, the choice reaches "
         f"{means['chosen']:.1f} % on val and the recipe as it is {means['as_it_is']:.1f} %: "
-        f"{100 * difference['mean']:+.1f} points"
+        f"{100 * difference['mean']:+.1f} points{interval}."
     )
-    if difference["low"] is not None:
-        sentence += f" (95 % over seeds: {100 * difference['low']:+.1f} … {100 * difference['high']:+.1f})"
-    return f"{sentence}."
-
-
-def _publish_name(recipes: Path, folder: Path, spec: SearchSpec, recipe: Any, choice: dict[str, Any]) -> None:
-    row = spec.run.scheme_row.recipes[spec.run.row]
-    settings = settings_beside(override(recipe, choice["settings"]), row)
-    origin = {"study": folder.name, "val_accuracy": choice["val_accuracy"], "trial": choice["trial"]}
-    facts = {"study": sha256_of(folder / MANIFEST)}
-    publish_recipe(recipes / choice["recipe"], spec.run.scheme, row.name, settings, origin, facts)

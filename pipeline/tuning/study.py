@@ -1,15 +1,19 @@
 """A study on the disk: trials asked for one after the other, each in a process of its own.
 
-Optuna keeps the study in SQLite. What a trial draws follows from the study's seed and from how many trials
-were finished before it, so that a study that was killed goes on as if nothing had happened.
+Optuna appends all that happens to a log. What a trial draws follows from the study's seed and from how many
+trials were finished before it, so that a study that was killed goes on as if nothing had happened.
+
+A damaged log would choose by wrong numbers, so that it is sealed: a note beside it holds its length and its
+digest when a trial last ended. What lies behind that length was written by trials that were broken off since.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import logging
+import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,16 +22,19 @@ from typing import Any, cast
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from pipeline.errors import HeadstartError
 from pipeline.recipes.space import Axis, Choice, is_whole, text_of, value_of
+from pipeline.storage.publishing import claimed, publish_sealed, read_sealed
 
-FILE, NAME = "study.db", "headstart"
+FILE, ASIDE, NAME = "study.log", "damaged-study.log", "headstart"
 STARTUP_TRIALS = 8  # drawn at random before the sampler learns from them
 PRUNING_TRIALS, PRUNING_EPOCHS = 5, 1  # whole curves, and epochs of a curve, before anything is pruned
-WAIT_SECONDS = 60  # for another process that writes
 REASON, AGAIN = "reason", "again"  # of a trial: why it failed; that it repeats one that was broken off
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,17 +48,15 @@ class Budget:
 def opened(path: Path, draw: int = 0, seed: int = 0) -> optuna.Study:
     """Return the study in a file, made where there is none; draw and seed decide what it samples next."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = {"connect_args": {"timeout": WAIT_SECONDS}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar
         sampler = optuna.samplers.TPESampler(
             seed=(1_000_003 * seed + draw) % 2**32, n_startup_trials=STARTUP_TRIALS, constant_liar=True
         )
-    with _loggers_as_they_are():
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=options)
+    log = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
     return optuna.create_study(
         study_name=NAME,
-        storage=storage,
+        storage=optuna.storages.JournalStorage(log),
         load_if_exists=True,
         direction="maximize",
         sampler=sampler,
@@ -59,19 +64,47 @@ def opened(path: Path, draw: int = 0, seed: int = 0) -> optuna.Study:
     )
 
 
-@contextlib.contextmanager
-def _loggers_as_they_are() -> Iterator[None]:
-    """Undo what Alembic does to logging where Optuna makes a database: it disables the loggers of others."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    known = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
-    enabled = [one for one in known if not one.disabled]
+def note_of(path: Path) -> Path:
+    """Return the path of the note that seals a study's log."""
+    return path.with_suffix(".seal.json")
+
+
+def seal(path: Path) -> None:
+    """Seal a study's log as it is now."""
+    with claimed(path.with_name(f".{path.name}.lock")):  # an older seal would leave more of it open
+        publish_sealed(note_of(path), _described(path.read_bytes()))
+
+
+def put_aside_if_damaged(path: Path) -> None:
+    """Rename a study's log that is not as it was left, and say so; the search begins anew then.
+
+    Nobody else may work on the study: a line that was not written to its end is cut off, and a lock released.
+    """
+    if not path.is_file():
+        return
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # Optuna's
+    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    if why := why_damaged(path):
+        target = path.with_name(ASIDE)
+        path.replace(target)
+        note_of(path).unlink(missing_ok=True)
+        logger.warning("%s is damaged (%s); it is now %s, and the search begins anew", path, why, target.name)
+
+
+def why_damaged(path: Path) -> str | None:
+    """Return in words what is wrong with a study's log, or None."""
     try:
-        yield
-    finally:
-        for one in enabled:
-            one.disabled = False
-        root.handlers[:], root.level = before
+        note = read_sealed(note_of(path), "seal")
+        if _described(path.read_bytes()[: note["bytes"]]) != note:
+            return f"its first {note['bytes']} bytes are not what they were when a trial ended"
+        opened(path)
+    except Exception as problem:  # Optuna raises whatever a line without sense leads to
+        return str(problem).splitlines()[0] or type(problem).__name__
+    return None
+
+
+def _described(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def distributions(recipe: Any, axes: dict[str, Axis]) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -101,13 +134,13 @@ def prepare_study(study: optuna.Study, recipe: Any, axes: dict[str, Axis]) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's, of a setting that lies outside of its axis
         if not study.trials:
-            own = {name: getattr(recipe, name) for name in axes}
-            choices = {name: axis for name, axis in axes.items() if isinstance(axis, Choice)}
-            known = {
-                name: text_of(value) if name in choices else value
-                for name, value in own.items()
-                if name not in choices or value in choices[name].values
-            }
+            known = {}
+            for name, axis in axes.items():
+                own = getattr(recipe, name)
+                if not isinstance(axis, Choice):
+                    known[name] = own
+                elif own in axis.values:
+                    known[name] = text_of(own)
             study.enqueue_trial(known)
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
@@ -132,24 +165,15 @@ def run_trials(path: Path, budget: Budget, one: Callable[[int], None], *, jobs: 
     running: set[Future[None]] = set()
     with ThreadPoolExecutor(jobs) as pool:
         while True:
-            while len(running) < jobs and _left(study, budget, jobs, started=drawn):
+            spent = bool(budget.minutes) and seconds_of(study) / jobs >= 60 * budget.minutes
+            while len(running) < jobs and not spent and (drawn < budget.trials or not budget.trials):
                 running.add(pool.submit(one, drawn))
                 drawn += 1
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            _raise_first(done)
-
-
-def _raise_first(done: set[Future[Any]]) -> None:
-    for future in done:
-        future.result()
-
-
-def _left(study: optuna.Study, budget: Budget, jobs: int, *, started: int) -> bool:
-    if budget.trials and started >= budget.trials:
-        return False
-    return not budget.minutes or seconds_of(study) / jobs < 60 * budget.minutes
+            for future in done:
+                future.result()  # raises what the trial raised
 
 
 def seconds_of(study: optuna.Study) -> float:

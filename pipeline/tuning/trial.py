@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from optuna.trial import TrialState
 
 from pipeline.errors import BadInput, Diverged
@@ -17,8 +16,7 @@ from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.runs.train import prepare_job, train
 from pipeline.training.clock import Clock
 from pipeline.training.history import History
-from pipeline.tuning.seals import tell
-from pipeline.tuning.study import REASON, distributions, opened, settings_of
+from pipeline.tuning.study import REASON, distributions, opened, seal, settings_of
 
 
 class Pruned(Exception):
@@ -40,9 +38,8 @@ def run_trial(
     """
     run = RunSpec.from_json(spec)
     path, recipe = Path(study), recipe_of(run)
-    opened_study = opened(path, draw, run.seed)
-    with FileLock(path.with_name(f".{path.name}.lock")):  # SQLite gives one waiting trial to two who ask
-        trial = opened_study.ask(distributions(recipe, read_axes(recipe, space)))
+    told = opened(path, draw, run.seed)
+    trial = told.ask(distributions(recipe, read_axes(recipe, space)))
 
     def watch(history: History) -> None:
         trial.report(history.rows[-1]["val_accuracy"], len(history.rows))
@@ -50,15 +47,16 @@ def run_trial(
             raise Pruned
 
     drawn = run.with_settings(settings_of(recipe, trial.params))
+    value, state = None, TrialState.COMPLETE
     try:
         value = val_accuracy(drawn, RunInputs(**inputs), watch=watch, progress=progress)
     except Pruned:
-        tell(opened_study, trial, state=TrialState.PRUNED)
+        state = TrialState.PRUNED
     except (Diverged, BadInput) as error:
         trial.set_user_attr(REASON, str(error))
-        tell(opened_study, trial, state=TrialState.FAIL)
-    else:
-        tell(opened_study, trial, value)
+        state = TrialState.FAIL
+    told.tell(trial, value, state=state)
+    seal(path)
 
 
 def run_again(spec: dict[str, Any], inputs: dict[str, str], progress: Progress = silent) -> float:

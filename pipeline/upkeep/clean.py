@@ -1,7 +1,8 @@
 """What nobody needs any more in the data folder: neither a preset nor an existing run. And its removal.
 
-Runs and reports that are finished are results and stay, whatever refers to them. What a person put into
-the data folder stays, too.
+Runs and reports that are finished are results and stay, whatever refers to them, unless a run's settings have
+other names than this version gives them: it can never be asked for again. What a person put into the data
+folder stays, too.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from pipeline.errors import HeadstartError
 from pipeline.features.fingerprint import without_columns
 from pipeline.features.sections import missing_sections
+from pipeline.recipes.schemes import SCHEMES
+from pipeline.recipes.settings import as_dict
 from pipeline.storage.fingerprint import canonical, key_of
 from pipeline.storage.layout import (
     CHECKPOINT,
@@ -25,8 +30,10 @@ from pipeline.storage.layout import (
     QUARANTINE,
     RECIPE,
     TRAINED,
+    begun,
     folder_of,
     kind_of,
+    locks_of_kinds,
 )
 from pipeline.storage.publishing import is_left_behind, is_scratch
 from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_held, is_in_use, locks_of, walk
@@ -77,14 +84,14 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
     needs = Needs(presets.folders | runs.folders, presets.requests + runs.requests)
     going_on = _unfinished_sections(data, needs.requests)
     found = {entry.folder: why for entry in known if (why := _why_unneeded(data, entry, needs, going_on))}
-    found = _whole_caches(known, found, needs)
-    found |= _loose_ends(data, needs) | _checkpoints_of_finished(known)
+    found |= _whole_caches(known, found, needs) | _loose_ends(data, needs) | _checkpoints_of_finished(known)
     found = {path: why for path, why in found.items() if not any(up in found for up in path.parents)}
     removable: list[Leftover] = []
-    kept = _put_by_people(data)
-    busy = _busy_kinds(data)
+    kept, busy = _put_by_people(data), _busy_kinds(data)
     for path, why in sorted(found.items()):
-        reason = _why_kept(data, path, busy)
+        reason = None if path.is_symlink() else busy.get(kind_of(path.relative_to(data).as_posix()) or "")
+        if not path.is_symlink() and is_in_use(data, path):
+            reason = "kept: a process works on it"
         (kept if reason else removable).append(Leftover(path, reason or why, bytes_of(path)))
     return Leftovers(removable, kept)
 
@@ -94,7 +101,7 @@ def needs_of_runs(known: list[Entry]) -> Needs:
     folders, requests = set(), []
     for entry in known:
         fingerprint = _fingerprint_of_run(entry) if entry.kind in TRAINED else None
-        if not fingerprint:
+        if not fingerprint or _is_of_earlier_version(entry):
             continue
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
@@ -115,10 +122,25 @@ def _fingerprint_of_run(entry: Entry) -> Any:
         return None
 
 
+def _is_of_earlier_version(entry: Entry) -> bool:
+    """Say whether the settings of a finished run, sweep or curve have other names than its recipe's here."""
+    if entry.kind not in ("run", "sweep", "curve") or not entry.manifest:
+        return False
+    has = entry.manifest.fingerprint
+    text = str(has.get("scheme") or f"head:{has.get('recipe') or has.get('curve')}")
+    scheme, _, recipe = text.partition(":")
+    rows = SCHEMES[scheme].recipes if scheme in SCHEMES else {}
+    if recipe not in rows or not isinstance(has.get("settings"), dict):
+        return False  # a row of an extension that is not loaded, or a recipe from a search
+    return as_dict(rows[recipe]).keys() != has["settings"].keys()
+
+
 def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -> str | None:
     """Return in words why a folder is not needed, None when it is or when that is not for us to say."""
     finished = entry.manifest is not None or entry.fault is not None
     named = entry.folder.relative_to(data).as_posix() in needs.folders
+    if _is_of_earlier_version(entry):
+        return f"{entry.kind} of an earlier version, whose settings have other names"
     if entry.kind == "study" and not finished:
         return None  # it goes on behind its last trial
     if entry.kind in (*TRAINED, *DERIVED, "dataset") and not finished:
@@ -138,8 +160,7 @@ def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -
 def answers(entry: Entry, request: Request) -> bool:
     """Say whether the features of an entry are among those that a request asks for."""
     has = entry.manifest.fingerprint if entry.manifest else {}
-    base = {name: value for name, value in has.items() if name not in ("view", "views", "layers")}
-    if canonical(base) != canonical(request.base):
+    if canonical(without_columns(has)) != canonical(request.base):
         return False
     if entry.kind == "cache":
         return True
@@ -148,24 +169,22 @@ def answers(entry: Entry, request: Request) -> bool:
 
 def _unfinished_sections(data: Path, requests: tuple[Request, ...]) -> set[Path]:
     """Return the folders of sections that the next run would go on with."""
-    found = set()
-    for cache in data.glob("features/*"):
-        asked = [request for request in requests if cache.name.endswith(f"-{key_of(request.base)}")]
-        for request in asked:
-            missing = missing_sections(cache, request.base, request.layers, request.views)
-            found |= {section.folder for section in missing}
-    return found
+    return {
+        section.folder
+        for request in requests
+        for cache in begun(data, "cache")
+        if cache.name.endswith(f"-{key_of(request.base)}")
+        for section in missing_sections(cache, request.base, request.layers, request.views)
+    }
 
 
 def _whole_caches(known: list[Entry], found: dict[Path, str], needs: Needs) -> dict[Path, str]:
-    """Return found with caches in the place of their sections where none of them is needed."""
+    """Return the caches of which nothing is needed; they go in the place of their sections."""
     bases = {key_of(request.base) for request in needs.requests}
-    for entry in known:
-        inside = [other for other in known if other.folder.parent == entry.folder]
-        unneeded = entry.folder.name.rpartition("-")[2] not in bases and not (entry.manifest or entry.fault)
-        if entry.kind == "cache" and unneeded and all(other.folder in found for other in inside):
-            found = {**found, entry.folder: "features that no preset and no run needs"}
-    return found
+    needed = {entry.folder.parent for entry in known if entry.folder not in found}
+    caches = [one.folder for one in known if one.kind == "cache" and not (one.manifest or one.fault)]
+    unneeded = [one for one in caches if one.name.rpartition("-")[2] not in bases and one not in needed]
+    return dict.fromkeys(unneeded, "features that no preset and no run needs")
 
 
 def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
@@ -192,32 +211,23 @@ def _checkpoints_of_finished(known: list[Entry]) -> dict[Path, str]:
 def _busy_kinds(data: Path) -> dict[str, str]:
     """Return the kinds that a living process may be reading, with what it does."""
     busy: dict[str, str] = {}
-    if any(is_held(lock) for lock in data.glob(f"{LOCKS}/datasets-*.lock")):
+    if any(map(is_held, locks_of_kinds(data, ["dataset"]))):
         busy["download"] = "kept while a data set is prepared"
-    if any(is_held(lock) for lock in data.glob(f"features/*/*/{LOCKS}/*.lock")):
+    if any(map(is_held, data.glob(f"{folder_of('section')}/*/*/{LOCKS}/*.lock"))):
         busy |= dict.fromkeys(PREPARED, "kept while features are extracted")
-    rooms = {folder_of(kind) for kind in TRAINED}
-    if any(is_held(lock) for room in rooms for lock in data.glob(f"{LOCKS}/{room}-*.lock")):
+    if any(map(is_held, locks_of_kinds(data, TRAINED))):
         busy |= dict.fromkeys(SOURCES, "kept while a run is trained, which may read it")
     return busy
-
-
-def _why_kept(data: Path, path: Path, busy: dict[str, str]) -> str | None:
-    """Return in words why a leftover is not removed now, or None."""
-    if path.is_symlink():
-        return None
-    if is_in_use(data, path):
-        return "kept: a process works on it"
-    return busy.get(kind_of(path.relative_to(data).as_posix()) or "")
 
 
 def _put_by_people(data: Path) -> list[Leftover]:
     """Return what lies in raw/ beside the folders of ours; it is a person's own."""
     found = []
-    for folder in (data / "raw", data / "raw" / "weights"):
+    rooms = [folder_of("download"), folder_of("weights")]
+    for folder in (data / room for room in rooms):
         for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
             place = path.relative_to(data).as_posix()
-            ours = kind_of(place) or place == "raw/weights" or re.fullmatch(r"\..*\.lock", path.name)
+            ours = kind_of(place) or place in rooms or re.fullmatch(r"\..*\.lock", path.name)
             if not (ours or is_scratch(path)):
                 found.append(Leftover(path, "kept: put there by a person", bytes_of(path)))
     return found
@@ -231,27 +241,20 @@ def remove(data: Path, found: list[Leftover]) -> tuple[list[Leftover], list[Left
     """
     gone, kept = [], []
     for leftover in found:
-        with contextlib.ExitStack() as stack:
-            if _claimed(data, leftover.path, stack):
-                _delete(data, leftover.path)
-                gone.append(leftover)
-            else:
-                kept.append(leftover)
+        path = leftover.path
+        locks = locks_of(data, path) if path.is_dir() and not path.is_symlink() else []
+        try:
+            with contextlib.ExitStack() as held:
+                for lock in locks:
+                    held.enter_context(FileLock(lock).acquire(timeout=0))
+                _delete(data, path)
+        except Timeout:
+            kept.append(leftover)
+        else:
+            gone.append(leftover)
     with contextlib.suppress(OSError):
         (data / QUARANTINE).rmdir()  # only where it is empty
     return gone, kept
-
-
-def _claimed(data: Path, path: Path, stack: contextlib.ExitStack) -> bool:
-    """Hold all locks of a folder until the stack is closed; say whether no other process holds one."""
-    from filelock import FileLock, Timeout
-
-    for lock in locks_of(data, path) if path.is_dir() and not path.is_symlink() else ():
-        try:
-            stack.enter_context(FileLock(lock).acquire(timeout=0))
-        except Timeout:
-            return False
-    return True
 
 
 def _delete(data: Path, path: Path) -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import machine
-from pipeline.datasets.folders import path_name
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, known_sections, multiply_adds
 from pipeline.storage.fingerprint import differences
-from pipeline.storage.layout import COSTS, RECIPE
+from pipeline.storage.layout import COSTS, RECIPE, begun
 from pipeline.storage.publishing import read_manifest, read_sealed
 
-FAULTS = (DamagedFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+FAULTS = (  # of files that are not what they should be
+    DamagedFile,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    ZeroDivisionError,
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,9 @@ class Measurements:
 
     def __init__(self, data: Path):
         self._data, self._processor = data, machine.describe()["processor"]
-        self.sections = [
-            found for cache in sorted(data.glob("features/*")) for found in self._sections(cache)
-        ]
-        runs = (self._run(path.parent) for path in sorted(data.glob(f"runs/*/{RECIPE}")))
-        self.runs = [run for run in runs if run]
+        known = (section for cache in begun(data, "cache") for section in known_sections(cache))
+        self.sections = list(filter(None, map(self._section, known)))
+        self.runs = list(filter(None, map(self._run, begun(data, "run"))))
 
     def features(self, sections: list[Section], images: int) -> Estimate:
         """Return what it takes to compute sections, all of one backbone, for so many images."""
@@ -75,9 +82,8 @@ class Measurements:
             work = multiply_adds(section.base, section.layers) / multiply_adds(near.base, near.layers)
             start = near.start_seconds if section is sections[0] else 0.0
             seconds += start + near.image_seconds * work * images
-            same = (near.layers, near.base["pooling"], near.base["storage"], near.base["input_size"])
-            base = section.base
-            measured = same == (section.layers, base["pooling"], base["storage"], base["input_size"])
+            same = all(near.base[name] == section.base[name] for name in ("pooling", "storage", "input_size"))
+            measured = same and near.layers == section.layers
             size += round((near.image_bytes if measured else section.row_bytes) * images)
         return Estimate(seconds, size)
 
@@ -111,45 +117,46 @@ class Measurements:
         total = dataset["subset"] or row.size
         if split is None:
             return total
-        for path in sorted(self._data.glob(f"datasets/{path_name(dataset['name'])}-*")):
-            try:
-                manifest = read_manifest(path)
-                if manifest.fingerprint["split"] == dataset["split"]:
+        for folder in begun(self._data, "dataset"):
+            with contextlib.suppress(*FAULTS):
+                manifest = read_manifest(folder)
+                if all(manifest.fingerprint[field] == dataset[field] for field in ("name", "split")):
                     counts = manifest.facts["counts"]
                     return round(total * counts[split] / sum(counts.values()))
-            except (*FAULTS, ZeroDivisionError):
-                continue
         rest = 1 - row.test_fraction
         shares = {"test": row.test_fraction, "val": rest * row.val_fraction}
         return round(total * shares.get(split, rest * (1 - row.val_fraction)))
 
-    def _sections(self, cache: Path) -> list[MeasuredSection]:
-        found = []
-        for section in known_sections(cache):
-            try:
-                costs = read_sealed(section.folder / COSTS)
-                if costs["processor"] == self._processor:
-                    found.append(_measured_section(section, costs))
-            except (*FAULTS, ZeroDivisionError):
-                continue
-        return found
+    def _section(self, section: Section) -> MeasuredSection | None:
+        with contextlib.suppress(*FAULTS):
+            costs = read_sealed(section.folder / COSTS)
+            multiply_adds(section.base, section.layers)  # raises for layers and sizes that are none
+            image_seconds, images = 1 / float(costs["images_per_second"]), int(costs["images"])
+            if costs["processor"] == self._processor:
+                return MeasuredSection(
+                    base=section.base,
+                    layers=section.layers,
+                    start_seconds=max(0.0, float(costs["seconds"]) - images * image_seconds),
+                    image_seconds=image_seconds,
+                    images=images,
+                    image_bytes=int(costs["bytes"]) / images,
+                )
+        return None
 
     def _run(self, folder: Path) -> MeasuredRun | None:
-        try:
-            recipe, costs = _read(folder / RECIPE), _read(folder / COSTS)
-            if recipe["machine"]["processor"] != self._processor:
-                return None
-            return MeasuredRun(
-                scheme=str(recipe["scheme"]),
-                settings=dict(recipe["settings"]),
-                precision=recipe["precision"],
-                start_seconds=float(costs["stages"].get("start", 0.0)),
-                seconds=float(costs["train_seconds"]),
-                bytes=int(costs["bytes"]),
-                seen=int(recipe["n_train"]) * passes(recipe["settings"]) or 1,
-            )
-        except FAULTS:
-            return None
+        with contextlib.suppress(*FAULTS):
+            recipe, costs = (json.loads((folder / name).read_text("utf-8")) for name in (RECIPE, COSTS))
+            if recipe["machine"]["processor"] == self._processor:
+                return MeasuredRun(
+                    scheme=str(recipe["scheme"]),
+                    settings=dict(recipe["settings"]),
+                    precision=recipe["precision"],
+                    start_seconds=float(costs["stages"].get("start", 0.0)),
+                    seconds=float(costs["train_seconds"]),
+                    bytes=int(costs["bytes"]),
+                    seen=int(recipe["n_train"]) * passes(recipe["settings"]) or 1,
+                )
+        return None
 
 
 def passes(settings: dict[str, Any]) -> int:
@@ -168,20 +175,3 @@ def _distance(found: MeasuredSection, wanted: Section) -> tuple[Any, ...]:
         found.layers != wanted.layers,
         -found.images,
     )
-
-
-def _measured_section(section: Section, costs: dict[str, Any]) -> MeasuredSection:
-    image_seconds, images = 1 / float(costs["images_per_second"]), int(costs["images"])
-    multiply_adds(section.base, section.layers)  # raises for layers and sizes that are none
-    return MeasuredSection(
-        base=section.base,
-        layers=section.layers,
-        start_seconds=max(0.0, float(costs["seconds"]) - images * image_seconds),
-        image_seconds=image_seconds,
-        images=images,
-        image_bytes=int(costs["bytes"]) / images,
-    )
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from pipeline.errors import DamagedFile
-from pipeline.storage.layout import COSTS, INDEX, LOCKS, MAPPED, OWN_PAGES, QUARANTINE, kind_of
+from pipeline.storage.layout import COSTS, INDEX, LOCKS, MAPPED, OWN_PAGES, QUARANTINE, kind_of, lock_of
 from pipeline.storage.publishing import (
     MANIFEST,
     Manifest,
@@ -84,12 +86,9 @@ def damages(data: Path, entry: Entry) -> list[Damage]:
     """Return the files of an entry that are not as listed, after reading every byte of them."""
     if entry.fault:
         return [Damage(entry, entry.folder / MANIFEST, entry.fault)]
-    found = []
-    for name, listed in sorted(entry.manifest.files.items()) if entry.manifest else ():
-        path = entry.folder / name
-        if why := _why_damaged(data, path, listed):
-            found.append(Damage(entry, path, why))
-    return found
+    listed = sorted(entry.manifest.files.items()) if entry.manifest else []
+    whys = [(entry.folder / name, _why_damaged(data, entry.folder / name, file)) for name, file in listed]
+    return [Damage(entry, path, why) for path, why in whys if why]
 
 
 def _why_damaged(data: Path, path: Path, listed: dict[str, Any]) -> str | None:
@@ -106,18 +105,17 @@ def _why_damaged(data: Path, path: Path, listed: dict[str, Any]) -> str | None:
     return None if found == listed["sha256"] else f"expected sha256 {listed['sha256']}, found {found}"
 
 
-def unlisted(data: Path, known: Iterable[Entry]) -> list[Path]:
+def unlisted(data: Path, known: list[Entry]) -> list[Path]:
     """Return the files and links below the data folder that no manifest lists and the graph does not keep."""
-    known = list(known)
     listed = {entry.folder / name for entry in known if entry.manifest for name in entry.manifest.files}
     listed |= {entry.folder / MANIFEST for entry in known} | {data / name for name in OWN_PAGES}
     sections = {entry.folder for entry in known if entry.kind == "section"}
-    found = []
-    for folder, files, links in walk(data):
-        for path in (*files, *links):
-            if path not in listed and not _is_by_work(path, folder in sections):
-                found.append(path)
-    return sorted(found)
+    return sorted(
+        path
+        for folder, files, links in walk(data)
+        for path in (*files, *links)
+        if path not in listed and not _is_by_work(path, folder in sections)
+    )
 
 
 def _is_by_work(path: Path, in_section: bool) -> bool:
@@ -131,22 +129,17 @@ def _is_by_work(path: Path, in_section: bool) -> bool:
 
 def locks_of(data: Path, folder: Path) -> list[Path]:
     """Return the lock files that processes which make a folder, or a part of it, may hold."""
-    name = "-".join(folder.relative_to(data).parts)
     inside = [path for place in (LOCKS, f"*/{LOCKS}") for path in folder.glob(f"{place}/*.lock")]
-    return [path for path in (data / LOCKS / f"{name}.lock", *inside) if path.is_file()]
+    return [path for path in (lock_of(data, folder), *inside) if path.is_file()]
 
 
 def is_held(lock: Path) -> bool:
     """Say whether a living process holds a lock file that is there."""
-    from filelock import FileLock, Timeout
-
-    claim = FileLock(lock)
     try:
-        claim.acquire(timeout=0)
+        with FileLock(lock).acquire(timeout=0):
+            return False
     except Timeout:
         return True
-    claim.release()
-    return False
 
 
 def is_in_use(data: Path, folder: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.children import run_in_child
 from pipeline.errors import DamagedFile, HeadstartError
-from pipeline.features.sections import Section, section_at
+from pipeline.features.sections import section_at
 from pipeline.progress import Progress, silent
 from pipeline.storage.fingerprint import canonical
 from pipeline.storage.layout import QUARANTINE
@@ -57,8 +57,8 @@ def _compare_rows(
 ) -> tuple[list[ComparedRows], list[Damage]]:
     """Recompute rows of the sections among sound entries in one child process."""
     found, orders, asked, wrong = [], [], [], []
-    for entry in sound:
-        if entry.kind != "section" or entry.manifest is None or not sample:
+    for entry in sound if sample else ():
+        if entry.kind != "section" or entry.manifest is None:
             continue
         sources, lacking = sources_of(entry.manifest.fingerprint, sound)
         if lacking:
@@ -66,25 +66,18 @@ def _compare_rows(
         else:
             orders.append({"folder": str(entry.folder), **sources})
             asked.append(entry)
-    answers = _answers(orders, sample, seed, progress) if orders else []
-    for entry, answer in zip(asked, answers, strict=True):
-        if "refused" in answer:
-            found.append(ComparedRows(entry.folder, refused=answer["refused"]))
-            continue
-        found.append(ComparedRows(entry.folder, rows=answer["rows"], layers=answer["layers"]))
-        wrong += [Damage(entry, entry.folder / name, why) for name, why in answer["damaged"].items()]
-    return sorted(found, key=lambda row: row.folder), wrong
-
-
-def _answers(
-    orders: list[dict[str, Any]], sample: int, seed: int, progress: Progress
-) -> list[dict[str, Any]]:
     arguments = {"sections": orders, "sample": sample, "seed": seed}
     try:
-        return run_in_child("pipeline.features.verify:compare_sections", arguments, progress)
+        function = "pipeline.features.verify:compare_sections"
+        answers = run_in_child(function, arguments, progress) if orders else []
     except HeadstartError as error:  # the process died, such as for want of memory
-        words = " ".join(str(error).splitlines()[:1])
-        return [{"refused": words}] * len(orders)
+        answers = [{"refused": " ".join(str(error).splitlines()[:1])}] * len(orders)
+    for entry, answer in zip(asked, answers, strict=True):
+        row = {name: answer[name] for name in ("refused", "rows", "layers") if name in answer}
+        found.append(ComparedRows(entry.folder, **row))
+        damaged = answer.get("damaged", {})
+        wrong += [Damage(entry, entry.folder / name, why) for name, why in damaged.items()]
+    return sorted(found, key=lambda row: row.folder), wrong
 
 
 def sources_of(fingerprint: dict[str, Any], sound: list[Entry]) -> tuple[dict[str, str], str | None]:
@@ -151,8 +144,10 @@ def _rebuilt(
     if lacking:
         done.words.append(f"{place}: not rebuilt, {lacking} not in the data folder")
         return False
+    columns = {"base": section.base, "layers": list(section.layers), "views": [section.view]}
+    request = {**columns, "folder": str(section.cache), **sources}
     try:
-        run_in_child("pipeline.features.extract:extract", {**_request(section), **sources}, progress)
+        run_in_child("pipeline.features.extract:extract", request, progress)
     except HeadstartError as error:
         done.words.append(f"{place}: not rebuilt: {error}")
         return False
@@ -163,27 +158,14 @@ def _rebuilt(
     return True
 
 
-def _request(section: Section) -> dict[str, Any]:
-    """Return the arguments of extract that name one section."""
-    return {
-        "base": section.base,
-        "layers": list(section.layers),
-        "views": [section.view],
-        "folder": str(section.cache),
-    }
-
-
 def quarantine(data: Path, path: Path, stamp: str, done: Repair) -> None:
     """Move a file, or the link that a path goes through, to quarantine/<stamp>/; nothing where it is gone."""
     if (data / QUARANTINE).is_symlink():
         raise HeadstartError(
             f"{data / QUARANTINE}: expected a folder, found a link; nothing was moved through it"
         )
-    place = data
-    for step in path.relative_to(data).parts:
-        place = place / step
-        if place.is_symlink():
-            break
+    way = [step for step in (*reversed(path.parents), path) if data in step.parents]
+    place = next((step for step in way if step.is_symlink()), path)
     if not place.is_symlink() and not place.is_file():
         return
     target = data / QUARANTINE / stamp / place.relative_to(data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from pipeline import machine
@@ -25,7 +25,7 @@ from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.formatting import markdown_table, shown_seconds
 from pipeline.progress import Progress, silent
-from pipeline.results.scores import score, wilson_interval
+from pipeline.results.scores import score
 from pipeline.runs.result import RunResult, data_of, read_run
 from pipeline.storage.publishing import explained, publish_text, published
 from pipeline.use.network import whole_network
@@ -66,13 +66,13 @@ class Parity:
 class Format:
     """A kind of export: how its place is named, how it is written, and how what was written answers.
 
-    write is called with the network and a path, answer with a path and images (n, 32, 32, 3) uint8, and
-    returns probabilities (n, C). A folder is published as a whole, too.
+    load opens what write wrote: a function of images (n, 32, 32, 3) uint8, n up to BATCH, that returns
+    probabilities (n, C). A folder is published as a whole, too.
     """
 
     suffix: str
-    write: Callable[[keras.Model, Path], None]
-    answer: Callable[[Path, np.ndarray], np.ndarray]
+    write: Callable[[keras.Model, Path], object]
+    load: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
     folder: bool = False
 
 
@@ -88,18 +88,23 @@ def export(
     result, target = read_run(Path(run)), Path(out)
     network = whole_network(result, Path(weights) if weights else None)
     pixels, stored = evaluated(result, ImageStore(dataset))
+    texts = {NAMES: json.dumps(result.recipe["class_names"], indent=2) + "\n"}
     said, files = {}, []
     for number, kind in enumerate(formats):
         progress(f"export {kind}", number, len(formats), "formats")
         how, place = FORMATS[kind], target.with_suffix(FORMATS[kind].suffix)
         with (_published_folder if how.folder else published)(place) as scratch:
             how.write(network, scratch)
-            found = parity(how.answer(scratch, pixels), stored, result.recipe["precision"])
+            answer = how.load(scratch)
+            answers = [answer(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
+            found = parity(np.concatenate(answers), stored, result.recipe["precision"])
             if not found.holds:
                 raise DamagedFile(f"{kind} export of {result.folder.name} is not what the run is: {found}")
-            texts = {NAMES: _names(result), CARD: card(result, found)}
+            texts[CARD] = card(result, found)
             if kind == "keras":
-                _put_inside(scratch, texts)
+                with zipfile.ZipFile(scratch, "a") as file:  # Keras does not look at other files in it
+                    for name, text in texts.items():
+                        file.writestr(zipfile.ZipInfo(name), text)
         said[kind] = str(found)
         files.append(str(place))
     for name, text in texts.items():
@@ -127,16 +132,15 @@ def evaluated(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarra
     They are those of test, and of val as well where test has fewer than CHECKED. Raises DamagedFile where
     the images are not those of the run.
     """
-    splits, pixels, place = [run.split("test")], images.images(), {}
+    splits = [run.split("test")]
     if len(splits[0]) < CHECKED and len(run.split("val")):
         splits.append(run.split("val"))
-    place = {int(index): row for row, index in enumerate(images.index)}
     wanted = np.concatenate([split.index for split in splits])
-    missing = [int(index) for index in wanted if int(index) not in place]
-    if missing:
-        raise DamagedFile(f"{images.path}: expected image {missing[0]} of {run.folder.name}, found none")
-    rows = np.array([place[int(index)] for index in wanted])
-    return pixels[rows], np.concatenate([split.probabilities for split in splits])
+    rows = pd.Index(images.index).get_indexer(wanted)
+    if (rows < 0).any():
+        missing = wanted[rows < 0][0]
+        raise DamagedFile(f"{images.path}: expected image {missing} of {run.folder.name}, found none")
+    return images.images()[rows], np.concatenate([split.probabilities for split in splits])
 
 
 def parity(answers: np.ndarray, stored: np.ndarray, precision: str) -> Parity:
@@ -148,99 +152,82 @@ def parity(answers: np.ndarray, stored: np.ndarray, precision: str) -> Parity:
 
 def card(run: RunResult, found: Parity) -> str:
     """Return the model card: what it is, how it was made, how good it is, and on what that was seen."""
-    recipe, test = run.recipe, run.split("test")
-    scores = score(test)
-    low, high = wilson_interval(round(scores["accuracy"] * len(test)), len(test))
+    recipe, scores = run.recipe, score(run.split("test"))
+    share, low, high = (100 * scores[f"accuracy{end}"] for end in ("", "_low", "_high"))
     facts = [
         ["scheme", recipe["scheme"]],
         ["weights it started from", recipe["weights"]],
         ["data", data_of(recipe)],
-        ["accuracy on test", f"{100 * scores['accuracy']:.2f} % (95 %: {100 * low:.2f} to {100 * high:.2f})"],
+        ["accuracy on test", f"{share:.2f} % (95 %: {low:.2f} to {high:.2f})"],
         ["log loss on test", f"{scores['log_loss']:.4f} nats"],
         ["training", f"{shown_seconds(run.costs['total_seconds'])} in all, {recipe['precision']}"],
         ["seed", str(recipe["seed"])],
         ["run", run.folder.name],
         ["versions", ", ".join(f"{name} {version}" for name, version in recipe["versions"].items())],
     ]
-    names = ", ".join(recipe["class_names"])
-    return (
-        "\n\n".join(
-            [
-                f"# {recipe['scheme']}",
-                "Takes images (n, 32, 32, 3), uint8, RGB, and gives probabilities "
-                f"(n, {len(test.class_names)}), float32, of the classes in this order: {names}. Scaling, "
-                "preprocessing and the backbone are part of it. Images of other sizes are cut to their "
-                "middle square and scaled first, as `headstart predict` does it.",
-                markdown_table(["what", ""], facts),
-                f"Compared with the answers that the run stored: {found}.",
-                "It knows the classes above and nothing else: an image of anything else is still given one.",
-                "## Settings",
-                "```json\n" + json.dumps(recipe["settings"], indent=2, sort_keys=True) + "\n```",
-            ]
-        )
-        + "\n"
-    )
-
-
-def _names(run: RunResult) -> str:
-    return json.dumps(run.recipe["class_names"], indent=2) + "\n"
-
-
-def _put_inside(path: Path, texts: dict[str, str]) -> None:
-    """Add texts to a .keras file, which is a zip archive; Keras does not look at them."""
-    with zipfile.ZipFile(path, "a") as file:
-        for name, text in texts.items():
-            file.writestr(zipfile.ZipInfo(name), text)
+    names = recipe["class_names"]
+    parts = [
+        f"# {recipe['scheme']}",
+        "Takes images (n, 32, 32, 3), uint8, RGB, and gives probabilities "
+        f"(n, {len(names)}), float32, of the classes in this order: {', '.join(names)}. Scaling, "
+        "preprocessing and the backbone are part of it. Images of other sizes are cut to their "
+        "middle square and scaled first, as `headstart predict` does it.",
+        markdown_table(["what", ""], facts),
+        f"Compared with the answers that the run stored: {found}.",
+        "It knows the classes above and nothing else: an image of anything else is still given one.",
+        "## Settings",
+        "```json\n" + json.dumps(recipe["settings"], indent=2, sort_keys=True) + "\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 @contextlib.contextmanager
 def _published_folder(target: Path) -> Iterator[Path]:
-    """Yield a scratch folder beside target, which becomes target when the block ends well."""
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        with explained(target):
-            yield scratch / target.name
-            (scratch / target.name).replace(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    """Yield a place in a scratch folder beside target, which becomes target when the block ends well."""
+    name, place = f".{target.name}-", target.parent
+    beside = tempfile.TemporaryDirectory(prefix=name, dir=place, ignore_cleanup_errors=True)
+    with beside as folder, explained(target):
+        scratch = Path(folder) / target.name
+        yield scratch
+        scratch.replace(target)
 
 
-def _answer_keras(path: Path, images: np.ndarray) -> np.ndarray:
-    return keras.models.load_model(path, compile=False).predict(images, batch_size=BATCH, verbose=0)
-
-
-def _write_saved_model(network: keras.Model, path: Path) -> None:
-    network.export(path, format="tf_saved_model", verbose=False)
-
-
-def _answer_saved_model(path: Path, images: np.ndarray) -> np.ndarray:
-    loaded = tf.saved_model.load(str(path))  # its variables live as long as it does
-    parts = [loaded.serve(images[at : at + BATCH]).numpy() for at in range(0, len(images), BATCH)]
-    return np.concatenate(parts)
+def _load_saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    loaded = tf.saved_model.load(str(path))
+    return lambda images: loaded.serve(images).numpy()  # loaded's variables live as long as it does
 
 
 def _write_tflite(network: keras.Model, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(network, Path(folder) / "model")
-        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model")).convert())
+        network.export(folder, format="tf_saved_model", verbose=False)
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
-def _answer_tflite(path: Path, images: np.ndarray) -> np.ndarray:
+def _load_tflite(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     interpreter = tf.lite.Interpreter(model_path=str(path), num_threads=machine.usable_cores())
     (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
-    found = []
-    for at in range(0, len(images), BATCH):
-        some = images[at : at + BATCH]
-        interpreter.resize_tensor_input(takes["index"], some.shape)
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(takes["index"], images.shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(takes["index"], some)
+        interpreter.set_tensor(takes["index"], images)
         interpreter.invoke()
-        found.append(interpreter.get_tensor(gives["index"]))
-    return np.concatenate(found)
+        return interpreter.get_tensor(gives["index"])
+
+    return answer
 
 
 FORMATS: dict[str, Format] = {
-    "keras": Format(".keras", lambda network, path: network.save(path), _answer_keras),
-    "saved_model": Format(".saved_model", _write_saved_model, _answer_saved_model, folder=True),
-    "tflite": Format(".tflite", _write_tflite, _answer_tflite),
+    "keras": Format(
+        ".keras",
+        lambda network, path: network.save(path),
+        lambda path: keras.models.load_model(path, compile=False).predict_on_batch,
+    ),
+    "saved_model": Format(
+        ".saved_model",
+        lambda network, path: network.export(path, format="tf_saved_model", verbose=False),
+        _load_saved_model,
+        folder=True,
+    ),
+    "tflite": Format(".tflite", _write_tflite, _load_tflite),
 }

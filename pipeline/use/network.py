@@ -11,12 +11,12 @@ from typing import Any
 
 import keras
 
+import pipeline.heads.neighbours  # noqa: F401 - saved networks may hold its layer, which Keras must know
 from pipeline.backbones.model import backbone_features
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import DamagedFile
-from pipeline.heads.neighbours import register
 from pipeline.networks.view_averaging import over_views
 from pipeline.runs.result import RunResult, family_of
 from pipeline.storage.layout import MODEL
@@ -41,19 +41,15 @@ def whole_network(run: RunResult, weights: Path | None = None) -> keras.Model:
         return model
 
     assert weights is not None
-    features = run.recipe["fingerprint"]["features"]
+    features, settings = run.recipe["fingerprint"]["features"], run.recipe["settings"]
     row, size = BACKBONES[features["backbone"]], features["input_size"]
     pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="pixels")
-    found = backbone_features(
-        row, read_weights(weights), pixels, size, list(run.recipe["settings"]["layers"])
-    )
-    one_view = keras.Model(pixels, model(found))
-    return over_views(one_view, tuple(run.recipe["settings"]["views"]))
+    found = backbone_features(row, read_weights(weights), pixels, size, list(settings["layers"]))
+    return over_views(keras.Model(pixels, model(found)), tuple(settings["views"]))
 
 
 def _stored(path: Path) -> keras.Model:
     """Return a saved model in float32, whichever precision it was trained in; no code in it is run."""
-    register()
     try:
         found = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # Keras has none of its own

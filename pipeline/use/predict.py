@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from pipeline import machine
-from pipeline.datasets.files import pictures_below
+from pipeline.datasets.folders import pictures_below
 from pipeline.datasets.pictures import read_picture
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput, DamagedFile
@@ -37,9 +36,7 @@ def find_pictures(places: Sequence[str]) -> list[str]:
         else:
             raise BadInput(f"{place}: expected a picture or a folder, found neither")
     if not found:
-        raise BadInput(
-            f"{', '.join(map(str, places))}: expected pictures (PNG, JPEG, WebP, BMP, GIF), found none"
-        )
+        raise BadInput(f"{', '.join(places)}: expected pictures (PNG, JPEG, WebP, BMP, GIF), found none")
     return list(dict.fromkeys(found))
 
 
@@ -52,40 +49,28 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     result = read_run(Path(run))
     names = result.recipe["class_names"]
     network = whole_network(result, Path(weights) if weights else None)
-    answered = 0
     rows: list[dict[str, Any]] = []
     unreadable: list[list[str]] = []
-    for batch, pixels in _batches(paths, unreadable):
-        if batch:
-            rows += map(_row, batch, _answers(network, pixels), [names] * len(batch))
-        answered = len(rows) + len(unreadable)
-        progress("predict", answered, len(paths), "images")
-    return {"rows": rows, "unreadable": unreadable}
-
-
-def _answers(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """Return probabilities (n, C); a last batch is filled up, so that one graph serves all."""
-    filled = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
-    filled[: len(pixels)] = pixels
-    return network.predict_on_batch(filled)[: len(pixels)]
-
-
-def _batches(paths: list[str], unreadable: list[list[str]]) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yield readable paths and their pixels (n, 32, 32, 3); files are decoded by all cores."""
-
-    def read(path: str) -> np.ndarray | str:
-        try:
-            return read_picture(Path(path), IMAGE_SIZE)
-        except DamagedFile as error:
-            return str(error)
-
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
         for start in range(0, len(paths), BATCH):
             some = paths[start : start + BATCH]
-            found = list(pool.map(read, some))
-            unreadable += [[path, one] for path, one in zip(some, found, strict=True) if isinstance(one, str)]
-            good = [(path, one) for path, one in zip(some, found, strict=True) if not isinstance(one, str)]
-            yield [path for path, _ in good], np.array([one for _, one in good], np.uint8)
+            found = list(zip(some, pool.map(_read, some), strict=True))
+            unreadable += [[path, str(one)] for path, one in found if isinstance(one, DamagedFile)]
+            good = [(path, one) for path, one in found if not isinstance(one, DamagedFile)]
+            if good:
+                pixels = np.zeros((BATCH, *good[0][1].shape), np.uint8)  # filled up: one graph serves all
+                pixels[: len(good)] = [one for _, one in good]
+                answers = zip(good, network.predict_on_batch(pixels), strict=False)
+                rows += [_row(path, probabilities, names) for (path, _), probabilities in answers]
+            progress("predict", len(rows) + len(unreadable), len(paths), "images")
+    return {"rows": rows, "unreadable": unreadable}
+
+
+def _read(path: str) -> np.ndarray | DamagedFile:
+    try:
+        return read_picture(Path(path), IMAGE_SIZE)
+    except DamagedFile as error:
+        return error
 
 
 def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Compare any runs in a report."""
+"""Compare any runs on the same images, with paired statistics, in a report of its own.
+
+examples:
+  headstart compare fine-tune-whole-digits-hed tuned-head-linear-digits-hed --name mine
+"""
 
 from __future__ import annotations
 
@@ -20,40 +24,28 @@ from tasks.commands.shared import find_run, show
 from tasks.configuration import data_folder
 from tasks.reproducing import write_with_commands
 
-DESCRIPTION = "Compare any runs on the same images, with paired statistics, in a report of its own."
-EXAMPLES = """examples:
-  headstart compare fine-tune-whole-digits-hed tuned-head-linear-digits-hed --name mine
-"""
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders, names or parts of names")
     parser.add_argument("--name", default="compared", help="data/reports/NAME (default: compared)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    return show(compare_lines(options.runs, options.name))
-
-
-def compare_lines(texts: Sequence[str], name: str) -> list[str]:
-    """Compare runs with paired statistics in data/reports/<name>/; return the table and where it is."""
+    name = options.name
     if not re.fullmatch(NAME, name) or name in PRESETS:
         raise BadInput(
             f"--name {name!r}: expected up to 100 letters, digits and . _ + -, and no preset's name"
         )
-    folders = list(dict.fromkeys(find_run(text) for text in texts))
+    folders = list(dict.fromkeys(find_run(text) for text in options.runs))
     if len(folders) < 2:
         raise BadInput(f"expected two runs or more to compare, received {len(folders)}")
     runs = told_apart([read_run(folder) for folder in folders])
     target = layout.report_folder(data_folder(), name)
-    title = f"Comparison of {len(runs)} runs"
     names = [folder.name for folder in folders]
     command = shlex.join(["headstart", "compare", *names, "--name", name])
-    text, files = write_with_commands(target, runs, title, command=command)
+    text, files = write_with_commands(target, runs, f"Comparison of {len(runs)} runs", command=command)
     publish_manifest(target, {"compared": names}, files)
-    return [*text.splitlines(), f"The page: {target / PAGE}"]
+    return show([*text.splitlines(), f"The page: {target / PAGE}"])
 
 
 def told_apart(runs: Sequence[RunResult]) -> list[RunResult]:
@@ -65,11 +57,9 @@ def told_apart(runs: Sequence[RunResult]) -> list[RunResult]:
 
 
 def _named_apart(run: RunResult, alike: list[RunResult]) -> RunResult:
-    said = {
-        name: [one.recipe["settings"].get(name) for one in alike]
-        for name in sorted({name for one in alike for name in one.recipe["settings"]})
-    }
-    differ = [name for name, values in said.items() if any(value != values[0] for value in values)]
+    settings = [one.recipe["settings"] for one in alike]
+    names = sorted({name for one in settings for name in one})
+    differ = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
     words = [f"{name} {_brief(run.recipe['settings'].get(name))}" for name in differ]
     for field, unit in (("n_train", " images"), ("precision", ""), ("backbone", "")):
         if len({one.recipe[field] for one in alike}) > 1:

@@ -9,11 +9,14 @@ import sys
 
 from pipeline import __version__
 from pipeline.errors import HeadstartError
+from tasks.parameters import EXIT_BAD_INPUT
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
+FORMATTER = argparse.RawDescriptionHelpFormatter  # examples stay as they are written
 
-# A row a sub-command: its line of help. The module of that name has HELP, DESCRIPTION, EXAMPLES,
-# add_options(parser) and run(options); only that of the command that is asked for is loaded.
+# A row a sub-command: its line of help. The module of that name is loaded when the command is asked for: its
+# docstring is the description and, behind an empty line, examples; add_options(parser) adds the options, and
+# run(options) runs the command and returns its exit code.
 COMMANDS = {
     "run": "run all schemes of a preset and compare them",
     "plan": "list what a run would do, and what it would take",
@@ -63,7 +66,7 @@ def parser_for(names: list[str]) -> argparse.ArgumentParser:
         prog="headstart",
         description="Run a pretrained VGG16 once, cache what it saw, and compare ways to classify with it.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=FORMATTER,
     )
     parser.add_argument("--version", action="version", version=f"headstart {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -72,12 +75,13 @@ def parser_for(names: list[str]) -> argparse.ArgumentParser:
             commands.add_parser(name, help=help)
             continue
         module = importlib.import_module(f"tasks.commands.{name}")
+        description, _, examples = (module.__doc__ or "").partition("\n\n")
         command = commands.add_parser(
             name,
             help=help,
-            description=module.DESCRIPTION,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description=" ".join(description.split()),
+            epilog=examples,
+            formatter_class=FORMATTER,
         )
         module.add_options(command)
         command.set_defaults(action=module.run)

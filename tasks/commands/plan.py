@@ -1,48 +1,53 @@
-"""What a run of the graph would do, and what it would take, told without doing any of it."""
+"""List every task of a preset as done, stale or missing, and estimate time and disk space of what is to do
+from what was measured on this machine. Changes nothing.
+
+examples:
+  headstart plan                                  what `headstart run` would do, and what it would take
+  headstart plan --preset full --weights hed      the same for all of CIFAR-10
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, missing_sections
-from pipeline.formatting import aligned, counted, readable_bytes, readable_seconds
+from pipeline.formatting import aligned, counted, readable_bytes, shown_seconds
 from pipeline.storage.fingerprint import differences
 from pipeline.storage.publishing import MANIFEST, read_manifest
 from pipeline.upkeep.estimates import Estimate, Measurements
-from tasks import CompareSchemes, PrepareDataset
-from tasks.commands.shared import add_graph_options, comparison_of, show
+from tasks import PrepareDataset
+from tasks.commands.shared import add_graph_options, comparison_of, place_of, show
 from tasks.configuration import data_folder
 from tasks.features import FeatureTask, request_of
 from tasks.task import Task
 from tasks.training import TrainTask
 
-DESCRIPTION = (
-    "List every task of a preset as done, stale or missing, and estimate time and disk space of what is "
-    "to do from what was measured on this machine. Changes nothing."
-)
-EXAMPLES = """examples:
-  headstart plan                                  what `headstart run` would do, and what it would take
-  headstart plan --preset full --weights hed      the same for all of CIFAR-10
-"""
+DONE, STALE, MISSING = "done", "stale", "missing"
+UNMEASURED = "not measured yet on this machine"
+MEASURABLE = (FeatureTask, TrainTask)  # they leave costs.json
+Column = tuple[Path, str, str]  # cache, view and layer of features
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    add_graph_options(parser)
+add_options = add_graph_options
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    return show(plan_lines(comparison_of(options)))
-
-
-DONE, STALE, MISSING = "done", "stale", "missing"
-UNMEASURED = "not measured yet on this machine"
-UNRECORDED = "time not recorded"
-MEASURABLE = (FeatureTask, TrainTask)  # they leave costs.json
+    measured, covered = Measurements(data_folder()), set[Column]()
+    rows, estimates = [], []
+    found = steps(comparison_of(options))
+    for step in found:
+        words = ""
+        if step.wanted:
+            estimate = estimate_of(step.task, measured, covered)
+            estimates.append((isinstance(step.task, MEASURABLE), estimate))
+            words = _in_words(*estimates[-1])
+        elif step.state != DONE:
+            words = "not needed now, all that is made from it is done"
+        rows.append((step.state, step.task.task_family, place_of(step.task.folder), words, step.why))
+    return show([*aligned(rows), "", _total(len(found), estimates)])
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,6 @@ class Step:
     why: str
     wanted: bool
 
-    @property
-    def place(self) -> str:
-        """The folder of its result below the data folder."""
-        return self.task.folder.relative_to(data_folder()).as_posix()
-
 
 def steps(root: Task) -> list[Step]:
     """Return every task that root needs and root itself, each once, what others need first.
@@ -66,7 +66,8 @@ def steps(root: Task) -> list[Step]:
     Luigi looks below a task only where it is not done; so does a step's `wanted`.
     """
     states = {task: state_of(task) for task in tasks_of(root)}
-    wanted, waiting = set(), [root]
+    wanted: set[Task] = set()
+    waiting = [root]
     while waiting:
         task = waiting.pop()
         if task not in wanted and states[task][0] != DONE:
@@ -97,22 +98,19 @@ def state_of(task: Task) -> tuple[str, str]:
     """
     if task.complete():
         return DONE, ""
-    why = task.output().why_missing()
+    why = task.why_missing()
     if why is None:
         undone = next((needed for needed in task.deps() if not needed.complete()), None)
         return STALE, f"its input {undone} is not done" if undone else "its inputs changed since it was made"
-    return STALE if _has_manifest(task) else MISSING, _short(why, task)
-
-
-def _short(why: str, task: Task) -> str:
-    """Return why without the folder, which stands beside it; of two fingerprints the foremost difference."""
-    if not isinstance(task, FeatureTask) and not (task.folder / MANIFEST).exists():
-        return "begun, not finished" if task.folder.exists() else "not made yet"
+    why = why.removeprefix(f"{task.folder}: ").removeprefix(f"{task.folder}/")  # which stands beside it
+    if isinstance(task, FeatureTask):
+        begun = any((section.folder / MANIFEST).exists() for section in missing_of(task))
+        return STALE if begun else MISSING, why
+    if not (task.folder / MANIFEST).exists():
+        return MISSING, "begun, not finished" if task.folder.exists() else "not made yet"
     with contextlib.suppress(DamagedFile):
-        apart = differences(read_manifest(task.folder).fingerprint, task.fingerprint)
-        if apart and not isinstance(task, FeatureTask):
-            return apart[0]
-    return why.removeprefix(f"{task.folder}: ").removeprefix(f"{task.folder}/")
+        why = next(iter(differences(read_manifest(task.folder).fingerprint, task.fingerprint)), why)
+    return STALE, why
 
 
 def missing_of(task: FeatureTask) -> list[Section]:
@@ -120,25 +118,8 @@ def missing_of(task: FeatureTask) -> list[Section]:
     return missing_sections(task.folder, *request_of(task.fingerprint))
 
 
-def plan_lines(root: CompareSchemes) -> list[str]:
-    """Return what `headstart plan` prints: a line for each task, then a total."""
-    measured, covered = Measurements(data_folder()), set()
-    rows, estimates = [], []
-    found = steps(root)
-    for step in found:
-        words = ""
-        if step.wanted:
-            estimate = estimate_of(step.task, measured, covered)
-            estimates.append((step.task, estimate))
-            words = _in_words(step.task, estimate)
-        elif step.state != DONE:
-            words = "not needed now, all that is made from it is done"
-        rows.append((step.state, step.task.task_family, step.place, words, step.why))
-    return [*aligned(rows), "", _total(len(found), estimates)]
-
-
-def estimate_of(task: Task, measured: Measurements, covered: set[tuple]) -> Estimate:
-    """Return what a task will take. covered has the (cache, view, layer) of tasks before, and is added to."""
+def estimate_of(task: Task, measured: Measurements, covered: set[Column]) -> Estimate:
+    """Return what a task will take. covered has the columns of tasks before, and is added to."""
     if isinstance(task, FeatureTask):
         ahead = [
             section
@@ -155,34 +136,28 @@ def estimate_of(task: Task, measured: Measurements, covered: set[tuple]) -> Esti
     return Estimate(None, None)
 
 
-def _has_manifest(task: Task) -> bool:
-    if isinstance(task, FeatureTask):
-        return any((section.folder / MANIFEST).exists() for section in missing_of(task))
-    return (task.folder / MANIFEST).exists()
-
-
-def _in_words(task: Task, estimate: Estimate) -> str:
-    parts = [f"about {readable_bytes(estimate.bytes)}"] if estimate.bytes else []
+def _in_words(measurable: bool, estimate: Estimate) -> str:
     if estimate == Estimate(0.0, 0):
         return "comes with the features above"
-    if estimate.seconds is None:
-        return ", ".join([UNMEASURED if isinstance(task, MEASURABLE) else UNRECORDED, *parts])
-    return ", ".join([f"about {readable_seconds(estimate.seconds)}", *parts])
+    seconds = UNMEASURED if measurable else "time not recorded"
+    if estimate.seconds is not None:
+        seconds = f"about {shown_seconds(estimate.seconds)}"
+    return ", ".join([seconds, *([f"about {readable_bytes(estimate.bytes)}"] if estimate.bytes else [])])
 
 
-def _total(count: int, estimates: list[tuple[Task, Estimate]]) -> str:
+def _total(count: int, estimates: list[tuple[bool, Estimate]]) -> str:
     """Return the last line: how many tasks are to do, what they take, and what of that is not known."""
     line = f"{len(estimates)} of {counted(count, 'task')} to do"
     if not estimates:
         return f"{line}: everything is there"
     timed = [estimate.seconds for _, estimate in estimates if estimate.seconds is not None]
     sized = [estimate.bytes for _, estimate in estimates if estimate.bytes is not None]
-    known = [readable_seconds(sum(timed))] if timed else []
+    known = [shown_seconds(sum(timed))] if timed else []
     known += [readable_bytes(sum(sized))] if sized else []
     line += f", about {', '.join(known)}" if known else ""
-    unknown = [isinstance(task, MEASURABLE) for task, estimate in estimates if estimate.seconds is None]
+    unknown = [measurable for measurable, estimate in estimates if estimate.seconds is None]
     if any(unknown):
-        line += f"; not counted: {counted(sum(unknown), 'task')} not measured yet on this machine"
+        line += f"; not counted: {counted(sum(unknown), 'task')} {UNMEASURED}"
     if not all(unknown):
         line += f"; the time of {counted(unknown.count(False), 'task')} (data, tables, plots) is not recorded"
     return line

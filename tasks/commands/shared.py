@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pipeline.backbones.table import BACKBONES, USUAL
 from pipeline.errors import BadInput
@@ -15,7 +14,7 @@ from pipeline.storage.publishing import MANIFEST
 from tasks import CompareSchemes
 from tasks.configuration import data_folder
 
-EXIT_DAMAGED, EXIT_BAD_INPUT, EXIT_FAILED = 1, 2, 30
+EXIT_DAMAGED, EXIT_FAILED = 1, 30
 RUN_HELP = "a run's folder, name, or a part of its name"
 
 
@@ -32,22 +31,14 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
 
 def comparison_of(options: argparse.Namespace) -> CompareSchemes:
     """Return the comparison that the options of a preset stand for; raise BadInput."""
-    return CompareSchemes(
-        preset=options.preset,
-        dataset=options.dataset,
-        subset=options.subset,
-        backbone=options.backbone,
-        weights=options.weights,
-        seeds=(options.seeds and _numbers(options.seeds)) or None,
-        precision=options.precision,
-    )
-
-
-def _numbers(text: str) -> tuple[int, ...]:
+    names = ("preset", "dataset", "subset", "backbone", "weights", "precision")
+    given = {name: getattr(options, name) for name in names}
+    text = options.seeds or ""
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        seeds = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise BadInput(f"--seeds: expected whole numbers separated by commas, received {text!r}") from None
+    return CompareSchemes(**given, seeds=seeds or None)
 
 
 def find_run(text: str) -> Path:
@@ -65,14 +56,19 @@ def find_run(text: str) -> Path:
     raise BadInput(f"run {text!r}: expected a folder of a finished run, or a part of its name; known: {some}")
 
 
-def show(lines: Sequence[str]) -> int:
+def place_of(path: Path) -> str:
+    """Return where a path is below the data folder."""
+    return path.relative_to(data_folder()).as_posix()
+
+
+def show(lines: Iterable[str]) -> int:
     """Print lines and return the exit code of success."""
     for line in lines:
         print(line)
     return 0
 
 
-def report_unreadable(faults: Sequence[Any]) -> int:
+def report_unreadable(faults: list[str]) -> int:
     """Print what could not be read on standard error, and return the exit code."""
     for text in faults:
         print(f"headstart: {text}", file=sys.stderr)

@@ -1,39 +1,36 @@
-"""Why a task is not done, and what an entry of the data folder is."""
+"""Say why a task is not done and in which field the nearest cached entry differs; or what an entry of the
+data folder is and who wants it. Changes nothing.
 
-from __future__ import annotations
-
-import argparse
-import re
-
-from pipeline.backbones.table import USUAL, weights_names
-from pipeline.errors import BadInput
-from pipeline.formatting import aligned, counted, plain, readable_bytes
-from pipeline.recipes.presets import PRESETS
-from pipeline.storage.fingerprint import differences, fields, said
-from pipeline.storage.layout import kind_of
-from pipeline.upkeep.clean import Needs, Request, answers
-from pipeline.upkeep.inventory import Entry, entries
-from tasks import CompareSchemes
-from tasks.commands.plan import DONE, Step, missing_of, steps, tasks_of
-from tasks.commands.shared import add_graph_options, comparison_of, show
-from tasks.configuration import data_folder
-from tasks.features import FeatureTask, request_of
-from tasks.task import Task
-
-DESCRIPTION = (
-    "Say why a task is not done and in which field the nearest cached entry differs; or what an entry "
-    "of the data folder is and who wants it. Changes nothing."
-)
-EXAMPLES = """examples:
+examples:
   headstart why TrainHead --preset quick          why each head is trained again, or is not
   headstart why ExtractFeatures                   what the features lack, and how the nearest differ
   headstart why 5d3bd8b9e05c                      what the folder of this key is, and who wants it
   headstart why vgg16-hed-digits                  the same for all folders whose names begin so
 """
 
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+from pipeline.backbones.table import USUAL, weights_names
+from pipeline.errors import BadInput
+from pipeline.formatting import aligned, counted, plain, readable_bytes
+from pipeline.recipes.presets import PRESETS
+from pipeline.storage.fingerprint import differences, fields, said
+from pipeline.upkeep.clean import Needs, Request, answers
+from pipeline.upkeep.inventory import Entry, entries
+from tasks import CompareSchemes
+from tasks.commands.plan import DONE, Step, missing_of, steps, tasks_of
+from tasks.commands.shared import add_graph_options, comparison_of, place_of, show
+from tasks.configuration import data_folder
+from tasks.features import FeatureTask, request_of
+
+SHORTEST_PREFIX = 3  # letters of a folder's name; fewer would explain half of the data folder
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
     parser.add_argument(
         "name", metavar="TASK-OR-KEY", help="a task, a key, or the beginning of a folder's name"
     )
@@ -41,25 +38,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    return show(why_lines(options.name, comparison_of(options)))
-
-
-SHORTEST_PREFIX = 3  # letters of a folder's name; fewer would explain half of the data folder
-
-
-def why_lines(name: str, root: CompareSchemes) -> list[str]:
-    """Return what `headstart why` prints on a task family of root's graph, or on entries of the data folder.
-
-    Raises BadInput that lists what is known when name is neither.
-    """
-    graph, known = steps(root), entries(data_folder())
-    named = [step for step in graph if step.task.task_family == name]
-    if named:
-        return _joined(_on_task(step, known) for step in named)
-    found = _matching(name, known)
-    if found:
-        return _joined(_on_entry(entry, known, graph) for entry in found)
+    name, graph, known = options.name, steps(comparison_of(options)), entries(data_folder())
+    told = [_on_task(step, known) for step in graph if step.task.task_family == name]
+    told = told or [_on_entry(entry, known, graph) for entry in _matching(name, known)]
+    if told:
+        lines = [line for part in told for line in ("", *part)]  # an empty line between two
+        return show(plain(line) for line in lines[1:])
     families = sorted({step.task.task_family for step in graph})
     below = ("metrics", "plots", "findings")  # folders of one name below every run's
     folders = sorted({entry.folder.name for entry in known if entry.kind not in below})
@@ -69,7 +53,7 @@ def why_lines(name: str, root: CompareSchemes) -> list[str]:
     )
 
 
-def nearest(kind: str, wanted: dict, known: list[Entry]) -> tuple[Entry, list[str]] | None:
+def nearest(kind: str, wanted: dict[str, Any], known: list[Entry]) -> tuple[Entry, list[str]] | None:
     """Return the finished entry of a kind that differs in the fewest fields, and how; None without one.
 
     Of runs, those of the same scheme are looked at only. The differences say what the entry has and what
@@ -77,11 +61,11 @@ def nearest(kind: str, wanted: dict, known: list[Entry]) -> tuple[Entry, list[st
     """
     found = []
     for entry in known:
-        if entry.kind == kind and entry.manifest and _same_scheme(entry.manifest.fingerprint, wanted):
-            apart = differences(entry.manifest.fingerprint, wanted)
-            if apart:
-                found.append((len(apart), entry.folder.name, entry, apart))
-    return min(found, key=lambda item: item[:2])[2:] if found else None
+        have = entry.manifest.fingerprint if entry.manifest else {}
+        if entry.kind == kind and entry.manifest and _scheme_of(have) == _scheme_of(wanted):
+            found.append((entry, differences(have, wanted)))
+    apart = (one for one in found if one[1])
+    return min(apart, key=lambda one: (len(one[1]), one[0].folder.name), default=None)
 
 
 def needs_of(roots: list[CompareSchemes]) -> Needs:
@@ -91,7 +75,7 @@ def needs_of(roots: list[CompareSchemes]) -> Needs:
         if isinstance(task, FeatureTask):
             requests[task] = Request(*request_of(task.fingerprint))
         else:
-            folders.add(task.folder.relative_to(data_folder()).as_posix())
+            folders.add(place_of(task.folder))
     return Needs(frozenset(folders), tuple(requests.values()))
 
 
@@ -102,32 +86,26 @@ def preset_graphs() -> dict[str, list[CompareSchemes]]:
 
 
 def _on_task(step: Step, known: list[Entry]) -> list[str]:
-    lines = [f"{step.task}", f"  {step.state}: {step.place}" + (f": {step.why}" if step.why else "")]
+    why = f": {step.why}" if step.why else ""
+    lines = [f"{step.task}", f"  {step.state}: {place_of(step.task.folder)}{why}"]
     if step.state == DONE:
         return lines
-    for kind, wanted in _wanted(step.task):
-        if any(entry.manifest and entry.manifest.fingerprint == wanted for entry in known):
+    wanted = [(step.task.kind, step.task.fingerprint)]
+    if isinstance(step.task, FeatureTask):
+        wanted = [("section", section.fingerprint) for section in missing_of(step.task)]
+    for kind, fingerprint in wanted:
+        if any(entry.manifest and entry.manifest.fingerprint == fingerprint for entry in known):
             continue  # it is the right one: why says what is wrong with it
-        near = nearest(kind, wanted, known)
+        near = nearest(kind, fingerprint, known)
         if near is None:
             lines.append(f"  nothing like it is there: no finished {kind} to compare with")
         else:
-            entry, apart = near
-            lines.append(f"  nearest: {_place(entry)}")
-            lines.append(f"  differs in {counted(len(apart), 'field')}, first {apart[0]}")
+            lines += [f"  nearest: {place_of(near[0].folder)}", _differs(near[1])]
     return lines
 
 
-def _wanted(task: Task) -> list[tuple[str, dict]]:
-    """Return the kinds and fingerprints of what a task that is not done would make."""
-    if isinstance(task, FeatureTask):
-        return [("section", section.fingerprint) for section in missing_of(task)]
-    place = task.folder.relative_to(data_folder()).as_posix()
-    return [(kind_of(place) or "unknown", task.fingerprint)]
-
-
 def _on_entry(entry: Entry, known: list[Entry], graph: list[Step]) -> list[str]:
-    lines = [f"{_place(entry)}: {entry.kind}"]
+    lines = [f"{place_of(entry.folder)}: {entry.kind}"]
     if entry.fault:
         return [*lines, f"  damaged: {entry.fault}"]
     if entry.manifest is None:
@@ -136,46 +114,39 @@ def _on_entry(entry: Entry, known: list[Entry], graph: list[Step]) -> list[str]:
     missing = entry.manifest.missing()
     size = f"{counted(len(entry.manifest.files), 'file')}, {readable_bytes(entry.manifest.bytes)}"
     whole = f"not whole: {missing}" if missing else "whole by sizes; `headstart verify` reads the bytes"
-    lines.append(f"  {size}, {whole}")
     shown = [(f"    {path}", said(value)) for path, value in fields(entry.manifest.fingerprint)]
-    lines += ["  made from:", *aligned(shown), *_referring(entry, graph)]
-    return lines
+    wanted = _wanted_by(entry, entry.manifest.fingerprint, graph)
+    return [*lines, f"  {size}, {whole}", "  made from:", *aligned(shown), *wanted]
 
 
-def _referring(entry: Entry, graph: list[Step]) -> list[str]:
+def _wanted_by(entry: Entry, have: dict[str, Any], graph: list[Step]) -> list[str]:
     """Return which presets refer to an entry, or its first difference to the nearest task of the graph."""
     names = [name for name, roots in preset_graphs().items() if _refers(needs_of(roots[:1]), entry)]
     if names:
         return [f"  wanted by preset {', '.join(names)}"]
-    wanted = [
-        (len(apart), apart[0], step.task)
-        for step in graph
-        for kind, fingerprint in _all_of(step.task, entry)
-        if kind == entry.kind and (apart := differences(entry.manifest.fingerprint, fingerprint))
-    ]
+    wanted = []
+    for task in (step.task for step in graph):
+        kind, fingerprint = task.kind, task.fingerprint
+        if isinstance(task, FeatureTask):
+            base, layers, views = request_of(fingerprint)
+            view = have["view"] if have.get("view") in views else views[0]
+            kind, fingerprint = "section", {**base, "view": view, "layers": list(layers)}
+        if kind == entry.kind and (apart := differences(have, fingerprint)):
+            wanted.append((apart, task))
     if not wanted:
         return ["  wanted by no preset"]
-    count, first, task = min(wanted, key=lambda item: item[0])
-    return [
-        "  wanted by no preset with its own options",
-        f"  nearest: {task}",
-        f"  differs in {counted(count, 'field')}, first {first}",
-    ]
+    apart, task = min(wanted, key=lambda item: len(item[0]))
+    return ["  wanted by no preset with its own options", f"  nearest: {task}", _differs(apart)]
 
 
-def _all_of(task: Task, entry: Entry) -> list[tuple[str, dict]]:
-    """Return the kinds and fingerprints of what a task makes, done or not, to compare with an entry."""
-    if not isinstance(task, FeatureTask):
-        return _wanted(task)
-    base, layers, views = request_of(task.fingerprint)
-    view = entry.manifest.fingerprint.get("view")
-    return [("section", {**base, "view": view if view in views else views[0], "layers": list(layers)})]
+def _differs(apart: list[str]) -> str:
+    return f"  differs in {counted(len(apart), 'field')}, first {apart[0]}"
 
 
 def _refers(needs: Needs, entry: Entry) -> bool:
     if entry.kind in ("cache", "section"):
         return any(answers(entry, request) for request in needs.requests)
-    return _place(entry) in needs.folders
+    return place_of(entry.folder) in needs.folders
 
 
 def _matching(name: str, known: list[Entry]) -> list[Entry]:
@@ -183,7 +154,7 @@ def _matching(name: str, known: list[Entry]) -> list[Entry]:
     if re.fullmatch(r"[0-9a-f]{12}", name):
         found = {entry.folder for entry in known if entry.folder.name.endswith(f"-{name}")}
     elif len(name) < SHORTEST_PREFIX:
-        found = set()
+        return []
     else:
         found = {entry.folder for entry in known if entry.folder.name.startswith(name)}
     return [
@@ -191,16 +162,5 @@ def _matching(name: str, known: list[Entry]) -> list[Entry]:
     ]
 
 
-def _same_scheme(have: dict, want: dict) -> bool:
-    schemes = [str(one.get("scheme", "")).partition(":")[0] for one in (have, want)]
-    return schemes[0] == schemes[1]
-
-
-def _place(entry: Entry) -> str:
-    return entry.folder.relative_to(data_folder()).as_posix()
-
-
-def _joined(parts) -> list[str]:
-    """Return the lines of all parts with an empty line between two."""
-    lines = [line for part in parts for line in ("", *part)]
-    return [plain(line) for line in lines[1:]]
+def _scheme_of(fingerprint: dict[str, Any]) -> str:
+    return str(fingerprint.get("scheme", "")).partition(":")[0]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from pipeline.backbones import forward
+from pipeline.backbones import algorithms, forward
 from pipeline.backbones.forward import convolution_matrix, forward_function
 from pipeline.backbones.model import build_backbone
-from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.table import BACKBONES, choose_weights
 from pipeline.backbones.weights import random_arrays
 from pipeline.errors import BadInput
+from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.storage.fingerprint import key_of
 
 VGG16 = BACKBONES["vgg16"]
 GENERATOR = np.random.Generator(np.random.PCG64(0))
@@ -83,19 +87,70 @@ def test_an_algorithm_gives_the_direct_convolution(algorithm, side):
 
 
 def test_each_convolution_has_the_algorithm_that_the_key_names():
-    chosen = {
-        side: forward._algorithm(side, channels, filters).__name__
-        for side, channels, filters in [
-            (32, 64, 64),
-            (16, 64, 128),
-            (8, 128, 256),
-            (4, 512, 512),
-            (2, 512, 512),
-        ]
-    }
-    assert chosen == {32: "_direct", 16: "_direct", 8: "_winograd", 4: "_winograd", 2: "_dense"}
-    assert forward._algorithm(7, 512, 512).__name__ == "_direct"
+    shapes = [(32, 64), (16, 128), (8, 256), (4, 512), (2, 512), (7, 512)]
+    chosen = [algorithms.algorithm(*shape) for shape in shapes]
+    assert chosen == ["direct", "direct", "winograd", "winograd", "dense", "direct"]
     assert VGG16.algorithms == "direct; winograd 2x2 from 256 channels; dense at 2 px"
+
+
+@pytest.fixture
+def computed_by(monkeypatch) -> dict[tuple[int, int, int], str]:
+    """What computes a convolution, by side, channels and filters, in graphs that are made afterwards."""
+    found = {}
+
+    def noted(name, compute):
+        def note(x, kernel, bias):
+            found[(x.shape[1], *kernel.shape[2:])] = name
+            return compute(x, kernel, bias)
+
+        return note
+
+    for name, compute in forward.ALGORITHMS.items():
+        monkeypatch.setitem(forward.ALGORITHMS, name, noted(name, compute))
+    return found
+
+
+def in_the_words_of_the_key(side: int, filters: int) -> str:
+    """Return the algorithm of a convolution as the text of the key says it."""
+    text = r"direct; winograd (\d+)x\1 from (\d+) channels; dense at (\d+) px"
+    tile, channels, dense = map(int, re.fullmatch(text, VGG16.algorithms).groups())
+    if side == dense:
+        return "dense"
+    return "winograd" if side % tile == 0 and filters >= channels else "direct"
+
+
+def test_every_convolution_of_vgg16_at_every_size_has_the_algorithm_that_the_key_names():
+    for size in range(32, 225):
+        for one in VGG16.convolutions():
+            side = size // one.stride
+            assert algorithms.algorithm(side, one.filters) == in_the_words_of_the_key(side, one.filters)
+
+
+@pytest.mark.parametrize("input_size", [32, 40])
+def test_the_algorithms_that_the_key_names_are_those_that_compute(arrays, computed_by, input_size):
+    computed(arrays, input_size=input_size)
+    wanted = {(input_size // one.stride, one.channels, one.filters) for one in VGG16.convolutions()}
+    assert computed_by == {shape: in_the_words_of_the_key(shape[0], shape[2]) for shape in wanted}
+
+
+@pytest.mark.parametrize(
+    ("constant", "value", "shape"),
+    [
+        ("WINOGRAD_CHANNELS", 512, (8, 128, 256)),
+        ("WINOGRAD_TILE", 8, (4, 512, 512)),
+        ("DENSE_SIDE", 4, (4, 512, 512)),
+    ],
+)
+def test_a_changed_threshold_changes_the_key_and_what_computes(
+    arrays, computed_by, monkeypatch, constant, value, shape
+):
+    wanted = {"dataset": {}, "backbone": "vgg16", "weights": choose_weights("random", "vgg16")}
+    before = key_of(cache_fingerprint(**wanted, precision="float32"))
+    assert in_the_words_of_the_key(shape[0], shape[2]) == "winograd"
+    monkeypatch.setattr(algorithms, constant, value)
+    assert key_of(cache_fingerprint(**wanted, precision="float32")) != before
+    computed(arrays)
+    assert computed_by[shape] == in_the_words_of_the_key(shape[0], shape[2]) != "winograd"
 
 
 def test_the_matrix_of_a_convolution_knows_no_neighbours_outside_the_map():
@@ -105,8 +160,8 @@ def test_the_matrix_of_a_convolution_knows_no_neighbours_outside_the_map():
 
 def test_only_the_network_up_to_the_deepest_layer_is_computed(arrays, monkeypatch):
     direct, sides = forward._direct, []
-    monkeypatch.setattr(forward, "_direct", lambda x, *pair: sides.append(x.shape[1]) or direct(x, *pair))
-    monkeypatch.setattr(forward, "_winograd", None)
+    noted = {"direct": lambda x, *pair: sides.append(x.shape[1]) or direct(x, *pair), "winograd": None}
+    monkeypatch.setattr(forward, "ALGORITHMS", noted)
     (found,) = computed(arrays, layers=["block2_pool"])
     assert found.shape == (4, 128)
     assert sides == [32, 32, 16, 16]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets import pictures
-from pipeline.datasets.files import pictures_below
+from pipeline.datasets.folders import pictures_below
 from pipeline.datasets.pictures import read_picture
 from pipeline.errors import DamagedFile
 

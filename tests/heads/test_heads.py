@@ -72,6 +72,17 @@ def test_moments_of_large_numbers_are_exact():
     assert variance.tolist() == [pytest.approx(2 / 3)]
 
 
+def test_other_training_rows_keep_the_standard_and_leave_the_data_as_they_were(scattered):
+    data = HeadData(scattered)
+    before, rows = data.train, scattered.train[::2]
+    fewer = data.with_train(rows)
+    np.testing.assert_array_equal(fewer.train, before[::2])
+    np.testing.assert_array_equal(fewer.val, data.val)
+    np.testing.assert_array_equal(fewer.train_labels, scattered.labels[rows])
+    np.testing.assert_array_equal(data.train, before)
+    assert data.examples is scattered
+
+
 def test_a_linear_head_has_a_weight_for_each_feature_and_class_and_a_bias(toy):
     head = with_probabilities(build_answers(HeadData(toy), "dense - dropout", (), 0.5), None)
     assert head.count_params() == 4 * 3 + 3

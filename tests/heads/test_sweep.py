@@ -198,11 +198,12 @@ def test_layer_sets_of_other_heads_are_read_one_after_the_other(read):
         assert found == pytest.approx(expected)
 
 
-def test_settings_that_change_the_shape_are_tried_in_groups_of_their_own(read):
+def test_settings_that_change_the_shape_are_tried_in_groups_of_their_own_over_one_reading(read):
     recipe = dataclasses.replace(QUICK, epochs=1)
     space = checked_space(recipe, {"weight_decay": [], "learning_rate": [0.01], "units": [[], [4]]})
     found = {trial.settings["units"] for trial in sweep(recipe, space, read)}
     assert found == {(), (4,)}
+    assert read.asked == [BLOCK2]
 
 
 def test_a_temperature_of_the_recipe_is_kept(read):

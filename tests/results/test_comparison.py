@@ -112,7 +112,7 @@ def surest(probabilities, labels):
 
 
 def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
-    row = Score("surest", "highest confidence", True, f"{__name__}:surest", unit="%")
+    row = Score("surest", "highest confidence", f"{__name__}:surest", unit="%")
     monkeypatch.setitem(SCORES, "surest", row)
     compared = compare(two_runs)
     assert compared.table.columns[-1] == "surest"

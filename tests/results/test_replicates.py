@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from pipeline.report.figure import publish_figure
-from pipeline.report.replicate_plots import draw_blocks, draw_curves, draw_replicates
+from pipeline.report.study_reports import draw_blocks, draw_curves, draw_replicates
 from pipeline.results.replicates import (
     COLUMNS,
     effects,

@@ -10,6 +10,7 @@ import sklearn.metrics
 from scipy.stats import binomtest
 
 from pipeline.errors import BadInput
+from pipeline.names import resolve
 from pipeline.results import scores
 from pipeline.results.scores import metric_table, wilson_interval
 from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score
@@ -69,7 +70,7 @@ def test_calibration_error_is_zero_for_certain_and_right_predictions():
 def test_class_scores_agree_with_scikit_learn(random_split, name):
     probabilities, labels = random_split
     expected = getattr(sklearn.metrics, f"{name}_score")(labels, probabilities.argmax(axis=1), average=None)
-    np.testing.assert_allclose(CLASS_SCORES[name].values(probabilities, labels), expected)
+    np.testing.assert_allclose(resolve(CLASS_SCORES[name].function)(probabilities, labels), expected)
 
 
 def test_a_class_without_images_scores_zero_has_support_zero_and_no_interval():
@@ -147,7 +148,7 @@ def called(probabilities, labels):
 
 
 def test_a_score_added_as_a_row_appears_in_the_tables(make_run, monkeypatch):
-    new_score = Score("top_two", "top-2 accuracy", True, f"{__name__}:top_two", unit="%", share=True)
+    new_score = Score("top_two", "top-2 accuracy", f"{__name__}:top_two", unit="%", share=True)
     monkeypatch.setitem(SCORES, "top_two", new_score)
     new_class_score = ClassScore("called", "called so", f"{__name__}:called", unit="count")
     monkeypatch.setitem(CLASS_SCORES, "called", new_class_score)

@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from pipeline.runs.tensorboard import FILE, publish_events
+from pipeline.runs.train import EVENTS, publish_events
 
 ROWS = [
     {
@@ -18,7 +18,7 @@ ROWS = [
 
 
 def read(folder) -> list[tuple]:
-    events = tf.compat.v1.train.summary_iterator(str(folder / FILE))
+    events = tf.compat.v1.train.summary_iterator(str(folder / EVENTS))
     found = [
         (event.step, event.wall_time, value.tag, value.simple_value)
         for event in events
@@ -44,5 +44,5 @@ def test_the_file_is_replaced_as_epochs_come_and_has_the_same_bytes(tmp_path):
     publish_events(tmp_path, ROWS)
     again = tmp_path / "again"
     publish_events(again, ROWS)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FILE]
-    assert (again / FILE).read_bytes() == (tmp_path / FILE).read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [EVENTS]
+    assert (again / EVENTS).read_bytes() == (tmp_path / EVENTS).read_bytes()

@@ -12,8 +12,7 @@ from small_specs import spec_of
 
 from pipeline.recipes.schemes import find_scheme
 from pipeline.runs.result import HISTORY, PREDICTIONS, read_run
-from pipeline.runs.tensorboard import FILE as EVENTS
-from pipeline.runs.train import FILES
+from pipeline.runs.train import EVENTS, FILES
 from pipeline.storage.layout import CHECKPOINT as CHECKPOINT
 from pipeline.storage.layout import MODEL, RECIPE
 from pipeline.storage.publishing import MANIFEST, is_left_behind, is_scratch, read_manifest, why_incomplete

@@ -84,7 +84,6 @@ SCHEMES["shares"] = Scheme(
 SCORES["worst_class"] = Score(
     name="worst_class",
     title="worst class",
-    higher_is_better=True,
     function="rows_from_outside:worst_class",
     unit="%",
 )

@@ -10,6 +10,7 @@ import luigi
 import pytest
 
 from pipeline.recipes.presets import PRESETS, Plan, Preset
+from pipeline.runs.result import read_run
 from tasks import CompareSchemes, ExtractFeatures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,12 @@ def build(*tasks: luigi.Task, workers: int = 1) -> bool:
     """Run tasks with the local scheduler; say whether all are complete."""
     luigi.build(list(tasks), local_scheduler=True, workers=workers, log_level="WARNING")
     return all(task.complete() for task in tasks)
+
+
+def hits_of(folder: Path) -> tuple[int, int]:
+    """Return how many test images a stored run classified rightly, and how many there are."""
+    test = read_run(folder).split("test")
+    return int((test.probabilities.argmax(axis=1) == test.labels).sum()), len(test.labels)
 
 
 def make_little(folder: Path) -> None:

@@ -45,7 +45,7 @@ class Written(Task):
     """Publishes one text, or nothing at all."""
 
     lazy = luigi.BoolParameter(default=False)
-    place = "reports/seeds/written"
+    kind, label = "seeds", "written"
 
     @property
     def fingerprint(self) -> dict:

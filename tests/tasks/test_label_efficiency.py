@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from small_graphs import LITTLE, build
+from small_graphs import LITTLE, build, hits_of
 
 from pipeline.errors import BadInput
 from pipeline.recipes.presets import PRESETS
@@ -54,6 +54,9 @@ def test_heads_and_networks_end_on_one_axis_and_nothing_is_done_twice(data_folde
     for _, rows in table.groupby("scheme"):
         assert rows["n_train"].tolist() == [20, 20, 35, 35, 140]
         assert rows["accuracy"].between(0, 1).all()
+    trained = table[table["scheme"] == "from-scratch:lesson"]
+    hits = [hits_of(run.folder) for scheme, _, run in task.parts if scheme == "from-scratch:lesson"]
+    assert sorted(trained["accuracy"]) == pytest.approx(sorted(right / n for right, n in hits))
     assert (task.folder / "labels.png").stat().st_size > 5_000
     assert "2/class" in (task.folder / "labels.md").read_text()
     before = {path: path.stat().st_mtime_ns for path in data_folder.rglob("*") if path.is_file()}

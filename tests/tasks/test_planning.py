@@ -12,7 +12,7 @@ from pipeline.notation import WORDS
 from pipeline.recipes import base
 from pipeline.recipes.heads import HEADS
 from pipeline.report.table import FINDINGS
-from pipeline.training import averaging, optimizers
+from pipeline.training import kept_weights, optimizers
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("tensorflow", "keras", "h5py", "pandas", "sklearn", "matplotlib", "numpy")
@@ -52,7 +52,7 @@ def test_every_function_that_the_graph_names_can_be_called():
 def test_names_in_recipes_are_those_of_the_tables_that_load_tensorflow():
     assert set(base.OPTIMIZERS) == set(optimizers.OPTIMIZERS)
     assert set(base.SCHEDULES) == set(optimizers.SCHEDULES)
-    assert set(base.AVERAGES) == set(averaging.AVERAGES)
+    assert set(base.AVERAGES) == set(kept_weights.AVERAGES)
     assert set(WORDS) == set(LAYERS)
 
 

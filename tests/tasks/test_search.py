@@ -82,10 +82,10 @@ def test_a_search_that_was_killed_goes_on_with_its_trials(tmp_path, data_folder)
         stderr=subprocess.DEVNULL,
     )
     task = TuneFromScratch(trials=3, confirmations=0, name="mine", **SMALL_SEARCH)
-    wait_for(lambda: ended(task.folder / "study.db") >= 1)
+    wait_for(lambda: ended(task.folder / "study.log") >= 1)
     master.send_signal(signal.SIGKILL)
     master.wait()
-    done = ended(task.folder / "study.db")
+    done = ended(task.folder / "study.log")
     assert 1 <= done < 3
     assert build(task)
     assert len(pd.read_csv(task.folder / "trials.csv")) == 3

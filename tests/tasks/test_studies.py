@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from small_graphs import build
+from small_graphs import build, hits_of
 
 from pipeline.errors import BadInput
 from tasks import BlockStudy, CompareSeeds
@@ -55,6 +55,8 @@ def test_blocks_end_in_one_table_and_one_picture_and_nothing_is_done_twice(data_
     table = pd.read_csv(task.folder / "blocks.csv")
     assert len(table) == 4
     assert set(table["conv block"]) == {"conv - maxpool", "conv - batch norm - maxpool"}
+    hits = [hits_of(run.folder) for _, run in task.parts]
+    assert table["accuracy"].tolist() == pytest.approx([right / n for right, n in hits])
     assert "## Dense blocks" in (task.folder / "blocks.md").read_text()
     assert (task.folder / "blocks.png").stat().st_size > 5_000
     before = {path: path.stat().st_mtime_ns for path in data_folder.rglob("*") if path.is_file()}
@@ -70,6 +72,8 @@ def test_several_seeds_end_in_a_mean_and_curves(data_folder):
     table = pd.read_csv(task.folder / "seeds.csv")
     assert table["seed"].tolist() == [0, 1, 0, 1]
     assert table["val_accuracy"].isna().tolist() == [False, False, True, True]
+    hits = [hits_of(run.folder) for _, run in task.parts]
+    assert table["accuracy"].tolist() == pytest.approx([right / n for right, n in hits])
     assert "from-scratch:lesson+dense" in (task.folder / "seeds.md").read_text()
     assert (task.folder / "curves.png").stat().st_size > 5_000
     assert (task.folder / "seeds.png").stat().st_size > 5_000

@@ -7,8 +7,9 @@ import json
 import shutil
 
 import luigi
+import pandas as pd
 import pytest
-from small_graphs import build
+from small_graphs import build, hits_of
 
 from pipeline.recipes.presets import PRESETS, Plan, Preset
 from pipeline.runs.result import read_run
@@ -83,7 +84,10 @@ def test_a_tuned_head_is_compared_beside_the_others(comparison):
     assert run.recipe["settings"]["fit_on"] == "train+val"
     assert (run.recipe["n_val"], len(run.split("val").labels)) == (0, 0)
     assert run.costs["tune_seconds"] > 0
-    assert (score.folder / "metrics.csv").is_file()
+    right, n = hits_of(run.folder)
+    metrics = pd.read_csv(score.folder / "metrics.csv", index_col=["split", "class", "metric"])["value"]
+    assert metrics["test", "(all)", "accuracy"] == pytest.approx(right / n)
+    assert float(tuned["accuracy"]) == pytest.approx(right / n)
 
 
 @pytest.mark.slow

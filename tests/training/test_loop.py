@@ -18,10 +18,10 @@ from pipeline.notation import parse_block
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.runs.result import HISTORY_COLUMNS
 from pipeline.training import loop
-from pipeline.training.averaging import Lookahead
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
+from pipeline.training.kept_weights import Lookahead
 from pipeline.training.loop import Stage, fit
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
 
@@ -237,31 +237,24 @@ def test_a_training_follows_its_schedule_to_the_end(toy, make_stage):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone(optimizer):
+def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone(make_stage, optimizer):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
     model.set_weights([np.ones_like(array) for array in model.get_weights()])
     weights = model.trainable_variables
-    made = make_optimizer(
-        optimizer=optimizer,
-        learning_rate=0.1,
-        lr_schedule="constant",
-        warmup=0.0,
-        weight_decay=0.5,
-        updates=10,
-    )
+    made = make_optimizer(make_stage(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5), 10)
     made.apply([keras.ops.zeros_like(weight) for weight in weights], weights)
     after = {weight.name: np.unique(weight.numpy()).tolist() for weight in weights}
     assert after.pop("kernel") == pytest.approx([1 - 0.1 * 0.5])
     assert after == {"bias": [1.0], "gamma": [1.0], "beta": [1.0]}
 
 
-def test_adamw_in_one_pass_takes_the_steps_of_keras():
+def test_adamw_in_one_pass_takes_the_steps_of_keras(make_stage):
     def moved(quick):
         draws = np.random.default_rng(0)
         weights = [keras.Variable(draws.normal(size=shape).astype(np.float32)) for shape in ((40, 30), (30,))]
         paces = {weights[0].path: lambda number: 0.5}
-        plain = {"learning_rate": 0.01, "lr_schedule": "cosine", "warmup": 0.2, "weight_decay": 0.1}
-        made = make_optimizer(optimizer="adamw", updates=20, paces=paces, quick=quick, **plain)
+        stage = make_stage(optimizer="adamw", lr_schedule="cosine", warmup=0.2, weight_decay=0.1)
+        made = make_optimizer(stage, 20, paces=paces, quick=quick)
         for _ in range(20):
             made.apply([draws.normal(size=weight.shape).astype(np.float32) for weight in weights], weights)
         return [weight.numpy() for weight in (*weights, *made._momentums, *made._velocities)]
@@ -276,11 +269,10 @@ def test_the_triangle_starts_at_a_fifth_peaks_after_the_warmup_and_ends_at_seven
     assert rates[20:] == pytest.approx(np.linspace(2.0, 0.14, 81))
 
 
-def test_a_variable_with_a_pace_moves_by_that_factor_of_the_rate():
+def test_a_variable_with_a_pace_moves_by_that_factor_of_the_rate(make_stage):
     first, second, still = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("a", "b", "c"))
     paces = {second.path: lambda number: 3.0, still.path: lambda number: 0.0}
-    plain = {"lr_schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "momentum": 0.0}
-    made = make_optimizer(optimizer="sgd", learning_rate=0.1, updates=10, paces=paces, **plain)
+    made = make_optimizer(make_stage(optimizer="sgd", learning_rate=0.1, momentum=0.0), 10, paces=paces)
     made.apply([np.ones(2, np.float32)] * 3, [first, second, still])
     found = [keras.ops.convert_to_numpy(variable) for variable in (first, second, still)]
     np.testing.assert_allclose(found, [[0.9] * 2, [0.7] * 2, [1.0] * 2], rtol=1e-6)

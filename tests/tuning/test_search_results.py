@@ -18,9 +18,8 @@ from pipeline.recipes.space import checked_axes, plain_axes
 from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.storage.publishing import read_manifest
 from pipeline.tuning import search as module
-from pipeline.tuning.seals import tell
 from pipeline.tuning.search import SearchSpec, search
-from pipeline.tuning.study import Budget, distributions, opened, settings_of
+from pipeline.tuning.study import Budget, distributions, opened, seal, settings_of
 from pipeline.tuning.trial import recipe_of
 
 LESSON = SCRATCH_RECIPES["lesson"]
@@ -42,9 +41,11 @@ def in_this_process(name: str, arguments: dict, progress) -> float | None:
     if name == "pipeline.tuning.trial:run_again":
         return accuracy(run.settings["learning_rate"], run.seed)
     recipe = recipe_of(run)
-    study = opened(Path(arguments["study"]), arguments["draw"], run.seed)
+    path = Path(arguments["study"])
+    study = opened(path, arguments["draw"], run.seed)
     trial = study.ask(distributions(recipe, AXES))
-    tell(study, trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], run.seed))
+    study.tell(trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], run.seed))
+    seal(path)
     return None
 
 
@@ -74,7 +75,7 @@ def found(tmp_path_factory):
 def test_all_files_are_listed_and_whole(found):
     files = read_manifest(found[0]).files
     assert set(files) == {
-        *("study.db", "trials.csv", "study.md", "choice.json"),
+        *("study.log", "study.seal.json", "trials.csv", "study.md", "choice.json"),
         *("history.png", "importance.png", "parallel.png"),
     }
     assert read_manifest(found[0]).missing() is None

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from pipeline.recipes.heads import HEADS
 
+LOGISTIC, NEIGHBOURS = "logistic", "knn"
+PROBES = {  # rows of HEADS, with the values of the one setting that is chosen for each layer set
+    # C of scikit-learn's LogisticRegression, the strongest penalty first, two a decade.
+    LOGISTIC: ("c", (1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1, 3.16e-1, 1.0, 3.16, 10.0)),
+    NEIGHBOURS: ("neighbours", HEADS[NEIGHBOURS].space["neighbours"]),
+}
+
 
 @dataclass(frozen=True)
 class LayerSet:
@@ -32,28 +39,13 @@ def layer_sets(taps: tuple[str, ...]) -> list[LayerSet]:
     that an extraction up to a block passes on its way, the latter what heads read when all of it is run.
     """
     last = len(taps)
-    alone = [(block, block) for block in range(1, last + 1)]
-    starts = [(1, block) for block in range(2, last + 1)]
-    ends = [(block, last) for block in range(2, last)]
-    return [
-        LayerSet(taps[first - 1 : end], tuple(range(first, end + 1))) for first, end in alone + starts + ends
-    ]
+    spans = [(block, block) for block in range(1, last + 1)]
+    spans += [(1, block) for block in range(2, last + 1)]
+    spans += [(block, last) for block in range(2, last)]
+    return [LayerSet(taps[first - 1 : end], tuple(range(first, end + 1))) for first, end in spans]
 
 
 def short_name(blocks: str) -> str:
     """Return the blocks of a set for people: "2", "2+3", but "2–5" for "2+3+4+5"."""
     numbers = blocks.split("+")
     return blocks if len(numbers) < 3 else f"{numbers[0]}–{numbers[-1]}"
-
-
-# Inverse penalties, C of scikit-learn's LogisticRegression, the strongest first, two a decade.
-INVERSE_PENALTIES = (1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1, 3.16e-1, 1.0, 3.16, 10.0)
-
-
-LOGISTIC, NEIGHBOURS = "logistic", "knn"
-
-
-PROBES = {  # rows of HEADS, with the values of the one setting that is chosen for each layer set
-    LOGISTIC: ("c", INVERSE_PENALTIES),
-    NEIGHBOURS: ("neighbours", HEADS[NEIGHBOURS].space["neighbours"]),
-}

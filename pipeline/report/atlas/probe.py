@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.datasets.table import SPLITS
 from pipeline.errors import BadInput
 from pipeline.features.store import FeatureStore
 from pipeline.heads.calibration import probabilities_of
@@ -45,46 +46,38 @@ def probe_layers(store: FeatureStore, classes: int, progress: Progress = silent)
 
     Raises BadInput when no image is there to choose by.
     """
-    if len(store.rows("val")) == 0:
+    train, val, test = (store.rows(split) for split in SPLITS)
+    if len(val) == 0:
         raise BadInput("layer atlas: expected val images to choose by, found none; take a larger subset")
     features = {layer: store.load((layer,)) for layer in store.layers}
     sets, found = layer_sets(tuple(store.layers)), []
     for number, layers in enumerate(sets):
         joined = np.concatenate([features[layer] for layer in layers.layers], axis=1)
-        data = _data(store, joined, classes)
+        data = HeadData(Examples(joined, store.labels, train, np.concatenate([val, test]), classes))
         for head in PROBES:
             progress(f"probe blocks {layers.name}", number, len(sets), "layer sets")
-            found.append(_probe(head, layers, data, len(store.rows("val"))))
+            found.append(_probe(head, layers, data, len(val)))
     return found
 
 
-def _data(store: FeatureStore, inputs: np.ndarray, classes: int) -> HeadData:
-    """Return features as the data of heads, which answer on the val rows and then on the test rows."""
-    answered = np.concatenate([store.rows("val"), store.rows("test")])
-    return HeadData(Examples(inputs, store.labels, store.rows("train"), answered, classes))
-
-
 def _probe(head: str, layers: LayerSet, data: HeadData, n_val: int) -> Probe:
-    """Fit a head with each value of its setting and choose one on val; of equals the first."""
+    """Fit a head with each value of its setting and choose one on val; of equals the first.
+
+    data answers on the val images and then on the test images.
+    """
     began = time.perf_counter()
     recipe, (setting, values) = HEADS[head], PROBES[head]
     points = [{setting: value} for value in values]
     answers = resolve(f"{recipe.module}:answers")(recipe, points, data)
-    labels = data.val_labels
-    on_val = [_right(one[:, :n_val], labels[:n_val]) for one in answers]
-    best = max(range(len(values)), key=lambda number: on_val[number].mean())
+    right = [probabilities_of(one).argmax(axis=1) == data.val_labels for one in answers]
+    best = max(range(len(values)), key=lambda number: right[number][:n_val].mean())
     return Probe(
         layers=layers,
         width=data.examples.inputs.shape[1],
         head=head,
         setting=setting,
         value=values[best],
-        val=on_val[best],
-        test=_right(answers[best][:, n_val:], labels[n_val:]),
+        val=right[best][:n_val],
+        test=right[best][n_val:],
         seconds=time.perf_counter() - began,
     )
-
-
-def _right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Say of which images (n,) the most probable class by answers (V, n, C) is the label."""
-    return probabilities_of(answers).argmax(axis=1) == labels

@@ -1,4 +1,12 @@
-"""An atlas from cached features to its folder: two tables, two pictures, the cut, and a page of it all."""
+"""An atlas from cached features to its folder: two tables, two pictures, the cut, and a page of it all.
+
+The cut is where fine-tuning would freeze a backbone, chosen by a rule on val alone: of the blocks alone,
+find those whose logistic regression is as accurate on val as the best one's 95 % interval allows, and cut
+behind the deepest of them. Blocks up to there have made the classes about as separable as any block does
+and can stay frozen; behind it the features lose for this data, so that is what should move. Where the last
+block is among them, nothing loses: the cut then leaves the last block to move, which is the most specific
+to what the backbone learned before.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +22,21 @@ from pipeline import numerics
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.store import FeatureStore
+from pipeline.formatting import shown, shown_interval
 from pipeline.progress import Progress, silent
-from pipeline.report.atlas.costs import costs_by_depth
-from pipeline.report.atlas.cut import RULE, choose_cut, narrowest_words
+from pipeline.report.atlas.layer_sets import LOGISTIC, short_name
 from pipeline.report.atlas.pictures import draw_classes, draw_depth
 from pipeline.report.atlas.probe import probe_layers
-from pipeline.report.atlas.tables import COLUMNS_EXPLAINED, atlas_table, class_table, sets_markdown
+from pipeline.report.atlas.tables import (
+    COLUMNS_EXPLAINED,
+    atlas_table,
+    class_table,
+    costs_by_depth,
+    sets_markdown,
+)
 from pipeline.report.figure import publish_figure
 from pipeline.results.comparison import TEXT_WIDTH
+from pipeline.results.scores import highest_row, lowest_row
 from pipeline.runs.result import data_of
 from pipeline.storage.publishing import (
     publish_csv,
@@ -35,6 +50,12 @@ from pipeline.storage.publishing import (
 TABLE, CLASSES, CUT, PAGE = "atlas.csv", "per_class.csv", "cut.json", "atlas.md"
 DEPTH_PICTURE, CLASS_PICTURE = "accuracy_by_depth.png", "per_class_by_depth.png"
 FILES = [TABLE, CLASSES, CUT, PAGE, DEPTH_PICTURE, CLASS_PICTURE]
+MOVED = "Behind the cut lie {} of the network's multiply-adds, the part that every step trains."
+RULE = (
+    "The cut lies behind the deepest block alone whose accuracy on val is within the 95 % interval of the "
+    "best block's; no test image had a say. It is a rule of thumb from frozen features: how far fine-tuning "
+    "gets from there only a run can tell, and more blocks that move may get further, at a higher price."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +88,17 @@ def publish_atlas(
     """
     target, images, store = Path(folder), ImageStore(dataset), FeatureStore(features)
     if not {TABLE, CLASSES} <= whole_files(target, {}):
-        _publish_tables(target, images, store, progress)
+        numerics.start(seed=0, precision="float32")
+        probes = probe_layers(store, len(images.class_names), progress)
+        publish_csv(target / TABLE, atlas_table(probes, costs_by_depth(store.folder)))
+        labels = store.labels[store.rows("test")]
+        publish_csv(target / CLASSES, class_table(probes, labels, images.class_names))
     table, classes = _read_table(target / TABLE), _read_table(target / CLASSES)
-    cut = choose_cut(table)
+    cut, size = choose_cut(table), store.base["input_size"]
+    doubt = f" Fine-tuning shows images at {IMAGE_SIZE} px, these features saw them at {size} px."
     said: dict[str, Any] = {
         "freeze_through": cut.freeze_through,
-        "words": f"{cut.words}{_doubt(store.base)}",
+        "words": cut.words + (doubt if size != IMAGE_SIZE else ""),
         "command": f"{command} --freeze-through {cut.freeze_through}",
         "caption": caption_of(images, store.base),
     }
@@ -83,24 +109,6 @@ def publish_atlas(
     publish_text(target / PAGE, f"# Layer atlas\n\n{atlas_markdown(atlas)}\n")
     publish_manifest(target, fingerprint, FILES)
     return atlas_text(atlas)
-
-
-def _doubt(base: dict[str, Any]) -> str:
-    """Return what has to be added where fine-tuning sees other images than the features did."""
-    if base["input_size"] == IMAGE_SIZE:
-        return ""
-    return (
-        f" Fine-tuning shows images at {IMAGE_SIZE} px, these features saw them at {base['input_size']} px."
-    )
-
-
-def _publish_tables(target: Path, images: ImageStore, store: FeatureStore, progress: Progress) -> None:
-    numerics.start(seed=0, precision="float32")
-    probes = probe_layers(store, len(images.class_names), progress)
-    table = atlas_table(probes, costs_by_depth(store.folder))
-    classes = class_table(probes, store.labels[store.rows("test")], images.class_names)
-    for name, rows in ((TABLE, table), (CLASSES, classes)):
-        publish_csv(target / name, rows)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -118,10 +126,8 @@ def caption_of(images: ImageStore, base: dict[str, Any]) -> str:
     """Return the line under the pictures: data set with sizes, weights, precision and size of features."""
     recipe: dict[str, Any] = {"dataset_title": images.row.title, "dataset_note": images.row.note}
     recipe |= {f"n_{split}": count for split, count in images.counts.items()}
-    features = f"features {base['precision']} at {base['input_size']} px"
-    return (
-        f"{data_of(recipe)} · weights {base['weights']['name']} · {features} · fitted on train, chosen on val"
-    )
+    features = f"weights {base['weights']['name']} · features {base['precision']} at {base['input_size']} px"
+    return f"{data_of(recipe)} · {features} · fitted on train, chosen on val"
 
 
 def atlas_text(atlas: Atlas, width: int = TEXT_WIDTH) -> str:
@@ -131,16 +137,71 @@ def atlas_text(atlas: Atlas, width: int = TEXT_WIDTH) -> str:
 
 def atlas_markdown(atlas: Atlas, folder: str = "") -> str:
     """Return an atlas as Markdown without a title; folder, with a slash, leads from there to the pictures."""
-    depth, classes = f"{folder}{DEPTH_PICTURE}", f"{folder}{CLASS_PICTURE}"
-    return "\n\n".join(
-        [
-            f"{atlas.words} `{atlas.command}`",
-            f"![Test accuracy of each block alone and of joins against depth, and the cost up to there. "
-            f"{atlas.caption}]({depth})",
-            sets_markdown(atlas.table),
-            f"{COLUMNS_EXPLAINED} {atlas.caption}.",
-            RULE,
-            narrowest_words(atlas.table),
-            f"![Test accuracy of each class by layer set. {atlas.caption}]({classes})",
-        ]
+    depth = "Test accuracy of each block alone and of joins against depth, and the cost up to there."
+    classes = "Test accuracy of each class by layer set."
+    parts = [f"{atlas.words} `{atlas.command}`", f"![{depth} {atlas.caption}]({folder}{DEPTH_PICTURE})"]
+    parts += [sets_markdown(atlas.table), f"{COLUMNS_EXPLAINED} {atlas.caption}."]
+    parts += [RULE, narrowest_words(atlas.table)]
+    return "\n\n".join([*parts, f"![{classes} {atlas.caption}]({folder}{CLASS_PICTURE})"])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut behind a block: freeze_through is its number, words say why."""
+
+    freeze_through: int
+    words: str
+
+
+def choose_cut(table: pd.DataFrame) -> Cut:
+    """Return the cut that the rule of this module chooses by an atlas's table."""
+    alone = table[(table["head"] == LOGISTIC) & table["blocks"].str.isdecimal()]
+    alone = alone.set_index("depth", drop=False).sort_index()
+    best = highest_row(alone, "val_accuracy")
+    deepest = alone[alone["val_accuracy"] >= best["val_accuracy_low"]].iloc[-1]
+    block, last = int(deepest["depth"]), int(alone.index[-1])
+    through = min(block, last - 1)
+    why = f"block {block} alone is the best, with {_on_val(best)}"
+    if block != best["depth"]:
+        why = (
+            f"block {block} is the deepest that alone, with {shown(deepest['val_accuracy'], '%')}, is within "
+            f"the interval of the best, block {best['depth']} with {_on_val(best)}"
+        )
+    if block == last:
+        why += (
+            ", so that no block loses what those before it found and a head on frozen features may do. To "
+            "fine-tune all the same, move the last block, which is the most specific to what the network "
+            "learned before"
+        )
+    else:
+        after = shown(alone["val_accuracy"].loc[block + 1], "%")
+        why += (
+            f"; block {block + 1} falls to {after}. Frozen up to there, the network keeps features that tell "
+            "the classes apart about as well as any block's do; the blocks behind lose that and should move"
+        )
+    moved = shown(1 - alone["multiply_adds_share"].get(through, 0.0), "%")
+    return Cut(through, f"Cut behind block {through}: {why}. {MOVED.format(moved)}")
+
+
+def narrowest_words(table: pd.DataFrame) -> str:
+    """Return in words the set with the fewest features within the interval of the best on val."""
+    sets = table[table["head"] == LOGISTIC]
+    best = highest_row(sets, "val_accuracy")
+    near = sets[sets["val_accuracy"] >= best["val_accuracy_low"]]
+    narrow = lowest_row(near, "width")
+    words = f"For a head on frozen features, those of {_blocks(best)} are best: {_on_val(best)}"
+    if narrow["blocks"] == best["blocks"]:
+        return f"{words}; no set with fewer features comes within that interval."
+    return (
+        f"{words}. The fewest features within that interval are the {narrow['width']:,} of "
+        f"{_blocks(narrow)}, with {shown(narrow['val_accuracy'], '%')}."
     )
+
+
+def _on_val(row: pd.Series) -> str:
+    interval = shown_interval(row["val_accuracy"], row["val_accuracy_low"], row["val_accuracy_high"])
+    return f"{interval} of {row['n_val']:,} val images"
+
+
+def _blocks(row: pd.Series) -> str:
+    return f"block{'s' * ('+' in row['blocks'])} {short_name(row['blocks'])}"

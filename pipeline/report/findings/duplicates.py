@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import uniform_filter
 
 from pipeline.datasets.table import TRAIN
 from pipeline.report.findings.pictures import Cell, beside, shortened
-from pipeline.report.findings.pixels import compare
 from pipeline.report.findings.sources import Sources
 from pipeline.views import IDENTITY
 
@@ -23,13 +23,14 @@ CHANCE_SHARE = 0.999  # of them lie below the detail that counts as chance
 SIMILAR_COSINE = 0.9  # above it, most pairs that pixels do not confirm show one thing before one background
 ALWAYS_LISTED = 20  # pairs with the largest cosine, whatever it is
 CHUNK = 512  # images at a time: 92 MB of cosines with 45,000 training images
+SHIFT = 3  # pixels: copies of one photograph are cut and scaled a little differently
+MARGIN = 3  # pixels left out at each edge: frames around otherwise different images look alike
+BLUR = 5  # pixels: the square whose mean is taken away, so that skies and lawns do not count
+PAIRS = 1000  # pairs at a time: 4 MB for each array of grey values
+TINY = 1e-6
 LARGEST = 5.0  # standard deviations: a unit that is nearly always 0 must not decide alone
 IDENTICAL, NEAR, SIMILAR, UNLIKE = "identical in pixels", "near-identical", "just similar", "nearest found"
 VERDICTS = (IDENTICAL, NEAR, SIMILAR, UNLIKE)
-COLUMNS = (
-    *("rank", "split", "index", "name", "label", "train_index", "train_name", "train_label"),
-    *("cosine", "rms", "detail", "mirrored", "verdict"),
-)
 WORDS = (
     "For each val and test image the nearest training image: the one with the largest cosine between cached "
     "features, standardised by the training images and cut off at 5 standard deviations. Pixels verify it, "
@@ -96,20 +97,29 @@ def near_detail(sources: Sources) -> float:
 
 
 def find(sources: Sources) -> pd.DataFrame:
-    """Return the pairs above a bound and those with the largest cosines: COLUMNS, surest verdict first."""
+    """Return the pairs above a bound and those with the largest cosines, surest verdict first.
+
+    Columns are those of Sources.ranked, then index, name and label of the nearest training image with
+    "train_" before them, cosine, rms, detail, mirrored and verdict.
+    """
     split = sources.images.split
     train, others = np.flatnonzero(split == TRAIN), np.flatnonzero(split != TRAIN)
     sources.progress("find near-duplicates", 0, len(others), "images")
     pairs, cosine = nearest(sources.features.load(sources.layers, IDENTITY), train, others)
-    pixels = sources.pixels
-    alike = compare(pixels[others], pixels[pairs])
+    alike = compare(sources.pixels[others], sources.pixels[pairs])
     verdict = verdicts(cosine, alike.rms, alike.detail, near=near_detail(sources))
     listed = verdict < VERDICTS.index(UNLIKE)
     listed[np.argsort(-cosine, kind="stable")[:ALWAYS_LISTED]] = True
     order = np.lexsort((others, -cosine, verdict))
     order = order[listed[order]]
-    numbers = (cosine.astype(np.float64).round(4), alike.rms.round(2), alike.detail.round(4), alike.mirrored)
-    return _table(sources, others[order], pairs[order], [*(one[order] for one in numbers), verdict[order]])
+    train_images = sources.ranked(pairs[order])[["index", "name", "label"]].add_prefix("train_")
+    return pd.concat([sources.ranked(others[order]), train_images], axis=1).assign(
+        cosine=cosine[order].astype(np.float64).round(4),
+        rms=alike.rms[order].round(2),
+        detail=alike.detail[order].round(4),
+        mirrored=alike.mirrored[order],
+        verdict=[VERDICTS[place] for place in verdict[order]],
+    )
 
 
 def summary(sources: Sources, table: pd.DataFrame) -> str:
@@ -128,19 +138,16 @@ def summary(sources: Sources, table: pd.DataFrame) -> str:
 
 def cell(sources: Sources, row: pd.Series) -> Cell:
     """Return a pair as a cell of the picture: the val or test image, then the training image as it fits."""
-    one, other = sources.image(row["index"]), sources.image(row["train_index"])
+    other, turned = sources.image(row["train_index"]), ""
     if row["mirrored"]:
-        other = other[:, ::-1]
-    turned = ", mirrored" if row["mirrored"] else ""
-    return Cell(
-        beside(one, other),
-        (
-            f"{row['split']} {row['name']}",
-            f"train {row['train_name']}",
-            f"{shortened(row['label'])} | {shortened(row['train_label'])}{turned}",
-            f"{row['verdict']}: cos {row['cosine']:.3f}, rms {row['rms']:.1f}",
-        ),
+        other, turned = other[:, ::-1], ", mirrored"
+    lines = (
+        f"{row['split']} {row['name']}",
+        f"train {row['train_name']}",
+        f"{shortened(row['label'])} | {shortened(row['train_label'])}{turned}",
+        f"{row['verdict']}: cos {row['cosine']:.3f}, rms {row['rms']:.1f}",
     )
+    return Cell(beside(sources.image(row["index"]), other), lines)
 
 
 def _to_sphere(points: np.ndarray, scale: np.ndarray) -> None:
@@ -150,19 +157,72 @@ def _to_sphere(points: np.ndarray, scale: np.ndarray) -> None:
     points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
 
 
-def _table(sources: Sources, rows: np.ndarray, pairs: np.ndarray, numbers: list[np.ndarray]) -> pd.DataFrame:
-    columns = (
-        range(1, len(rows) + 1),
-        sources.split_of(rows),
-        *_identity(sources, rows),
-        *_identity(sources, pairs),
-        *numbers[:-1],
-        [VERDICTS[place] for place in numbers[-1]],
-    )
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+@dataclass(frozen=True, eq=False)
+class Alikeness:
+    """How alike pairs of images are: rms (k,) in 0..255, detail (k,) in -1..1, mirrored (k,) bool.
+
+    mirrored says whether the second image fits better when it is mirrored left to right; rms and detail
+    are then those of the mirrored one.
+    """
+
+    rms: np.ndarray
+    detail: np.ndarray
+    mirrored: np.ndarray
 
 
-def _identity(sources: Sources, rows: np.ndarray) -> tuple[Any, ...]:
-    """Return index, name and class of rows of the data set."""
-    images = sources.images
-    return images.index[rows], [images.names[row] for row in rows], [sources.class_of(row) for row in rows]
+def compare(one: np.ndarray, other: np.ndarray) -> Alikeness:
+    """Return how alike each of k pairs of images is; both are (k, height, width, 3) uint8."""
+    starts = range(0, max(1, len(one)), PAIRS)
+    parts = [_compare(one[start : start + PAIRS], other[start : start + PAIRS]) for start in starts]
+    return Alikeness(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def rms_difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the root mean square difference of pixel values, (k,) float64 in 0..255."""
+    difference = one.astype(np.float32) - other.astype(np.float32)
+    return np.sqrt(np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64))
+
+
+def detail_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the correlation of two images' detail at the best shift of up to 3 pixels, (k,) in -1..1.
+
+    Detail is the grey value without the mean of the 5 x 5 pixels around it; a frame of 3 pixels is left out.
+    Without detail in one of the two it is 0.
+    """
+    ours, theirs = _detail(one), _detail(other)
+    best = np.full(len(one), -1.0)
+    for down in range(-SHIFT, SHIFT + 1):
+        for across in range(-SHIFT, SHIFT + 1):
+            found = _correlation(_moved(ours, down, across), _moved(theirs, -down, -across))
+            best = np.maximum(best, found)
+    return best
+
+
+def _compare(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    flipped = other[:, :, ::-1]
+    straight, mirror = detail_correlation(one, other), detail_correlation(one, flipped)
+    mirrored = mirror > straight + TINY
+    rms = np.where(mirrored, rms_difference(one, flipped), rms_difference(one, other))
+    return rms, np.maximum(straight, mirror), mirrored
+
+
+def _detail(images: np.ndarray) -> np.ndarray:
+    """Return (k, height - 6, width - 6) float32: grey values without the mean around them, frame cut off."""
+    grey = images.mean(axis=3, dtype=np.float32)
+    detail = grey - uniform_filter(grey, (1, BLUR, BLUR), mode="mirror")
+    return detail[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def _moved(images: np.ndarray, down: int, across: int) -> np.ndarray:
+    """Return the part of images that another, moved by (down, across), covers."""
+    height, width = images.shape[1:]
+    return images[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each pair, (k,) float64; 0 where one of them is constant."""
+    one = one - one.mean(axis=(1, 2), keepdims=True)
+    other = other - other.mean(axis=(1, 2), keepdims=True)
+    shared = np.einsum("nhw,nhw->n", one, other, dtype=np.float64)
+    sizes = np.einsum("nhw,nhw->n", one, one) * np.einsum("nhw,nhw->n", other, other)
+    return shared / np.sqrt(np.maximum(sizes, TINY))

@@ -25,13 +25,11 @@ def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def find(sources: Sources) -> pd.DataFrame:
-    """Return the LISTED hardest val and test images of a run: rank, IMAGE_COLUMNS, loss (nats)."""
+    """Return the LISTED hardest val and test images of a run: the columns of Sources.table, loss (nats)."""
     loss = losses(sources.unseen.probabilities, sources.unseen.labels)
     certainty = sources.unseen.probabilities.max(axis=1)
     hardest = np.lexsort((-certainty, -loss))[:LISTED]
-    table = sources.table(hardest)
-    table.insert(0, "rank", range(1, len(table) + 1))
-    return table.assign(loss=loss[hardest].round(4))
+    return sources.table(hardest).assign(loss=loss[hardest].round(4))
 
 
 def summary(sources: Sources, table: pd.DataFrame) -> str:

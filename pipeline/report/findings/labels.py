@@ -43,11 +43,8 @@ def likely_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.nda
 
 
 def find(sources: Sources) -> pd.DataFrame:
-    """Return the likely label errors of a run's val and test images: rank and IMAGE_COLUMNS."""
-    unseen = sources.unseen
-    table = sources.table(likely_label_errors(unseen.probabilities, unseen.labels))
-    table.insert(0, "rank", range(1, len(table) + 1))
-    return table
+    """Return the likely label errors of a run's val and test images: the columns of Sources.table."""
+    return sources.table(likely_label_errors(sources.unseen.probabilities, sources.unseen.labels))
 
 
 def summary(sources: Sources, table: pd.DataFrame) -> str:

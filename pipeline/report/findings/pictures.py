@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from pipeline.report.figure import empty_figure, pad, publish_figure
+from pipeline.report.figure import GREY, empty_figure, publish_figure
 from pipeline.report.findings.sources import Sources
-from pipeline.report.label_placement import GREY
 
 SHOWN = 24  # cells: more cannot be read on one screen
 CELL_WIDTH = 1.62  # inches: CIFAR-10's names fit under an image
@@ -61,36 +60,27 @@ def draw_cells(cells: list[Cell], path: Path, *, title: str, caption: str) -> No
 
 def _grid(cells: list[Cell], title: str, caption: str) -> Figure:
     """Draw cells in rows: six images wide, or four pairs; images are enlarged without smoothing."""
-    shapes = [cell.image.shape for cell in cells] or [(1, 1, 3)]
-    wide = shapes[0][1] > 1.5 * shapes[0][0]
-    columns = 4 if wide else 6
+    height, width = cells[0].image.shape[:2] if cells else (1, 1)
+    columns = 4 if width > 1.5 * height else 6
     rows = max(1, -(-len(cells) // columns))
-    width = 6 * CELL_WIDTH
     lines = max((len(cell.lines) for cell in cells), default=1)
-    image_height = min(1.0, width / columns * shapes[0][0] / shapes[0][1])
-    cell_height = image_height + lines * LINE_HEIGHT + 0.16
-    figure = empty_figure(caption, width=width, height=ABOUT + rows * cell_height)
-    pad(figure, width=0.07, height=0.05)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
-        axes.set_axis_off()
+    cell_width = 6 * CELL_WIDTH / columns
+    cell_height = min(1.0, cell_width * height / width) + lines * LINE_HEIGHT + 0.16
+    size = {"width": 6 * CELL_WIDTH, "height": ABOUT + rows * cell_height}
+    figure = empty_figure(caption, **size, title=title, pads=(0.07, 0.05))
+    for axes, cell in itertools.zip_longest(figure.subplots(rows, columns, squeeze=False).flat, cells):
+        if cell is None:
+            axes.set_axis_off()
+            continue
+        axes.imshow(cell.image, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.grid(False)
+        text = "\n".join(_fitted(line, figure, cell_width - CELL_PADDING) for line in cell.lines)
+        axes.set_xlabel(text, fontsize=LINE_SIZE, labelpad=2)
     if not cells:
         figure.text(0.5, 0.5, "none found", ha="center", color=GREY)
-    for axes, cell in zip(figure.axes, cells, strict=False):
-        _show(axes, cell, room=width / columns - CELL_PADDING)
     return figure
-
-
-def _show(axes: Axes, cell: Cell, *, room: float) -> None:
-    """Draw a cell into axes; its lines have so many inches."""
-    axes.set_axis_on()
-    axes.imshow(cell.image, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.grid(False)
-    figure = cast("Figure", axes.figure)
-    text = "\n".join(_fitted(line, figure, room) for line in cell.lines)
-    axes.set_xlabel(text, fontsize=LINE_SIZE, labelpad=2)
 
 
 def _fitted(line: str, figure: Figure, room: float) -> str:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.datasets.store import ImageStore
+from pipeline.features.store import FeatureStore
 from pipeline.formatting import markdown_table, shown
 from pipeline.progress import Progress, silent
 from pipeline.report.findings.pictures import SHOWN, draw_cells
-from pipeline.report.findings.sources import Sources, read_sources
-from pipeline.report.table import FINDINGS, FINDINGS_PAGE, Finding
+from pipeline.report.findings.sources import Sources
+from pipeline.report.table import FINDINGS, FINDINGS_PAGE
 from pipeline.results.scores import score
-from pipeline.runs.result import caption, label
+from pipeline.runs.result import caption, label, read_run
 from pipeline.storage.publishing import publish_csv, publish_text
 
 SHOWN_ROWS = 20  # rows of a table on the page; the CSV file has all
@@ -27,45 +29,34 @@ def publish_findings(
     run, dataset and features are folders of the graph; layers are cached ones, compared in identity view.
     Raises DamagedFile when they are of different images.
     """
-    sources, target = read_sources(run, dataset, features, layers, progress), Path(folder)
-    parts = [f"# Data findings: {label(sources.run)}", described(sources)]
+    read = read_run(Path(run)), ImageStore(dataset), FeatureStore(features)
+    sources, target = Sources(*read, tuple(layers), progress), Path(folder)
+    name, described = label(sources.run), _described(sources)
+    parts = [f"# Data findings: {name}", described]
     for number, row in enumerate(FINDINGS.values()):
         progress("find", number, len(FINDINGS), "findings")
         module = importlib.import_module(row.module)
         table = module.find(sources)
         publish_csv(target / f"{row.name}.csv", table)
         cells = [module.cell(sources, one) for _, one in table.head(SHOWN).iterrows()]
-        title = f"{row.title}: {label(sources.run)}"
-        draw_cells(cells, target / f"{row.name}.png", title=title, caption=described(sources))
-        parts.append(section(row, module.WORDS, module.summary(sources, table), sources, table))
+        draw_cells(cells, target / f"{row.name}.png", title=f"{row.title}: {name}", caption=described)
+        summary = module.summary(sources, table)
+        parts += [f"## {row.title}", module.WORDS, summary]
+        parts.append(f"![{row.title} of {name}, the first {SHOWN}. {summary}]({row.name}.png)")
+        if not table.empty:
+            parts.append(_first_rows(table))
+        parts.append(f"{min(len(table), SHOWN_ROWS)} of {len(table):,} rows; all are in {row.name}.csv.")
     publish_text(target / FINDINGS_PAGE, "\n\n".join(parts) + "\n")
 
 
-def described(sources: Sources) -> str:
+def _described(sources: Sources) -> str:
     """Return the line under every picture: the run's caption, its accuracy, and the layers compared."""
     accuracy = shown(score(sources.run.split("test"))["accuracy"], "%")
-    features = sources.features.base["weights"]["name"]
-    return (
-        f"{caption(sources.run)} · accuracy on test {accuracy} · features {features}: "
-        f"{', '.join(sources.layers)}"
-    )
+    features = f"features {sources.features.base['weights']['name']}: {', '.join(sources.layers)}"
+    return f"{caption(sources.run)} · accuracy on test {accuracy} · {features}"
 
 
-def section(row: Finding, words: str, summary: str, sources: Sources, table: pd.DataFrame) -> str:
-    """Return a finding as Markdown: its words, its summary, its picture and the first rows of its table."""
-    lines = [f"## {row.title}", words, summary]
-    lines.append(f"![{row.title} of {label(sources.run)}, the first {SHOWN}. {summary}]({row.name}.png)")
-    if not table.empty:
-        first = table.head(SHOWN_ROWS)
-        lines.append(
-            markdown_table(
-                list(table.columns),
-                [[_cell(value) for value in one] for one in first.itertuples(index=False)],
-            )
-        )
-    lines.append(f"{min(len(table), SHOWN_ROWS)} of {len(table):,} rows; all are in {row.name}.csv.")
-    return "\n\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _first_rows(table: pd.DataFrame) -> str:
+    rows = table.head(SHOWN_ROWS).itertuples(index=False)
+    cells = [[f"{one:.3f}" if isinstance(one, float) else str(one) for one in row] for row in rows]
+    return markdown_table(list(table.columns), cells)

@@ -10,27 +10,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.datasets.store import ImageStore
+from pipeline.datasets.table import SPLITS
 from pipeline.errors import DamagedFile
 from pipeline.features.store import FeatureStore
 from pipeline.progress import Progress, silent
-from pipeline.runs.result import EVALUATED, RunResult, read_run
+from pipeline.runs.result import EVALUATED, Predictions, RunResult
 
-IMAGE_COLUMNS = ("split", "index", "name", "label", "predicted", "p_label", "p_predicted")
-
-
-@dataclass(frozen=True, eq=False)
-class Unseen:
-    """The images that a run answered and was not trained on, val before test; a run fitted on val has no val.
-
-    rows is (n,) int64, positions in the data set; labels (n,) int64; probabilities (n, C) float32.
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
+SPLIT_NAMES = {code: name for name, code in SPLITS.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,59 +43,49 @@ class Sources:
         return self.images.images()
 
     @functools.cached_property
-    def unseen(self) -> Unseen:
-        """The run's answers on val and test."""
+    def unseen(self) -> Predictions:
+        """The run's answers on images that it was not trained on: val, then test; no val if fitted on it."""
         parts = [self.run.split(name) for name in EVALUATED]
-        index = np.concatenate([part.index for part in parts])
-        rows = np.array([self._position.get(one, -1) for one in index.tolist()], dtype=np.int64)
-        labels = np.concatenate([part.labels for part in parts])
-        if (rows < 0).any() or (self.images.labels[rows] != labels).any():
+        columns = ("index", "names", "labels", "probabilities")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+        unseen = Predictions(**joined, class_names=parts[0].class_names)
+        rows = self._rows(unseen.index)
+        if (rows < 0).any() or (self.images.labels[rows] != unseen.labels).any():
             raise _strangers(self.run.folder, self.images)
-        return Unseen(rows, labels, np.concatenate([part.probabilities for part in parts]))
+        return unseen
 
-    @functools.cached_property
-    def _position(self) -> dict[int, int]:
-        """The row of the data set by position in the source."""
-        return {index: row for row, index in enumerate(self.images.index.tolist())}
+    def _rows(self, index: np.ndarray) -> np.ndarray:
+        """Return the rows of the data set by position in the source; -1 where it has no such image."""
+        return pd.Index(self.images.index).get_indexer(pd.Index(index))
 
     def image(self, index: int) -> np.ndarray:
         """Return the image, (height, width, 3) uint8, of a position in the source."""
-        return self.pixels[self._position[int(index)]]
+        return self.pixels[self._rows(np.array([index]))[0]]
 
-    def split_of(self, rows: np.ndarray) -> list[str]:
-        """Return the split of each row, "train", "val" or "test"."""
-        names = {code: name for name, code in EVALUATED.items()}
-        return [names.get(int(code), "train") for code in self.images.split[rows]]
-
-    def class_of(self, row: int) -> str:
-        """Return the class of a row of the data set by name."""
-        return self.images.class_names[self.images.labels[row]]
+    def ranked(self, rows: np.ndarray) -> pd.DataFrame:
+        """Return rank, split, index, name and label of rows (k,) of the data set, in the order given."""
+        images = self.images
+        columns = {
+            "rank": range(1, len(rows) + 1),
+            "split": [SPLIT_NAMES[code] for code in images.split[rows]],
+            "index": images.index[rows],
+            "name": [images.names[row] for row in rows],
+            "label": [images.class_names[label] for label in images.labels[rows]],
+        }
+        return pd.DataFrame(columns)
 
     def table(self, chosen: np.ndarray) -> pd.DataFrame:
-        """Return IMAGE_COLUMNS of unseen images by position (k,) int64, in the order given.
+        """Return unseen images by position (k,) int64, ranked, with predicted, p_label and p_predicted.
 
-        p_label and p_predicted are the probabilities of the label and of the most probable class.
+        The latter two are the probabilities of the label and of the most probable class.
         """
-        rows, labels = self.unseen.rows[chosen], self.unseen.labels[chosen]
-        probabilities = self.unseen.probabilities[chosen]
+        labels, probabilities = self.unseen.labels[chosen], self.unseen.probabilities[chosen]
         each, predicted = np.arange(len(chosen)), probabilities.argmax(axis=1)
-        columns = (
-            self.split_of(rows),
-            self.images.index[rows],
-            [self.images.names[row] for row in rows],
-            [self.images.class_names[label] for label in labels],
-            [self.images.class_names[label] for label in predicted],
-            probabilities[each, labels].astype(np.float64).round(6),
-            probabilities[each, predicted].astype(np.float64).round(6),
+        return self.ranked(self._rows(self.unseen.index[chosen])).assign(
+            predicted=[self.images.class_names[label] for label in predicted],
+            p_label=probabilities[each, labels].astype(np.float64).round(6),
+            p_predicted=probabilities[each, predicted].astype(np.float64).round(6),
         )
-        return pd.DataFrame(dict(zip(IMAGE_COLUMNS, columns, strict=True)))
-
-
-def read_sources(
-    run: str, dataset: str, features: str, layers: list[str], progress: Progress = silent
-) -> Sources:
-    """Return the sources in the folders of a run, of its data set and of cached features."""
-    return Sources(read_run(Path(run)), ImageStore(dataset), FeatureStore(features), tuple(layers), progress)
 
 
 def _strangers(folder: Path, images: ImageStore) -> DamagedFile:

@@ -14,14 +14,11 @@ from xml.etree import ElementTree
 
 import matplotlib.style
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.report.figure import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, new_figure
-from pipeline.report.label_placement import GREY
-from pipeline.report.plots import FAMILIES, OTHER_FAMILY, time_axis
-from pipeline.runs.result import family_of
+from pipeline.report.figure import BLACK, BLUE, GREY, LINES, SERIES, STYLE, marks_of, new_figure, percent
+from pipeline.report.plots import time_axis
 
 INK, FAINT, GRID = "#010203", "#040506", "#070809"  # stand for colours of the page; no plot has them
 THEMED = {
@@ -61,7 +58,11 @@ def svg(name: str, words: str, function: Callable[..., Figure], *arguments: obje
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", LINK)
     root = ElementTree.fromstring(text.getvalue())
-    _drop_extras(root)
+    # Metadata, and style for everything, are no part of a page's element.
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                parent.remove(child)
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, _own(key, value, name))
@@ -72,14 +73,6 @@ def svg(name: str, words: str, function: Callable[..., Figure], *arguments: obje
     said.text = words
     root.insert(0, said)
     return ElementTree.tostring(root, encoding="unicode")
-
-
-def _drop_extras(root: ElementTree.Element) -> None:
-    """Remove what an SVG file has and an element of a page must not: metadata, and style for everything."""
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
-                parent.remove(child)
 
 
 def _own(key: str, value: str, name: str) -> str:
@@ -104,37 +97,29 @@ def curves(histories: dict[str, Sequence[pd.DataFrame]], chosen: str, quantity: 
         for history in found if label != chosen else ():
             axes.plot(history["seconds"], history[f"val_{quantity}"], color=FAINT, linewidth=0.8, zorder=1)
     for history in histories[chosen]:
-        colour = FAMILIES.get(family_of(chosen), OTHER_FAMILY).colour
-        marks: dict[str, Any] = {
-            "marker": "." if len(history) <= MARKED else None,
-            "markersize": 4,
-            "color": colour,
-        }
+        marks: dict[str, Any] = {"color": marks_of(chosen)["color"], "markersize": 4}
+        marks["marker"] = "." if len(history) <= MARKED else None
         axes.plot(history["seconds"], history[f"train_{quantity}"], linestyle=":", linewidth=1.2, **marks)
         axes.plot(history["seconds"], history[f"val_{quantity}"], linewidth=1.8, zorder=3, **marks)
     if not any(len(history) for history in histories[chosen]):
         words = "no epochs: fitted in one step"
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=GREY)
-    _common_axes(axes, everything, quantity)
-    return figure
-
-
-def _common_axes(axes: Axes, histories: list[pd.DataFrame], quantity: str) -> None:
-    if not histories:
+    if not everything:
         axes.set(xticks=[], yticks=[])
-        return
-    table = pd.concat(histories)
+        return figure
+    table = pd.concat(everything)
     seconds = table["seconds"][table["seconds"] > 0]
     if len(seconds):
         time_axis(axes, seconds.min() / 1.5, seconds.max() * 1.5, most=5)
     values = pd.concat([table[f"train_{quantity}"], table[f"val_{quantity}"]]).dropna()
     if quantity == "accuracy":
         axes.set_ylim(0, 1.03)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axes.yaxis.set_major_formatter(percent)
     elif len(values):
         axes.set_ylim(0, 1.05 * min(values.max(), max(3 * values.median(), values.quantile(0.9))))
         axes.set_ylabel("nats", fontsize=9)
     axes.tick_params(labelsize=9)
+    return figure
 
 
 def reliability(tables: Sequence[pd.DataFrame]) -> Figure:
@@ -146,15 +131,14 @@ def reliability(tables: Sequence[pd.DataFrame]) -> Figure:
     figure, axes = new_figure("", **SMALL)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", zorder=1)
     for table in tables:
-        share = table["images"] / table["images"].sum()
         firm = table[table["images"] >= FIRM]
         axes.plot(firm["confidence"], firm["accuracy"], color=BLUE, linewidth=1.2, zorder=2)
-        marks: dict[str, Any] = {"color": BLUE, "clip_on": False, "linewidth": 0, "zorder": 3}
-        sizes = 8 + 160 * share
-        axes.scatter(table["confidence"], table["accuracy"], s=sizes, alpha=0.75, **marks)
+        sizes = 8 + 160 * table["images"] / table["images"].sum()
+        marks: dict[str, Any] = {"color": BLUE, "alpha": 0.75, "clip_on": False, "linewidth": 0, "zorder": 3}
+        axes.scatter(table["confidence"], table["accuracy"], s=sizes, **marks)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    axes.xaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(percent)
     axes.set_xlabel("confidence", fontsize=9)
     axes.set_ylabel("right", fontsize=9)
     axes.tick_params(labelsize=9)
@@ -164,13 +148,11 @@ def reliability(tables: Sequence[pd.DataFrame]) -> Figure:
 def break_even(lines: dict[str, Sequence[float]]) -> Figure:
     """Draw the seconds (logarithmic) that the first 1 … n trainings took together, a line a way."""
     figure, axes = new_figure("", width=7.0, height=3.8)
-    styles = [(BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", ":"), (PURPLE, "D", "-.")]
-    for (label, seconds), (colour, marker, line) in zip(lines.items(), styles, strict=False):
+    for (label, seconds), marks, line in zip(lines.items(), SERIES, LINES, strict=False):
         counts = range(1, len(seconds) + 1)
-        axes.plot(counts, seconds, color=colour, marker=marker, markersize=4, linestyle=line, label=label)
+        axes.plot(counts, seconds, markersize=4, linestyle=line, label=label, **marks)
     known = [value for seconds in lines.values() for value in seconds]
-    axes.set_xlabel("trainings")
-    axes.set_ylabel("time together (logarithmic)")
+    axes.set(xlabel="trainings", ylabel="time together (logarithmic)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     time_axis(axes, min(known) / 1.5, max(known) * 1.5, most=8, vertical=True)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9)

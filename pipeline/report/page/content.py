@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,17 @@ from typing import Any
 import pandas as pd
 
 from pipeline.datasets.store import ImageStore
-from pipeline.formatting import shown, shown_count, shown_interval, shown_seconds
+from pipeline.formatting import shown, shown_count, shown_seconds
 from pipeline.report.atlas.pictures import draw_depth
 from pipeline.report.atlas.report import Atlas
 from pipeline.report.efficiency import draw_efficiency, summarise
-from pipeline.report.page import charts, mistakes, provenance
-from pipeline.report.page.examples import examples
+from pipeline.report.page import charts, mistakes
 from pipeline.report.plots import comparison_alt_text
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.comparison import Comparison, answers, headlines
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
-from pipeline.results.verdicts import Ranking, note, rankings, shown_p, signed, span, verdict_sentence
+from pipeline.results.verdicts import note, rankings
 from pipeline.runs.result import RunResult, data_of, family_of, label
 from pipeline.storage.fingerprint import key_of
 
@@ -46,83 +47,76 @@ class Sources:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the first table: how its cells are sorted and shown; help says what it is."""
+    """A column of the first table: the value that cells sort by, how they show it, and what it is."""
 
     title: str
     value: str
-    shown: Any
+    shown: Callable[[Any], str]
     help: str = ""
 
 
+APART = ("accuracy", "log_loss")  # scores that have a place of their own
+EXTRACTION = "of the cached features; paid once, shared by all that read them"
 COLUMNS = (
-    Column("total time", "total_seconds", lambda row: shown_seconds(row["total_seconds"])),
-    Column("training", "train_seconds", lambda row: shown_seconds(row["train_seconds"])),
-    Column(
-        "extraction",
-        "extract_seconds",
-        lambda row: shown_seconds(row["extract_seconds"]),
-        "of the cached features; paid once, shared by all that read them",
-    ),
-    Column("log loss", "log_loss", lambda row: shown(row["log_loss"], ""), "nats; less is better"),
-    *(
-        Column(row.title, row.name, lambda line, row=row: row.shown(line[row.name]))
-        for row in SCORES.values()
-        if row.name not in ("accuracy", "log_loss")
-    ),
-    Column("epochs", "epochs", lambda row: f"{row['epochs']:,}"),
-    Column("peak memory", "peak_memory_mb", lambda row: f"{row['peak_memory_mb']:,.0f} MB"),
-    Column("parameters", "parameters", lambda row: shown_count(row["parameters"])),
-    Column("trainable", "trainable_parameters", lambda row: shown_count(row["trainable_parameters"])),
+    Column("total time", "total_seconds", shown_seconds),
+    Column("training", "train_seconds", shown_seconds),
+    Column("extraction", "extract_seconds", shown_seconds, EXTRACTION),
+    Column("log loss", "log_loss", lambda value: shown(value, ""), "nats; less is better"),
+    *(Column(row.title, name, row.shown) for name, row in SCORES.items() if name not in APART),
+    Column("epochs", "epochs", "{:,}".format),
+    Column("peak memory", "peak_memory_mb", "{:,.0f} MB".format),
+    Column("parameters", "parameters", shown_count),
+    Column("trainable", "trainable_parameters", shown_count),
 )
 
 
 def content(sources: Sources) -> dict[str, Any]:
     """Return everything that the template of the page shows, by name."""
-    comparison, groups = sources.comparison, _by_label(sources.runs)
+    comparison, groups, by_data = sources.comparison, _by_label(sources.runs), _by_data(sources.runs)
+    ranked = rankings(comparison.differences)
+    cost = COMPARISON_PLOTS["accuracy_against_cost"]
+    cost_words = comparison_alt_text(cost.name, comparison)
     return {
-        "title": sources.title,
+        "sources": sources,
+        "comparison": comparison,
         "headlines": headlines(comparison),
         "answers": answers(comparison),
-        "warnings": comparison.warnings,
-        "caption": comparison.caption,
         "columns": COLUMNS,
         "rows": _rows(comparison.table),
         "several_data": comparison.table["data_set"].nunique() > 1,
         "several_seeds": comparison.table["seed"].nunique() > 1,
-        "cost": _of_plot("accuracy_against_cost", comparison),
+        "cost": charts.svg("accuracy-against-cost", cost_words, cost.draw, comparison),
         "break_even": _break_even(sources.runs),
-        "rankings": [_ranking(found) for found in rankings(comparison.differences)],
-        "verdicts_note": _verdicts_note(comparison),
+        "rankings": ranked,
+        "verdicts_note": note(max(found.seeds for found in ranked)) if ranked else "",
         "curves": _curves(groups),
-        "classes": [mistakes.classes(found) for found in _by_data(sources.runs)],
+        "classes": [mistakes.classes(found) for found in by_data],
         "confusions": [mistakes.confusion(name, runs) for name, runs in groups.items()],
         "calibrations": [mistakes.calibration(place, *pair) for place, pair in enumerate(groups.items())],
-        "examples": [_examples(found, sources.stores) for found in _by_data(sources.runs)],
+        "examples": [_examples(found, sources.stores) for found in by_data],
         "atlases": [_atlas(place, atlas) for place, atlas in enumerate(sources.atlases)],
         "efficiency": [_efficiency(place, *pair) for place, pair in enumerate(sources.efficiency)],
-        "recipes": [provenance.recipe_card(run, sources.commands) for run in sources.runs],
-        "machines": provenance.machines(sources.runs),
+        "recipes": [_recipe(run, sources.commands) for run in sources.runs],
+        "machines": _machines(sources.runs),
         "data": list(dict.fromkeys(data_of(run.recipe) for run in sources.runs)),
-        "weights": provenance.weights(sources.runs),
-        "command": sources.command,
+        "weights": _weights(sources.runs),
     }
 
 
 def _by_label(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     """Return the runs of each scheme, most accurate scheme first; the data set is named where it varies."""
     several = len({run.recipe["dataset_title"] for run in runs}) > 1
-    found: dict[str, list[RunResult]] = {}
+    found: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        name = f"{label(run)} · {run.recipe['dataset_title']}" if several else label(run)
-        found.setdefault(name, []).append(run)
+        found[f"{label(run)} · {run.recipe['dataset_title']}" if several else label(run)].append(run)
     return dict(sorted(found.items(), key=lambda pair: -_accuracy(pair[1])))
 
 
 def _by_data(runs: Sequence[RunResult]) -> list[list[RunResult]]:
     """Return the runs of each data set, most accurate first."""
-    found: dict[str, list[RunResult]] = {}
+    found: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        found.setdefault(run.recipe["dataset_title"], []).append(run)
+        found[run.recipe["dataset_title"]].append(run)
     return [sorted(group, key=lambda run: -_accuracy([run])) for group in found.values()]
 
 
@@ -132,20 +126,10 @@ def _accuracy(runs: Sequence[RunResult]) -> float:
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    best = table.groupby("data_set")["accuracy"].transform("max")
-    rows = []
-    for line, highest in zip(table.to_dict("records"), best, strict=True):
-        reached = shown_interval(line["accuracy"], line["accuracy_low"], line["accuracy_high"])
-        cells = [(line[column.value], column.shown(line)) for column in COLUMNS]
-        best_here = line["accuracy"] == highest
-        family = family_of(line["scheme"])
-        rows.append({**line, "shown": reached, "best": best_here, "family": family, "cells": cells})
-    return sorted(rows, key=lambda row: -row["accuracy"])
-
-
-def _of_plot(name: str, comparison: Comparison) -> str:
-    words = comparison_alt_text(name, comparison)
-    return charts.svg(name.replace("_", "-"), words, COMPARISON_PLOTS[name].draw, comparison)
+    """Return the rows of the first table, most accurate first; best is that of each data set."""
+    highest = table.groupby("data_set")["accuracy"].transform("max")
+    rows = table.assign(best=table["accuracy"] == highest)
+    return rows.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
 
 
 def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
@@ -154,64 +138,39 @@ def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     Without a cache the frozen network runs over all images at every epoch; it is taken to do so at the
     speed of the extraction, the fastest that this project has.
     """
-    heads = [run for run in runs if family_of(run.recipe["scheme"]) == "head"]
-    heads = [run for run in heads if run.costs["extract_seconds"] > 0 and run.recipe["epochs"] > 0]
-    heads = [run for run in heads if not run.recipe["weights"].startswith("random")]
+    heads = [
+        run
+        for run in runs
+        if family_of(run.recipe["scheme"]) == "head"
+        and run.costs["extract_seconds"] > 0
+        and run.recipe["epochs"] > 0
+        and not run.recipe["weights"].startswith("random")
+    ]
     if not heads:
         return None
     best = max(heads, key=lambda run: _accuracy([run]))
     once, each, epochs = best.costs["extract_seconds"], best.costs["train_seconds"], best.recipe["epochs"]
-    counts = range(1, charts.HEADS + 1)
-    lines = {
-        f"{label(best)} from the cache": [once + count * each for count in counts],
-        "extracted anew for each head": [count * (once + each) for count in counts],
-        "frozen network at every epoch": [count * (epochs * once + each) for count in counts],
+    prices = {  # of the first training, and of each
+        f"{label(best)} from the cache": (once, each),
+        "extracted anew for each head": (0, once + each),
+        "frozen network at every epoch": (0, epochs * once + each),
     }
     tuned = [run for run in runs if family_of(run.recipe["scheme"]) == "fine-tune"]
     if tuned:
         chosen = max(tuned, key=lambda run: _accuracy([run]))
-        total = chosen.costs["total_seconds"]
-        lines[f"{label(chosen)}"] = [count * total for count in counts]
+        prices[label(chosen)] = (0, chosen.costs["total_seconds"])
+    lines = {
+        name: [first + count * every for count in range(1, charts.HEADS + 1)]
+        for name, (first, every) in prices.items()
+    }
+    paid = "So the cache has paid for itself with the first head, in its second epoch; against "
     words = (
         f"The cache cost {shown_seconds(once)}, once. {label(best)} then takes {shown_seconds(each)}; with "
         f"the frozen network in front of it at each of its {epochs} epochs it would take "
-        f"{shown_seconds(epochs * once + each)} at the same speed. "
+        f"{shown_seconds(epochs * once + each)} at the same speed. {paid if epochs > 1 else 'Against '}"
+        "extracting anew for every head, it has with the second head."
     )
-    if epochs > 1:
-        words += "So the cache has paid for itself with the first head, in its second epoch; against "
-    else:
-        words += "Against "
-    words += "extracting anew for every head, it has with the second head."
     return {"words": words, "chart": charts.svg("break-even", words, charts.break_even, lines)}
-
-
-def _ranking(found: Ranking) -> dict[str, Any]:
-    names = list(found.accuracies)
-    rows = []
-    for place, name in enumerate(names):
-        cells = []
-        for other in names[1:]:
-            verdict = found.verdicts.get((name, other))
-            cells.append(
-                verdict
-                and {
-                    "points": signed(verdict.difference),
-                    "interval": span(verdict.low, verdict.high),
-                    "p": shown_p(verdict.p),
-                    "real": verdict.real,
-                    "share": min(1.0, abs(verdict.difference) / 0.3),
-                    "other": other,
-                }
-            )
-        rows.append(
-            {"place": place + 1, "name": name, "accuracy": shown(found.accuracies[name], "%"), "cells": cells}
-        )
-    return {"sentence": verdict_sentence(found), "data_set": found.data_set, "names": names, "rows": rows}
-
-
-def _verdicts_note(comparison: Comparison) -> str:
-    found = rankings(comparison.differences)
-    return note(max(ranking.seeds for ranking in found)) if found else ""
 
 
 def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
@@ -224,18 +183,12 @@ def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
             f"{shown(row['val_accuracy'], '%')} and val loss {shown(row['val_loss'], 'nats')}"
             for row in last
         )
-        drawn = {
-            quantity: charts.svg(
-                f"{quantity}-{place}",
-                f"{quantity.capitalize()} of {name} over training time: {said or 'fitted in one step'}.",
-                charts.curves,
-                histories,
-                name,
-                quantity,
-            )
-            for quantity in ("accuracy", "loss")
-        }
-        found.append({"name": name, **drawn})
+        drawn = {"name": name}
+        for quantity in ("accuracy", "loss"):
+            words = f"{quantity.capitalize()} of {name} over training time: {said or 'fitted in one step'}."
+            drawing = (charts.curves, histories, name, quantity)
+            drawn[quantity] = charts.svg(f"{quantity}-{place}", words, *drawing)
+        found.append(drawn)
     return found
 
 
@@ -246,7 +199,7 @@ def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict[str, An
     if len(keys) != 1 or (folder := stores.get(*keys)) is None:
         why = "its prepared images are not at hand" if len(keys) == 1 else "the runs had different images"
         return {"data_set": title, "why_none": f"No examples of {title}: {why}.", "groups": []}
-    return {"data_set": title, "why_none": "", "groups": examples(runs, ImageStore(folder))}
+    return {"data_set": title, "why_none": "", "groups": mistakes.examples(runs, ImageStore(folder))}
 
 
 def _atlas(place: int, atlas: Atlas) -> dict[str, Any]:
@@ -264,3 +217,43 @@ def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict[str, Any]
     )
     chart = charts.svg(f"labels-{place}", f"{words}.", draw_efficiency, table, caption)
     return {"words": f"{words}.", "caption": caption, "chart": chart}
+
+
+def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a run was made from and with; commands has the one that makes it anew by folder's name."""
+    recipe = run.recipe
+    facts = {
+        **{name: recipe[name] for name in ("scheme", "weights", "seed", "precision")},
+        "data": data_of(recipe),
+        "input size": f"{recipe.get('input_size', '–')} px",
+        "trained": recipe.get("prefix", "from images" if recipe["weights"] == "none" else "from the cache"),
+        "folder": run.folder.name,
+    }
+    settings = {name: json.dumps(value, ensure_ascii=False) for name, value in recipe["settings"].items()}
+    return {
+        "name": f"{label(run)} · seed {recipe['seed']}",
+        "facts": facts,
+        "settings": settings,
+        "command": commands.get(run.folder.name, ""),
+    }
+
+
+def _machines(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Return the machines and versions that runs were made with, and which runs, each combination once."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        facts = {**run.recipe.get("machine", {}), **run.recipe.get("versions", {})}
+        key = json.dumps(facts, sort_keys=True)
+        texts = {name: one if isinstance(one, str) else json.dumps(one) for name, one in facts.items()}
+        found.setdefault(key, {"facts": texts, "runs": {}})["runs"][label(run)] = None
+    return [{**one, "runs": list(one["runs"])} for one in found.values()]
+
+
+def _weights(runs: Sequence[RunResult]) -> dict[str, str]:
+    """Return the identity of the weights by their name."""
+    found = {}
+    for run in runs:
+        base = run.recipe["fingerprint"].get("features", {})
+        if identity := base.get("weights", {}).get("identity"):
+            found[f"{base['backbone']} {run.recipe['weights']}"] = identity
+    return found

@@ -11,7 +11,10 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from pipeline.formatting import shown, shown_interval
 from pipeline.report.page.content import Sources, content
+from pipeline.results.verdicts import shown_p, signed, span, verdict_sentence
+from pipeline.runs.result import family_of
 from pipeline.storage.publishing import publish_text
 
 TEMPLATES = importlib.resources.files("pipeline.report.page") / "templates"
@@ -31,7 +34,8 @@ def page(sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["unbroken"] = _unbroken
+    filters = (family_of, shown, shown_interval, shown_p, signed, span, verdict_sentence, unbroken)
+    environment.filters |= {function.__name__: function for function in filters}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     template = environment.get_template("page.html.jinja")
@@ -39,6 +43,6 @@ def page(sources: Sources) -> str:
     return template.render(**found)
 
 
-def _unbroken(text: str) -> str:
+def unbroken(text: str) -> str:
     """Return text in which a number keeps its unit on its line, and a name the dot behind it."""
     return re.sub(r"(?<=\d) (?=%|(?:s|min|h|points?)\b)| (?=·)", "\u00a0", text)

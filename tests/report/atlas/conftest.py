@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from planted_features import CLASSES, PlantedFeatures
 
-from pipeline.report.atlas.costs import DepthCost
 from pipeline.report.atlas.probe import probe_layers
-from pipeline.report.atlas.tables import atlas_table, class_table
+from pipeline.report.atlas.tables import DepthCost, atlas_table, class_table
 
 SHARES = (0.13, 0.31, 0.61, 0.91, 1.0)
 

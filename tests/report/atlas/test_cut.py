@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report.atlas.cut import choose_cut, narrowest_words
 from pipeline.report.atlas.layer_sets import LOGISTIC
+from pipeline.report.atlas.report import choose_cut, narrowest_words
 
 
 def test_where_block_2_knows_most_the_cut_lies_behind_it_and_says_why(second_best):

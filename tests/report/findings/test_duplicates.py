@@ -8,8 +8,18 @@ from small_data import TEST, TRAIN, VAL, photographs
 
 from pipeline.errors import DamagedFile
 from pipeline.report.findings import duplicates
-from pipeline.report.findings.duplicates import IDENTICAL, NEAR, SIMILAR, UNLIKE, VERDICTS, nearest, verdicts
-from pipeline.report.findings.pixels import compare, detail_correlation, rms_difference
+from pipeline.report.findings.duplicates import (
+    IDENTICAL,
+    NEAR,
+    SIMILAR,
+    UNLIKE,
+    VERDICTS,
+    compare,
+    detail_correlation,
+    nearest,
+    rms_difference,
+    verdicts,
+)
 from pipeline.report.findings.sources import Sources
 
 COPIED, MIRRORED, BRIGHTER, MOVED = 5, 6, 7, 8  # rows of train

@@ -15,7 +15,7 @@ from pipeline.errors import DamagedFile
 from pipeline.report.figure import new_figure
 from pipeline.report.page.charts import svg
 from pipeline.report.page.content import content
-from pipeline.report.page.examples import examples
+from pipeline.report.page.mistakes import examples
 from pipeline.report.page.render import page, publish_page
 from pipeline.results.comparison import headlines
 from pipeline.results.scores import calibration_error, reliability

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -14,7 +15,8 @@ from trees import only, tree
 
 from pipeline.errors import HeadstartError
 from pipeline.recipes.presets import PRESETS
-from pipeline.storage.publishing import Manifest
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import Manifest, publish_manifest, read_manifest
 from pipeline.upkeep.clean import Leftover, needs_of_runs, remove
 from pipeline.upkeep.inventory import Entry
 
@@ -106,9 +108,9 @@ def test_the_checkpoint_of_a_finished_run_goes_and_the_run_stays(little, headsta
 def test_a_study_that_was_broken_off_stays_with_its_images(little, headstart):
     study = little / "studies" / "from-scratch-lesson-digits-0123456789ab"
     study.mkdir(parents=True)
-    (study / "study.db").write_bytes(b"trials")
+    (study / "study.log").write_bytes(b"trials")
     _, output, _ = headstart("clean", "--yes")
-    assert (study / "study.db").exists()
+    assert (study / "study.log").exists()
     assert "studies" not in output
 
 
@@ -200,6 +202,53 @@ def test_nothing_outside_the_data_folder_is_removed(little, place):
     with pytest.raises(HeadstartError, match="not removed"):
         remove(little, [Leftover(little / place, "", 0)])
     assert (little.parent / "outside").is_dir()
+
+
+def rewritten(little, **changes) -> Path:
+    """Give the run another fingerprint, and the name that follows from it."""
+    old = only(little, "runs/*")
+    manifest = read_manifest(old)
+    fingerprint = {**manifest.fingerprint, **changes}
+    run = old.rename(old.with_name(f"{old.name.rpartition('-')[0]}-{key_of(fingerprint)}"))
+    publish_manifest(run, fingerprint, manifest.files, manifest.facts)
+    return run
+
+
+def other_names(little) -> dict:
+    """Return the settings of the run with one renamed, as an earlier version called it."""
+    settings = read_manifest(only(little, "runs/*")).fingerprint["settings"]
+    return {"rate" if name == "learning_rate" else name: value for name, value in settings.items()}
+
+
+def test_a_run_whose_settings_have_other_names_now_goes_with_what_it_alone_needed(
+    little, headstart, monkeypatch
+):
+    monkeypatch.delitem(PRESETS, "little")
+    run = rewritten(little, settings=other_names(little))
+    found = listed(headstart("clean")[1], "unneeded")
+    place = run.relative_to(little).as_posix()
+    assert {place, only(little, "datasets/digits-100-*").relative_to(little).as_posix()} <= found
+    assert len([name for name in found if name.startswith("features/")]) == 2
+    assert f"{place}  run of an earlier version, whose settings have other names" in headstart("clean")[1]
+    headstart("clean", "--yes")
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("scheme", ["mine:linear", "head:mine"])
+def test_a_run_of_an_extension_that_is_not_loaded_stays_with_what_it_needs(
+    little, headstart, monkeypatch, scheme
+):
+    monkeypatch.delitem(PRESETS, "little")
+    run = rewritten(little, scheme=scheme, settings=other_names(little))
+    headstart("clean", "--yes")
+    assert (run / "model.keras").is_file()
+    assert only(little, "datasets/digits-100-*").is_dir()
+
+
+def test_a_run_with_other_values_of_todays_settings_stays(little, headstart):
+    settings = read_manifest(only(little, "runs/*")).fingerprint["settings"]
+    run = rewritten(little, settings={**settings, "learning_rate": 0.125})
+    assert run.relative_to(little).as_posix() not in listed(headstart("clean")[1], "unneeded")
 
 
 def test_a_run_that_was_trained_from_cached_maps_needs_them(tmp_path):

@@ -10,7 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import keras
+import numpy as np
+import pandas as pd
 import pytest
+from small_graphs import hits_of
+from statsmodels.stats.proportion import proportion_confint
 from trees import only
 
 from pipeline.runs.result import read_run
@@ -38,7 +43,9 @@ def test_runs_are_listed_with_accuracy_interval_and_time(run_folder, headstart):
     assert code == 0
     assert header.split("  ")[0] == "test accuracy"
     assert line.endswith(run_folder.name)
-    assert "%" in line
+    right, n = hits_of(run_folder)
+    low, high = proportion_confint(right, n, method="wilson")
+    assert line.startswith(f"{100 * right / n:.1f} % ({100 * low:.1f}–{100 * high:.1f})  ")
 
 
 def test_runs_as_json_have_every_column(run_folder, headstart):
@@ -46,7 +53,9 @@ def test_runs_as_json_have_every_column(run_folder, headstart):
     (row,) = json.loads(output)
     assert tuple(row) == COLUMNS
     assert row["run"] == run_folder.name
-    assert row["low"] <= row["accuracy"] <= row["high"]
+    right, n = hits_of(run_folder)
+    assert row["accuracy"] == pytest.approx(right / n)
+    assert (row["low"], row["high"]) == pytest.approx(proportion_confint(right, n, method="wilson"))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +128,9 @@ def test_runs_are_compared_in_a_report_of_their_own(two_runs, little, headstart)
     assert manifest.missing() is None
     assert manifest.fingerprint == {"compared": [folder.name for folder in two_runs]}
     assert {"comparison.csv", "differences.csv", "comparison.md"} <= set(manifest.files)
+    right, n = hits_of(two_runs[0])
+    table = pd.read_csv(little / "reports" / "mine" / "comparison.csv")
+    assert table["accuracy"].tolist() == pytest.approx([right / n] * 2)  # one run is a copy of the other
 
 
 @pytest.mark.parametrize(
@@ -166,12 +178,18 @@ def test_pictures_are_classified_into_csv_and_the_broken_one_is_named(
 
 
 @pytest.mark.slow
-def test_a_run_of_a_head_is_exported_with_its_backbone(run_folder, headstart, tmp_path):
+def test_a_run_of_a_head_is_exported_with_its_backbone(run_folder, little, headstart, tmp_path):
     out = tmp_path / "model.keras"
     code, output, said = headstart("export", "head-linear", str(out))
     assert (code, said) == (0, "")
     assert "keras: parity on" in output
     assert f"wrote {out}" in output
+    test = read_run(run_folder).split("test")
+    with h5py.File(only(little, "datasets/digits-100-*/dataset.h5")) as file:
+        rows = [file["names"].asstr()[:].tolist().index(name) for name in test.names]
+        images = file["images"][:][rows]
+    answers = keras.models.load_model(out).predict(images, verbose=0)
+    assert np.abs(answers - test.probabilities).max() < 1e-4
 
 
 def test_missing_weights_are_told_with_the_command_that_gets_them(run_folder, little, headstart, pictures):

@@ -106,7 +106,7 @@ def test_time_grows_with_images_and_epochs_that_were_measured(little, headstart)
     costs.write_text(json.dumps(told | {"stages": {"start": 1}}))
     _, output, _ = headstart(*LITTLE, "--subset", "1000")
     line = next(line for line in output.splitlines() if "TrainHead" in line)
-    assert "about 23 min, about 3.0 MB" in line  # 700 images twice at 1 s each, and the start
+    assert "about 23 min 21 s, about 3.0 MB" in line  # 700 images twice at 1 s each, and the start
 
 
 def test_features_are_estimated_by_their_images(little, headstart):
@@ -115,7 +115,7 @@ def test_features_are_estimated_by_their_images(little, headstart):
         publish_sealed(path, told | {"images_per_second": 1.0, "seconds": told["images"] + 5})
     _, output, _ = headstart(*LITTLE, "--subset", "1000")
     line = next(line for line in output.splitlines() if "ExtractFeatures" in line)
-    assert "about 17 min" in line  # 1,000 s and a start of 5 s
+    assert "about 16 min 45 s" in line  # 1,000 s and a start of 5 s
 
 
 def test_what_another_processor_measured_does_not_count(little, headstart):

@@ -8,6 +8,8 @@ import shutil
 import pytest
 from trees import only
 
+from pipeline.storage.publishing import publish_manifest, read_manifest
+
 LITTLE = ("--preset", "little", "--precision", "float32")
 
 
@@ -75,6 +77,17 @@ def test_an_entry_that_no_preset_wants_is_compared_with_the_nearest_task(little,
     assert "wanted by no preset" in output
     assert "nearest: PrepareDataset(dataset=digits, subset=100" in output
     assert "differs in 1 field, first subset: 200, wanted 100" in output
+
+
+def test_a_run_of_an_earlier_version_is_told_by_the_setting_that_has_another_name(little, headstart):
+    run = only(little, "runs/*")
+    manifest = read_manifest(run)
+    settings = dict(manifest.fingerprint["settings"])
+    settings["rate"] = settings.pop("learning_rate")
+    publish_manifest(run, {**manifest.fingerprint, "settings": settings}, manifest.files, manifest.facts)
+    _, output, _ = headstart("why", run.name, *LITTLE)
+    rate = settings["rate"]
+    assert f"differs in 2 fields, first settings.learning_rate: nothing, wanted {rate}" in output
 
 
 def test_the_beginning_of_a_name_finds_a_cache_with_its_sections(little, headstart):

@@ -1,0 +1,95 @@
+"""What a recipe says of the course of a training arrives in the stages that its scheme builds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from pipeline.heads import network
+from pipeline.heads.data import HeadData
+from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES, top_head
+from pipeline.recipes.from_scratch import SCRATCH_RECIPES
+from pipeline.recipes.heads import HEADS
+from pipeline.recipes.settings import fields_of, override
+from pipeline.schemes.fine_tune import stages_of
+from pipeline.schemes.from_scratch import stage_of
+from pipeline.training import loop
+from pipeline.training.history import History
+from pipeline.training.stage import Stage
+
+IN_A_STAGE = {field.name for field in dataclasses.fields(Stage)} - {"name", "salt"}
+RECIPES = {
+    "from-scratch": SCRATCH_RECIPES["lesson"],
+    "fine-tune": FINE_TUNE_RECIPES["whole"],
+    "head": HEADS["linear"],
+    "top": top_head(FINE_TUNE_RECIPES["whole"], "block5_pool"),
+}
+CASES = [
+    pytest.param(scheme, name, id=f"{scheme}-{name}")
+    for scheme, recipe in RECIPES.items()
+    for name in fields_of(recipe)
+    if name in IN_A_STAGE
+]
+
+
+class Seen(Exception):
+    """Holds the stage that training would begin with."""
+
+
+@pytest.fixture
+def built(toy, monkeypatch):
+    """Return a function that returns the last stage that a scheme builds of a recipe."""
+
+    def stop(stage: Stage, *_, **__):
+        raise Seen(stage)
+
+    def build(scheme: str, recipe: Any) -> Stage:
+        if scheme == "from-scratch":
+            return stage_of(recipe, recipe.epochs)
+        if scheme == "fine-tune":
+            return [stage for stage, _ in stages_of(recipe, 5, recipe.epochs)][-1]
+        monkeypatch.setattr(loop, "make_optimizer", stop)
+        with pytest.raises(Seen) as found:
+            network.fit(recipe, HeadData(toy), seed=0, history=History())
+        return found.value.args[0]
+
+    return build
+
+
+def another_value(recipe: Any, name: str) -> Any:
+    """Return a value that a setting takes and a stage does not have by itself."""
+    value, limits = getattr(recipe, name), fields_of(recipe)[name].metadata
+    by_itself = getattr(Stage, name, value)
+    if isinstance(value, bool):
+        return not by_itself
+    if limits["choices"]:
+        return next(choice for choice in limits["choices"] if choice != by_itself)
+    return type(value)((limits["low"] + limits["high"]) / 2)
+
+
+@pytest.mark.parametrize(("scheme", "name"), CASES)
+def test_each_setting_arrives_in_the_stage_of_the_same_name(built, scheme, name):
+    recipe = RECIPES[scheme]
+    value = another_value(recipe, name)
+    assert value != getattr(Stage, name, None)
+    assert getattr(built(scheme, override(recipe, {name: value})), name) == value
+
+
+def test_each_part_of_a_stage_is_a_setting_of_some_recipe():
+    assert {name for recipe in RECIPES.values() for name in fields_of(recipe)} >= IN_A_STAGE
+    assert {name for scheme, name in (case.values for case in CASES) if scheme == "head"} == {
+        *("epochs", "batch_size", "learning_rate", "optimizer"),
+        *("lr_schedule", "warmup", "weight_decay", "label_smoothing"),
+    }
+
+
+def test_gradual_unfreezing_keeps_the_course_in_every_stage():
+    recipe = override(
+        FINE_TUNE_RECIPES["gradual"], {"shift": 7, "learning_rate": 0.5, "averaging": "lookahead"}
+    )
+    stages = [stage for stage, _ in stages_of(recipe, 5, recipe.epochs)]
+    assert len(stages) == 5
+    assert {(one.shift, one.learning_rate, one.averaging) for one in stages} == {(7, 0.5, "lookahead")}
+    assert len({stage.salt for stage in stages}) == 5
