@@ -67,7 +67,7 @@ def _in_process(side: str, folder: Path, options: argparse.Namespace) -> float:
 def _extract(options: argparse.Namespace) -> None:
     from pipeline.backbones.table import choose_weights
     from pipeline.features.extract import extract
-    from pipeline.features.fingerprint import cache_fingerprint
+    from pipeline.features.sections import cache_fingerprint
     from pipeline.machine import resolve_precision
     from pipeline.storage.publishing import read_manifest
 

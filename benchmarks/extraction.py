@@ -135,7 +135,7 @@ def _in_process(side: str, folder: str) -> dict:
 
 def _base() -> dict:
     from pipeline.backbones.table import choose_weights
-    from pipeline.features.fingerprint import cache_fingerprint
+    from pipeline.features.sections import cache_fingerprint
     from pipeline.machine import resolve_precision
 
     weights = choose_weights("random", "vgg16")

@@ -150,7 +150,8 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
     from pipeline.schemes.fine_tune import block_paces, cut_of
     from pipeline.training.classifier import Classifier
     from pipeline.training.history import History
-    from pipeline.training.loop import Stage, fit
+    from pipeline.training.loop import fit
+    from pipeline.training.stage import Stage
 
     network, cut = quick_copy(model), None
     if side.how == "cache":

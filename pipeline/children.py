@@ -24,8 +24,7 @@ from typing import Any
 
 from pipeline import errors
 from pipeline.errors import ChildFailed, HeadstartError
-from pipeline.extensions import load_extensions
-from pipeline.names import resolve
+from pipeline.extensions import load_extensions, resolve
 from pipeline.progress import Progress, silent
 
 ALLOWED_PACKAGES = ("pipeline.",)

@@ -1,13 +1,15 @@
-"""Rows of one's own without changing the project: modules that add to its tables when they are imported.
+"""Names that stand for code: functions as `module:function`, and modules that add rows to the tables.
 
-The environment variable HEADSTART_EXTENSIONS names them, separated by commas. They are imported where the
-graph is planned and in every child process, so they must be light: load frameworks inside functions.
+HEADSTART_EXTENSIONS names the modules, separated by commas. They are imported where the graph is planned and
+in every child process, so they must be light: load frameworks inside functions.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
+from typing import Any
 
 from pipeline.errors import BadInput
 
@@ -24,3 +26,9 @@ def load_extensions() -> None:
                 f"{VARIABLE}: no module {error.name!r}; expected importable module names, "
                 "separated by commas (is its folder on PYTHONPATH?)"
             ) from error
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """Return the function that `module:function` names; imports its module."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)

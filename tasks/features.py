@@ -9,8 +9,15 @@ from luigi.util import inherits
 
 from pipeline.datasets.folders import path_name
 from pipeline.datasets.table import IMAGE_SIZE
-from pipeline.features.fingerprint import POOLINGS, STORAGES, cache_fingerprint, parse_layers, without_columns
-from pipeline.features.sections import missing_sections, why_missing
+from pipeline.features.sections import (
+    POOLINGS,
+    STORAGES,
+    cache_fingerprint,
+    missing_sections,
+    parse_layers,
+    why_missing,
+    without_columns,
+)
 from pipeline.machine import PRECISIONS, resolve_precision
 from pipeline.views import IDENTITY, parse_views
 from tasks.data import DataTask, DownloadWeights, PrepareDataset

@@ -10,7 +10,7 @@ from typing import Any
 import luigi
 from luigi.util import inherits
 
-from pipeline.datasets.budget import parse_budget
+from pipeline.datasets.table import parse_budget
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.recipes import settings
 from pipeline.recipes.heads import NetworkHead

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import luigi
 
 from pipeline.children import run_in_child
-from pipeline.names import resolve
+from pipeline.extensions import resolve
 from pipeline.storage import layout, publishing
 from pipeline.storage.fingerprint import key_of
 from tasks.configuration import data_folder

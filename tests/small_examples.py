@@ -17,9 +17,9 @@ from pipeline.backbones.weights import FILE, publish_weights, random_arrays, rea
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
 from pipeline.features.extract import extract
-from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.sections import cache_fingerprint
 from pipeline.training.examples import Examples
-from pipeline.training.loop import Stage
+from pipeline.training.stage import Stage
 
 DIGITS = dataset_fingerprint("digits", subset=100, split_seed=0)
 

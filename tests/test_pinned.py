@@ -13,7 +13,7 @@ from pipeline.backbones.weights import publish_weights
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
 from pipeline.features.extract import extract
-from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.sections import cache_fingerprint
 from pipeline.features.store import FeatureStore
 from pipeline.storage.fingerprint import key_of
 

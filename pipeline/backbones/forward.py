@@ -1,15 +1,13 @@
-"""A frozen backbone's forward pass; a VGG's with the cheapest algorithm for each convolution, for CPUs.
+"""The forward pass of a frozen backbone; for a VGG with the cheapest algorithm for each convolution on CPUs.
 
-Three ways to compute the same 3x3 convolution with zero padding (see ARCHITECTURE.md for what each buys):
+A 3x3 convolution with zero padding is computed in one of three ways, with the same result within rounding:
 
 - direct: oneDNN's convolution, bias and ReLU in one operation;
 - winograd: F(2x2, 3x3) of Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
-  section 4.1: 16 products for each 2x2 outputs instead of 36. The transforms cost additions that grow with
-  the channels while the products grow with their square, so it pays where channels are many;
-- dense: on a 2x2 map a convolution is one matrix product, and no zero of the padding is multiplied.
+  section 4.1: 16 products for each 2x2 outputs instead of 36; it pays where channels are many;
+- dense: on a 2x2 map a convolution is one matrix product without the zeros of the padding.
 
-All give the direct convolution's numbers within the rounding of the precision they compute in. A backbone
-that is no chain of such convolutions runs as Keras runs it, compiled into one graph.
+Other backbones run as Keras runs them, compiled into one graph.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A folder of one's own pictures as a data set: a sub-folder for each class, or train/val/test above them.
+"""A folder of pictures as a data set: a sub-folder for each class, or train/val/test above them.
 
-What the folder holds is known by the sha256 of every file, so the data set has its key before anything runs.
-Digests are kept in an index by name, size and time of change; what changed within the index's own second is
-hashed again. What is read later is hashed once more: a file that changed in between is refused.
+The sha256 of every file gives the data set its key before anything runs. Digests are kept in an index by
+name, size and time of change. Files are hashed again when they are read; one that changed in between is
+refused.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ import hashlib
 
 import numpy as np
 
-from pipeline.datasets.budget import parse_budget
-from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL
+from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL, parse_budget
 
 
 def split_images(

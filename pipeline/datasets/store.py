@@ -14,7 +14,7 @@ from pipeline.datasets.lookup import stored_dataset
 from pipeline.datasets.split import split_by_content, split_images, subset_images
 from pipeline.datasets.table import SPLITS, RawImages
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.names import resolve
+from pipeline.extensions import resolve
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
 from pipeline.storage.publishing import Manifest, publish_manifest, published, read_manifest

@@ -1,10 +1,9 @@
-"""Reading pickles of plain data without trusting them.
+"""Read pickles of plain data without trusting them.
 
-A pickle is a program. Before anything runs, its operations are walked and compared with the list of those
-that plain data needs; only then an unpickler runs it, which knows stand-ins for three globals of NumPy and
-nothing else. The list is what the real CIFAR-10 pickles (Python 2, protocol 2) use, and the spellings that
-Python 3 has for the same things up to protocol 3. It holds no operation that fetches an object a second
-time (GET, DUP), so nothing can be multiplied: memory and time grow with the size of the pickle only.
+A pickle is a program. Its operations are compared with a list before anything runs: those that CIFAR-10's
+pickles use, in the spellings of protocols 2 and 3. None fetches an object a second time, so time and memory
+grow with the size of the pickle only. Then an unpickler runs it that knows stand-ins for three globals of
+NumPy and nothing else.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Run the frozen backbone once over every image and cache what its layers saw.
+"""Run the frozen backbone once over every image and cache its activations.
 
-Every core computes passes of its own, one thread each, so that no core waits for another inside an
-operation; a further thread checks, writes and hashes finished shards meanwhile. A shard that is finished
-is never computed again: beside each lies a small note with its rows and sha256. Processes that work on
-the same cache claim shards one by one: they share the work and never do it twice.
+Each core computes its own passes; another thread checks, writes and hashes finished shards. A finished
+shard, with a note of its rows and sha256 beside it, is never computed again. Processes that work on the same
+cache claim shards one by one, so they share the work and never do it twice.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Features of pictures that another cache of the same kind has already, known by the pictures' pixels.
+"""Reuse the features of pictures that another cache of the same kind holds, found by the pictures' pixels.
 
-When pictures are added to a folder it becomes another data set with another cache. The features of a picture
-depend on its pixels and on what the caches have in common, never on the pictures beside it, so the old rows
-are the new ones, bit for bit.
+A folder to which pictures are added is another data set with another cache. A picture's features depend on
+its pixels and the network alone, so the old rows are copied, bit for bit.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The parts of a feature cache on disk: which layers of which views are there, and which are missing.
+"""The parts of a feature cache on disk: which layers of which views exist, and which are missing.
 
-A cache is a folder for everything that shares one fingerprint (cache_fingerprint). Below it lies one
-folder for each section: the layers that were computed together for one view, in shards of consecutive
-images, finished by a manifest. A layer or a view that is asked for later becomes a section of its own, so
-nothing that is there is computed again. Nothing heavy is loaded here: the graph is planned with it.
+A cache is a folder for everything that shares one fingerprint (cache_fingerprint). Below it each section
+holds the layers that were computed together for one view, in shards of consecutive images, finished by a
+manifest. What is requested later becomes another section. Light: the graph is planned with it.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.datasets.table import IMAGE_SIZE
-from pipeline.errors import DamagedFile
-from pipeline.features.fingerprint import without_columns
+from pipeline.errors import BadInput, DamagedFile
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import (
     MANIFEST,
@@ -28,10 +26,71 @@ from pipeline.storage.publishing import (
     why_incomplete,
 )
 
+POOLINGS = ("average", "none")
+STORAGES = ("float32", "float16")
+LARGEST_INPUT = 224  # pixels
+RESAMPLING = "bilinear, antialiased (tf.image.resize)"
 SHARD_BYTES = 16 << 20  # what is lost at a kill, and what a shard in memory may cost
 VALUE_BYTES = {"float32": 4, "float16": 2}
 PASS_IMAGES = 128  # images of 32 px in one forward pass; larger images come in smaller numbers
 NOTED = ("seconds", "start_seconds", "peak_memory_mb")  # numbers that the note of a shard has
+
+
+def parse_layers(text: str, backbone: str) -> tuple[str, ...]:
+    """Return the tap names in text (comma-separated, or "all") in network order; raise BadInput."""
+    taps = BACKBONES[backbone].taps
+    if text == "all":
+        return taps
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    wrong = [name for name in wanted if name not in taps]
+    if wrong or not wanted:
+        raise BadInput(
+            f"layers {text!r}: expected names among {', '.join(taps)}, separated by commas, or all; "
+            f"received {wrong[0] if wrong else 'none'!r}"
+        )
+    return tuple(tap for tap in taps if tap in wanted)
+
+
+def without_columns(fingerprint: dict[str, Any]) -> dict[str, Any]:
+    """Return the cache's own part of the fingerprint of some of its layers and views."""
+    return {name: value for name, value in fingerprint.items() if name not in ("layers", "view", "views")}
+
+
+def cache_fingerprint(
+    dataset: dict[str, Any],
+    *,
+    backbone: str,
+    weights: WeightsChoice,
+    precision: str,
+    pooling: str = "average",
+    input_size: int = IMAGE_SIZE,
+    storage: str = "float32",
+) -> dict[str, Any]:
+    """Return what all features of one cache have in common, whichever layers and views it holds.
+
+    dataset is the data set's own fingerprint. Raises BadInput.
+    """
+    row = BACKBONES[backbone]
+    for name, value, known in (("pooling", pooling, POOLINGS), ("storage", storage, STORAGES)):
+        if value not in known:
+            raise BadInput(f"{name} {value!r}: expected one of {', '.join(known)}")
+    if not row.minimum_size <= input_size <= LARGEST_INPUT:
+        raise BadInput(
+            f"input size of {row.title}: expected {row.minimum_size} to {LARGEST_INPUT} pixels, "
+            f"received {input_size}"
+        )
+    return {
+        "dataset": dataset,
+        "backbone": backbone,
+        "weights": {"name": weights.name, "identity": weights.identity},
+        "pooling": pooling,
+        "input_size": input_size,
+        "resampling": RESAMPLING if input_size != IMAGE_SIZE else "none",
+        "preprocessing": {"subtract": list(row.subtract), "channels": "BGR" if row.flip_channels else "RGB"},
+        "precision": precision,
+        "convolutions": row.algorithms,
+        "storage": storage,
+    }
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _in_shard(
 
 
 def _largest(stored: np.ndarray, again: np.ndarray) -> tuple[float, float]:
-    """Return the largest difference of (n, …) arrays, and the largest as a share of its row's largest value."""
+    """Return the largest difference of (n, …) arrays, and the largest as a share of its row's largest."""
     if stored.shape != again.shape:
         raise ValueError(f"expected rows of shape {again.shape[1:]}, found {stored.shape[1:]}")
     if not len(stored):

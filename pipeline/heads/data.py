@@ -43,11 +43,7 @@ class HeadData:
     """
 
     def __init__(
-        self,
-        examples: Examples,
-        *,
-        floor: float = 0.0,
-        standard: tuple[np.ndarray, np.ndarray] | None = None,
+        self, examples: Examples, *, floor: float = 0.0, standard: tuple[np.ndarray, np.ndarray] | None = None
     ):
         self.examples, self.views, self.classes = examples, examples.views, examples.classes
         self.train_labels = np.tile(examples.labels[examples.train], examples.views)

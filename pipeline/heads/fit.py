@@ -10,14 +10,13 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from pipeline.datasets.budget import ALL_LABELS
-from pipeline.datasets.table import FINAL
+from pipeline.datasets.table import ALL_LABELS, FINAL
 from pipeline.errors import DamagedFile
+from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
 from pipeline.heads.calibration import fit_temperature
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
-from pipeline.names import resolve
 from pipeline.recipes.heads import Head, NetworkHead, Uncalibrated
 from pipeline.storage.publishing import read_manifest
 from pipeline.training.examples import Examples

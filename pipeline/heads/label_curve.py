@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 
 from pipeline import numerics
-from pipeline.datasets.budget import ALL_LABELS
 from pipeline.datasets.split import given_rows
 from pipeline.datasets.store import ImageStore
+from pipeline.datasets.table import ALL_LABELS
+from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
 from pipeline.heads.data import HeadData, Points
 from pipeline.heads.fit import Reader
-from pipeline.names import resolve
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import Head
 from pipeline.recipes.settings import override
 from pipeline.recipes.sweep import SweepSpec, points_of
 from pipeline.storage.layout import COSTS
 from pipeline.storage.publishing import publish_csv, publish_json, publish_manifest
-from pipeline.training.clock import Clock
+from pipeline.training.history import Clock
 
 CURVE = "curve.csv"
 

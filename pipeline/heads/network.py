@@ -14,8 +14,8 @@ from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import NetworkHead
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History
-from pipeline.training.loop import Stage
 from pipeline.training.loop import fit as train
+from pipeline.training.stage import Stage
 
 
 def fit(

@@ -1,14 +1,13 @@
 """Linear classifiers with an L2 penalty, solved to convergence for a whole path of penalties at once.
 
-For each inverse penalty c, as in scikit-learn's LogisticRegression and LinearSVC, W and b minimise
+For each inverse penalty c, as in scikit-learn's LogisticRegression and LinearSVC, W and b minimize
 
     1/n sum_i loss(x_i W + b, y_i) + 1/(2 c n) |W|^2
 
 by L-BFGS (Nocedal & Wright, Numerical Optimization, 2nd edition, algorithm 7.4). All penalties share each
-pass over the data: one matrix product gives the answers of all, another their gradients. Three things keep
-the passes few: the features are rotated into the eigenvectors of their covariance, where the Hessian is
-nearly diagonal and known beforehand but for a factor, which follows from the last step; a step is a Newton
-step along its direction, whose answers are known already; and penalties that have converged leave.
+pass over the data. Few passes are needed because features are rotated into the eigenvectors of their
+covariance, where the Hessian is nearly diagonal; a step is a Newton step along its direction; and converged
+penalties leave.
 """
 
 from __future__ import annotations

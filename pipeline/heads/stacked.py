@@ -1,9 +1,8 @@
-"""Many heads of one shape trained at once: every step shows all of them the same images.
+"""Train many heads of one shape at once.
 
-The heads' first layers are columns of one matrix, so that one matrix product serves all; what comes after
-is a product of stacks. Each head has a learning rate, weight decay, dropout, label smoothing, set of
-features and initialisation of its own; the order of the images, the drawn views and the draws of dropout
-are shared. A head that is trained here moves as Keras's optimisers would move it alone.
+The first layers of all heads are columns of one matrix, so one product serves all. Heads may differ in
+learning rate, weight decay, dropout, label smoothing, features and initialization; they share the row order,
+the drawn views and the dropout draws. Each head is updated as Keras's optimizer would update it alone.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from typing import Any, cast
 import numpy as np
 
 from pipeline.errors import Diverged
+from pipeline.extensions import resolve
 from pipeline.heads.calibration import cross_entropy, fit_temperature, probabilities_of
 from pipeline.heads.data import HeadData, Points
 from pipeline.heads.fit import Reader
-from pipeline.names import resolve
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import Head, Uncalibrated
 from pipeline.recipes.settings import override

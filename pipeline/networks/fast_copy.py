@@ -1,10 +1,7 @@
-"""A copy of a network that trains faster: the same weights and the same functions, other kernels.
+"""A copy of a network that trains faster: the same weights and functions, computed by other kernels.
 
-Keras normalises a bfloat16 batch in float32 by single operations, and the error function of a GELU is one of
-TensorFlow's slowest; TensorFlow's fused normalisation and XLA's GELU take 0.2 and 0.4 of the time. The
-gradient of wide kernels on small maps takes half of the time as matrix products or as a convolution, a
-convolution of four pixels is one product, and the gradient of a maximum is one loop by XLA. What is saved is
-the network made of Keras's own layers, to which the weights are copied back.
+docs/decisions.md says which and why. What is saved is the network of Keras's own layers, to which the weights
+are copied back.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from pipeline.datasets.budget import ALL_LABELS, parse_budget
-from pipeline.datasets.table import IMAGE_SIZE
+from pipeline.datasets.table import ALL_LABELS, IMAGE_SIZE, parse_budget
 from pipeline.recipes.settings import setting
 from pipeline.views import IDENTITY, parse_views
 
@@ -38,9 +37,7 @@ class Labelled:
 
     name: str
     title: str
-    labels: str = setting(
-        ALL_LABELS, "training labels that are given, such as 5% or 25/class, with #1 behind for another draw"
-    )
+    labels: str = setting(ALL_LABELS, "label budget, such as 5% or 25/class; append #1 for another draw")
 
     def check(self) -> None:
         """Raise BadInput where settings cannot be read or contradict each other."""
@@ -57,9 +54,7 @@ class Training(Labelled):
     """How weights are updated; shared by all recipes of networks."""
 
     epochs: int = setting(20, "passes over the training images", low=0, high=10_000)
-    stretch: bool = setting(
-        False, "whether fewer labels are passed over more often: epochs / sqrt(share of the labels)"
-    )
+    stretch: bool = setting(False, "train for epochs / sqrt(share of the labels) epochs")
     batch_size: int = setting(128, "images in one update", low=1, high=8192)
     optimizer: str = setting("adamw", "rule of the updates", choices=OPTIMIZERS)
     learning_rate: float = setting(1e-3, "largest step size", low=0.0, high=100.0)
@@ -75,13 +70,9 @@ class Augmented(Training):
 
     flip: bool = setting(True, "flip half of the images, left to right")
     shift: int = setting(2, "largest shift in pixels, edges reflected", low=0, high=IMAGE_SIZE // 2)
-    alternate: bool = setting(
-        False, "where images are flipped: each in every other epoch, instead of half of them at random"
-    )
+    alternate: bool = setting(False, "flip each image in every other epoch instead of at random")
     averaging: str = setting("none", "average of the weights over the training", choices=AVERAGES)
-    test_views: tuple[str, ...] = setting(
-        (IDENTITY,), "views of an image over which the finished network averages its answers"
-    )
+    test_views: tuple[str, ...] = setting((IDENTITY,), "views over which predictions are averaged")
 
     def check(self) -> None:
         """Raise BadInput when a view cannot be read."""

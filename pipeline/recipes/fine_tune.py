@@ -36,17 +36,12 @@ class FineTuneRecipe(Augmented):
     cached, instead of in every epoch (see recipes.prefix).
     """
 
-    freeze_through: int = setting(
-        0, "blocks that keep their weights, counted from the input", low=0, high=BLOCKS
-    )
+    freeze_through: int = setting(0, "number of frozen blocks, from the input on", low=0, high=BLOCKS)
     unfreeze_epochs: int = setting(
-        0,
-        "passes after which one more block moves, from the last down; 0 lets all move at once",
-        low=0,
-        high=10_000,
+        0, "epochs per unfrozen block, last first; 0: all at once", low=0, high=10_000
     )
     block_pace: float = setting(
-        1.0, "factor of the step size from each block to the one below it", low=0.01, high=1.0
+        1.0, "learning-rate multiplier from each block to the one below", low=0.01, high=1.0
     )
     prefix: str = setting(
         "auto",
@@ -54,19 +49,13 @@ class FineTuneRecipe(Augmented):
         choices=("auto", "cache", "images"),
     )
     patience: int = setting(
-        0,
-        "passes without a better val accuracy that end the training, which then keeps the best; 0 for never",
-        low=0,
-        high=10_000,
+        0, "epochs without a better val accuracy before stopping; 0: off", low=0, high=10_000
     )
     dense_blocks: str = setting("dense - dropout", "dense blocks of the top in the notation")
     units: tuple[int, ...] = setting((512,), "units of each dense block of the top", low=1, high=65536)
     dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
     top_epochs: int = setting(
-        20,
-        "passes in which only the top is fitted, and tops are swept, on cached features",
-        low=1,
-        high=10_000,
+        20, "epochs in which the top alone is fitted, on cached features", low=1, high=10_000
     )
     space: dict[str, Axis] = field(default_factory=lambda: FINE_TUNE_SPACE, compare=False)
 

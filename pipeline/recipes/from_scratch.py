@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.datasets.table import FINAL, FIT_ON, IMAGE_SIZE
 from pipeline.errors import BadInput
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
-from pipeline.recipes.base import (
-    LESSON_BLOCKS,
-    LESSON_DENSE_BLOCKS,
-    PATCH,
-    SIX_VIEWS,
-    Augmented,
-    rows_by_name,
-)
+from pipeline.recipes import base
 from pipeline.recipes.settings import setting
 from pipeline.recipes.space import Axis, Choice, Range
 
@@ -24,16 +17,16 @@ SCRATCH_SPACE: dict[str, Axis] = {
     "weight_decay": Range(1e-4, 1e-1, log=True),
     "batch_size": Choice((64, 128, 256)),
     "label_smoothing": Range(0.0, 0.2),
-    "conv_blocks": Choice(tuple(LESSON_BLOCKS.values())),
+    "conv_blocks": Choice(tuple(base.LESSON_BLOCKS.values())),
     "filters": Choice(((32, 64, 128), (48, 96, 192), (64, 128, 256))),
     "dropout": Range(0.0, 0.5),
-    "dense_blocks": Choice(tuple(LESSON_DENSE_BLOCKS.values())),
+    "dense_blocks": Choice(tuple(base.LESSON_DENSE_BLOCKS.values())),
     "dense_dropout": Range(0.0, 0.7),
 }
 
 
 @dataclass(frozen=True)
-class ScratchRecipe(Augmented):
+class ScratchRecipe(base.Augmented):
     """A network written in the notation and trained from random weights."""
 
     conv_blocks: str = setting("conv - batch norm - conv - maxpool - dropout", "blocks in the notation")
@@ -49,14 +42,10 @@ class ScratchRecipe(Augmented):
     stem_epochs: int = setting(3, "passes in which the bias of a whitening stem moves", low=0, high=10_000)
     start: str = setting("glorot", "how convolutions start", choices=("glorot", "dirac"))
     norm_scale: bool = setting(True, "whether batch normalisation has a scale that is trained")
-    norm_bias_pace: float = setting(
-        1.0, "factor of the step size of batch normalisation's biases", low=0.0, high=1000.0
-    )
+    norm_bias_pace: float = setting(1.0, "learning-rate multiplier of batch norm biases", low=0.0, high=1e3)
     logit_scale: float = setting(1.0, "factor of the logits", low=1e-3, high=1e3)
     momentum: float = setting(0.9, "share of the last steps that sgd keeps", low=0.0, high=0.999)
-    decay_biases: bool = setting(
-        False, "whether biases and batch normalisation's weights are decayed as well"
-    )
+    decay_biases: bool = setting(False, "apply weight decay to biases and batch norm as well")
     fit_on: str = setting("train", "images that it is trained on", choices=FIT_ON)
     space: dict[str, Axis] = field(default_factory=lambda: SCRATCH_SPACE, compare=False)
 
@@ -73,7 +62,7 @@ class ScratchRecipe(Augmented):
             raise BadInput("setting filters: expected one number or more, received none")
         blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
         pools = [step.size or 2 for block in blocks for step in block if step.word.kind == "pool"]
-        size = IMAGE_SIZE if self.stem == "none" else IMAGE_SIZE - PATCH + 1
+        size = IMAGE_SIZE if self.stem == "none" else IMAGE_SIZE - base.PATCH + 1
         if math.prod(pools) > size:
             raise BadInput(
                 f"conv blocks {self.conv_blocks!r} with {len(self.filters)} filter numbers: their pools "
@@ -102,25 +91,25 @@ def _vgg(depth: int, norm: bool) -> ScratchRecipe:
 
 def _lesson(name: str, dense: str) -> ScratchRecipe:
     """Return the lesson's net of one of its conv blocks and one of its dense blocks."""
-    block, default = LESSON_BLOCKS[name], next(iter(LESSON_DENSE_BLOCKS))
-    ending = "" if dense == default else f", {LESSON_DENSE_BLOCKS[dense]}"
+    block, default = base.LESSON_BLOCKS[name], next(iter(base.LESSON_DENSE_BLOCKS))
+    ending = "" if dense == default else f", {base.LESSON_DENSE_BLOCKS[dense]}"
     return ScratchRecipe(
         name=name if dense == default else f"{name}+{dense}",
         title=f"{block}{ending}",
         conv_blocks=block,
-        dense_blocks=LESSON_DENSE_BLOCKS[dense],
+        dense_blocks=base.LESSON_DENSE_BLOCKS[dense],
         epochs=15,
         learning_rate=3e-3 if "norm" in block else 1e-3,
     )
 
 
-SCRATCH_RECIPES: dict[str, ScratchRecipe] = rows_by_name(
-    *(_lesson(name, dense) for name in LESSON_BLOCKS for dense in LESSON_DENSE_BLOCKS),
+SCRATCH_RECIPES: dict[str, ScratchRecipe] = base.rows_by_name(
+    *(_lesson(name, dense) for name in base.LESSON_BLOCKS for dense in base.LESSON_DENSE_BLOCKS),
     ScratchRecipe(
         name="lesson-long",
         title="the lessons' best blocks, trained for longer",  # the best on val in a BlockStudy of CIFAR-10
-        conv_blocks=LESSON_BLOCKS["lesson-norm-twice"],
-        dense_blocks=LESSON_DENSE_BLOCKS["dense-bn"],
+        conv_blocks=base.LESSON_BLOCKS["lesson-norm-twice"],
+        dense_blocks=base.LESSON_DENSE_BLOCKS["dense-bn"],
         epochs=20,
         learning_rate=3e-3,
         lr_schedule="triangle",
@@ -155,7 +144,7 @@ SCRATCH_RECIPES: dict[str, ScratchRecipe] = rows_by_name(
         label_smoothing=0.2,
         averaging="lookahead",
         alternate=True,
-        test_views=SIX_VIEWS,
+        test_views=base.SIX_VIEWS,
     ),
     *(_vgg(depth, norm) for norm in (False, True) for depth in VGG_CONVOLUTIONS),
 )

@@ -31,9 +31,7 @@ class Head(Labelled):
     """What all kinds have in common. space names the values that a sweep tries of some settings."""
 
     layers: tuple[str, ...] = setting(ALL_LAYERS, "cached layers that are joined, or all")
-    views: tuple[str, ...] = setting(
-        (IDENTITY,), "cached views: training shows each image in all of them, answers are averaged over all"
-    )
+    views: tuple[str, ...] = setting((IDENTITY,), "cached views to train on and to average predictions over")
     fit_on: str = setting("train", "images that it is fitted on", choices=FIT_ON)
     space: dict[str, tuple[Any, ...]] = field(default_factory=dict, compare=False)
 
@@ -61,16 +59,9 @@ class NetworkHead(Head, Training):
     """Dense blocks and a softmax, trained by gradient steps; one view of an image is drawn each epoch."""
 
     dense_blocks: str = setting("dense - dropout", "dense blocks in the notation")
-    units: tuple[int, ...] = setting(
-        (), "units of each dense block, none for a linear head", low=1, high=65536
-    )
+    units: tuple[int, ...] = setting((), "units of each dense block; none: a linear head", low=1, high=65536)
     dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
-    variance_floor: float = setting(
-        0.0,
-        "least variance by which a feature is standardised, in units of the mean variance",
-        low=0.0,
-        high=1.0,
-    )
+    variance_floor: float = setting(0.0, "variance floor, relative to the mean variance", low=0.0, high=1.0)
 
     module: ClassVar[str] = "pipeline.heads.network"
 
@@ -95,7 +86,7 @@ class Uncalibrated(Head):
     """A kind whose answers are no log-probabilities."""
 
     temperature: float = setting(
-        0.0, "what answers are divided by before the softmax, 0 to fit it on val", low=0.0, high=1e9
+        0.0, "divisor of the logits before the softmax; 0: fit it on val", low=0.0, high=1e9
     )
 
     calibrated: ClassVar[bool] = False

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.datasets.budget import parse_budget
+from pipeline.datasets.table import parse_budget
 from pipeline.formatting import markdown_table
 from pipeline.heads.label_curve import CURVE
-from pipeline.report.figure import LINES, marks_of, new_figure, publish_figure
+from pipeline.report.drawing import LINES, marks_of, new_figure, publish_figure
 from pipeline.report.table import LABELS_CAPTION
 from pipeline.results.scores import score
 from pipeline.runs.result import read_run

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from pipeline.formatting import shown
-from pipeline.report.figure import BLACK, CENTRED, new_figure, readable_on, say_instead
+from pipeline.report.drawing import BLACK, CENTRED, new_figure, readable_on, say_instead
 from pipeline.results.comparison import Comparison
 from pipeline.results.verdicts import Ranking, Verdict, rankings, signed, span
 

@@ -24,28 +24,7 @@ from sklearn.metrics import confusion_matrix as count_pairs
 
 from pipeline.errors import unknown_name
 from pipeline.formatting import shown, shown_seconds
-from pipeline.report.figure import (
-    BARS,
-    BLACK,
-    BLUE,
-    CENTRED,
-    FAMILIES,
-    GREY,
-    NAMED_CLASSES,
-    OFFSET,
-    ORANGE,
-    POINTS,
-    error_bars,
-    heat_map,
-    marks_of,
-    new_figure,
-    percent,
-    publish_figure,
-    readable_on,
-    say_instead,
-    short,
-    write_above,
-)
+from pipeline.report import drawing
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
 from pipeline.results.comparison import Comparison
 from pipeline.results.scores import class_scores, highest_row, score
@@ -54,7 +33,7 @@ from pipeline.runs.result import RunResult, caption, label, label_of
 ANNOTATED_CLASSES = 12  # beyond this, numbers in the cells of a confusion matrix cannot be read
 SHOWN_BARS = 40  # beyond this, the figure no longer fits a screen
 MARKED_EPOCHS = 40  # beyond this, markers hide the line
-BESIDE: dict[str, Any] = {"ha": "left", "va": "center", **OFFSET}
+BESIDE: dict[str, Any] = {"ha": "left", "va": "center", **drawing.OFFSET}
 TICK_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 108000, 360000)
 TICK_NAMES = (
     *("0.01 s", "0.03 s", "0.1 s", "0.3 s", "1 s", "3 s", "10 s", "30 s"),
@@ -75,7 +54,7 @@ HORIZONTAL, VERTICAL = ("center", "left", "right"), ("center", "bottom", "top")
 def accuracy_over_time(run: RunResult) -> Figure:
     """Draw train and val accuracy against the epoch."""
     figure, axes = _over_time(run, "accuracy")
-    axes.yaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(drawing.percent)
     return figure
 
 
@@ -92,12 +71,12 @@ def confusion_matrix(run: RunResult) -> Figure:
     classes = range(len(test.class_names))
     counts = count_pairs(test.labels, test.probabilities.argmax(axis=1), labels=list(classes))
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = new_figure(caption(run), width=7.2, height=6.4)
+    figure, axes = drawing.new_figure(caption(run), width=7.2, height=6.4)
     bar: dict[str, Any] = {"shrink": 0.8, "format": "{x:g} %", "label": "share of the true class"}
-    image = heat_map(axes, shares, bar, vmin=0, vmax=100, interpolation="nearest")
+    image = drawing.heat_map(axes, shares, bar, vmin=0, vmax=100, interpolation="nearest")
     axes.set(title=f"Confusion on test: {label(run)}", xlabel="predicted class", ylabel="true class")
-    ticks = classes[:: math.ceil(len(classes) / NAMED_CLASSES)]
-    names = [short(test.class_names[tick]) for tick in ticks]
+    ticks = classes[:: math.ceil(len(classes) / drawing.NAMED_CLASSES)]
+    names = [drawing.short(test.class_names[tick]) for tick in ticks]
     size = 9 if len(ticks) <= 20 else 6
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
     axes.set_yticks(ticks, names, fontsize=size)
@@ -106,7 +85,7 @@ def confusion_matrix(run: RunResult) -> Figure:
         for (row, column), count in np.ndenumerate(counts):
             share = shares[row, column]
             if count:
-                style = {"color": readable_on(image.to_rgba(share)), **CENTRED}
+                style = {"color": drawing.readable_on(image.to_rgba(share)), **drawing.CENTRED}
                 axes.text(column, row - 0.14, f"{share:.0f}", fontsize=9, **style)
                 axes.text(column, row + 0.24, f"{count:,}", fontsize=7, **style)
     return figure
@@ -122,19 +101,21 @@ def per_class_accuracy(run: RunResult) -> Figure:
         half = SHOWN_BARS // 2
         note = f"; the {half} most and {half} least accurate of {len(table)} classes"
         table = table.drop(index=range(half, len(table) - half)).reset_index(drop=True)
-    figure, axes = new_figure(caption(run), height=2.0 + max(0.15 * len(table), min(0.33 * len(table), 4.0)))
-    values, errors = 100 * table["value"], error_bars(table, "value", stem="")
-    axes.barh(table.index, values, height=0.7, **BARS)
-    axes.errorbar(values, table.index, xerr=errors, fmt="none", ecolor=BLACK, capsize=2.5)
+    figure, axes = drawing.new_figure(
+        caption(run), height=2.0 + max(0.15 * len(table), min(0.33 * len(table), 4.0))
+    )
+    values, errors = 100 * table["value"], drawing.error_bars(table, "value", stem="")
+    axes.barh(table.index, values, height=0.7, **drawing.BARS)
+    axes.errorbar(values, table.index, xerr=errors, fmt="none", ecolor=drawing.BLACK, capsize=2.5)
     size = 9 if len(table) <= 25 else 6
     for position, value in enumerate(table["value"]):
         axes.annotate(shown(value, "%"), (100, position), (8, 0), fontsize=size, **BESIDE)
-    axes.set_yticks(table.index, [short(name) for name in table["class"]], fontsize=size)
+    axes.set_yticks(table.index, [drawing.short(name) for name in table["class"]], fontsize=size)
     axes.set(ylim=(-0.6, len(table) - 0.4), xlim=(0, 100))
     axes.grid(False, axis="y")
     overall = score(test)["accuracy"]
-    axes.axvline(100 * overall, color=ORANGE, linewidth=1.6, linestyle="--")
-    write_above(axes, 100 * overall, f"overall {shown(overall, '%')}", color=ORANGE)
+    axes.axvline(100 * overall, color=drawing.ORANGE, linewidth=1.6, linestyle="--")
+    drawing.write_above(axes, 100 * overall, f"overall {shown(overall, '%')}", color=drawing.ORANGE)
     axes.set_xlabel(f"accuracy on test, % (95 % Wilson interval{note})")
     axes.set_title(f"Accuracy of each class: {label(run)}", pad=22)
     return figure
@@ -144,9 +125,9 @@ def accuracy_with_intervals(comparison: Comparison) -> Figure:
     """Draw one point a run of the comparison with its 95 % interval, most accurate on top."""
     table = comparison.table.assign(label=_row_labels(comparison.table))
     table = table.sort_values("accuracy", kind="stable", ignore_index=True)
-    figure, axes = new_figure(comparison.caption, height=2.0 + 0.34 * len(table))
+    figure, axes = drawing.new_figure(comparison.caption, height=2.0 + 0.34 * len(table))
     for rows, marks in _by_family(table):
-        axes.errorbar(100 * rows["accuracy"], rows.index, xerr=error_bars(rows, "accuracy"), **marks)
+        axes.errorbar(100 * rows["accuracy"], rows.index, xerr=drawing.error_bars(rows, "accuracy"), **marks)
     for position, (accuracy, high) in enumerate(zip(table["accuracy"], table["accuracy_high"], strict=True)):
         axes.annotate(shown(accuracy, "%"), (100 * high, position), (6, 0), fontsize=9, **BESIDE)
     axes.set_yticks(table.index, table["label"])
@@ -164,14 +145,14 @@ def accuracy_against_cost(comparison: Comparison) -> Figure:
     """
     table = comparison.table
     table = table.assign(seconds=table["total_seconds"].clip(lower=SHORTEST))
-    figure, axes = new_figure(comparison.caption, width=9.0, height=6.2)
+    figure, axes = drawing.new_figure(comparison.caption, width=9.0, height=6.2)
     left, right = table["seconds"].min() / 2, table["seconds"].max() * 2.5
     front = _pareto_front(table)
     steps = [*front["seconds"], right], 100 * np.append(front["accuracy"], front["accuracy"].max())
-    line: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "linestyle": "--", "zorder": 1}
+    line: dict[str, Any] = {"color": drawing.GREY, "linewidth": 1.2, "linestyle": "--", "zorder": 1}
     (drawn,) = axes.step(*steps, where="post", label="Pareto front", **line)
     for rows, marks in _by_family(table):
-        errors = error_bars(rows, "accuracy")
+        errors = drawing.error_bars(rows, "accuracy")
         axes.errorbar(rows["seconds"], 100 * rows["accuracy"], yerr=errors, **marks)
     time_axis(axes, left, right)
     axes.margins(y=0.12)
@@ -198,12 +179,12 @@ def comparison_alt_text(plot_name: str, comparison: Comparison) -> str:
 
 def draw(plot_name: str, run: RunResult, path: Path) -> None:
     """Publish a row of PLOTS as PNG at path. Raises BadInput for an unknown name."""
-    publish_figure(path, _plot(PLOTS, plot_name).draw, run)
+    drawing.publish_figure(path, _plot(PLOTS, plot_name).draw, run)
 
 
 def draw_comparison(plot_name: str, comparison: Comparison, path: Path) -> None:
     """Publish a row of COMPARISON_PLOTS as PNG at path. Raises BadInput for an unknown name."""
-    publish_figure(path, _plot(COMPARISON_PLOTS, plot_name).draw, comparison)
+    drawing.publish_figure(path, _plot(COMPARISON_PLOTS, plot_name).draw, comparison)
 
 
 def time_axis(axes: Axes, left: float, right: float, *, most: int = 99, vertical: bool = False) -> None:
@@ -224,9 +205,9 @@ def _plot(plots: dict[str, Plot], name: str) -> Plot:
 
 def _over_time(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
     history = run.history
-    figure, axes = new_figure(caption(run))
+    figure, axes = drawing.new_figure(caption(run))
     marks: dict[str, Any] = {"marker": "o" if len(history) <= MARKED_EPOCHS else None, "markersize": 4}
-    for split, colour, line in (("train", BLUE, "--"), ("val", ORANGE, "-")):
+    for split, colour, line in (("train", drawing.BLUE, "--"), ("val", drawing.ORANGE, "-")):
         values = history[f"{split}_{quantity}"]
         if values.notna().any():
             axes.plot(history["epoch"], values, color=colour, linestyle=line, label=split, **marks)
@@ -234,7 +215,7 @@ def _over_time(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
     axes.set(xlabel="epoch", ylabel=quantity)
     axes.set_title(f"{quantity.capitalize()} over time: {label(run)}", pad=22)
     if not axes.lines:
-        say_instead(axes, "no epochs: fitted in one step")
+        drawing.say_instead(axes, "no epochs: fitted in one step")
         return figure, axes
     if history["seconds"].notna().any():
         axes.set_xlabel(f"epoch ({len(history)} took {shown_seconds(history['seconds'].max())})")
@@ -242,9 +223,11 @@ def _over_time(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
     for before, after in itertools.pairwise(history.to_dict("records")):
         if before["stage"] != after["stage"]:
             border = (before["epoch"] + after["epoch"]) / 2
-            axes.axvline(border, color=GREY, linewidth=1.0, linestyle=":")
-            write_above(axes, border, f"{before['stage']} ◂", shift=-2, ha="right", color=GREY)
-            write_above(axes, border, f"▸ {after['stage']}", shift=2, ha="left", color=GREY)
+            axes.axvline(border, color=drawing.GREY, linewidth=1.0, linestyle=":")
+            drawing.write_above(
+                axes, border, f"{before['stage']} ◂", shift=-2, ha="right", color=drawing.GREY
+            )
+            drawing.write_above(axes, border, f"▸ {after['stage']}", shift=2, ha="left", color=drawing.GREY)
     return figure, axes
 
 
@@ -259,15 +242,15 @@ def _row_labels(table: pd.DataFrame) -> list[str]:
 
 def _by_family(table: pd.DataFrame) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
     """Return the rows of each family that is there, and how errorbar marks them."""
-    labels = table["scheme"].map(lambda scheme: marks_of(scheme)["label"])
-    found = [(table[labels == marks["label"]], marks) for marks in FAMILIES.values()]
-    return [(rows, {**POINTS, **marks, "elinewidth": 1.4}) for rows, marks in found if len(rows)]
+    labels = table["scheme"].map(lambda scheme: drawing.marks_of(scheme)["label"])
+    found = [(table[labels == marks["label"]], marks) for marks in drawing.FAMILIES.values()]
+    return [(rows, {**drawing.POINTS, **marks, "elinewidth": 1.4}) for rows, marks in found if len(rows)]
 
 
 def _title_and_legend(axes: Axes, plot_name: str) -> None:
     axes.set_title(COMPARISON_PLOTS[plot_name].title, pad=26)
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
-    axes.legend(**place, ncols=len(FAMILIES) + 1, columnspacing=1.2, fontsize=9)
+    axes.legend(**place, ncols=len(drawing.FAMILIES) + 1, columnspacing=1.2, fontsize=9)
 
 
 def _pareto_front(table: pd.DataFrame) -> pd.DataFrame:
@@ -294,7 +277,7 @@ def _place_labels(axes: Axes, table: pd.DataFrame, front: Line2D) -> None:
         text = label_of(row["scheme"], row["weights"])
         text = f"{text} ({row['seeds']} seeds)" if row["seeds"] > 1 else text
         point = (row["seconds"], 100 * row["accuracy"])
-        note = axes.annotate(text, point, (0, 0), fontsize=8.5, **OFFSET)
+        note = axes.annotate(text, point, (0, 0), fontsize=8.5, **drawing.OFFSET)
         note.set_in_layout(False)
         boxes = [_moved(note, place) for place in LABEL_PLACES]
         inside = [axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for box in boxes]
@@ -302,7 +285,7 @@ def _place_labels(axes: Axes, table: pd.DataFrame, front: Line2D) -> None:
         best = int(np.where(inside, covered, len(taken)).argmin())
         taken.append(_moved(note, LABEL_PLACES[best]))
         if best >= LED:
-            leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6}
+            leader = {"arrowstyle": "-", "color": drawing.GREY, "linewidth": 0.6}
             axes.annotate("", point, LABEL_PLACES[best], textcoords="offset points", arrowprops=leader)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.formatting import markdown_table, shown, shown_interval
-from pipeline.report.figure import BLUE, GREY, ORANGE, new_figure, say_instead
+from pipeline.report.drawing import BLUE, GREY, ORANGE, new_figure, say_instead
 from pipeline.results.scores import wilson_interval
 
 STATES = COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"

@@ -13,26 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.formatting import shown_seconds
-from pipeline.report.figure import (
-    BLUE,
-    GREY,
-    POINTS,
-    SERIES,
-    empty_figure,
-    error_bars,
-    new_figure,
-    publish_figure,
-)
+from pipeline.report import drawing
+from pipeline.results import replicates
 from pipeline.results.comparison import caption_of
-from pipeline.results.replicates import (
-    COLUMNS,
-    effects,
-    effects_markdown,
-    replicate_row,
-    runs_markdown,
-    summarise,
-    summary_markdown,
-)
 from pipeline.runs.result import RunResult, read_run
 from pipeline.storage.publishing import publish_csv, publish_text
 
@@ -50,34 +33,43 @@ def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     histories: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for (words, _), run in zip(runs, results, strict=True):
         histories[" · ".join(words.values())].append(run.history)
-    parts = [summary_markdown(summarise(table, [*by]), [*by]), "## Each run", runs_markdown(table, [*by])]
+    parts = [
+        replicates.summary_markdown(replicates.summarise(table, [*by]), [*by]),
+        "## Each run",
+        replicates.runs_markdown(table, [*by]),
+    ]
     publish_csv(folder / "seeds.csv", table)
     publish_text(folder / "seeds.md", _page("Several seeds", caption, parts))
-    publish_figure(folder / "seeds.png", draw_replicates, table, "Accuracy over several seeds", caption)
-    publish_figure(folder / "curves.png", draw_curves, histories, caption)
+    drawing.publish_figure(
+        folder / "seeds.png", draw_replicates, table, "Accuracy over several seeds", caption
+    )
+    drawing.publish_figure(folder / "curves.png", draw_curves, histories, caption)
     return ["seeds.csv", "seeds.md", "seeds.png", "curves.png"]
 
 
 def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     """Write blocks.csv, blocks.md and blocks.png to folder; return their names."""
     results, table = _read(runs, by)
-    summary = summarise(table, [*by]).sort_values("accuracy", ascending=False)
-    parts = [summary_markdown(summary, [*by])]
+    summary = replicates.summarise(table, [*by]).sort_values("accuracy", ascending=False)
+    parts = [replicates.summary_markdown(summary, [*by])]
     for factor in by:
-        parts += [f"## {factor.capitalize()}s", effects_markdown(effects(table, factor), factor)]
+        parts += [
+            f"## {factor.capitalize()}s",
+            replicates.effects_markdown(replicates.effects(table, factor), factor),
+        ]
     took = shown_seconds(table["train_seconds"].sum())
     budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {took} · {caption_of(results)}"
     title = "Which block is worth what"
     publish_csv(folder / "blocks.csv", table)
     publish_text(folder / "blocks.md", _page(title, budget, parts))
-    publish_figure(folder / "blocks.png", draw_blocks, table, tuple(by), title, budget)
+    drawing.publish_figure(folder / "blocks.png", draw_blocks, table, tuple(by), title, budget)
     return ["blocks.csv", "blocks.md", "blocks.png"]
 
 
 def _read(runs: Runs, by: Sequence[str]) -> tuple[list[RunResult], pd.DataFrame]:
     results = [read_run(folder) for _, folder in runs]
-    rows = [{**words, **replicate_row(run)} for (words, _), run in zip(runs, results, strict=True)]
-    return results, pd.DataFrame(rows, columns=[*by, *COLUMNS])
+    rows = [{**words, **replicates.replicate_row(run)} for (words, _), run in zip(runs, results, strict=True)]
+    return results, pd.DataFrame(rows, columns=[*by, *replicates.COLUMNS])
 
 
 def _page(title: str, caption: str, parts: list[str]) -> str:
@@ -86,12 +78,16 @@ def _page(title: str, caption: str, parts: list[str]) -> str:
 
 def draw_replicates(table: pd.DataFrame, title: str, caption: str) -> Figure:
     """Draw test accuracy by variant: a dot a seed, the mean with its interval over seeds; best on top."""
-    summary = summarise(table, ["variant"]).sort_values("accuracy", kind="stable", ignore_index=True)
-    figure, axes = new_figure(caption, height=2.0 + ROW_HEIGHT * len(summary))
-    means, errors = 100 * summary["accuracy"], error_bars(summary, "accuracy")
+    summary = replicates.summarise(table, ["variant"]).sort_values(
+        "accuracy", kind="stable", ignore_index=True
+    )
+    figure, axes = drawing.new_figure(caption, height=2.0 + ROW_HEIGHT * len(summary))
+    means, errors = 100 * summary["accuracy"], drawing.error_bars(summary, "accuracy")
     places = table["variant"].map({variant: place for place, variant in summary["variant"].items()})
-    axes.plot(100 * table["accuracy"], places, "o", color=GREY, markersize=4, zorder=2)
-    axes.errorbar(means, summary.index, xerr=errors, color=BLUE, marker="D", zorder=3, **POINTS)
+    axes.plot(100 * table["accuracy"], places, "o", color=drawing.GREY, markersize=4, zorder=2)
+    axes.errorbar(
+        means, summary.index, xerr=errors, color=drawing.BLUE, marker="D", zorder=3, **drawing.POINTS
+    )
     above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
     for place, mean in enumerate(means):
         axes.annotate(f"{mean:.2f} %", (mean, place), (0, 7), **above)
@@ -108,11 +104,11 @@ def draw_curves(histories: dict[str, list[pd.DataFrame]], caption: str) -> Figur
     Train accuracy is that of varied images while the weights move, so it may lie below val. Where val was
     trained on there is no line of val; what is fitted in one step has no line at all.
     """
-    figure, axes = new_figure(caption, width=9.0, height=5.4)
+    figure, axes = drawing.new_figure(caption, width=9.0, height=5.4)
     trained = {name: [run for run in runs if len(run)] for name, runs in histories.items()}
     drawn = {name: runs for name, runs in trained.items() if runs}
     for place, (variant, runs) in enumerate(drawn.items()):
-        marks = SERIES[place % len(SERIES)]
+        marks = drawing.SERIES[place % len(drawing.SERIES)]
         style: dict[str, Any] = {"color": marks["color"], "linewidth": 1.3, "alpha": 0.9}
         for number, history in enumerate(runs):
             minutes, name = history["seconds"] / 60, variant if number == 0 else None
@@ -134,15 +130,20 @@ def draw_blocks(table: pd.DataFrame, factors: tuple[str, str], title: str, capti
     """Draw every combination of two factors, and what each level of either is worth, with intervals."""
     down, across = factors
     rows, columns = (list(dict.fromkeys(table[name])) for name in factors)
-    summary = summarise(table, [down, across])
-    figure = empty_figure(caption, width=12.0, height=2.6 + 0.75 * len(rows), title=title)
+    summary = replicates.summarise(table, [down, across])
+    figure = drawing.empty_figure(caption, width=12.0, height=2.6 + 0.75 * len(rows), title=title)
     means, worths = figure.subplots(1, 2, width_ratios=(3, 2), sharey=False)
     gap = 0.6 / max(1, len(columns))
     for number, level in enumerate(columns):
         cells = summary[summary[across] == level]
         places = cells[down].map(rows.index) + gap * (number - (len(columns) - 1) / 2)
-        marks = {**SERIES[number % len(SERIES)], **POINTS, "label": level, "zorder": 3}
-        means.errorbar(100 * cells["accuracy"], places, xerr=error_bars(cells, "accuracy"), **marks)
+        marks = {
+            **drawing.SERIES[number % len(drawing.SERIES)],
+            **drawing.POINTS,
+            "label": level,
+            "zorder": 3,
+        }
+        means.errorbar(100 * cells["accuracy"], places, xerr=drawing.error_bars(cells, "accuracy"), **marks)
     means.set_yticks(range(len(rows)), [textwrap.fill(row, WRAPPED) for row in rows], fontsize=9)
     means.set_ylim(len(rows) - 0.4, -0.6)
     means.set_xlabel("accuracy on test, % (mean, 95 % interval over seeds)")
@@ -154,15 +155,15 @@ def draw_blocks(table: pd.DataFrame, factors: tuple[str, str], title: str, capti
 def _draw_effects(panel: Axes, table: pd.DataFrame, factors: tuple[str, str]) -> None:
     places: list[int] = []
     names: list[str] = []
-    for factor, marks in zip(factors, SERIES, strict=False):
-        found = effects(table, factor)
+    for factor, marks in zip(factors, drawing.SERIES, strict=False):
+        found = replicates.effects(table, factor)
         start = places[-1] + 2 if places else 0
         here = range(start, start + len(found))
-        errors = error_bars(found, "effect", stem="")
-        panel.errorbar(100 * found["effect"], here, xerr=errors, **marks, **POINTS)
+        errors = drawing.error_bars(found, "effect", stem="")
+        panel.errorbar(100 * found["effect"], here, xerr=errors, **marks, **drawing.POINTS)
         places += here
         names += found["level"].tolist()
-    panel.axvline(0, color=GREY, linewidth=1.0, linestyle="--")
+    panel.axvline(0, color=drawing.GREY, linewidth=1.0, linestyle="--")
     panel.set_yticks(places, [textwrap.fill(name, WRAPPED) for name in names], fontsize=8)
     panel.invert_yaxis()
     panel.margins(x=0.1)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.formatting import shown
-from pipeline.report.figure import BLUE, ORANGE, empty_figure, heat_map, say_instead
+from pipeline.report.drawing import BLUE, ORANGE, empty_figure, heat_map, say_instead
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 4.2  # inches
 

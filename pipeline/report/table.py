@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.names import resolve
+from pipeline.extensions import resolve
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.errors import BadInput
+from pipeline.extensions import resolve
 from pipeline.formatting import markdown_table, shown_interval
-from pipeline.names import resolve
 from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score
 from pipeline.runs.result import EVALUATED, Predictions, RunResult, caption
 

@@ -22,15 +22,8 @@ class Score:
         return shown(value, self.unit)
 
 
-@dataclass(frozen=True)
-class ClassScore:
+class ClassScore(Score):
     """A number for each class: its function returns (C,); a share is a fraction of the class's images."""
-
-    name: str
-    title: str
-    function: str  # module:function
-    unit: str = ""
-    share: bool = False
 
 
 SCORES = {
@@ -39,10 +32,7 @@ SCORES = {
         Score("accuracy", "accuracy", "pipeline.results.scores:accuracy", unit="%", share=True),
         Score("log_loss", "log loss", "pipeline.results.scores:log_loss", unit="nats"),
         Score(
-            "calibration_error",
-            "calibration error",
-            "pipeline.results.scores:calibration_error",
-            unit="%",
+            "calibration_error", "calibration error", "pipeline.results.scores:calibration_error", unit="%"
         ),
         Score("macro_f1", "macro F1", "pipeline.results.scores:macro_f1"),
     )

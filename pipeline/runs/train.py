@@ -15,15 +15,15 @@ from pipeline import machine, numerics
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import SPLITS
 from pipeline.errors import Diverged
+from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
-from pipeline.names import resolve
 from pipeline.progress import Progress, silent
 from pipeline.runs.result import CURVES, HISTORY, HISTORY_COLUMNS, PREDICTIONS, write_predictions
 from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.storage.layout import COSTS, MODEL, RECIPE
 from pipeline.storage.publishing import MANIFEST, publish_json, publish_manifest, published
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.clock import Clock
+from pipeline.training.history import Clock
 from pipeline.training.job import Job, Trained
 
 EVENTS = "events.out.tfevents.headstart"  # TensorBoard looks for names with tfevents in them

@@ -1,8 +1,7 @@
-"""What a training was when its last epoch ended, on the disk: after a kill it goes on from there.
+"""The state of a training after its last completed epoch, on disk, from which a killed training resumes.
 
-One file, published whole: the variables of the model, the optimiser and the average of weights, the stage
-and the epoch, the history, and the seconds so far. Order and augmentation follow from the seed and the
-number of the epoch, so that the rest of the training is what it would have been.
+One file, published whole: the variables of model, optimizer and averages, the stage and epoch, the history,
+and the seconds so far. Row order and augmentation follow from the seed and the number of the epoch.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from numpy.lib.npyio import NpzFile
 from pipeline.errors import DamagedFile
 from pipeline.storage.layout import CHECKPOINT
 from pipeline.storage.publishing import published
-from pipeline.training.clock import Clock
-from pipeline.training.history import History
+from pipeline.training.history import Clock, History
 
 STATE = "state"
 

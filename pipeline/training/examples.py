@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.datasets.budget import ALL_LABELS
 from pipeline.datasets.split import given_rows
 from pipeline.datasets.store import ImageStore
+from pipeline.datasets.table import ALL_LABELS
 from pipeline.features.store import FeatureStore
 from pipeline.recipes.base import Training
 
@@ -46,7 +46,7 @@ class Examples:
     ) -> Examples:
         """Return the examples of an image or feature store whose rows inputs are, a block for each view.
 
-        given says which training labels there are (see datasets.budget).
+        given says which training labels there are (see datasets.table).
         """
         rows = store.rows("train")
         train = given_rows(store.labels, rows, given, store.index)

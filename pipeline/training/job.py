@@ -18,8 +18,7 @@ from pipeline.progress import Progress
 from pipeline.recipes.base import Labelled
 from pipeline.recipes.prefix import Prefix
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.clock import Clock
-from pipeline.training.history import History
+from pipeline.training.history import Clock, History
 from pipeline.training.loop import fit
 
 Recipe = TypeVar("Recipe", bound=Labelled)

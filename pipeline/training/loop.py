@@ -26,8 +26,6 @@ from pipeline.training.kept_weights import AVERAGES, Lookahead, Patience
 from pipeline.training.optimizers import Pace, make_optimizer
 from pipeline.training.stage import Stage
 
-__all__ = ["Stage", "fit"]
-
 Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
 
 REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown

@@ -16,11 +16,11 @@ from pipeline.heads.sweep import Trial, sweep
 from pipeline.progress import Progress, silent
 from pipeline.recipes.settings import override, plain
 from pipeline.recipes.sweep import SEED, SweepSpec, points_of
-from pipeline.report.figure import publish_figure
+from pipeline.report.drawing import publish_figure
 from pipeline.report.sweeps import draw_sweep
 from pipeline.results.scores import wilson_interval
 from pipeline.storage.publishing import publish_csv, publish_json, publish_manifest
-from pipeline.training.clock import Clock
+from pipeline.training.history import Clock
 
 TABLE, PICTURE = "sweep.csv", "sweep.png"
 

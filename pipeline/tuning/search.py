@@ -21,19 +21,12 @@ from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import override, plain
 from pipeline.recipes.space import Axis, Range, read_axes
 from pipeline.report import studies
-from pipeline.report.figure import publish_figure
+from pipeline.report.drawing import publish_figure
 from pipeline.results.replicates import mean_interval
 from pipeline.results.scores import wilson_interval
 from pipeline.runs.spec import RunInputs, RunSpec
+from pipeline.storage import publishing
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import (
-    MANIFEST,
-    publish_csv,
-    publish_json,
-    publish_manifest,
-    publish_text,
-    sha256_of,
-)
 from pipeline.tuning.study import (
     AGAIN,
     FILE,
@@ -114,7 +107,7 @@ def search(
     row = spec.run.scheme_row.recipes[spec.run.row]
     settings = settings_beside(override(recipe, choice["settings"]), row)
     origin = {"study": folder.name, "val_accuracy": choice["val_accuracy"], "trial": choice["trial"]}
-    facts = {"study": sha256_of(folder / MANIFEST)}
+    facts = {"study": publishing.sha256_of(folder / publishing.MANIFEST)}
     publish_recipe(recipes / spec.name, spec.run.scheme, row.name, settings, origin, facts)
     return choice
 
@@ -193,15 +186,15 @@ def _publish(
     logs = [name for name, axis in axes.items() if isinstance(axis, Range) and axis.log]
     sentences = [*_sentences(choice), f"{caption}."]
     history, importance, parallel = (folder / name for name in PICTURES)
-    publish_csv(folder / TABLE, table)
+    publishing.publish_csv(folder / TABLE, table)
     page = studies.study_markdown(table, names, sentences, f"Search from {spec.run.name}")
-    publish_text(folder / PAGE, page)
+    publishing.publish_text(folder / PAGE, page)
     publish_figure(history, studies.draw_history, table, caption)
     publish_figure(importance, studies.draw_importance, importance_of(study), caption)
     publish_figure(parallel, studies.draw_parallel, table, names, logs, caption)
-    publish_json(folder / CHOICE, choice)
+    publishing.publish_json(folder / CHOICE, choice)
     files = [FILE, note_of(folder / FILE).name, TABLE, PAGE, *PICTURES, CHOICE]
-    publish_manifest(folder, spec.run.fingerprint, files)
+    publishing.publish_manifest(folder, spec.run.fingerprint, files)
 
 
 def importance_of(study: optuna.Study) -> dict[str, float]:

@@ -1,10 +1,9 @@
-"""A study on the disk: trials asked for one after the other, each in a process of its own.
+"""A study on disk: trials that are asked for one after another, each in its own process.
 
-Optuna appends all that happens to a log. What a trial draws follows from the study's seed and from how many
-trials were finished before it, so that a study that was killed goes on as if nothing had happened.
-
-A damaged log would choose by wrong numbers, so that it is sealed: a note beside it holds its length and its
-digest when a trial last ended. What lies behind that length was written by trials that were broken off since.
+Optuna appends everything to a log. A trial's draw follows from the study's seed and the number of finished
+trials, so a killed study resumes with the same draws. A note beside the log holds its length and digest when
+a trial last ended: a damaged log would choose by wrong numbers. What follows that length comes from trials
+that were interrupted.
 """
 
 from __future__ import annotations

@@ -14,8 +14,7 @@ from pipeline.recipes.settings import override
 from pipeline.recipes.space import read_axes
 from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.runs.train import prepare_job, train
-from pipeline.training.clock import Clock
-from pipeline.training.history import History
+from pipeline.training.history import Clock, History
 from pipeline.tuning.study import REASON, distributions, opened, seal, settings_of
 
 

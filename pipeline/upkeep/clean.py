@@ -18,23 +18,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import HeadstartError
-from pipeline.features.fingerprint import without_columns
-from pipeline.features.sections import missing_sections
+from pipeline.features.sections import missing_sections, without_columns
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import as_dict
+from pipeline.storage import layout
 from pipeline.storage.fingerprint import canonical, key_of
-from pipeline.storage.layout import (
-    CHECKPOINT,
-    LOCKS,
-    OWN_PAGES,
-    QUARANTINE,
-    RECIPE,
-    TRAINED,
-    begun,
-    folder_of,
-    kind_of,
-    locks_of_kinds,
-)
 from pipeline.storage.publishing import is_left_behind, is_scratch
 from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_held, is_in_use, locks_of, walk
 
@@ -89,7 +77,9 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
     removable: list[Leftover] = []
     kept, busy = _put_by_people(data), _busy_kinds(data)
     for path, why in sorted(found.items()):
-        reason = None if path.is_symlink() else busy.get(kind_of(path.relative_to(data).as_posix()) or "")
+        reason = (
+            None if path.is_symlink() else busy.get(layout.kind_of(path.relative_to(data).as_posix()) or "")
+        )
         if not path.is_symlink() and is_in_use(data, path):
             reason = "kept: a process works on it"
         (kept if reason else removable).append(Leftover(path, reason or why, bytes_of(path)))
@@ -100,7 +90,7 @@ def needs_of_runs(known: list[Entry]) -> Needs:
     """Return what runs, sweeps and curves among entries were made from: data sets, weights, features."""
     folders, requests = set(), []
     for entry in known:
-        fingerprint = _fingerprint_of_run(entry) if entry.kind in TRAINED else None
+        fingerprint = _fingerprint_of_run(entry) if entry.kind in layout.TRAINED else None
         if not fingerprint or _is_of_earlier_version(entry):
             continue
         with contextlib.suppress(KeyError, TypeError, AttributeError):
@@ -117,7 +107,7 @@ def _fingerprint_of_run(entry: Entry) -> Any:
     if entry.manifest:
         return entry.manifest.fingerprint
     try:
-        return json.loads((entry.folder / RECIPE).read_text(encoding="utf-8"))["fingerprint"]
+        return json.loads((entry.folder / layout.RECIPE).read_text(encoding="utf-8"))["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -143,7 +133,7 @@ def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -
         return f"{entry.kind} of an earlier version, whose settings have other names"
     if entry.kind == "study" and not finished:
         return None  # it goes on behind its last trial
-    if entry.kind in (*TRAINED, *DERIVED, "dataset") and not finished:
+    if entry.kind in (*layout.TRAINED, *DERIVED, "dataset") and not finished:
         return f"unfinished {entry.kind}, without a manifest"
     if entry.kind == "section" and not finished:
         return None if entry.folder in going_on else "unfinished features, without a manifest"
@@ -172,7 +162,7 @@ def _unfinished_sections(data: Path, requests: tuple[Request, ...]) -> set[Path]
     return {
         section.folder
         for request in requests
-        for cache in begun(data, "cache")
+        for cache in layout.begun(data, "cache")
         if cache.name.endswith(f"-{key_of(request.base)}")
         for section in missing_sections(cache, request.base, request.layers, request.views)
     }
@@ -189,14 +179,14 @@ def _whole_caches(known: list[Entry], found: dict[Path, str], needs: Needs) -> d
 
 def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
     """Return scratch files of dead processes, links in places of ours, and what verify put aside."""
-    found = dict.fromkeys(data.glob(f"{QUARANTINE}/*"), "put aside by `headstart verify --repair`")
-    if (data / QUARANTINE).is_symlink():
-        found = {data / QUARANTINE: "a link; what it leads to stays"}
+    found = dict.fromkeys(data.glob(f"{layout.QUARANTINE}/*"), "put aside by `headstart verify --repair`")
+    if (data / layout.QUARANTINE).is_symlink():
+        found = {data / layout.QUARANTINE: "a link; what it leads to stays"}
     for _, files, links in walk(data):
         found |= {path: "scratch file of a process that is gone" for path in files if is_left_behind(path)}
         for path in links:
             place = path.relative_to(data).as_posix()
-            if kind_of(place) not in (None, "comparison", "run") and place not in needs.folders:
+            if layout.kind_of(place) not in (None, "comparison", "run") and place not in needs.folders:
                 found[path] = "a link; what it leads to stays"
     return found
 
@@ -204,18 +194,18 @@ def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
 def _checkpoints_of_finished(known: list[Entry]) -> dict[Path, str]:
     """Return the checkpoints of trainings that were killed behind their manifest."""
     whole = [one.folder for one in known if one.manifest and one.manifest.missing() is None]
-    paths = [folder / CHECKPOINT for folder in whole if (folder / CHECKPOINT).is_file()]
+    paths = [folder / layout.CHECKPOINT for folder in whole if (folder / layout.CHECKPOINT).is_file()]
     return dict.fromkeys(paths, "state of a training that is finished")
 
 
 def _busy_kinds(data: Path) -> dict[str, str]:
     """Return the kinds that a living process may be reading, with what it does."""
     busy: dict[str, str] = {}
-    if any(map(is_held, locks_of_kinds(data, ["dataset"]))):
+    if any(map(is_held, layout.locks_of_kinds(data, ["dataset"]))):
         busy["download"] = "kept while a data set is prepared"
-    if any(map(is_held, data.glob(f"{folder_of('section')}/*/*/{LOCKS}/*.lock"))):
+    if any(map(is_held, data.glob(f"{layout.folder_of('section')}/*/*/{layout.LOCKS}/*.lock"))):
         busy |= dict.fromkeys(PREPARED, "kept while features are extracted")
-    if any(map(is_held, locks_of_kinds(data, TRAINED))):
+    if any(map(is_held, layout.locks_of_kinds(data, layout.TRAINED))):
         busy |= dict.fromkeys(SOURCES, "kept while a run is trained, which may read it")
     return busy
 
@@ -223,11 +213,11 @@ def _busy_kinds(data: Path) -> dict[str, str]:
 def _put_by_people(data: Path) -> list[Leftover]:
     """Return what lies in raw/ beside the folders of ours; it is a person's own."""
     found = []
-    rooms = [folder_of("download"), folder_of("weights")]
+    rooms = [layout.folder_of("download"), layout.folder_of("weights")]
     for folder in (data / room for room in rooms):
         for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
             place = path.relative_to(data).as_posix()
-            ours = kind_of(place) or place in rooms or re.fullmatch(r"\..*\.lock", path.name)
+            ours = layout.kind_of(place) or place in rooms or re.fullmatch(r"\..*\.lock", path.name)
             if not (ours or is_scratch(path)):
                 found.append(Leftover(path, "kept: put there by a person", bytes_of(path)))
     return found
@@ -253,13 +243,13 @@ def remove(data: Path, found: list[Leftover]) -> tuple[list[Leftover], list[Left
         else:
             gone.append(leftover)
     with contextlib.suppress(OSError):
-        (data / QUARANTINE).rmdir()  # only where it is empty
+        (data / layout.QUARANTINE).rmdir()  # only where it is empty
     return gone, kept
 
 
 def _delete(data: Path, path: Path) -> None:
     inside = path.parent.resolve().is_relative_to(data.resolve()) and ".." not in path.parts
-    if not inside or path in {data / name for name in OWN_PAGES}:
+    if not inside or path in {data / name for name in layout.OWN_PAGES}:
         raise HeadstartError(f"{path}: not removed, it is not inside {data}")
     try:
         if path.is_symlink() or not path.is_dir():

@@ -15,15 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import DamagedFile
+from pipeline.storage import publishing
 from pipeline.storage.layout import COSTS, INDEX, LOCKS, MAPPED, OWN_PAGES, QUARANTINE, kind_of, lock_of
-from pipeline.storage.publishing import (
-    MANIFEST,
-    Manifest,
-    is_left_behind,
-    is_scratch,
-    read_manifest,
-    sha256_of,
-)
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Entry:
 
     kind: str
     folder: Path
-    manifest: Manifest | None = None
+    manifest: publishing.Manifest | None = None
     fault: str | None = None
 
 
@@ -63,7 +56,7 @@ def entries(data: Path) -> list[Entry]:
     """Return all folders of the graph below the data folder, finished or not, by path; [] without one."""
     found = []
     for folder, files, links in walk(data):
-        kind, path = kind_of(folder.relative_to(data).as_posix()), folder / MANIFEST
+        kind, path = kind_of(folder.relative_to(data).as_posix()), folder / publishing.MANIFEST
         if path in files or path in links:
             found.append(_read_entry(kind or "unknown", folder))
         elif kind:
@@ -72,11 +65,11 @@ def entries(data: Path) -> list[Entry]:
 
 
 def _read_entry(kind: str, folder: Path) -> Entry:
-    path = folder / MANIFEST
+    path = folder / publishing.MANIFEST
     try:
         if path.is_symlink() or not path.is_file():
             raise DamagedFile(f"{path}: expected a plain file, found a link or a device; it is not followed")
-        manifest = read_manifest(folder)
+        manifest = publishing.read_manifest(folder)
     except DamagedFile as error:
         return Entry(kind, folder, fault=str(error).removeprefix(f"{path}: "))
     return Entry(kind, folder, manifest)
@@ -85,7 +78,7 @@ def _read_entry(kind: str, folder: Path) -> Entry:
 def damages(data: Path, entry: Entry) -> list[Damage]:
     """Return the files of an entry that are not as listed, after reading every byte of them."""
     if entry.fault:
-        return [Damage(entry, entry.folder / MANIFEST, entry.fault)]
+        return [Damage(entry, entry.folder / publishing.MANIFEST, entry.fault)]
     listed = sorted(entry.manifest.files.items()) if entry.manifest else []
     whys = [(entry.folder / name, _why_damaged(data, entry.folder / name, file)) for name, file in listed]
     return [Damage(entry, path, why) for path, why in whys if why]
@@ -99,7 +92,7 @@ def _why_damaged(data: Path, path: Path, listed: dict[str, Any]) -> str | None:
             return f"expected {listed['bytes']} bytes, found no file"
         if path.stat().st_size != listed["bytes"]:
             return f"expected {listed['bytes']} bytes, found {path.stat().st_size}"
-        found = sha256_of(path)
+        found = publishing.sha256_of(path)
     except (OSError, ValueError, RuntimeError) as error:  # such as for a name that no disk takes
         return f"could not be read ({error})"
     return None if found == listed["sha256"] else f"expected sha256 {listed['sha256']}, found {found}"
@@ -108,7 +101,7 @@ def _why_damaged(data: Path, path: Path, listed: dict[str, Any]) -> str | None:
 def unlisted(data: Path, known: list[Entry]) -> list[Path]:
     """Return the files and links below the data folder that no manifest lists and the graph does not keep."""
     listed = {entry.folder / name for entry in known if entry.manifest for name in entry.manifest.files}
-    listed |= {entry.folder / MANIFEST for entry in known} | {data / name for name in OWN_PAGES}
+    listed |= {entry.folder / publishing.MANIFEST for entry in known} | {data / name for name in OWN_PAGES}
     sections = {entry.folder for entry in known if entry.kind == "section"}
     return sorted(
         path
@@ -122,8 +115,8 @@ def _is_by_work(path: Path, in_section: bool) -> bool:
     """Say whether a file is a lock, an index, a mapped copy, a living scratch, or a note of a section."""
     if {LOCKS, MAPPED, INDEX} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
-    if is_scratch(path):
-        return not is_left_behind(path)
+    if publishing.is_scratch(path):
+        return not publishing.is_left_behind(path)
     return in_section and (path.name == COSTS or re.fullmatch(r"shard-\d+\.json", path.name) is not None)
 
 

@@ -13,7 +13,7 @@ from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, choose_weights
 from pipeline.backbones.weights import random_arrays
 from pipeline.errors import BadInput
-from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.sections import cache_fingerprint
 from pipeline.storage.fingerprint import key_of
 
 VGG16 = BACKBONES["vgg16"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.datasets.budget import Budget, parse_budget
 from pipeline.datasets.split import given_rows
+from pipeline.datasets.table import Budget, parse_budget
 from pipeline.errors import BadInput
 
 LABELS = np.repeat(np.arange(4), 50)

@@ -11,7 +11,7 @@ from pipeline.backbones.table import choose_weights
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.features import sections
 from pipeline.features.extract import extract
-from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.sections import cache_fingerprint
 
 DATASET = dataset_fingerprint("digits", subset=100, split_seed=0)
 CHOICE = choose_weights("random", "vgg16")

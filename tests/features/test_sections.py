@@ -9,8 +9,7 @@ from pipeline.backbones.table import choose_weights
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.errors import BadInput
 from pipeline.features import sections
-from pipeline.features.fingerprint import parse_layers
-from pipeline.features.sections import images_in_pass, missing_sections, why_missing
+from pipeline.features.sections import images_in_pass, missing_sections, parse_layers, why_missing
 from pipeline.storage.fingerprint import first_difference, key_of
 
 

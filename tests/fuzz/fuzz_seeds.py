@@ -14,8 +14,7 @@ from pipeline.backbones.table import BACKBONES, Backbone, Block, Convolution, ch
 from pipeline.backbones.weights import random_arrays
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.download import archive as cifar10
-from pipeline.features.fingerprint import cache_fingerprint
-from pipeline.features.sections import Section
+from pipeline.features.sections import Section, cache_fingerprint
 from pipeline.runs.result import HISTORY_COLUMNS
 
 PER_BATCH = 2

@@ -428,8 +428,7 @@ def checkpoint(place: Path) -> Prepared:
 
     from pipeline.storage.layout import CHECKPOINT
     from pipeline.training.checkpoint import Checkpoint
-    from pipeline.training.clock import Clock
-    from pipeline.training.history import History
+    from pipeline.training.history import Clock, History
 
     class Variable:
         shape = (2, 3)

@@ -18,8 +18,8 @@ from pipeline.heads.network import build_answers
 from pipeline.progress import silent
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.schemes.head import parameters_below, train_head
-from pipeline.training.clock import Clock
 from pipeline.training.examples import Examples
+from pipeline.training.history import Clock
 from pipeline.training.job import Job
 
 

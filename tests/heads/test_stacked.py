@@ -17,7 +17,8 @@ from pipeline.heads.stacked import CHEAP_OUTPUTS, _dropped, _product_by_head, _S
 from pipeline.recipes.heads import HEADS, NetworkHead
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History
-from pipeline.training.loop import Stage, fit
+from pipeline.training.loop import fit
+from pipeline.training.stage import Stage
 
 CLOSE = 2e-3  # between answers of a size of about 5 after 21 steps in float32
 

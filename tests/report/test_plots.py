@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.report import figure, plots
+from pipeline.report import drawing as figure
+from pipeline.report import plots
 from pipeline.report.plots import draw, draw_comparison
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
 from pipeline.results.comparison import compare
@@ -214,7 +215,7 @@ def test_the_names_beside_points_of_one_place_do_not_overlap(make_run):
 
 
 def learning_rate(run):
-    drawn, axes = plots.new_figure(plots.caption(run))
+    drawn, axes = figure.new_figure(plots.caption(run))
     axes.plot(run.history["epoch"], run.history["learning_rate"])
     return drawn
 

@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from pipeline.report.figure import publish_figure
+from pipeline.report.drawing import publish_figure
 from pipeline.report.studies import (
     _order,
     draw_history,

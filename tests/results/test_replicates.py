@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from pipeline.report.figure import publish_figure
+from pipeline.report.drawing import publish_figure
 from pipeline.report.study_reports import draw_blocks, draw_curves, draw_replicates
 from pipeline.results.replicates import (
     COLUMNS,

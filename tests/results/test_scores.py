@@ -10,7 +10,7 @@ import sklearn.metrics
 from scipy.stats import binomtest
 
 from pipeline.errors import BadInput
-from pipeline.names import resolve
+from pipeline.extensions import resolve
 from pipeline.results import scores
 from pipeline.results.scores import metric_table, wilson_interval
 from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score

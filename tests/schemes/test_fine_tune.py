@@ -22,9 +22,8 @@ from pipeline.progress import silent
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.schemes.fine_tune import fine_tune, freeze_blocks, join
 from pipeline.training.classifier import Classifier
-from pipeline.training.clock import Clock
 from pipeline.training.examples import Examples
-from pipeline.training.history import History
+from pipeline.training.history import Clock, History
 from pipeline.training.job import Job
 from pipeline.training.loop import fit
 

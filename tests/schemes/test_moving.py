@@ -21,9 +21,8 @@ from pipeline.schemes.fine_tune import block_paces, freeze_blocks, stages_of, wh
 from pipeline.storage.layout import RECIPE
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.classifier import Classifier
-from pipeline.training.clock import Clock
 from pipeline.training.examples import Examples
-from pipeline.training.history import History
+from pipeline.training.history import Clock, History
 from pipeline.training.loop import fit
 
 RESNET50, VGG16 = BACKBONES["resnet50"], BACKBONES["vgg16"]

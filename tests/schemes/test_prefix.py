@@ -12,14 +12,14 @@ from pipeline.backbones.table import BACKBONES, choose_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput
 from pipeline.features.extract import extract
-from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.sections import cache_fingerprint
 from pipeline.features.store import FeatureStore
 from pipeline.progress import silent
 from pipeline.recipes.prefix import plan_prefix
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.schemes.fine_tune import fine_tune
 from pipeline.training import loop
-from pipeline.training.clock import Clock
+from pipeline.training.history import Clock
 from pipeline.training.job import Job
 
 VGG16 = BACKBONES["vgg16"]

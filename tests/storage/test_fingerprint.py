@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.backbones.table import choose_weights
 from pipeline.datasets.lookup import dataset_fingerprint
-from pipeline.features.fingerprint import cache_fingerprint
+from pipeline.features.sections import cache_fingerprint
 from pipeline.storage.fingerprint import first_difference, key_of
 
 

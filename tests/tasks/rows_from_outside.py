@@ -53,7 +53,7 @@ def worst_class(probabilities, labels) -> float:
 
 def draw_nothing(*_):
     """Return an empty figure."""
-    from pipeline.report.figure import new_figure
+    from pipeline.report.drawing import new_figure
 
     return new_figure("a plot from outside")[0]
 

@@ -6,7 +6,7 @@ import importlib
 import re
 from pathlib import Path
 
-from pipeline.names import resolve
+from pipeline.extensions import resolve
 from pipeline.networks.build import LAYERS
 from pipeline.notation import WORDS
 from pipeline.recipes import base

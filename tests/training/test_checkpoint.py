@@ -14,8 +14,7 @@ from pipeline import numerics
 from pipeline.errors import DamagedFile
 from pipeline.storage.layout import CHECKPOINT
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.clock import Clock
-from pipeline.training.history import History
+from pipeline.training.history import Clock, History
 from pipeline.training.loop import fit
 
 

@@ -22,8 +22,9 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
 from pipeline.training.kept_weights import Lookahead
-from pipeline.training.loop import Stage, fit
+from pipeline.training.loop import fit
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
+from pipeline.training.stage import Stage
 
 
 def linear_classifier() -> Classifier:

@@ -13,10 +13,10 @@ import numpy as np
 
 from pipeline.datasets.table import SPLITS
 from pipeline.errors import BadInput
+from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
 from pipeline.heads.calibration import probabilities_of
 from pipeline.heads.data import HeadData
-from pipeline.names import resolve
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import HEADS
 from pipeline.report.atlas.layer_sets import PROBES, LayerSet, layer_sets

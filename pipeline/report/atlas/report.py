@@ -1,11 +1,9 @@
-"""An atlas from cached features to its folder: two tables, two pictures, the cut, and a page of it all.
+"""The layer atlas of cached features as a folder: two tables, two pictures, a cut for fine-tuning, a page.
 
-The cut is where fine-tuning would freeze a backbone, chosen by a rule on val alone: of the blocks alone,
-find those whose logistic regression is as accurate on val as the best one's 95 % interval allows, and cut
-behind the deepest of them. Blocks up to there have made the classes about as separable as any block does
-and can stay frozen; behind it the features lose for this data, so that is what should move. Where the last
-block is among them, nothing loses: the cut then leaves the last block to move, which is the most specific
-to what the backbone learned before.
+The cut follows a rule on val alone: among the single blocks whose logistic regression is as accurate on val
+as the best one's 95 % interval allows, freeze up to the deepest. Up to there the features separate the
+classes as well as anywhere; after it they lose for this data. If the last block is among them, it alone is
+trained.
 """
 
 from __future__ import annotations
@@ -24,28 +22,15 @@ from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.store import FeatureStore
 from pipeline.formatting import shown, shown_interval
 from pipeline.progress import Progress, silent
+from pipeline.report.atlas import tables
 from pipeline.report.atlas.layer_sets import LOGISTIC, short_name
 from pipeline.report.atlas.pictures import draw_classes, draw_depth
 from pipeline.report.atlas.probe import probe_layers
-from pipeline.report.atlas.tables import (
-    COLUMNS_EXPLAINED,
-    atlas_table,
-    class_table,
-    costs_by_depth,
-    sets_markdown,
-)
-from pipeline.report.figure import publish_figure
+from pipeline.report.drawing import publish_figure
 from pipeline.results.comparison import TEXT_WIDTH
 from pipeline.results.scores import highest_row, lowest_row
 from pipeline.runs.result import data_of
-from pipeline.storage.publishing import (
-    publish_csv,
-    publish_json,
-    publish_manifest,
-    publish_text,
-    read_manifest,
-    whole_files,
-)
+from pipeline.storage import publishing
 
 TABLE, CLASSES, CUT, PAGE = "atlas.csv", "per_class.csv", "cut.json", "atlas.md"
 DEPTH_PICTURE, CLASS_PICTURE = "accuracy_by_depth.png", "per_class_by_depth.png"
@@ -87,12 +72,14 @@ def publish_atlas(
     again: a picture or a page that was lost is made from them.
     """
     target, images, store = Path(folder), ImageStore(dataset), FeatureStore(features)
-    if not {TABLE, CLASSES} <= whole_files(target, {}):
+    if not {TABLE, CLASSES} <= publishing.whole_files(target, {}):
         numerics.start(seed=0, precision="float32")
         probes = probe_layers(store, len(images.class_names), progress)
-        publish_csv(target / TABLE, atlas_table(probes, costs_by_depth(store.folder)))
+        publishing.publish_csv(
+            target / TABLE, tables.atlas_table(probes, tables.costs_by_depth(store.folder))
+        )
         labels = store.labels[store.rows("test")]
-        publish_csv(target / CLASSES, class_table(probes, labels, images.class_names))
+        publishing.publish_csv(target / CLASSES, tables.class_table(probes, labels, images.class_names))
     table, classes = _read_table(target / TABLE), _read_table(target / CLASSES)
     cut, size = choose_cut(table), store.base["input_size"]
     doubt = f" Fine-tuning shows images at {IMAGE_SIZE} px, these features saw them at {size} px."
@@ -103,11 +90,11 @@ def publish_atlas(
         "caption": caption_of(images, store.base),
     }
     atlas = Atlas(folder=target, table=table, **said)
-    publish_json(target / CUT, said)
+    publishing.publish_json(target / CUT, said)
     publish_figure(target / DEPTH_PICTURE, draw_depth, table, cut.freeze_through, atlas.caption)
     publish_figure(target / CLASS_PICTURE, draw_classes, classes, atlas.caption, colours=None)
-    publish_text(target / PAGE, f"# Layer atlas\n\n{atlas_markdown(atlas)}\n")
-    publish_manifest(target, fingerprint, FILES)
+    publishing.publish_text(target / PAGE, f"# Layer atlas\n\n{atlas_markdown(atlas)}\n")
+    publishing.publish_manifest(target, fingerprint, FILES)
     return atlas_text(atlas)
 
 
@@ -117,7 +104,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def read_atlas(folder: Path) -> Atlas:
     """Return a finished atlas; raise DamagedFile where a file is not what its manifest says."""
-    manifest = read_manifest(folder)
+    manifest = publishing.read_manifest(folder)
     cut = json.loads(manifest.verified(CUT).read_text(encoding="utf-8"))
     return Atlas(folder=Path(folder), table=_read_table(manifest.verified(TABLE)), **cut)
 
@@ -140,7 +127,7 @@ def atlas_markdown(atlas: Atlas, folder: str = "") -> str:
     depth = "Test accuracy of each block alone and of joins against depth, and the cost up to there."
     classes = "Test accuracy of each class by layer set."
     parts = [f"{atlas.words} `{atlas.command}`", f"![{depth} {atlas.caption}]({folder}{DEPTH_PICTURE})"]
-    parts += [sets_markdown(atlas.table), f"{COLUMNS_EXPLAINED} {atlas.caption}."]
+    parts += [tables.sets_markdown(atlas.table), f"{tables.COLUMNS_EXPLAINED} {atlas.caption}."]
     parts += [RULE, narrowest_words(atlas.table)]
     return "\n\n".join([*parts, f"![{classes} {atlas.caption}]({folder}{CLASS_PICTURE})"])
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from pipeline.report.figure import GREY, empty_figure, publish_figure
+from pipeline.report.drawing import GREY, empty_figure, publish_figure
 from pipeline.report.findings.sources import Sources
 
 SHOWN = 24  # cells: more cannot be read on one screen

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.report.figure import BLACK, BLUE, GREY, LINES, SERIES, STYLE, marks_of, new_figure, percent
+from pipeline.report.drawing import BLACK, BLUE, GREY, LINES, SERIES, STYLE, marks_of, new_figure, percent
 from pipeline.report.plots import time_axis
 
 INK, FAINT, GRID = "#010203", "#040506", "#070809"  # stand for colours of the page; no plot has them

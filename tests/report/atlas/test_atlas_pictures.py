@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.report.atlas.layer_sets import LOGISTIC, NEIGHBOURS
 from pipeline.report.atlas.pictures import draw_classes, draw_depth
-from pipeline.report.figure import publish_figure
+from pipeline.report.drawing import publish_figure
 
 
 def test_pictures_are_not_blank_and_the_same_numbers_give_the_same_bytes(second_best, tmp_path):

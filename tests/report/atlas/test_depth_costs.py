@@ -7,8 +7,7 @@ import pytest
 from pipeline.backbones.table import choose_weights
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.errors import DamagedFile
-from pipeline.features.fingerprint import cache_fingerprint
-from pipeline.features.sections import Section, multiply_adds
+from pipeline.features.sections import Section, cache_fingerprint, multiply_adds
 from pipeline.report.atlas.tables import costs_by_depth
 from pipeline.storage.layout import COSTS
 from pipeline.storage.publishing import publish_json, publish_manifest

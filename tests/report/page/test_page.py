@@ -12,7 +12,7 @@ from small_runs import write_run
 
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
-from pipeline.report.figure import new_figure
+from pipeline.report.drawing import new_figure
 from pipeline.report.page.charts import svg
 from pipeline.report.page.content import content
 from pipeline.report.page.mistakes import examples
