@@ -12,7 +12,6 @@ import pytest
 from luigi.cmdline_parser import CmdlineParser
 from small_graphs import ROOT
 
-from pipeline.recipes.named import publish_recipe
 from pipeline.recipes.schemes import SCHEMES
 from tasks.commands.main import COMMANDS, parser_for
 
@@ -128,36 +127,6 @@ def test_no_setting_is_an_abbreviation_of_one_of_luigis_own_options():
     assert len(flags) > 30
     for flag in flags:
         assert [option for option in options if option.startswith(flag) and option != flag] == []
-
-
-def readme_tasks() -> list[str]:
-    """Return the README's commands that run a task by Luigi, without what only says where."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.findall(r"^    (?:\w+=\S+ )*luigi --module tasks (.*)$", text, flags=re.MULTILINE)
-    return [line.partition(" --scheduler-url")[0] for line in found if "--help" not in line]
-
-
-@pytest.mark.parametrize("line", readme_tasks())
-def test_luigi_understands_every_task_of_the_readme(line, data_folder):
-    publish_recipe(data_folder / "recipes" / "tuned-lesson-digits", "from-scratch", "lesson", {}, {})
-    with CmdlineParser.global_instance(shlex.split(line)) as parser:
-        task = parser.get_task_obj()
-    assert task.task_family == line.split()[0]
-    assert not task.complete()
-
-
-def readme_commands() -> list[str]:
-    """Return the README's headstart commands, without what explains them, and without lines of output."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.findall(r"^    headstart (.*)$", text, flags=re.MULTILINE)
-    return [line.partition(" #")[0].strip() for line in found]
-
-
-@pytest.mark.parametrize("line", readme_commands())
-def test_headstart_understands_every_command_of_the_readme(line):
-    options = parser_for([*COMMANDS]).parse_args(shlex.split(line))
-    assert options.command == line.split()[0]
-    assert callable(options.action)
 
 
 def test_help_of_all_has_examples(capsys):
