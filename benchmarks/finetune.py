@@ -147,7 +147,7 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
 
     from pipeline.networks.fast_copy import quick_copy
     from pipeline.recipes.prefix import plan_prefix
-    from pipeline.schemes.fine_tune import block_paces, cut_of
+    from pipeline.schemes.fine_tune import block_multipliers, cut_of
     from pipeline.training.classifier import Classifier
     from pipeline.training.history import History
     from pipeline.training.loop import fit
@@ -160,8 +160,8 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
         examples = dataclasses.replace(examples, inputs=maps, varied=True)
         cut = cut_of(network, prefix)
     history, stage = History(), Stage.of(recipe, "blocks", epochs=passes, patience=0)
-    paces = block_paces(network, VGG16, recipe.block_pace)
-    fit(Classifier(network, cut), examples, stage, seed=0, history=history, paces=lambda _: paces)
+    multipliers = block_multipliers(network, VGG16, recipe.block_lr_multiplier)
+    fit(Classifier(network, cut), examples, stage, seed=0, history=history, multipliers=lambda _: multipliers)
     seconds = np.diff([row["seconds"] for row in history.rows])
     steps = len(examples.train) // recipe.batch_size
     return steps * recipe.batch_size / float(seconds.mean())

@@ -17,7 +17,7 @@ import sys
 import luigi
 
 from pipeline.features.store import FeatureStore
-from pipeline.formatting import shown_interval, shown_seconds
+from pipeline.formatting import format_duration, format_interval
 from pipeline.machine import describe
 from pipeline.results.scores import score
 from pipeline.runs.result import read_run
@@ -81,11 +81,13 @@ def _options() -> argparse.Namespace:
 def _row(size: int, layers: str, task: TrainTunedHead, features: ExtractFeatures) -> str:
     run = read_run(task.folder)
     found = score(run.split("test"))
-    accuracy = shown_interval(found["accuracy"], found["accuracy_low"], found["accuracy_high"])
+    accuracy = format_interval(found["accuracy"], found["accuracy_low"], found["accuracy_high"])
     costs = json.loads(read_manifest(task.folder).verified("costs.json").read_text(encoding="utf-8"))
     store = FeatureStore(features.folder)
     extraction = store.costs([], tuple(task.chosen.views))["seconds"]
-    seconds = [shown_seconds(value) for value in (extraction, costs["tune_seconds"], costs["train_seconds"])]
+    seconds = [
+        format_duration(value) for value in (extraction, costs["tune_seconds"], costs["train_seconds"])
+    ]
     return f"| {size} px | {layers.replace(',', '+')} | {accuracy} | {' | '.join(seconds)} |"
 
 

@@ -175,7 +175,7 @@ def _network(recipe: ScratchRecipe, examples):
 def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, xla: bool) -> list[float]:
     """Return the seconds of a step, one number for each pass of the loop but the first."""
     from pipeline.networks.fast_copy import quick_copy
-    from pipeline.schemes.from_scratch import paces_of, stage_of
+    from pipeline.schemes.from_scratch import lr_multipliers, stage_of
     from pipeline.training.classifier import Classifier
     from pipeline.training.history import History
     from pipeline.training.loop import fit
@@ -183,10 +183,10 @@ def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: in
     network, history = Classifier(quick_copy(model)), History()
     stage = replace(stage_of(recipe, passes), batch_size=batch)
 
-    def paces(steps: int):
-        return paces_of(recipe, network.model, steps)
+    def multipliers(steps: int):
+        return lr_multipliers(recipe, network.model, steps)
 
-    fit(network, examples, stage, seed=0, history=history, paces=paces)
+    fit(network, examples, stage, seed=0, history=history, multipliers=multipliers)
     seconds = np.diff([row["seconds"] for row in history.rows])
     return (seconds / (len(examples.train) // batch)).tolist()
 

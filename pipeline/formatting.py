@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Return text without characters that could steer a terminal or break a line; they are spelled out."""
     spaces = {one for one in text if unicodedata.category(one) == "Zs"}  # of every width
     return "".join(one if one.isprintable() or one in spaces else ascii(one)[1:-1] for one in text)
 
 
-def shown_seconds(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration for people: "0.25 s", "3.4 s", "2 min 05 s", "1 h 05 min"."""
     if round(seconds, 2) < 1:
         return f"{seconds:.2f} s"
@@ -27,7 +27,7 @@ def shown_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def shown_count(count: int) -> str:
+def format_count(count: int) -> str:
     """Return a number of parameters for people: "990", "12.8 k", "14.7 M"."""
     if count < 1000:
         return str(count)
@@ -35,7 +35,7 @@ def shown_count(count: int) -> str:
     return f"{count / 1e3:.1f} k" if count < 999_950 else f"{count / 1e6:.1f} M"
 
 
-def readable_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Return a size in units of 1,000: 999 B, 12.3 MB, 123 MB."""
     units = ["B", "kB", "MB", "GB", "TB"]
     while count >= 999.5 and len(units) > 1:
@@ -44,22 +44,22 @@ def readable_bytes(count: float) -> str:
     return f"{count:.0f} {units[0]}" if whole else f"{count:.1f} {units[0]}"
 
 
-def data_words(title: str, note: str, counts: Mapping[str, int]) -> str:
+def describe_data(title: str, note: str, counts: Mapping[str, int]) -> str:
     """Return a data set in words with the sizes of its splits; a demonstration says that it is one."""
     sizes = " / ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test"))
     return f"{': '.join(part for part in (title, note) if part)} ({sizes})"
 
 
-def counted(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return a number with its noun: 1 task, 2 tasks, 3 entries."""
     if count == 1:
         return f"1 {noun}"
     return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
-def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+def align_columns(rows: Iterable[Sequence[str]]) -> list[str]:
     """Return rows as lines whose columns begin below each other, two spaces apart; the last one is free."""
-    rows = [[plain(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
@@ -75,7 +75,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([first, "| " + " | ".join(rule) + " |", *others])
 
 
-def shown(value: float, unit: str) -> str:
+def format_value(value: float, unit: str) -> str:
     """Return value for people: "61.2 %", "0.412 nats", "1,000" for a count, "–" for NaN."""
     if math.isnan(value):
         return "–"
@@ -86,13 +86,13 @@ def shown(value: float, unit: str) -> str:
     return f"{value:.3f} {unit}".strip()
 
 
-def shown_interval(value: float, low: float, high: float, unit: str = "%") -> str:
+def format_interval(value: float, low: float, high: float, unit: str = "%") -> str:
     """Return a share with its interval, "61.2 % (60.2–62.1)"; value in its unit where low is NaN."""
     if math.isnan(low):
-        return shown(value, unit)
+        return format_value(value, unit)
     return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def shown_share(row: Any, name: str) -> str:
+def format_share(row: Any, name: str) -> str:
     """Return the share name of a table's row with its interval, which is in name_low and name_high."""
-    return shown_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    return format_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])

@@ -13,7 +13,7 @@ from pipeline.datasets.folders import path_name
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, Dataset
 from pipeline.download.cifar10 import ARCHIVE, MEMBERS
-from pipeline.formatting import data_words
+from pipeline.formatting import describe_data
 from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder, mirrors, one_of
@@ -127,7 +127,7 @@ class PrepareDataset(Task):
     @property
     def words(self) -> str:
         """The data set in words with the sizes of its splits, once it is prepared."""
-        return data_words(self.row.title, self.row.note, self.counts)
+        return describe_data(self.row.title, self.row.note, self.counts)
 
     def requires(self) -> list[Any]:
         """Return the download of the data set; nothing where its data come with a package or are here."""

@@ -105,9 +105,10 @@ class LabelEfficiency(DataTask, DerivedTask):
             if scheme.name == "head" and not isinstance(row, NetworkHead):
                 found.append((text, "", self.clone(HeadCurve, recipe=name, **given)))
                 continue
-            for labels in texts:
-                changes = {**given, "labels": labels, "stretch": True, "seed": parse_budget(labels).draw}
-                found.append((text, labels, self.clone(training_task(scheme.name), recipe=name, **changes)))
+            for budget in texts:
+                draw = parse_budget(budget).draw
+                changes = {**given, "label_budget": budget, "stretch": True, "seed": draw}
+                found.append((text, budget, self.clone(training_task(scheme.name), recipe=name, **changes)))
         return found
 
     @functools.cached_property

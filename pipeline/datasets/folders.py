@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.datasets.table import FOLDER, Dataset
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.formatting import counted, plain
+from pipeline.formatting import pluralize, printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import explained, publish_sealed, read_sealed, sha256_of
 
@@ -132,7 +132,7 @@ def words_of(unreadable: list[tuple[str, str]]) -> str:
     """Return which files are none of the images, the first few by name and why."""
     some = "; ".join(f"{name} ({why})" for name, why in unreadable[:SHOWN])
     more = len(unreadable) - SHOWN
-    return f"{counted(len(unreadable), 'file')} left out: {some}{f'; and {more} more' if more > 0 else ''}"
+    return f"{pluralize(len(unreadable), 'file')} left out: {some}{f'; and {more} more' if more > 0 else ''}"
 
 
 def path_name(name: str) -> str:
@@ -149,7 +149,7 @@ def _name_below(root: Path, path: Path) -> str:
 
 def _text(name: str) -> str:
     """Return a file's name with U+FFFD for bytes that are no UTF-8, and control characters spelled out."""
-    return plain(os.fsencode(name).decode("utf-8", "replace"))
+    return printable(os.fsencode(name).decode("utf-8", "replace"))
 
 
 def _folders(place: Path) -> list[Path]:

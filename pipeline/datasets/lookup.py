@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.datasets.folders import folder_dataset, folder_row
 from pipeline.datasets.table import DATASETS, FOLDER, IMAGE_SIZE, Dataset
 from pipeline.errors import BadInput, DamagedFile, unknown_name
-from pipeline.formatting import counted
+from pipeline.formatting import pluralize
 
 
 def find_dataset(name: str, index: Path | None = None) -> Dataset:
@@ -35,7 +35,7 @@ def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = N
     if not (isinstance(name, str) and isinstance(source, str) and isinstance(files, int)):
         raise DamagedFile(f"expected the fingerprint of a prepared data set, found {str(fingerprint)[:200]}")
     left_out = (facts or {}).get("unreadable", 0)
-    note = f"{counted(left_out, 'file')} left out" if left_out else ""
+    note = f"{pluralize(left_out, 'file')} left out" if left_out else ""
     return folder_row(name.removeprefix(FOLDER), source, files, note)
 
 

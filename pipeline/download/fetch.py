@@ -209,7 +209,7 @@ class _Attempt:
     def _receive(self, transfer: _Transfer, *, start: int, total: int | None) -> None:
         """Append the body to the part; total is the whole file's bytes, None when the mirror keeps it."""
         self._refuse_large(total or 0)
-        pace = _Pace(self.slowest, self.patience.window_seconds)
+        speed = _SpeedCheck(self.slowest, self.patience.window_seconds)
         done = start
         self._report(done, total)
         with explained(self.target), self.part.open("ab") as file:
@@ -219,7 +219,7 @@ class _Attempt:
                 self._refuse_large(done)
                 self._report(done, total)
                 if done != total:
-                    pace.add(len(chunk))
+                    speed.add(len(chunk))
         if total is not None and done < total:
             raise _Left(f"body ended after {done} of {total} bytes")
         if total is not None and done > total:
@@ -259,7 +259,7 @@ def _chunks_of(source: Path) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     status: int
     headers: Mapping[str, str]
 
@@ -291,7 +291,7 @@ class _Answer:
         return same_total and self.validator in (None, note.validator)
 
 
-class _Pace:
+class _SpeedCheck:
     """Watches whether a mirror keeps up with slowest, in bytes a second, on average over each window."""
 
     def __init__(self, slowest: float, window: float) -> None:
@@ -336,7 +336,7 @@ class _Transfer:
             while True:  # makes room, should the thread be waiting for it
                 self._items.get_nowait()
 
-    def answer(self) -> _Answer:
+    def answer(self) -> _Response:
         """Return status and headers; raise _Left when none came in time."""
         return self._next(self._patience.connect_seconds + self._patience.stall_seconds)
 
@@ -361,7 +361,7 @@ class _Transfer:
                 requests.Session() as session,  # knows http and https only, for redirects too
                 session.get(self._url, headers=self._headers, stream=True, timeout=timeouts) as response,
             ):
-                self._items.put(_Answer(response.status_code, response.headers))
+                self._items.put(_Response(response.status_code, response.headers))
                 response.raw.enforce_content_length = False  # the reader knows better what is missing
                 for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
                     if self._left.is_set():

@@ -33,14 +33,14 @@ class Reader:
     views: tuple[str, ...]
     classes: int
     fit_on: str = "train"
-    given: str = ALL_LABELS
+    budget: str = ALL_LABELS
     floor: float = 0.0
 
     @classmethod
     def of(cls, recipe: Head, features: FeatureStore, classes: int) -> Reader:
         """Return the reader of what a recipe learns from."""
         floor = recipe.variance_floor if isinstance(recipe, NetworkHead) else 0.0
-        return cls(features, recipe.views, classes, recipe.fit_on, recipe.labels, floor)
+        return cls(features, recipe.views, classes, recipe.fit_on, recipe.label_budget, floor)
 
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
         """Return the data of the layers joined; no val rows are left where val is fitted on, too."""
@@ -49,7 +49,7 @@ class Reader:
     def examples(self, layers: tuple[str, ...]) -> Examples:
         """Return the examples of those data."""
         inputs = np.concatenate([self.features.load(layers, view) for view in self.views])
-        found = Examples.of(self.features, inputs, self.classes, len(self.views), given=self.given)
+        found = Examples.of(self.features, inputs, self.classes, len(self.views), budget=self.budget)
         return found.with_val() if self.fit_on == FINAL else found
 
     def width(self, layer: str) -> int:

@@ -43,7 +43,7 @@ def head_curve(
     recipe, points = told.head(), points_of(told.axes())
     images, store = ImageStore(dataset), FeatureStore(features)
     with clock.stage("read features"):
-        every = override(recipe, {"labels": ALL_LABELS, "fit_on": "train"})
+        every = override(recipe, {"label_budget": ALL_LABELS, "fit_on": "train"})
         reader = Reader.of(every, store, len(images.class_names))
         both = np.concatenate([store.rows("val"), store.rows("test")])
         whole = HeadData(replace(reader.examples(recipe.layers), val=both), floor=reader.floor)

@@ -37,11 +37,11 @@ class Labelled:
 
     name: str
     title: str
-    labels: str = setting(ALL_LABELS, "label budget, such as 5% or 25/class; append #1 for another draw")
+    label_budget: str = setting(ALL_LABELS, "labels to train with, such as 5% or 25/class; #1: other draw")
 
     def check(self) -> None:
         """Raise BadInput where settings cannot be read or contradict each other."""
-        parse_budget(self.labels)
+        parse_budget(self.label_budget)
 
     @property
     def fits_val(self) -> bool:

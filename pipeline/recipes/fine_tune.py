@@ -40,7 +40,7 @@ class FineTuneRecipe(Augmented):
     unfreeze_epochs: int = setting(
         0, "epochs per unfrozen block, last first; 0: all at once", low=0, high=10_000
     )
-    block_pace: float = setting(
+    block_lr_multiplier: float = setting(
         1.0, "learning-rate multiplier from each block to the one below", low=0.01, high=1.0
     )
     prefix: str = setting(
@@ -93,7 +93,9 @@ FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
     _fine_tune("top_only", "all blocks frozen", 5, learning_rate=1e-3),
     _fine_tune("block5", "block 5 moves", 4, batch_size=256),
     _fine_tune("blocks4_5", "blocks 4 and 5 move", 3, batch_size=256),
-    _fine_tune("whole", "all blocks move", 0, block_pace=0.8, epochs=15, shift=4, test_views=SIX_VIEWS),
+    _fine_tune(
+        "whole", "all blocks move", 0, block_lr_multiplier=0.8, epochs=15, shift=4, test_views=SIX_VIEWS
+    ),
     _fine_tune("gradual", "one more block moves after each epoch", 0, unfreeze_epochs=1),
 )
 
@@ -110,7 +112,7 @@ def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
         "dense_blocks": recipe.dense_blocks,
         "units": recipe.units,
         "epochs": recipe.top_epochs,
-        "labels": recipe.labels,
+        "label_budget": recipe.label_budget,
         "variance_floor": VARIANCE_FLOOR,
     }
 

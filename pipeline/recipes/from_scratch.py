@@ -40,9 +40,11 @@ class ScratchRecipe(base.Augmented):
     dense_dropout: float = setting(0.5, "dropout rate of dense blocks", low=0.0, high=0.95)
     stem: str = setting("none", "what stands before the first block", choices=("none", "whitening"))
     stem_epochs: int = setting(3, "passes in which the bias of a whitening stem moves", low=0, high=10_000)
-    start: str = setting("glorot", "how convolutions start", choices=("glorot", "dirac"))
+    initializer: str = setting("glorot", "initializer of convolutions", choices=("glorot", "dirac"))
     norm_scale: bool = setting(True, "whether batch normalisation has a scale that is trained")
-    norm_bias_pace: float = setting(1.0, "learning-rate multiplier of batch norm biases", low=0.0, high=1e3)
+    norm_bias_lr_multiplier: float = setting(
+        1.0, "learning-rate multiplier of batch norm biases", low=0.0, high=1e3
+    )
     logit_scale: float = setting(1.0, "factor of the logits", low=1e-3, high=1e3)
     momentum: float = setting(0.9, "share of the last steps that sgd keeps", low=0.0, high=0.999)
     decay_biases: bool = setting(False, "apply weight decay to biases and batch norm as well")
@@ -119,7 +121,7 @@ SCRATCH_RECIPES: dict[str, ScratchRecipe] = base.rows_by_name(
     ),
     ScratchRecipe(
         name="fast",
-        title="the fast recipe: whitening, identity start, Nesterov SGD, averaging",
+        title="the fast recipe: whitening, Dirac initializer, Nesterov SGD, averaging",
         # After airbench (Jordan 2024), whose smallest net has 64, 256 and 256 filters. Its rate of 11.5 for
         # 1,024 images and a summed loss is 1.5 for the mean; its decay of 0.00133 passes through the
         # momentum, which makes 0.0089 of it.
@@ -128,9 +130,9 @@ SCRATCH_RECIPES: dict[str, ScratchRecipe] = base.rows_by_name(
         neck="maximum",
         units=(),
         stem="whitening",
-        start="dirac",
+        initializer="dirac",
         norm_scale=False,
-        norm_bias_pace=64.0,
+        norm_bias_lr_multiplier=64.0,
         logit_scale=1 / 9,
         epochs=10,
         batch_size=1024,

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.errors import BadInput
 from pipeline.recipes.settings import checked_all, fields_of, parse, plain
 
-FIXED = ("labels", "stretch", "fit_on")  # all trials learn from the same images
+FIXED = ("label_budget", "stretch", "fit_on")  # all trials learn from the same images
 EXPECTED = 'expected {"low": …, "high": …} with "log" or "step" where wanted, or a list of values'
 
 

@@ -15,7 +15,7 @@ from pipeline.recipes.space import bad_space
 
 LARGEST_SPACE = 4096  # combinations; a mistyped space should not run for a week
 SEED = "seed"
-FIXED = ("views", "fit_on", "labels", "temperature", "variance_floor")  # the same for all heads
+FIXED = ("views", "fit_on", "label_budget", "temperature", "variance_floor")  # the same for all heads
 STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", SEED)  # tried in one computation
 
 

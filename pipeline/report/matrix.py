@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from pipeline.formatting import shown
+from pipeline.formatting import format_value
 from pipeline.report.drawing import BLACK, CENTRED, new_figure, readable_on, say_instead
 from pipeline.results.comparison import Comparison
 from pipeline.results.verdicts import Ranking, Verdict, rankings, signed, span
@@ -84,7 +84,7 @@ def _name_schemes(axes: Axes, found: list[Ranking]) -> None:
         for name, accuracy in ranking.accuracies.items()
     ]
     places = range(len(schemes) - 1)
-    rows = [f"{name}   {shown(accuracy, '%')}" for name, accuracy in schemes[:-1]]
+    rows = [f"{name}   {format_value(accuracy, '%')}" for name, accuracy in schemes[:-1]]
     axes.set_yticks(places, rows, fontsize=9)
     turned: dict[str, Any] = {"rotation": 30, "ha": "left", "rotation_mode": "anchor", "fontsize": 9}
     axes.set_xticks(places, [name for name, _ in schemes[1:]], **turned)

@@ -23,7 +23,7 @@ from matplotlib.transforms import Bbox
 from sklearn.metrics import confusion_matrix as count_pairs
 
 from pipeline.errors import unknown_name
-from pipeline.formatting import shown, shown_seconds
+from pipeline.formatting import format_duration, format_value
 from pipeline.report import drawing
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
 from pipeline.results.comparison import Comparison
@@ -109,13 +109,13 @@ def per_class_accuracy(run: RunResult) -> Figure:
     axes.errorbar(values, table.index, xerr=errors, fmt="none", ecolor=drawing.BLACK, capsize=2.5)
     size = 9 if len(table) <= 25 else 6
     for position, value in enumerate(table["value"]):
-        axes.annotate(shown(value, "%"), (100, position), (8, 0), fontsize=size, **BESIDE)
+        axes.annotate(format_value(value, "%"), (100, position), (8, 0), fontsize=size, **BESIDE)
     axes.set_yticks(table.index, [drawing.short(name) for name in table["class"]], fontsize=size)
     axes.set(ylim=(-0.6, len(table) - 0.4), xlim=(0, 100))
     axes.grid(False, axis="y")
     overall = score(test)["accuracy"]
     axes.axvline(100 * overall, color=drawing.ORANGE, linewidth=1.6, linestyle="--")
-    drawing.write_above(axes, 100 * overall, f"overall {shown(overall, '%')}", color=drawing.ORANGE)
+    drawing.write_above(axes, 100 * overall, f"overall {format_value(overall, '%')}", color=drawing.ORANGE)
     axes.set_xlabel(f"accuracy on test, % (95 % Wilson interval{note})")
     axes.set_title(f"Accuracy of each class: {label(run)}", pad=22)
     return figure
@@ -129,7 +129,7 @@ def accuracy_with_intervals(comparison: Comparison) -> Figure:
     for rows, marks in _by_family(table):
         axes.errorbar(100 * rows["accuracy"], rows.index, xerr=drawing.error_bars(rows, "accuracy"), **marks)
     for position, (accuracy, high) in enumerate(zip(table["accuracy"], table["accuracy_high"], strict=True)):
-        axes.annotate(shown(accuracy, "%"), (100 * high, position), (6, 0), fontsize=9, **BESIDE)
+        axes.annotate(format_value(accuracy, "%"), (100 * high, position), (6, 0), fontsize=9, **BESIDE)
     axes.set_yticks(table.index, table["label"])
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.margins(x=0.12)
@@ -169,7 +169,7 @@ def comparison_alt_text(plot_name: str, comparison: Comparison) -> str:
     best = highest_row(table, "accuracy")
     return _plot(COMPARISON_PLOTS, plot_name).alt.format(
         label=label_of(best["scheme"], best["weights"]),
-        accuracy=shown(best["accuracy"], "%"),
+        accuracy=format_value(best["accuracy"], "%"),
         caption=comparison.caption,
         count=len(table),
         pairs=len(comparison.differences),
@@ -218,7 +218,7 @@ def _over_time(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
         drawing.say_instead(axes, "no epochs: fitted in one step")
         return figure, axes
     if history["seconds"].notna().any():
-        axes.set_xlabel(f"epoch ({len(history)} took {shown_seconds(history['seconds'].max())})")
+        axes.set_xlabel(f"epoch ({len(history)} took {format_duration(history['seconds'].max())})")
     axes.legend(loc="best")
     for before, after in itertools.pairwise(history.to_dict("records")):
         if before["stage"] != after["stage"]:

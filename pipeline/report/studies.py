@@ -14,7 +14,7 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.formatting import markdown_table, shown, shown_interval
+from pipeline.formatting import format_interval, format_value, markdown_table
 from pipeline.report.drawing import BLUE, GREY, ORANGE, new_figure, say_instead
 from pipeline.results.scores import wilson_interval
 
@@ -157,8 +157,8 @@ def study_markdown(table: pd.DataFrame, axes: Sequence[str], parts: Sequence[str
 
 def _accuracy(row: dict[Hashable, Any]) -> str:
     if row["state"] == COMPLETE:
-        return shown_interval(*(row[f"val_accuracy{end}"] for end in ("", "_low", "_high")))
-    return f"({shown(row['best_epoch_accuracy'], '%')})" if row["state"] == PRUNED else "–"
+        return format_interval(*(row[f"val_accuracy{end}"] for end in ("", "_low", "_high")))
+    return f"({format_value(row['best_epoch_accuracy'], '%')})" if row["state"] == PRUNED else "–"
 
 
 def _setting(value: Any) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.formatting import shown_seconds
+from pipeline.formatting import format_duration
 from pipeline.report import drawing
 from pipeline.results import replicates
 from pipeline.results.comparison import caption_of
@@ -57,7 +57,7 @@ def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
             f"## {factor.capitalize()}s",
             replicates.effects_markdown(replicates.effects(table, factor), factor),
         ]
-    took = shown_seconds(table["train_seconds"].sum())
+    took = format_duration(table["train_seconds"].sum())
     budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {took} · {caption_of(results)}"
     title = "Which block is worth what"
     publish_csv(folder / "blocks.csv", table)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.formatting import shown
+from pipeline.formatting import format_value
 from pipeline.report.drawing import BLUE, ORANGE, empty_figure, heat_map, say_instead
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 4.2  # inches
@@ -29,7 +29,7 @@ def draw_sweep(table: pd.DataFrame, axes: list[str], title: str, caption: str) -
     shown_axes = [name for name in axes if table[name].nunique() > 1] or axes[:1]
     both = len(shown_axes) == 2
     count = max(1, len(shown_axes) + both)
-    best = shown(table["val_accuracy"].iloc[0], "%")
+    best = format_value(table["val_accuracy"].iloc[0], "%")
     heading = f"Sweep of {title}: best on val {best}"
     width = max(7.0, PANEL_WIDTH * count)
     figure = empty_figure(caption, width=width, height=PANEL_HEIGHT, title=heading)

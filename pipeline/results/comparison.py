@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import BadInput
-from pipeline.formatting import markdown_table, shown, shown_count, shown_seconds, shown_share
+from pipeline.formatting import format_count, format_duration, format_share, format_value, markdown_table
 from pipeline.results.paired import paired_differences
 from pipeline.results.scores import highest_row, lowest_row, score
 from pipeline.results.table import SCORES
@@ -85,7 +85,7 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
     table = markdown_table(list(titles.values()), rows)
     note = f"Accuracy on test with its 95 % Wilson interval. {comparison.caption}."
     verdicts = verdicts_markdown(comparison.differences)
-    parts = [f"# {title}", table, *answers(comparison), *comparison.warnings, note, verdicts]
+    parts = [f"# {title}", table, *summaries(comparison), *comparison.warnings, note, verdicts]
     return "\n\n".join(parts) + "\n"
 
 
@@ -103,12 +103,12 @@ def comparison_text(comparison: Comparison) -> str:
     widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
     rows.insert(1, ["-" * width for width in widths])
     lines = [_aligned(cells, widths) for cells in rows]
-    said = [*answers(comparison), *comparison.warnings]
+    said = [*summaries(comparison), *comparison.warnings]
     answer = [line for text in said for line in ("", *textwrap.wrap(text, TEXT_WIDTH))]
     return "\n".join([*lines, *answer, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
 
 
-def answers(comparison: Comparison) -> list[str]:
+def summaries(comparison: Comparison) -> list[str]:
     """Return one plain sentence for each data set: the most accurate scheme, its lead, price and rivals."""
     ranked = {ranking.data_set: ranking for ranking in rankings(comparison.differences)}
     tables = comparison.table.groupby("data_set", sort=False)
@@ -137,12 +137,15 @@ def _cells(line: dict[Hashable, Any]) -> dict[str, str]:
         **{name: str(line[name]) for name in ("scheme", "weights", "seed", "epochs")},
         "label": label_of(line["scheme"], line["weights"]),
         "data_set": f"{line['data_set']} ({line['n_train']:,} / {line['n_test']:,})",
-        **{name: row.shown(line[name]) for name, row in SCORES.items()},
-        "accuracy": shown_share(line, "accuracy"),
-        "log_loss": shown(line["log_loss"], ""),
-        **{name: shown_seconds(line[name]) for name in ("train_seconds", "extract_seconds", "total_seconds")},
+        **{name: row.format(line[name]) for name, row in SCORES.items()},
+        "accuracy": format_share(line, "accuracy"),
+        "log_loss": format_value(line["log_loss"], ""),
+        **{
+            name: format_duration(line[name])
+            for name in ("train_seconds", "extract_seconds", "total_seconds")
+        },
         "peak_memory_mb": f"{line['peak_memory_mb']:,.0f} MB",
-        **{name: shown_count(line[name]) for name in ("parameters", "trainable_parameters")},
+        **{name: format_count(line[name]) for name in ("parameters", "trainable_parameters")},
     }
 
 
@@ -155,16 +158,16 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _answer(rows: pd.DataFrame, ranking: Ranking | None) -> str:
     schemes = _by_scheme(rows)
     best = highest_row(schemes, "accuracy")
-    took = shown_seconds(best["total_seconds"])
+    took = format_duration(best["total_seconds"])
     images = f"the {best['n_test']:,} test images of {best['data_set']}"
-    reached = f"{best['label']} is most accurate on {images}, with {shown_share(best, 'accuracy')}"
+    reached = f"{best['label']} is most accurate on {images}, with {format_share(best, 'accuracy')}"
     if best["seeds"] > 1:
         reached += f" (mean of {best['seeds']} seeds)"
     if len(schemes) == 1 or ranking is None:
         return f"{reached} in {took}; there is no other scheme to compare with."
     other, kind, is_cheapest = _compared_with(best, schemes)
     lead = f"{_points(best['accuracy'] - other['accuracy'])} above {other['label']}"
-    times = f"{took} against {shown_seconds(other['total_seconds'])}"
+    times = f"{took} against {format_duration(other['total_seconds'])}"
     if is_cheapest:
         price = f"and is itself the cheapest {kind} ({took})"
     elif multiple := _multiple(best, other):
@@ -177,8 +180,8 @@ def _answer(rows: pd.DataFrame, ranking: Ranking | None) -> str:
 def _headline(rows: pd.DataFrame) -> str:
     schemes = _by_scheme(rows)
     best = highest_row(schemes, "accuracy")
-    took = shown_seconds(best["total_seconds"])
-    reached = f"{shown(best['accuracy'], '%')} on {best['data_set']}"
+    took = format_duration(best["total_seconds"])
+    reached = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
     if len(schemes) == 1:
         return f"{best['label']} reaches {reached} in {took}."
     other, kind, is_cheapest = _compared_with(best, schemes)
@@ -186,7 +189,7 @@ def _headline(rows: pd.DataFrame) -> str:
     if is_cheapest:
         return f"{best['label']}, the cheapest {kind}, is also best: {reached}, {lead} ahead."
     multiple = _multiple(best, other)
-    against = f"in {took} instead of {shown_seconds(other['total_seconds'])}"
+    against = f"in {took} instead of {format_duration(other['total_seconds'])}"
     price = f"for {multiple} times the time" if multiple else against
     return f"{best['label']} buys +{lead} over {other['label']}, {price}: {reached}."
 

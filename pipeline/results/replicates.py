@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from pipeline.formatting import markdown_table, shown, shown_seconds, shown_share
+from pipeline.formatting import format_duration, format_share, format_value, markdown_table
 from pipeline.results.scores import CONFIDENCE, score
 from pipeline.runs.result import RunResult
 
@@ -84,11 +84,11 @@ def summary_markdown(summary: pd.DataFrame, by: list[str]) -> str:
     """Return a summary as a Markdown table."""
     cells = {
         "seeds": lambda row: str(row["seeds"]),
-        "test accuracy, mean (95 % over seeds)": lambda row: shown_share(row, "accuracy"),
+        "test accuracy, mean (95 % over seeds)": lambda row: format_share(row, "accuracy"),
         "± sd": lambda row: _points(row["accuracy_spread"], ".2f"),
-        "val accuracy": lambda row: shown_share(row, "val_accuracy"),
+        "val accuracy": lambda row: format_share(row, "val_accuracy"),
         "epochs": lambda row: str(row["epochs"]),
-        "training": lambda row: shown_seconds(row["seconds"]),
+        "training": lambda row: format_duration(row["seconds"]),
     }
     return _markdown(summary, by, cells)
 
@@ -97,9 +97,9 @@ def runs_markdown(table: pd.DataFrame, by: list[str]) -> str:
     """Return a row a run as a Markdown table, with the Wilson interval of its test images."""
     cells = {
         "seed": lambda row: str(row["seed"]),
-        "test accuracy (95 % of the images)": lambda row: shown_share(row, "accuracy"),
-        "val accuracy": lambda row: shown(row["val_accuracy"], "%"),
-        "training": lambda row: shown_seconds(row["train_seconds"]),
+        "test accuracy (95 % of the images)": lambda row: format_share(row, "accuracy"),
+        "val accuracy": lambda row: format_value(row["val_accuracy"], "%"),
+        "training": lambda row: format_duration(row["train_seconds"]),
     }
     return _markdown(table, by, cells)
 

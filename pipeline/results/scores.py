@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.errors import BadInput
 from pipeline.extensions import resolve
-from pipeline.formatting import markdown_table, shown_interval
+from pipeline.formatting import format_interval, markdown_table
 from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score
 from pipeline.runs.result import EVALUATED, Predictions, RunResult, caption
 
@@ -158,7 +158,7 @@ def metrics_markdown(run: RunResult) -> str:
 
     def cell(split: str, name: str, row: Score | ClassScore) -> str:
         value, low, high = values[split, name, row.name]
-        return shown_interval(value, low, high, row.unit)
+        return format_interval(value, low, high, row.unit)
 
     whole = [[row.title, *(cell(split, ALL_CLASSES, row) for split in splits)] for row in SCORES.values()]
     classes = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.formatting import shown
+from pipeline.formatting import format_value
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Score:
     unit: str = ""
     share: bool = False
 
-    def shown(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """Return value for people: "61.2 %" where the unit is %, else three decimals and the unit."""
-        return shown(value, self.unit)
+        return format_value(value, self.unit)
 
 
 class ClassScore(Score):

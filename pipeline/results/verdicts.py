@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.formatting import markdown_table, shown
+from pipeline.formatting import format_value, markdown_table
 from pipeline.results.paired import LEVEL, RESAMPLES
 from pipeline.runs.result import label_of
 
@@ -153,7 +153,9 @@ def _ranked_rows(ranking: Ranking) -> list[list[str]]:
             points = f"{signed(ahead.difference)} ({span(ahead.low, ahead.high)})"
             numbers = [points, shown_p(ahead.p).removeprefix("= ")]
         rivals = ", ".join(places[rival] for rival in ranking.rivals(name)) or "–"
-        rows.append([f"{places[name]}. {name}", shown(ranking.accuracies[name], "%"), *numbers, rivals])
+        rows.append(
+            [f"{places[name]}. {name}", format_value(ranking.accuracies[name], "%"), *numbers, rivals]
+        )
     return rows
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from pipeline.datasets.table import SPLITS, TRAIN
 from pipeline.errors import BadInput, DamagedFile, unknown_name
-from pipeline.formatting import data_words
+from pipeline.formatting import describe_data
 from pipeline.storage import hdf5
 from pipeline.storage.layout import COSTS, RECIPE
 from pipeline.storage.publishing import published, read_manifest
@@ -146,7 +146,7 @@ def family_of(scheme: str) -> str:
 def data_of(recipe: dict[str, Any]) -> str:
     """Return the data set in words with the sizes of its splits; a demonstration says that it is one."""
     counts = {split: recipe[f"n_{split}"] for split in SPLITS}
-    return data_words(recipe["dataset_title"], recipe.get("dataset_note", ""), counts)
+    return describe_data(recipe["dataset_title"], recipe.get("dataset_note", ""), counts)
 
 
 def caption(run: RunResult) -> str:

@@ -29,7 +29,7 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
 from pipeline.training.job import Job, Trained
-from pipeline.training.optimizers import Pace
+from pipeline.training.optimizers import Multiplier
 from pipeline.training.stage import Stage
 
 TOP, BLOCKS = "top", "blocks"
@@ -48,7 +48,7 @@ def fine_tune(job: Job[FineTuneRecipe]) -> Trained:
     choice: dict[str, Any] = read_choice(job.sweep) if job.sweep else {"settings": {}, "seconds": 0.0}
     with job.clock.stage("read images"):
         pixels = images.images()
-    examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
+    examples = Examples.of(images, pixels, len(images.class_names), budget=recipe.label_budget)
     with job.clock.stage(TOP):
         top = _fitted_top(job, examples, history, choice["settings"])
     with job.clock.stage("read weights"):
@@ -114,13 +114,13 @@ def _move_blocks(
         if job.watch:
             job.watch(so_far)
 
-    def paces(_: int) -> dict[str, Pace]:
-        return block_paces(network, row, recipe.block_pace)
+    def multipliers(_: int) -> dict[str, Multiplier]:
+        return block_multipliers(network, row, recipe.block_lr_multiplier)
 
     for stage, through in stages[first:]:
         freeze_blocks(network, row, through)
         part = Classifier(network, cut_of(network, prefix) if prefix.cached else None)
-        job.fit(part, examples, stage, history=history, watch=watch, paces=paces)
+        job.fit(part, examples, stage, history=history, watch=watch, multipliers=multipliers)
 
 
 def _pretrained(job: Job[FineTuneRecipe]) -> bool:
@@ -151,17 +151,17 @@ def freeze_blocks(network: keras.Model, row: Backbone, through: int) -> None:
             layer.trainable = block > through
 
 
-def block_paces(network: keras.Model, row: Backbone, pace: float) -> dict[str, Pace]:
-    """Return the factors of the rate by variable: pace for each block from the last down, 1 for the rest.
+def block_multipliers(network: keras.Model, row: Backbone, multiplier: float) -> dict[str, Multiplier]:
+    """Return learning-rate multipliers by variable: one more factor for each block below the last.
 
     Discriminative rates are those of Howard & Ruder (2018), who divide by 2.6 from layer to layer.
     """
-    if pace == 1:
+    if multiplier == 1:
         return {}
-    found: dict[str, Pace] = {}
+    found: dict[str, Multiplier] = {}
     for layer in network.layers:
         if block := row.block_of(layer.name):
-            factor = pace ** (len(row.taps) - block)
+            factor = multiplier ** (len(row.taps) - block)
             found |= {variable.path: lambda _, factor=factor: factor for variable in layer.trainable_weights}
     return found
 
@@ -190,7 +190,7 @@ def why_destroyed(rows: list[dict[str, Any]], n_val: int) -> str | None:
     return (
         f"the first epoch destroyed pretrained weights: {100 * after:.1f} % on val behind it, "
         f"{100 * before:.1f} % with the frozen backbone's head; take a smaller --learning-rate (a tenth), "
-        f"a longer --warmup, or a --block-pace below 1{beyond}"
+        f"a longer --warmup, or a --block-lr-multiplier below 1{beyond}"
     )
 
 

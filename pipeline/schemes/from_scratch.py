@@ -21,7 +21,7 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
 from pipeline.training.job import Job, Trained
-from pipeline.training.optimizers import Pace
+from pipeline.training.optimizers import Multiplier
 from pipeline.training.stage import Stage
 
 STANDARDISE, WHITENING = "standardise", "whitening"
@@ -32,7 +32,7 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> Trained:
     recipe, images, history = job.recipe, job.images, History()
     with job.clock.stage("read images"):
         pixels = images.images()
-    examples = Examples.of(images, pixels, len(images.class_names), given=recipe.labels)
+    examples = Examples.of(images, pixels, len(images.class_names), budget=recipe.label_budget)
     if recipe.fit_on == FINAL:
         examples = examples.with_val()
     mean, variance = channel_moments(pixels[examples.train])
@@ -43,8 +43,8 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> Trained:
     network = Classifier(quick_copy(model))
     with job.clock.stage("blocks"):
         stage = stage_of(recipe, examples.epochs(recipe))
-        paces = functools.partial(paces_of, recipe, network.model)
-        job.fit(network, examples, stage, history=history, paces=paces)
+        multipliers = functools.partial(lr_multipliers, recipe, network.model)
+        job.fit(network, examples, stage, history=history, multipliers=multipliers)
     model.set_weights(network.model.get_weights())
     rows = job.rows()
     network = Classifier(over_views(model, recipe.test_views))
@@ -88,7 +88,7 @@ def start_weights(recipe: ScratchRecipe, model: keras.Model, images: np.ndarray)
 
     A whitening kernel never moves, nor does a scale of batch normalisation that the recipe does not want.
     """
-    if recipe.start == "dirac":
+    if recipe.initializer == "dirac":
         start_dirac(model)
     if recipe.stem == "whitening":
         stem = model.get_layer(WHITENING)
@@ -100,11 +100,11 @@ def start_weights(recipe: ScratchRecipe, model: keras.Model, images: np.ndarray)
             layer.gamma.trainable = False
 
 
-def paces_of(recipe: ScratchRecipe, model: keras.Model, steps: int) -> dict[str, Pace]:
+def lr_multipliers(recipe: ScratchRecipe, model: keras.Model, steps: int) -> dict[str, Multiplier]:
     """Return the factors of the rate of single variables, where an epoch has so many steps."""
-    found: dict[str, Pace] = {}
-    if recipe.norm_bias_pace != 1:
-        found |= {layer.beta.path: lambda _: recipe.norm_bias_pace for layer in _norms(model)}
+    found: dict[str, Multiplier] = {}
+    if recipe.norm_bias_lr_multiplier != 1:
+        found |= {layer.beta.path: lambda _: recipe.norm_bias_lr_multiplier for layer in _norms(model)}
     if recipe.stem == "whitening":
         last = recipe.stem_epochs * steps
         found[model.get_layer(WHITENING).bias.path] = lambda number: tf.cast(number < last, tf.float32)

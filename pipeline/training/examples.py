@@ -42,14 +42,14 @@ class Examples:
         classes: int,
         views: int = 1,
         *,
-        given: str = ALL_LABELS,
+        budget: str = ALL_LABELS,
     ) -> Examples:
         """Return the examples of an image or feature store whose rows inputs are, a block for each view.
 
-        given says which training labels there are (see datasets.table).
+        budget says how many training labels are used (see datasets.table).
         """
         rows = store.rows("train")
-        train = given_rows(store.labels, rows, given, store.index)
+        train = given_rows(store.labels, rows, budget, store.index)
         return cls(inputs, store.labels, train, store.rows("val"), classes, views, len(train) / len(rows))
 
     def epochs(self, recipe: Training) -> int:

@@ -23,7 +23,7 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
 from pipeline.training.kept_weights import AVERAGES, Lookahead, Patience
-from pipeline.training.optimizers import Pace, make_optimizer
+from pipeline.training.optimizers import Multiplier, make_optimizer
 from pipeline.training.stage import Stage
 
 Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
@@ -40,7 +40,7 @@ def fit(
     history: History,
     progress: Progress = silent,
     checkpoint: Checkpoint | None = None,
-    paces: Callable[[int], dict[str, Pace]] | None = None,
+    multipliers: Callable[[int], dict[str, Multiplier]] | None = None,
     watch: Callable[[History], None] | None = None,
 ) -> None:
     """Train the weights of a classifier that are trainable now, and add a row an epoch to history.
@@ -50,7 +50,7 @@ def fit(
     loss or a weight is not a finite number; a fused ReLU turns NaN into 0, so the loss alone can hide it.
 
     With a checkpoint the state after each epoch is kept there, and a stage that was broken off goes on
-    behind its last whole epoch as if nothing had happened. paces gives factors of the rate by variable,
+    behind its last whole epoch as if nothing had happened. multipliers gives factors of the rate by variable,
     told how many updates an epoch has (see make_optimizer). watch is called after each epoch; what it raises
     ends the training. With the stage's patience it ends after so many epochs without a better accuracy on
     val, and the best epoch's weights are left.
@@ -58,12 +58,12 @@ def fit(
     batch = min(stage.batch_size, len(examples.train))
     steps = len(examples.train) // batch
     total = steps * stage.epochs
-    optimizer = make_optimizer(stage, total, paces=paces(steps) if paces else None)
+    optimizer = make_optimizer(stage, total, multipliers=multipliers(steps) if multipliers else None)
     averages = AVERAGES[stage.averaging]
     average = averages(classifier.model, total) if averages else None
     update = _update_function(classifier.logits, examples, stage, optimizer, average, seed=seed, steps=steps)
     generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
-    pace = _Pace()
+    pace = _CallLength()
     stopping = Patience(classifier.model, stage.patience) if stage.patience else None
     keepers = [classifier.model, optimizer, *(one for one in (average, stopping) if one)]
     state = [variable for keeper in keepers for variable in keeper.variables]
@@ -105,7 +105,7 @@ def fit(
         stopping.end()
 
 
-class _Pace:
+class _CallLength:
     """How many steps one call into the graph takes, so that it lasts about REPORT_SECONDS."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from pipeline.training.stage import Stage
 TRIANGLE_START, TRIANGLE_END = 0.2, 0.07  # shares of the peak: those of airbench (Jordan 2024)
 UNDECAYED = ("bias", "gamma", "beta")  # decay is for kernels: Loshchilov & Hutter 2019, and common practice
 
-Pace = Callable[[tf.Tensor], tf.Tensor]  # from the number of the update to a factor of the rate
+Multiplier = Callable[[tf.Tensor], tf.Tensor]  # from the number of the update to a factor of the rate
 
 
 def _constant(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
@@ -72,19 +72,19 @@ class _OnePassAdamW(keras.optimizers.AdamW):
         )
 
 
-class _Paced(keras.optimizers.Optimizer):
-    """An optimiser with a pace of its own for some variables, by their path; comes before another kind."""
+class _Multiplied(keras.optimizers.Optimizer):
+    """A mixin for optimisers: learning-rate multipliers for some variables, by path."""
 
-    paces: dict[str, Pace]
+    multipliers: dict[str, Multiplier]
 
     def build(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
-        self._paces = [self.paces.get(variable.path) for variable in variables]
+        self._multipliers = [self.multipliers.get(variable.path) for variable in variables]
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        pace = self._paces[self._get_variable_index(variable)]
-        if pace:
-            learning_rate = learning_rate * pace(self.iterations)
+        multiplier = self._multipliers[self._get_variable_index(variable)]
+        if multiplier:
+            learning_rate = learning_rate * multiplier(self.iterations)
         super().update_step(gradient, variable, learning_rate)
 
 
@@ -97,13 +97,13 @@ def warmup_updates(share: float, updates: int) -> int:
 
 
 def make_optimizer(
-    stage: Stage, updates: int, *, paces: dict[str, Pace] | None = None, quick: bool = True
+    stage: Stage, updates: int, *, multipliers: dict[str, Multiplier] | None = None, quick: bool = True
 ) -> keras.optimizers.Optimizer:
     """Return a Keras optimiser whose learning rate follows the stage's over a known number of updates.
 
     Biases and the weights of batch normalisation are not decayed unless the stage's decay_biases says so.
-    paces has, by the path of a variable, a factor of the rate of its updates (not of its decay) that may
-    change with the number of the update. Without quick AdamW is Keras's own.
+    multipliers has, by the path of a variable, a factor of its learning rate (not of its decay), a function
+    of the number of the update. Without quick AdamW is Keras's own.
     """
     warmup = warmup_updates(stage.warmup, updates)
     rate = SCHEDULES[stage.lr_schedule](stage.learning_rate, max(1, updates), warmup)
@@ -113,8 +113,8 @@ def make_optimizer(
         settings |= {"momentum": stage.momentum, "nesterov": True}
     elif not quick:
         kind = keras.optimizers.AdamW
-    if paces:
-        kind = type("Paced", (_Paced, kind), {"paces": paces})
+    if multipliers:
+        kind = type("Multiplied", (_Multiplied, kind), {"multipliers": multipliers})
     made = kind(rate, **settings)
     if not stage.decay_biases:
         made.exclude_from_weight_decay(var_names=list(UNDECAYED))

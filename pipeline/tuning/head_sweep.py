@@ -42,7 +42,7 @@ def tune_head(
     axes = [name for name in space if name != SEED]
     table = trial_table(trials, axes, images.counts["val"])
     publish_csv(target / TABLE, table)
-    given = len(given_rows(store.labels, store.rows("train"), recipe.labels, store.index))
+    given = len(given_rows(store.labels, store.rows("train"), recipe.label_budget, store.index))
     caption = (
         f"{images.row.title}, {given:,} train / {images.counts['val']:,} val · weights "
         f"{told.weights} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"

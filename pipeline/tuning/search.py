@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from pipeline import machine
 from pipeline.children import run_in_child
-from pipeline.formatting import shown_interval
+from pipeline.formatting import format_interval
 from pipeline.progress import Progress, silent
 from pipeline.recipes.named import publish_recipe, settings_beside
 from pipeline.recipes.schemes import SCHEMES
@@ -212,8 +212,8 @@ def _sentences(choice: dict[str, Any]) -> list[str]:
     low, high = choice["val_accuracy_interval"]
     counts = choice["trials"]
     lines = [
-        f"Trial {choice['trial']} is chosen, with {shown_interval(choice['val_accuracy'], low, high)} on val "
-        f"(its interval is Wilson's); {counts.get(studies.COMPLETE, 0)} trials came to their end, "
+        f"Trial {choice['trial']} is chosen, with {format_interval(choice['val_accuracy'], low, high)} "
+        f"on val (its interval is Wilson's); {counts.get(studies.COMPLETE, 0)} trials came to their end, "
         f"{counts.get(studies.PRUNED, 0)} were ended early."
     ]
     if choice["as_it_is"] is not None:

@@ -142,12 +142,12 @@ def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -
             return None
         return f"{entry.kind} that no preset and no run needs" if finished else f"unfinished {entry.kind}"
     if entry.kind in ("cache", "section") and entry.manifest:
-        asked = any(answers(entry, request) for request in needs.requests)
+        asked = any(satisfies(entry, request) for request in needs.requests)
         return None if asked else "features that no preset and no run needs"
     return None
 
 
-def answers(entry: Entry, request: Request) -> bool:
+def satisfies(entry: Entry, request: Request) -> bool:
     """Say whether the features of an entry are among those that a request asks for."""
     has = entry.manifest.fingerprint if entry.manifest else {}
     if canonical(without_columns(has)) != canonical(request.base):

@@ -23,7 +23,7 @@ import tensorflow as tf
 from pipeline import machine
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile, unknown_name
-from pipeline.formatting import markdown_table, shown_seconds
+from pipeline.formatting import format_duration, markdown_table
 from pipeline.progress import Progress, silent
 from pipeline.results.scores import score
 from pipeline.runs.result import RunResult, data_of, read_run
@@ -160,7 +160,7 @@ def card(run: RunResult, found: Parity) -> str:
         ["data", data_of(recipe)],
         ["accuracy on test", f"{share:.2f} % (95 %: {low:.2f} to {high:.2f})"],
         ["log loss on test", f"{scores['log_loss']:.4f} nats"],
-        ["training", f"{shown_seconds(run.costs['total_seconds'])} in all, {recipe['precision']}"],
+        ["training", f"{format_duration(run.costs['total_seconds'])} in all, {recipe['precision']}"],
         ["seed", str(recipe["seed"])],
         ["run", run.folder.name],
         ["versions", ", ".join(f"{name} {version}" for name, version in recipe["versions"].items())],

@@ -20,7 +20,7 @@ import requests
 
 from pipeline import machine
 from pipeline.download.cifar10 import ARCHIVE
-from pipeline.formatting import readable_bytes
+from pipeline.formatting import format_bytes
 from pipeline.storage import layout
 from tasks.commands.shared import EXIT_DAMAGED, show
 from tasks.configuration import data_folder, mirrors
@@ -92,15 +92,15 @@ def _machine() -> Findings:
     if memory is None:
         yield "missing", "memory could not be read from this system"
     elif memory < WANTED_MEMORY:
-        wanted = f"fine-tuning wants {readable_bytes(WANTED_MEMORY)}; take --subset, or heads alone"
-        yield "slow", f"{readable_bytes(memory)} of memory: {wanted}"
+        wanted = f"fine-tuning wants {format_bytes(WANTED_MEMORY)}; take --subset, or heads alone"
+        yield "slow", f"{format_bytes(memory)} of memory: {wanted}"
     else:
-        yield "ok", f"{readable_bytes(memory)} of memory"
+        yield "ok", f"{format_bytes(memory)} of memory"
     folder = data_folder()
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
-    words = f"{readable_bytes(free)} free for {folder}"
+    words = f"{format_bytes(free)} free for {folder}"
     if free < WANTED_DISK:
-        yield "slow", f"{words}; all of CIFAR-10 wants {readable_bytes(WANTED_DISK)}"
+        yield "slow", f"{words}; all of CIFAR-10 wants {format_bytes(WANTED_DISK)}"
     else:
         yield "ok", words
 

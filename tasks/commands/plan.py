@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, missing_sections
-from pipeline.formatting import aligned, counted, readable_bytes, shown_seconds
+from pipeline.formatting import align_columns, format_bytes, format_duration, pluralize
 from pipeline.storage.fingerprint import differences
 from pipeline.storage.publishing import MANIFEST, read_manifest
 from pipeline.upkeep.estimates import Estimate, Measurements
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         elif step.state != DONE:
             words = "not needed now, all that is made from it is done"
         rows.append((step.state, step.task.task_family, place_of(step.task.folder), words, step.why))
-    return show([*aligned(rows), "", _total(len(found), estimates)])
+    return show([*align_columns(rows), "", _total(len(found), estimates)])
 
 
 @dataclass(frozen=True)
@@ -141,23 +141,25 @@ def _in_words(measurable: bool, estimate: Estimate) -> str:
         return "comes with the features above"
     seconds = UNMEASURED if measurable else "time not recorded"
     if estimate.seconds is not None:
-        seconds = f"about {shown_seconds(estimate.seconds)}"
-    return ", ".join([seconds, *([f"about {readable_bytes(estimate.bytes)}"] if estimate.bytes else [])])
+        seconds = f"about {format_duration(estimate.seconds)}"
+    return ", ".join([seconds, *([f"about {format_bytes(estimate.bytes)}"] if estimate.bytes else [])])
 
 
 def _total(count: int, estimates: list[tuple[bool, Estimate]]) -> str:
     """Return the last line: how many tasks are to do, what they take, and what of that is not known."""
-    line = f"{len(estimates)} of {counted(count, 'task')} to do"
+    line = f"{len(estimates)} of {pluralize(count, 'task')} to do"
     if not estimates:
         return f"{line}: everything is there"
     timed = [estimate.seconds for _, estimate in estimates if estimate.seconds is not None]
     sized = [estimate.bytes for _, estimate in estimates if estimate.bytes is not None]
-    known = [shown_seconds(sum(timed))] if timed else []
-    known += [readable_bytes(sum(sized))] if sized else []
+    known = [format_duration(sum(timed))] if timed else []
+    known += [format_bytes(sum(sized))] if sized else []
     line += f", about {', '.join(known)}" if known else ""
     unknown = [measurable for measurable, estimate in estimates if estimate.seconds is None]
     if any(unknown):
-        line += f"; not counted: {counted(sum(unknown), 'task')} {UNMEASURED}"
+        line += f"; not counted: {pluralize(sum(unknown), 'task')} {UNMEASURED}"
     if not all(unknown):
-        line += f"; the time of {counted(unknown.count(False), 'task')} (data, tables, plots) is not recorded"
+        line += (
+            f"; the time of {pluralize(unknown.count(False), 'task')} (data, tables, plots) is not recorded"
+        )
     return line

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.formatting import aligned, shown_interval, shown_seconds
+from pipeline.formatting import align_columns, format_duration, format_interval
 from pipeline.results.scores import score
 from pipeline.runs.result import RunResult, read_run
 from pipeline.storage import layout
@@ -75,15 +75,15 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         return ["no finished runs; `headstart run` makes some"]
     cells = [
         [
-            shown_interval(row["accuracy"], row["low"], row["high"]),
+            format_interval(row["accuracy"], row["low"], row["high"]),
             f"{row['log_loss']:.3f}",
-            shown_seconds(row["seconds"]),
+            format_duration(row["seconds"]),
             str(row["seed"]),
             row["run"],
         ]
         for row in rows
     ]
-    return aligned([["test accuracy", "log loss", "total time", "seed", "run"], *cells])
+    return align_columns([["test accuracy", "log loss", "total time", "seed", "run"], *cells])
 
 
 def _filter(text: str) -> Callable[[dict[str, Any]], bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.formatting import shown_seconds
+from pipeline.formatting import format_duration
 from pipeline.runs.result import data_of, read_run
 from tasks.commands.runs import row_of
 from tasks.commands.shared import RUN_HELP, find_run, show
@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
         f"  {data_of(recipe)}",
         f"  test: {100 * row['accuracy']:.2f} % (95 %: {100 * row['low']:.2f} to {100 * row['high']:.2f}), "
         f"log loss {row['log_loss']:.4f}",
-        f"  time: {shown_seconds(costs['total_seconds'])} in all, training "
-        f"{shown_seconds(costs['train_seconds'])}, memory {costs['peak_memory_mb']:,.0f} MB",
+        f"  time: {format_duration(costs['total_seconds'])} in all, training "
+        f"{format_duration(costs['train_seconds'])}, memory {costs['peak_memory_mb']:,.0f} MB",
     ]
     for epoch in run.history.to_dict("records")[-1:]:
         lines.append(

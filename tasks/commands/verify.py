@@ -15,7 +15,7 @@ import argparse
 import time
 
 from pipeline.errors import BadInput
-from pipeline.formatting import aligned, counted, plain, readable_bytes
+from pipeline.formatting import align_columns, format_bytes, pluralize, printable
 from pipeline.storage.publishing import MANIFEST
 from pipeline.upkeep.verify import ComparedRows, Verification, repair, verify
 from tasks.commands.shared import EXIT_DAMAGED, place_of, show
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         if options.repair and found.damages:
             done = repair(data, found, stamp=time.strftime("%Y%m%d-%H%M%S"), progress=progress)
             moved = [("moved", place_of(old), f"to {place_of(new)}") for old, new in done.moved]
-            lines += ["", *aligned(moved), *(f"repair  {plain(words)}" for words in done.words)]
+            lines += ["", *align_columns(moved), *(f"repair  {printable(words)}" for words in done.words)]
             found = verify(data, **drawn, progress=progress)
             lines += ["", "After the repair:", *_lines(found)]
     show(lines)
@@ -62,11 +62,11 @@ def _lines(found: Verification) -> list[str]:
             reason = f"its folder is unfinished: it has no {MANIFEST}"
         rows.append(("unlisted", place_of(path), reason))
     finished = [entry.manifest for entry in found.entries if entry.manifest]
-    files = counted(sum(len(manifest.files) for manifest in finished), "file")
-    size = readable_bytes(sum(manifest.bytes for manifest in finished))
-    what = f"{files} of {counted(len(finished), 'finished folder')}, {size}"
+    files = pluralize(sum(len(manifest.files) for manifest in finished), "file")
+    size = format_bytes(sum(manifest.bytes for manifest in finished))
+    what = f"{files} of {pluralize(len(finished), 'finished folder')}, {size}"
     verdict = f"{len(found.damages)} damaged" if found.damages else "all sound"
-    return [*aligned(rows), f"{what}: {verdict}, {len(found.unlisted)} not listed"]
+    return [*align_columns(rows), f"{what}: {verdict}, {len(found.unlisted)} not listed"]
 
 
 def _on_rows(one: ComparedRows) -> str:
@@ -76,4 +76,4 @@ def _on_rows(one: ComparedRows) -> str:
         f"{name} {absolute:.1e} (relative {relative:.1e})" if absolute else f"{name} 0"
         for name, (absolute, relative) in one.layers.items()
     ]
-    return f"{counted(one.rows, 'row')} recomputed, largest difference: {', '.join(layers)}"
+    return f"{pluralize(one.rows, 'row')} recomputed, largest difference: {', '.join(layers)}"

@@ -16,10 +16,10 @@ from typing import Any
 
 from pipeline.backbones.table import USUAL, weights_names
 from pipeline.errors import BadInput
-from pipeline.formatting import aligned, counted, plain, readable_bytes
+from pipeline.formatting import align_columns, format_bytes, pluralize, printable
 from pipeline.recipes.presets import PRESETS
 from pipeline.storage.fingerprint import differences, fields, said
-from pipeline.upkeep.clean import Needs, Request, answers
+from pipeline.upkeep.clean import Needs, Request, satisfies
 from pipeline.upkeep.inventory import Entry, entries
 from tasks import CompareSchemes
 from tasks.commands.plan import DONE, Step, missing_of, steps, tasks_of
@@ -43,13 +43,13 @@ def run(options: argparse.Namespace) -> int:
     told = told or [_on_entry(entry, known, graph) for entry in _matching(name, known)]
     if told:
         lines = [line for part in told for line in ("", *part)]  # an empty line between two
-        return show(plain(line) for line in lines[1:])
+        return show(printable(line) for line in lines[1:])
     families = sorted({step.task.task_family for step in graph})
     below = ("metrics", "plots", "findings")  # folders of one name below every run's
     folders = sorted({entry.folder.name for entry in known if entry.kind not in below})
     raise BadInput(
         f"unknown task or key {name!r}: expected one of {', '.join(families)}, or the key or the beginning "
-        f"of the name of a folder: {', '.join(map(plain, folders)) or 'there is none yet'}"
+        f"of the name of a folder: {', '.join(map(printable, folders)) or 'there is none yet'}"
     )
 
 
@@ -110,13 +110,13 @@ def _on_entry(entry: Entry, known: list[Entry], graph: list[Step]) -> list[str]:
         return [*lines, f"  damaged: {entry.fault}"]
     if entry.manifest is None:
         inside = sum(other.folder.parent == entry.folder for other in known)
-        return [*lines, f"  {counted(inside, 'section')}" if inside else "  unfinished: it has no manifest"]
+        return [*lines, f"  {pluralize(inside, 'section')}" if inside else "  unfinished: it has no manifest"]
     missing = entry.manifest.missing()
-    size = f"{counted(len(entry.manifest.files), 'file')}, {readable_bytes(entry.manifest.bytes)}"
+    size = f"{pluralize(len(entry.manifest.files), 'file')}, {format_bytes(entry.manifest.bytes)}"
     whole = f"not whole: {missing}" if missing else "whole by sizes; `headstart verify` reads the bytes"
     shown = [(f"    {path}", said(value)) for path, value in fields(entry.manifest.fingerprint)]
     wanted = _wanted_by(entry, entry.manifest.fingerprint, graph)
-    return [*lines, f"  {size}, {whole}", "  made from:", *aligned(shown), *wanted]
+    return [*lines, f"  {size}, {whole}", "  made from:", *align_columns(shown), *wanted]
 
 
 def _wanted_by(entry: Entry, have: dict[str, Any], graph: list[Step]) -> list[str]:
@@ -140,12 +140,12 @@ def _wanted_by(entry: Entry, have: dict[str, Any], graph: list[Step]) -> list[st
 
 
 def _differs(apart: list[str]) -> str:
-    return f"  differs in {counted(len(apart), 'field')}, first {apart[0]}"
+    return f"  differs in {pluralize(len(apart), 'field')}, first {apart[0]}"
 
 
 def _refers(needs: Needs, entry: Entry) -> bool:
     if entry.kind in ("cache", "section"):
-        return any(answers(entry, request) for request in needs.requests)
+        return any(satisfies(entry, request) for request in needs.requests)
     return place_of(entry.folder) in needs.folders
 
 

@@ -76,7 +76,7 @@ def test_a_choice_goes_through_its_text_and_back(name, value):
         ({"filters": {"low": 1, "high": 2}}, "expected .* for filters"),
         ({"filters": ["a"]}, "setting filters: expected whole numbers"),
         ({"optimizer": ["adam"]}, "setting optimizer: expected one of"),
-        ({"labels": ["5%"]}, "expected no axis labels, which all trials share"),
+        ({"label_budget": ["5%"]}, "expected no axis label_budget, which all trials share"),
         ({"fit_on": ["train"]}, "expected no axis fit_on"),
         (dict.fromkeys(LESSON.space, ()), "expected at least one setting to search"),
     ],

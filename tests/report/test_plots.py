@@ -43,7 +43,7 @@ COUNTS = [[3, 1, 0], [2, 2, 1], [0, 0, 5]]  # images of cat, dog and fox by what
 
 
 @pytest.fixture
-def counted(make_run):
+def pluralize(make_run):
     """A run whose answers on test are those of COUNTS."""
     run = make_run(class_names=["cat", "dog", "fox"])
     pairs = [pair for pair, count in np.ndenumerate(COUNTS) for _ in range(count)]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.formatting import shown_count, shown_seconds
+from pipeline.formatting import format_count, format_duration
 from pipeline.results.comparison import (
     COLUMNS,
     Comparison,
@@ -221,14 +221,14 @@ def test_a_caption_names_each_thing_once(make_run):
     ],
 )
 def test_durations_read_well(seconds, text):
-    assert shown_seconds(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(990, "990"), (12_810, "12.8 k"), (999_999, "1.0 M"), (14_714_688, "14.7 M")]
 )
 def test_numbers_of_parameters_read_well(count, text):
-    assert shown_count(count) == text
+    assert format_count(count) == text
 
 
 def test_a_training_that_destroyed_its_weights_is_told_in_every_text(make_run):

@@ -17,7 +17,7 @@ from pipeline.backbones.weights import random_arrays
 from pipeline.errors import BadInput
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.runs.train import train_run
-from pipeline.schemes.fine_tune import block_paces, freeze_blocks, stages_of, why_destroyed
+from pipeline.schemes.fine_tune import block_multipliers, freeze_blocks, stages_of, why_destroyed
 from pipeline.storage.layout import RECIPE
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.classifier import Classifier
@@ -54,12 +54,15 @@ def test_epochs_that_end_before_all_blocks_move_are_refused():
 
 def test_rates_fall_from_block_to_block(arrays):
     network = build_backbone(VGG16, arrays, input_size=32)
-    paces = block_paces(network, VGG16, 0.5)
-    by_layer = {path.partition("/")[0]: pace(0) for path, pace in paces.items()}
+    multipliers = block_multipliers(network, VGG16, 0.5)
+    by_layer = {path.partition("/")[0]: multiplier(0) for path, multiplier in multipliers.items()}
     assert by_layer == {layer: 0.5 ** (5 - VGG16.block_of(layer)) for layer in arrays}
     freeze_blocks(network, VGG16, 3)
-    assert {path.partition("/")[0][:6] for path in block_paces(network, VGG16, 0.5)} == {"block4", "block5"}
-    assert block_paces(network, VGG16, 1.0) == {}
+    assert {path.partition("/")[0][:6] for path in block_multipliers(network, VGG16, 0.5)} == {
+        "block4",
+        "block5",
+    }
+    assert block_multipliers(network, VGG16, 1.0) == {}
 
 
 @pytest.fixture
@@ -138,7 +141,7 @@ def test_an_epoch_that_falls_below_the_frozen_head_is_told(top, moved, n_val, de
 def test_the_words_say_both_accuracies_and_what_to_do():
     text = why_destroyed(rows([0.45], [0.1]), 5000)
     assert "10.0 % on val behind it, 45.0 % with the frozen backbone's head" in text
-    for advice in ("smaller --learning-rate", "longer --warmup", "--block-pace below 1"):
+    for advice in ("smaller --learning-rate", "longer --warmup", "--block-lr-multiplier below 1"):
         assert advice in text
     assert "later epochs" not in text
     assert "later epochs got beyond both: 60.0 %" in why_destroyed(rows([0.45], [0.1, 0.6, 0.5]), 5000)

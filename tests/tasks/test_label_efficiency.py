@@ -67,7 +67,7 @@ def test_heads_and_networks_end_on_one_axis_and_nothing_is_done_twice(data_folde
 @pytest.mark.slow
 def test_a_run_on_few_labels_is_stretched_and_says_how_many_it_saw(data_folder):
     shared = {"dataset": "digits", "subset": 200, "precision": "float32", **SMALL}
-    task = TrainFromScratch(labels="25%#1", stretch=True, **shared)
+    task = TrainFromScratch(label_budget="25%#1", stretch=True, **shared)
     assert build(task)
     run = read_run(task.folder)
     assert run.recipe["n_train"] == 35

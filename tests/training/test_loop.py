@@ -253,9 +253,9 @@ def test_adamw_in_one_pass_takes_the_steps_of_keras(make_stage):
     def moved(quick):
         draws = np.random.default_rng(0)
         weights = [keras.Variable(draws.normal(size=shape).astype(np.float32)) for shape in ((40, 30), (30,))]
-        paces = {weights[0].path: lambda number: 0.5}
+        multipliers = {weights[0].path: lambda number: 0.5}
         stage = make_stage(optimizer="adamw", lr_schedule="cosine", warmup=0.2, weight_decay=0.1)
-        made = make_optimizer(stage, 20, paces=paces, quick=quick)
+        made = make_optimizer(stage, 20, multipliers=multipliers, quick=quick)
         for _ in range(20):
             made.apply([draws.normal(size=weight.shape).astype(np.float32) for weight in weights], weights)
         return [weight.numpy() for weight in (*weights, *made._momentums, *made._velocities)]
@@ -272,8 +272,10 @@ def test_the_triangle_starts_at_a_fifth_peaks_after_the_warmup_and_ends_at_seven
 
 def test_a_variable_with_a_pace_moves_by_that_factor_of_the_rate(make_stage):
     first, second, still = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("a", "b", "c"))
-    paces = {second.path: lambda number: 3.0, still.path: lambda number: 0.0}
-    made = make_optimizer(make_stage(optimizer="sgd", learning_rate=0.1, momentum=0.0), 10, paces=paces)
+    multipliers = {second.path: lambda number: 3.0, still.path: lambda number: 0.0}
+    made = make_optimizer(
+        make_stage(optimizer="sgd", learning_rate=0.1, momentum=0.0), 10, multipliers=multipliers
+    )
     made.apply([np.ones(2, np.float32)] * 3, [first, second, still])
     found = [keras.ops.convert_to_numpy(variable) for variable in (first, second, still)]
     np.testing.assert_allclose(found, [[0.9] * 2, [0.7] * 2, [1.0] * 2], rtol=1e-6)

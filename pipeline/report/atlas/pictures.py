@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pipeline.formatting import shown_seconds
+from pipeline.formatting import format_duration
 from pipeline.report import drawing
 from pipeline.report.atlas.layer_sets import LOGISTIC, NEIGHBOURS, short_name
 
@@ -64,7 +64,7 @@ def _draw_accuracy(axes: Axes, part: pd.DataFrame, names: list[str], line: str) 
 def _draw_cost(axes: Axes, rows: pd.DataFrame) -> None:
     bars = axes.bar(range(len(rows)), 100 * rows["multiply_adds_share"], width=0.62, **drawing.BARS)
     costs = zip(rows["extract_seconds"], rows["extract_seconds_measured"], strict=True)
-    words = [f"{'' if measured else '≈ '}{shown_seconds(seconds)}" for seconds, measured in costs]
+    words = [f"{'' if measured else '≈ '}{format_duration(seconds)}" for seconds, measured in costs]
     axes.bar_label(bars, words, padding=1, fontsize=8)
     axes.set(ylim=(0, 120), yticks=range(0, 101, 25))
 

@@ -20,7 +20,7 @@ from pipeline import numerics
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.store import FeatureStore
-from pipeline.formatting import shown, shown_interval
+from pipeline.formatting import format_interval, format_value
 from pipeline.progress import Progress, silent
 from pipeline.report.atlas import tables
 from pipeline.report.atlas.layer_sets import LOGISTIC, short_name
@@ -151,8 +151,8 @@ def choose_cut(table: pd.DataFrame) -> Cut:
     why = f"block {block} alone is the best, with {_on_val(best)}"
     if block != best["depth"]:
         why = (
-            f"block {block} is the deepest that alone, with {shown(deepest['val_accuracy'], '%')}, is within "
-            f"the interval of the best, block {best['depth']} with {_on_val(best)}"
+            f"block {block} is the deepest that alone, with {format_value(deepest['val_accuracy'], '%')}, "
+            f"is within the interval of the best, block {best['depth']} with {_on_val(best)}"
         )
     if block == last:
         why += (
@@ -161,12 +161,12 @@ def choose_cut(table: pd.DataFrame) -> Cut:
             "learned before"
         )
     else:
-        after = shown(alone["val_accuracy"].loc[block + 1], "%")
+        after = format_value(alone["val_accuracy"].loc[block + 1], "%")
         why += (
             f"; block {block + 1} falls to {after}. Frozen up to there, the network keeps features that tell "
             "the classes apart about as well as any block's do; the blocks behind lose that and should move"
         )
-    moved = shown(1 - alone["multiply_adds_share"].get(through, 0.0), "%")
+    moved = format_value(1 - alone["multiply_adds_share"].get(through, 0.0), "%")
     return Cut(through, f"Cut behind block {through}: {why}. {MOVED.format(moved)}")
 
 
@@ -181,12 +181,12 @@ def narrowest_words(table: pd.DataFrame) -> str:
         return f"{words}; no set with fewer features comes within that interval."
     return (
         f"{words}. The fewest features within that interval are the {narrow['width']:,} of "
-        f"{_blocks(narrow)}, with {shown(narrow['val_accuracy'], '%')}."
+        f"{_blocks(narrow)}, with {format_value(narrow['val_accuracy'], '%')}."
     )
 
 
 def _on_val(row: pd.Series) -> str:
-    interval = shown_interval(row["val_accuracy"], row["val_accuracy_low"], row["val_accuracy_high"])
+    interval = format_interval(row["val_accuracy"], row["val_accuracy_low"], row["val_accuracy_high"])
     return f"{interval} of {row['n_val']:,} val images"
 
 

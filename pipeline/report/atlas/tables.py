@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import finished_sections, multiply_adds
-from pipeline.formatting import markdown_table, shown, shown_interval, shown_seconds
+from pipeline.formatting import format_duration, format_interval, format_value, markdown_table
 from pipeline.report.atlas.layer_sets import LOGISTIC, NEIGHBOURS, short_name
 from pipeline.report.atlas.probe import Probe
 from pipeline.results.scores import wilson_interval
@@ -135,12 +135,15 @@ def sets_markdown(table: pd.DataFrame) -> str:
         row = pair[0]
         accuracies = [cell for one in pair for cell in _accuracy_cells(one, best[one["head"]])]
         about = "" if row["extract_seconds_measured"] else "about "
-        cost = [shown(row["multiply_adds_share"], "%"), about + shown_seconds(row["extract_seconds"])]
+        cost = [
+            format_value(row["multiply_adds_share"], "%"),
+            about + format_duration(row["extract_seconds"]),
+        ]
         rows.append([short_name(row["blocks"]), f"{row['width']:,}", *accuracies, *cost])
     return markdown_table(header, rows)
 
 
 def _accuracy_cells(row: dict[Hashable, Any], best: float) -> list[str]:
-    on_test = shown_interval(*(row[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
-    cells = [on_test, shown(row["val_accuracy"], "%")]
+    on_test = format_interval(*(row[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
+    cells = [on_test, format_value(row["val_accuracy"], "%")]
     return [f"**{cell}**" for cell in cells] if row["val_accuracy"] == best else cells

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
-from pipeline.formatting import markdown_table, shown
+from pipeline.formatting import format_value, markdown_table
 from pipeline.progress import Progress, silent
 from pipeline.report.findings.pictures import SHOWN, draw_cells
 from pipeline.report.findings.sources import Sources
@@ -51,7 +51,7 @@ def publish_findings(
 
 def _described(sources: Sources) -> str:
     """Return the line under every picture: the run's caption, its accuracy, and the layers compared."""
-    accuracy = shown(score(sources.run.split("test"))["accuracy"], "%")
+    accuracy = format_value(score(sources.run.split("test"))["accuracy"], "%")
     features = f"features {sources.features.base['weights']['name']}: {', '.join(sources.layers)}"
     return f"{caption(sources.run)} · accuracy on test {accuracy} · {features}"
 

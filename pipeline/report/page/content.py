@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.datasets.store import ImageStore
-from pipeline.formatting import shown, shown_count, shown_seconds
+from pipeline.formatting import format_count, format_duration, format_value
 from pipeline.report.atlas.pictures import draw_depth
 from pipeline.report.atlas.report import Atlas
 from pipeline.report.efficiency import draw_efficiency, summarise
 from pipeline.report.page import charts, mistakes
 from pipeline.report.plots import comparison_alt_text
 from pipeline.report.table import COMPARISON_PLOTS
-from pipeline.results.comparison import Comparison, answers, headlines
+from pipeline.results.comparison import Comparison, headlines, summaries
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import note, rankings
@@ -58,15 +58,15 @@ class Column:
 APART = ("accuracy", "log_loss")  # scores that have a place of their own
 EXTRACTION = "of the cached features; paid once, shared by all that read them"
 COLUMNS = (
-    Column("total time", "total_seconds", shown_seconds),
-    Column("training", "train_seconds", shown_seconds),
-    Column("extraction", "extract_seconds", shown_seconds, EXTRACTION),
-    Column("log loss", "log_loss", lambda value: shown(value, ""), "nats; less is better"),
-    *(Column(row.title, name, row.shown) for name, row in SCORES.items() if name not in APART),
+    Column("total time", "total_seconds", format_duration),
+    Column("training", "train_seconds", format_duration),
+    Column("extraction", "extract_seconds", format_duration, EXTRACTION),
+    Column("log loss", "log_loss", lambda value: format_value(value, ""), "nats; less is better"),
+    *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in APART),
     Column("epochs", "epochs", "{:,}".format),
     Column("peak memory", "peak_memory_mb", "{:,.0f} MB".format),
-    Column("parameters", "parameters", shown_count),
-    Column("trainable", "trainable_parameters", shown_count),
+    Column("parameters", "parameters", format_count),
+    Column("trainable", "trainable_parameters", format_count),
 )
 
 
@@ -80,7 +80,7 @@ def content(sources: Sources) -> dict[str, Any]:
         "sources": sources,
         "comparison": comparison,
         "headlines": headlines(comparison),
-        "answers": answers(comparison),
+        "answers": summaries(comparison),
         "columns": COLUMNS,
         "rows": _rows(comparison.table),
         "several_data": comparison.table["data_set"].nunique() > 1,
@@ -165,9 +165,9 @@ def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     }
     paid = "So the cache has paid for itself with the first head, in its second epoch; against "
     words = (
-        f"The cache cost {shown_seconds(once)}, once. {label(best)} then takes {shown_seconds(each)}; with "
-        f"the frozen network in front of it at each of its {epochs} epochs it would take "
-        f"{shown_seconds(epochs * once + each)} at the same speed. {paid if epochs > 1 else 'Against '}"
+        f"The cache cost {format_duration(once)}, once. {label(best)} then takes {format_duration(each)}; "
+        f"with the frozen network in front of it at each of its {epochs} epochs it would take "
+        f"{format_duration(epochs * once + each)} at the same speed. {paid if epochs > 1 else 'Against '}"
         "extracting anew for every head, it has with the second head."
     )
     return {"words": words, "chart": charts.svg("break-even", words, charts.break_even, lines)}
@@ -179,8 +179,8 @@ def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
     for place, (name, tables) in enumerate(histories.items()):
         last = [table.iloc[-1] for table in tables if len(table)]
         said = "; ".join(
-            f"after {shown_seconds(row['seconds'])} and {row['epoch']:.0f} epochs val accuracy is "
-            f"{shown(row['val_accuracy'], '%')} and val loss {shown(row['val_loss'], 'nats')}"
+            f"after {format_duration(row['seconds'])} and {row['epoch']:.0f} epochs val accuracy is "
+            f"{format_value(row['val_accuracy'], '%')} and val loss {format_value(row['val_loss'], 'nats')}"
             for row in last
         )
         drawn = {"name": name}
@@ -211,8 +211,8 @@ def _atlas(place: int, atlas: Atlas) -> dict[str, Any]:
 def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict[str, Any]:
     ends = summarise(table).groupby("scheme", sort=False)
     words = "Accuracy against training labels: " + "; ".join(
-        f"{scheme} from {shown(rows['accuracy'].iloc[0], '%')} with {rows['n_train'].iloc[0]:,} labels to "
-        f"{shown(rows['accuracy'].iloc[-1], '%')} with {rows['n_train'].iloc[-1]:,}"
+        f"{scheme} from {format_value(rows['accuracy'].iloc[0], '%')} with {rows['n_train'].iloc[0]:,} "
+        f"labels to {format_value(rows['accuracy'].iloc[-1], '%')} with {rows['n_train'].iloc[-1]:,}"
         for scheme, rows in ends
     )
     chart = charts.svg(f"labels-{place}", f"{words}.", draw_efficiency, table, caption)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
-from pipeline.formatting import shown, shown_interval
+from pipeline.formatting import format_interval, format_value
 from pipeline.report.page import charts
 from pipeline.results.scores import calibration_error, class_scores, reliability
 from pipeline.runs.result import RunResult, label
@@ -41,7 +41,7 @@ def classes(runs: list[RunResult]) -> dict[str, Any]:
     rows = []
     for name, table in tables.items():
         shown_classes = table.loc[names, ["value", "low", "high"]].itertuples(index=False)
-        rows.append({"name": name, "cells": [(one[0], shown_interval(*one)) for one in shown_classes]})
+        rows.append({"name": name, "cells": [(one[0], format_interval(*one)) for one in shown_classes]})
     data_set = runs[0].recipe["dataset_title"]
     return {"data_set": data_set, "names": names, "left_out": len(every) - len(names), "rows": rows}
 
@@ -59,7 +59,7 @@ def confusion(name: str, runs: list[RunResult]) -> dict[str, Any]:
         for one, of_class, parts in zip(names, counts, shares, strict=True)
         if len(names) <= MOST_CLASSES
     ]
-    right = shown(np.trace(counts) / max(1, counts.sum()), "%")
+    right = format_value(np.trace(counts) / max(1, counts.sum()), "%")
     return {"name": name, "accuracy": right, "names": names, "rows": rows, "worst": _worst(counts, names)}
 
 
@@ -76,7 +76,7 @@ def calibration(place: int, name: str, runs: list[RunResult]) -> dict[str, Any]:
     """Return the expected calibration error of a scheme and its chart, the place-th of the page."""
     tests = [run.split("test") for run in runs]
     errors = [calibration_error(test.probabilities, test.labels) for test in tests]
-    error = shown(sum(errors) / len(errors), "%")
+    error = format_value(sum(errors) / len(errors), "%")
     words = f"Confidence against accuracy of {name} on test; the expected calibration error is {error}."
     tables = [reliability(test) for test in tests]
     chart = charts.svg(f"calibration-{place}", words, charts.reliability, tables)

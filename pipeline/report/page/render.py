@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from pipeline.formatting import shown, shown_interval
+from pipeline.formatting import format_interval, format_value
 from pipeline.report.page.content import Sources, content
 from pipeline.results.verdicts import shown_p, signed, span, verdict_sentence
 from pipeline.runs.result import family_of
@@ -34,7 +34,7 @@ def page(sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (family_of, shown, shown_interval, shown_p, signed, span, verdict_sentence, unbroken)
+    filters = (family_of, format_value, format_interval, shown_p, signed, span, verdict_sentence, unbroken)
     environment.filters |= {function.__name__: function for function in filters}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
