@@ -1,4 +1,4 @@
-# Headstart: every target sets up what it needs in .venv. PYTHON=python3.12 make demo chooses an interpreter.
+# Every target installs what it needs in .venv. To choose an interpreter: PYTHON=python3.12 make demo.
 
 PYTHON ?= python3
 PRESET ?= quick
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN_OPTIONS := $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATASET),--dataset '$(DATASET)') \
 	$(if $(SUBSET),--subset '$(SUBSET)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(WORKERS),--workers '$(WORKERS)')
 
-# Two processes, the tests of a file in one: they share what is dear to make.
+# Two processes, each test file in one of them, because its tests share fixtures that are expensive to build.
 IN_PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -18,17 +18,17 @@ help: ## list the targets
 	@echo
 	@echo "  make run takes PRESET=quick|full WEIGHTS=imagenet|hed|random SUBSET=N SEEDS=0,1,2 WORKERS=N"
 
-demo: $(VENV)/offline.installed ## all schemes on scanned digits, nothing to download: under five minutes
+demo: $(VENV)/offline.installed ## all schemes on scanned digits, without a download, in under five minutes
 	$(BIN)/headstart run --preset demo $(RUN_OPTIONS)
 
-run: $(VENV)/offline.installed ## all schemes on CIFAR-10 (PRESET=quick or full), with ImageNet's weights
+run: $(VENV)/offline.installed ## all schemes on CIFAR-10 (PRESET=quick or full) with ImageNet weights
 	$(BIN)/headstart run --preset $(PRESET) $(RUN_OPTIONS)
 
-test: $(VENV)/test.installed ## the tests: offline, small, fast; COVERAGE=1 measures what they reach, in children as well
+test: $(VENV)/test.installed ## the fast, offline tests; COVERAGE=1 measures coverage, including child processes
 	$(if $(COVERAGE),$(BIN)/coverage erase && $(BIN)/coverage run -m pytest,$(BIN)/python -m pytest) $(IN_PARALLEL)
 	$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
-test-all: $(VENV)/test.installed ## the slow tests as well
+test-all: $(VENV)/test.installed ## all tests, including the slow ones
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
 
 lint: $(VENV)/lint.installed ## style, format, types and import contracts
@@ -37,29 +37,29 @@ lint: $(VENV)/lint.installed ## style, format, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports setup.cfg
 
-audit: $(VENV)/audit.installed ## known vulnerabilities of what is installed; needs a network
+audit: $(VENV)/audit.installed ## known vulnerabilities of the installed packages; needs a network
 	$(BIN)/python -m pip_audit --skip-editable
 
-format: $(VENV)/lint.installed ## put the code into its format
+format: $(VENV)/lint.installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-extract: $(VENV)/bench.installed ## extraction against model.predict, PyTorch and OpenVINO, in one run
+bench-extract: $(VENV)/bench.installed ## extraction compared with model.predict, PyTorch and OpenVINO
 	$(BIN)/python benchmarks/extraction.py $(BENCH)
 
-bench-heads: $(VENV)/offline.installed ## sweeps of heads against Keras and scikit-learn, in one run
+bench-heads: $(VENV)/offline.installed ## sweeps of heads compared with Keras and scikit-learn
 	$(BIN)/python benchmarks/heads.py $(BENCH)
 
-bench-train: $(VENV)/offline.installed ## training steps from scratch against Keras fit, in one run
+bench-train: $(VENV)/offline.installed ## training from scratch compared with Keras fit
 	$(BIN)/python benchmarks/training.py $(BENCH)
 
-bench-finetune: $(VENV)/offline.installed ## fine-tuning from cached maps against images and Keras fit, in one run
+bench-finetune: $(VENV)/offline.installed ## fine-tuning from cached maps compared with images and Keras fit
 	$(BIN)/python benchmarks/finetune.py $(BENCH)
 
-clean-data: ## remove what the graph made, downloads excepted
+clean-data: ## remove all results except downloads
 	@$(PYTHON) -c 'import os, pathlib, subprocess; from pipeline.storage import layout; \
 		data = pathlib.Path(os.environ.get("HEADSTART_DATA_DIR") or "data").expanduser(); \
-		subprocess.run(["rm", "-rf", "--", *layout.made(data)], check=True)'
+		subprocess.run(["rm", "-rf", "--", *layout.generated_folders(data)], check=True)'
 
 clean-venv: ## remove the virtual environment
 	rm -rf $(VENV)
@@ -69,7 +69,7 @@ $(VENV)/bin/python:
 		{ echo "headstart needs Python 3.10 or newer; choose one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each extra of setup.cfg; made again when the dependencies change.
+# One stamp for each extra of setup.cfg; rebuilt when the dependencies change.
 $(VENV)/offline.installed: EXTRAS := offline
 $(VENV)/test.installed: EXTRAS := offline,test
 $(VENV)/lint.installed: EXTRAS := lint

@@ -1,16 +1,16 @@
-"""After how many heads the cache of features has paid for itself.
+"""The number of heads after which the feature cache pays off.
 
     python benchmarks/break_even.py --dataset FOLDER --weights FOLDER [--epochs 20]
 
-In turn, each in a process of its own, on all images of a prepared data set (a folder below
-data/datasets) with kept weights (below data/raw/weights):
+Runs these sides one after another, each in its own process, on all images of a prepared data set (a folder
+in data/datasets) with downloaded weights (a folder in data/raw/weights):
 
-- extract: all five taps of VGG16 into a fresh cache;
-- head: one run of the recipe head:linear from that cache, model, predictions and costs written;
-- in-the-loop: Keras `fit` of the same linear head for one epoch of the training images, the frozen network in
-  front of it at every step, float32, batches of 256: what has to be done where nothing is cached.
+- extract: all five taps of VGG16 into an empty cache;
+- head: one run of the recipe head:linear from that cache, including writing model, predictions and costs;
+- in-the-loop: Keras `fit` of the same linear head for one epoch of the training images with the frozen
+  network in every step, float32, batches of 256: training without a cache.
 
-Prints the seconds of each process (in-the-loop: of the epoch alone) and the break-even.
+Prints the seconds of each process (in-the-loop: of the epoch only) and the break-even.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ BATCH = 256
 
 
 def main() -> int:
-    """Run all sides in turn and print the break-even."""
+    """Run all sides and print the break-even."""
     options = _options()
     if options.side:
         print(json.dumps(SIDES[options.side](options)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         seconds = {side: _in_process(side, Path(folder), options) for side in SIDES}
-    print(_words(seconds, options.epochs))
+    print(_summary(seconds, options.epochs))
     return 0
 
 
@@ -52,14 +52,14 @@ def _options() -> argparse.Namespace:
 
 
 def _in_process(side: str, folder: Path, options: argparse.Namespace) -> float:
-    places = ["--dataset", options.dataset, "--weights", options.weights, "--folder", folder]
-    command = [sys.executable, __file__, "--side", side, "--epochs", str(options.epochs), *map(str, places)]
+    folders = ["--dataset", options.dataset, "--weights", options.weights, "--folder", folder]
+    command = [sys.executable, __file__, "--side", side, "--epochs", str(options.epochs), *map(str, folders)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr}")
-    seconds = json.loads(done.stdout.splitlines()[-1]) or time.perf_counter() - began
+    start = time.perf_counter()
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        sys.exit(f"{side} failed:\n{process.stderr}")
+    seconds = json.loads(process.stdout.splitlines()[-1]) or time.perf_counter() - start
     print(f"{side}: {seconds:.1f} s", file=sys.stderr)
     return seconds
 
@@ -73,24 +73,27 @@ def _extract(options: argparse.Namespace) -> None:
 
     data, weights = read_manifest(options.dataset).fingerprint, choose_weights("random", "vgg16")
     base = cache_fingerprint(data, backbone="vgg16", weights=weights, precision=resolve_precision("auto"))
-    places = {name: str(getattr(options, name)) for name in ("dataset", "weights")}
-    extract(base, TAPS, ["identity"], folder=str(options.folder / "features"), **places)
+    folders = {name: str(getattr(options, name)) for name in ("dataset", "weights")}
+    extract(base, TAPS, ["identity"], folder=str(options.folder / "features"), **folders)
 
 
 def _head(options: argparse.Namespace) -> None:
     from pipeline.runs.train import train_run
 
-    order = {
-        "scheme": "head:linear",
+    spec = {
+        "scheme": "head",
+        "recipe": "linear",
+        "row": "linear",
         "settings": {"epochs": options.epochs, "layers": TAPS},
         "seed": 0,
         "precision": "float32",
         "weights": "any",
         "backbone": "vgg16",
         "fingerprint": {"features": {"layers": TAPS, "views": ["identity"], "input_size": 32}},
+        "prefix": None,
     }
-    places = {"features": str(options.folder / "features"), "folder": str(options.folder / "run")}
-    train_run(order, dataset=str(options.dataset), **places)
+    inputs = {"dataset": str(options.dataset), "features": str(options.folder / "features")}
+    train_run(spec, inputs, str(options.folder / "run"))
 
 
 def _in_the_loop(options: argparse.Namespace) -> float:
@@ -106,32 +109,32 @@ def _in_the_loop(options: argparse.Namespace) -> float:
     network = build_backbone(BACKBONES["vgg16"], read_weights(options.weights), input_size=images.shape[1])
     network.trainable = False
     pool = keras.layers.GlobalAveragePooling2D
-    seen = keras.layers.Concatenate()([pool()(network.get_layer(tap).output) for tap in TAPS])
-    seen = keras.layers.BatchNormalization(center=False, scale=False)(seen)
-    answers = keras.layers.Dense(len(store.class_names), activation="softmax")(seen)
-    model = keras.Model(network.input, answers)
+    features = keras.layers.Concatenate()([pool()(network.get_layer(tap).output) for tap in TAPS])
+    features = keras.layers.BatchNormalization(center=False, scale=False)(features)
+    probabilities = keras.layers.Dense(len(store.class_names), activation="softmax")(features)
+    model = keras.Model(network.input, probabilities)
     model.compile("adamw", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(images[: 4 * BATCH], labels[: 4 * BATCH], batch_size=BATCH, verbose=0)
-    began = time.perf_counter()
+    start = time.perf_counter()
     model.fit(images, labels, batch_size=BATCH, verbose=0)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 SIDES = {"extract": _extract, "head": _head, "in-the-loop": _in_the_loop}
 
 
-def _words(seconds: dict[str, float], epochs: int) -> str:
+def _summary(seconds: dict[str, float], epochs: int) -> str:
     from pipeline import machine
 
     extract, head, epoch = (seconds[side] for side in SIDES)
     heads = math.ceil(extract / (epochs * epoch - head)) if epochs * epoch > head else None
-    when = f"after {heads} head{'s' if heads != 1 else ''}" if heads else "never"
+    result = f"pays off after {heads} head{'s' if heads != 1 else ''}" if heads else "never pays off"
     facts, versions = machine.describe(), machine.versions()
     return (
         f"Extraction {extract:.1f} s, one linear head from the cache {head:.1f} s; one epoch of that head "
         f"with the frozen network in the loop {epoch:.1f} s, {epochs} epochs {epochs * epoch:.0f} s.\n"
-        f"With heads of {epochs} epochs the cache has paid for itself {when}; "
-        f"in the first, that is in epoch {math.ceil((extract + head) / epoch)} of training without a cache.\n"
+        f"With heads of {epochs} epochs the cache {result}; extraction and the first head take "
+        f"as long as {math.ceil((extract + head) / epoch)} epochs of training without a cache.\n"
         f"{facts['processor']}, {facts['cores']} cores, "
         f"tensorflow {versions['tensorflow']}, keras {versions['keras']}."
     )

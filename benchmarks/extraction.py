@@ -1,23 +1,23 @@
-"""Feature extraction of this project against what else runs VGG16, in one run on the same images.
+"""Feature extraction compared with other ways to run VGG16, on the same images.
 
     python benchmarks/extraction.py [--images N] [--rounds N] [--sides NAME,...]
                                     [--dataset FOLDER --weights FOLDER]
 
-All sides run VGG16 at 32 px on the same uint8 images, return the five pooled taps averaged over space, and
-run in processes of their own, in turn. Images and weights are those of a prepared data set and of kept
-weights (folders below data/datasets and data/raw/weights), or seeded random ones.
+All sides run VGG16 at 32 px on the same uint8 images and return the five taps averaged over space. They run
+one after another, each in its own process. Images and weights come from a prepared data set and downloaded
+weights (folders in data/datasets and data/raw/weights), or are random with a fixed seed.
 
-- predict-32, predict-256: Keras's model.predict in float32, in batches of 32 (its default) or 256, its
-  answers written to one HDF5 file with h5py: the job that most people write;
-- torch-bf16, openvino-bf16: PyTorch (channels_last) and OpenVINO in bfloat16, nothing written; only where
+- predict-32, predict-256: Keras's model.predict in float32, in batches of 32 (its default) or 256, with its
+  output written to one HDF5 file with h5py: the usual approach;
+- torch-bf16, openvino-bf16: PyTorch (channels_last) and OpenVINO in bfloat16, nothing written; only if
   they are installed (the extra `bench`);
-- forward: this project's passes alone, on images in memory;
-- headstart: this project's extraction: reading, passes, checking, hashing, writing.
+- forward: this project's forward passes only, on images in memory;
+- headstart: this project's extraction: reading, forward passes, checking, hashing, writing.
 
-A steady rate counts from the second batch on; that of headstart is the rate of its shards. The rate of
-model.predict is taken at its last batch: TensorFlow 2.21 can wait up to five seconds more before the call
-returns (the destructor of its data iterator joins a sleeping thread). The whole job is the process from
-start to end, that wait included. Prints a Markdown table: medians over the rounds, lowest and highest.
+The steady rate excludes the first batch; for headstart it is the rate of its shards. The rate of
+model.predict ends at its last batch: TensorFlow 2.21 can wait up to five seconds before the call returns
+(the destructor of its data iterator joins a sleeping thread). The whole job is the process from start to
+end, including that wait. Prints a Markdown table: medians over the rounds, lowest and highest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TITLES = {
     "predict-256": "`model.predict` and h5py, float32, batches of 256",
     "torch-bf16": "PyTorch, bfloat16, channels_last, batches of 256",
     "openvino-bf16": "OpenVINO, bfloat16, batches of 64",
-    "forward": "Headstart's passes alone, {precision}",
+    "forward": "Headstart's forward passes only, {precision}",
     "headstart": "Headstart, {precision}, shards written",
 }
 PACKAGES = {"torch-bf16": "torch", "openvino-bf16": "openvino"}
@@ -48,72 +48,72 @@ PREDICT_FILE = "predict.h5"
 
 
 def main() -> int:
-    """Run all sides in turn and print the table."""
+    """Run all sides and print the table."""
     options = _options()
     if options.side:
         print(json.dumps({"rate": SIDES[options.side](Path(options.folder))}))
         return 0
-    sides = [side for side in options.sides.split(",") if _is_there(side)]
+    sides = [side for side in options.sides.split(",") if _is_available(side)]
     with tempfile.TemporaryDirectory() as folder:
         source = _prepare(Path(folder), options)
-        found: dict[str, list[dict]] = {side: [] for side in sides}
+        results: dict[str, list[dict]] = {side: [] for side in sides}
         for number in range(options.rounds):
             for side in sides:
-                found[side].append(_in_process(side, folder))
-                last = found[side][-1]
-                words = f"{last['rate']:.0f} images/s steady, {last['seconds']:.1f} s in all"
-                print(f"round {number + 1}: {side}: {words}", file=sys.stderr)
-        print(_table(found, f"{options.images:,} {source}"))
+                results[side].append(_in_process(side, folder))
+                last = results[side][-1]
+                text = f"{last['rate']:.0f} images/s steady, {last['seconds']:.1f} s total"
+                print(f"round {number + 1}: {side}: {text}", file=sys.stderr)
+        print(_table(results, f"{options.images:,} {source}"))
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=6000, help="images in each round (default: 6000)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of all sides in turn (default: 3)")
-    parser.add_argument("--sides", default=",".join(TITLES), help=f"which (default: {','.join(TITLES)})")
-    parser.add_argument("--dataset", type=Path, help="a prepared data set, such as data/datasets/cifar10-...")
-    parser.add_argument("--weights", type=Path, help="kept weights, such as data/raw/weights/vgg16-hed-...")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all sides (default: 3)")
+    parser.add_argument("--sides", default=",".join(TITLES), help=f"(default: {','.join(TITLES)})")
+    parser.add_argument("--dataset", type=Path, help="prepared data set, such as data/datasets/cifar10-...")
+    parser.add_argument("--weights", type=Path, help="weights, such as data/raw/weights/vgg16-hed-...")
     parser.add_argument("--side", choices=TITLES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _is_there(side: str) -> bool:
+def _is_available(side: str) -> bool:
     if side not in TITLES:
         sys.exit(f"--sides: expected some of {', '.join(TITLES)}, received {side!r}")
     package = PACKAGES.get(side)
     if package and importlib.util.find_spec(package) is None:
-        print(f"{side}: left out, {package} is not installed (pip install -e .[bench])", file=sys.stderr)
+        print(f"{side}: skipped, {package} is not installed (pip install -e .[bench])", file=sys.stderr)
         return False
     return True
 
 
 def _prepare(folder: Path, options: argparse.Namespace) -> str:
-    """Write images as a prepared data set, and weights; return in words what they are."""
+    """Write images as a prepared data set, and weights; return a description of both."""
     import numpy as np
 
     from pipeline.backbones.table import BACKBONES
     from pipeline.backbones.weights import publish_weights, random_arrays, read_weights
-    from pipeline.datasets.store import FILE, ImageStore
+    from pipeline.datasets.store import DATASET_FILE, ImageStore
     from pipeline.storage import hdf5
     from pipeline.storage.publishing import publish_manifest
 
     generator, count = np.random.Generator(np.random.PCG64(0)), options.images
     if options.dataset:
         images = ImageStore(options.dataset).images()
-        images = np.resize(images, (count, *images.shape[1:]))  # repeated where more are asked for
+        images = np.resize(images, (count, *images.shape[1:]))  # repeated if more are requested
     else:
         images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     (folder / "dataset").mkdir()
-    with hdf5.created(folder / "dataset" / FILE) as file:
+    with hdf5.created(folder / "dataset" / DATASET_FILE) as file:
         hdf5.write_array(file, "images", images)
         hdf5.write_array(file, "labels", np.zeros(count, np.int64))
         hdf5.write_array(file, "index", np.arange(count))
         hdf5.write_array(file, "split", np.zeros(count, np.uint8))
         hdf5.write_texts(file, "names", [f"{number}.png" for number in range(count)])
     facts = {"class_names": ["any"], "counts": {"train": count, "val": 0, "test": 0}}
-    publish_manifest(folder / "dataset", {"name": "cifar10", "image_size": 32}, [FILE], facts)
+    publish_manifest(folder / "dataset", {"name": "cifar10", "image_size": 32}, [DATASET_FILE], facts)
     arrays = read_weights(options.weights) if options.weights else random_arrays(BACKBONES["vgg16"], seed=0)
     publish_weights(folder / "weights", {"backbone": "vgg16"}, arrays, {})
     names = [
@@ -123,14 +123,14 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
 
 
 def _in_process(side: str, folder: str) -> dict:
-    """Return the steady rate that a side reports, and the seconds of its whole process."""
+    """Return the steady rate that a side reports, and the seconds of its process."""
     command = [sys.executable, __file__, "--side", side, "--folder", folder]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "seconds": time.perf_counter() - began}
+    start = time.perf_counter()
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        sys.exit(f"{side} failed:\n{process.stderr}")
+    return {**json.loads(process.stdout.splitlines()[-1]), "seconds": time.perf_counter() - start}
 
 
 def _base() -> dict:
@@ -146,8 +146,8 @@ def _headstart(folder: Path) -> float:
     from pipeline.features.extract import extract
 
     with tempfile.TemporaryDirectory(dir=folder) as target:
-        places = {"dataset": str(folder / "dataset"), "weights": str(folder / "weights"), "folder": target}
-        (costs,) = extract(_base(), TAPS, ["identity"], **places).values()
+        folders = {"dataset": str(folder / "dataset"), "weights": str(folder / "weights"), "folder": target}
+        (costs,) = extract(_base(), TAPS, ["identity"], **folders).values()
     return costs["images_per_second"]
 
 
@@ -156,20 +156,20 @@ def _forward(folder: Path) -> float:
 
     from pipeline import numerics
     from pipeline.backbones.weights import read_weights
-    from pipeline.features.passes import Pass, streams
+    from pipeline.features.passes import Pass, concurrent_passes
     from pipeline.features.sections import Section
 
     base = _base()
-    numerics.start(seed=0, precision=base["precision"], threads=1)
+    numerics.configure(seed=0, precision=base["precision"], threads=1)
     one_pass = Pass(
         Section(folder, base, "identity", tuple(TAPS)), read_weights(folder / "weights"), image_size=32
     )
     images = _images(folder)
     starts = range(0, len(images), one_pass.size)
-    with ThreadPoolExecutor(streams()) as pool:
+    with ThreadPoolExecutor(concurrent_passes()) as pool:
 
         def run():
-            list(pool.map(lambda at: one_pass(images[at : at + one_pass.size], "identity"), starts))
+            list(pool.map(lambda start: one_pass(images[start : start + one_pass.size], "identity"), starts))
 
         return _steady(lambda: None, run, len(images))
 
@@ -182,9 +182,9 @@ def _images(folder: Path):
 
 def _steady(warm_up: Callable, run: Callable, count: int) -> float:
     warm_up()
-    began = time.perf_counter()
+    start = time.perf_counter()
     run()
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - start)
 
 
 def _predict(folder: Path, batch: int) -> float:
@@ -201,16 +201,16 @@ def _predict(folder: Path, batch: int) -> float:
     images, ended = _images(folder), []
     watch = keras.callbacks.LambdaCallback(on_predict_end=lambda logs: ended.append(time.perf_counter()))
     model.predict(images[:batch], batch_size=batch, verbose=0)
-    began = time.perf_counter()
+    start = time.perf_counter()
     features = model.predict(images, batch_size=batch, verbose=0, callbacks=[watch])
     with h5py.File(folder / PREDICT_FILE, "w") as file:
         for name, values in zip(TAPS, features, strict=True):
             file.create_dataset(name, data=values)
-    return len(images) / (ended[-1] - began)
+    return len(images) / (ended[-1] - start)
 
 
 def _torch_network(folder: Path):
-    """Return VGG16 as a PyTorch module from (B, 3, 32, 32) centred BGR pixels to averages, and the means."""
+    """Return VGG16 as a PyTorch module from centered BGR pixels (B, 3, 32, 32) to taps, and the means."""
     import torch
 
     from pipeline.backbones.table import BACKBONES
@@ -235,11 +235,11 @@ def _torch_network(folder: Path):
             return layer
 
         def forward(self, x):
-            found = []
+            outputs = []
             for block in self.blocks:
                 x = block(x)
-                found.append(x.float().mean(dim=(2, 3)))
-            return found
+                outputs.append(x.float().mean(dim=(2, 3)))
+            return outputs
 
     return Network().eval(), torch.tensor(row.subtract)
 
@@ -269,23 +269,23 @@ def _openvino(folder: Path, batch: int = 64) -> float:
     network, means = _torch_network(folder)
     graph = openvino.convert_model(network, example_input=torch.zeros(1, 3, 32, 32))
     graph.reshape([-1, 3, 32, 32])
-    adapted = PrePostProcessor(graph)
-    tensor = adapted.input().tensor()
+    processor = PrePostProcessor(graph)
+    tensor = processor.input().tensor()
     tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     tensor.set_color_format(ColorFormat.RGB)
-    adapted.input().model().set_layout(openvino.Layout("NCHW"))
-    steps = adapted.input().preprocess().convert_element_type(openvino.Type.f32)
+    processor.input().model().set_layout(openvino.Layout("NCHW"))
+    steps = processor.input().preprocess().convert_element_type(openvino.Type.f32)
     steps.convert_color(ColorFormat.BGR).mean(means.flip(0).tolist())
     settings = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "THROUGHPUT"}
-    compiled = openvino.compile_model(adapted.build(), "CPU", settings)
-    images, found = _images(folder), []
+    compiled = openvino.compile_model(processor.build(), "CPU", settings)
+    images, outputs = _images(folder), []
 
     def run(pixels):
         requests = openvino.AsyncInferQueue(
             compiled, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         )
         requests.set_callback(
-            lambda request, _: found.append([request.get_output_tensor(tap).data.copy() for tap in range(5)])
+            lambda request, _: outputs.append([request.get_output_tensor(i).data.copy() for i in range(5)])
         )
         for start in range(0, len(pixels), batch):
             requests.start_async({0: pixels[start : start + batch]})
@@ -305,49 +305,49 @@ SIDES: dict[str, Callable[[Path], float]] = {
 
 
 def _matmul_rate(dtype: str, size: int = 4096, repeats: int = 8) -> float:
-    """Return the rate of TensorFlow's matrix product in GFLOP/s: what the machine can do."""
+    """Return the rate of TensorFlow's matrix multiplication in GFLOP/s, a reference for the machine."""
     import tensorflow as tf
 
     left, right = (tf.cast(tf.random.normal((size, size), seed=seed), dtype) for seed in (0, 1))
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(left, right)[:1]))
     product()
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(repeats):
         product().numpy()
-    return 2 * size**3 * repeats / (time.perf_counter() - began) / 1e9
+    return 2 * size**3 * repeats / (time.perf_counter() - start) / 1e9
 
 
-def _table(found: dict[str, list[dict]], what: str) -> str:
+def _table(results: dict[str, list[dict]], source: str) -> str:
     from pipeline import machine
 
-    base = found.get("predict-32") or next(iter(found.values()))
+    base = results.get("predict-32") or next(iter(results.values()))
     lines = [
-        "| how | images/s, steady | lowest … highest | ratio | whole job, s | ratio |",
+        "| side | images/s, steady | lowest … highest | ratio | whole job, s | ratio |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for side, rounds in found.items():
+    for side, rounds in results.items():
         title = TITLES[side].format(precision=machine.resolve_precision("auto"))
         rates, seconds = [row["rate"] for row in rounds], [row["seconds"] for row in rounds]
         ratio = statistics.median(rates) / statistics.median(row["rate"] for row in base)
-        whole = statistics.median(row["seconds"] for row in base) / statistics.median(seconds)
+        total_ratio = statistics.median(row["seconds"] for row in base) / statistics.median(seconds)
         span = f"{min(rates):.0f} … {max(rates):.0f}"
         lines.append(
             f"| {title} | {statistics.median(rates):.0f} | {span} | {ratio:.2f} "
-            f"| {statistics.median(seconds):.1f} | {whole:.2f} |"
+            f"| {statistics.median(seconds):.1f} | {total_ratio:.2f} |"
         )
-    facts, rounds = machine.describe(), len(next(iter(found.values())))
+    facts, rounds = machine.describe(), len(next(iter(results.values())))
     matmul = ", ".join(f"{dtype} {_matmul_rate(dtype):.0f}" for dtype in ("float32", "bfloat16"))
     lines.append(
-        f"\nVGG16 at 32 px, {what}, {rounds} rounds in turn, {facts['processor']}, {facts['cores']} cores; "
-        f"matrix product of 4096 x 4096, GFLOP/s: {matmul}. {_version_words(found)}."
+        f"\nVGG16 at 32 px, {source}, {rounds} rounds, {facts['processor']}, {facts['cores']} cores; "
+        f"matrix multiplication of 4096 x 4096, GFLOP/s: {matmul}. {_versions(results)}."
     )
     return "\n".join(lines)
 
 
-def _version_words(found: dict) -> str:
+def _versions(results: dict) -> str:
     import importlib.metadata
 
-    packages = ["tensorflow", "keras", *(PACKAGES[side] for side in found if side in PACKAGES)]
+    packages = ["tensorflow", "keras", *(PACKAGES[side] for side in results if side in PACKAGES)]
     return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
 
 

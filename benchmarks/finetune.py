@@ -1,17 +1,17 @@
-"""Fine-tuning from cached maps against the same from images, and the whole VGG16 against Keras `fit`.
+"""Fine-tuning from cached maps compared with images, and all of VGG16 compared with Keras `fit`.
 
     python benchmarks/finetune.py [--dataset cifar10] [--weights hed] [--images N] [--passes N] [--rounds N]
                                   [--sides NAME,...]
 
-All sides fine-tune VGG16 with a fresh top by the recipes block5, blocks4_5 and whole on the same training
-images of 32 px in memory; each runs in a process of its own, in turn. A side "-cache" trains what moves from
-maps of both views, mirrored and not, cached before the clock runs; "-images" is the same recipe with frozen
-blocks computed in every step, as it trains with --prefix images. The first pass, which builds the graph, does
-not count.
+All sides fine-tune VGG16 with a new top by the recipes block5, blocks4_5 and whole on the same training
+images of 32 px in memory, one after another, each in its own process. A "-cache" side trains the trainable
+blocks from cached maps of both views, unflipped and flipped; extracting them is not timed. An "-images" side
+trains the same recipe and computes the frozen blocks in every step, as with --prefix images. The first pass,
+which builds the graph, is not timed.
 
-- whole-headstart: the project's loop on the quick copy in bfloat16, as FineTune runs it;
+- whole-headstart: the project's loop on the fast copy in bfloat16, as in FineTune;
 - whole-keras-float32, whole-keras-bfloat16: Keras `compile` and `fit` of the same network, augmentation,
-  batches, optimiser and course of the rate, on a tf.data pipeline (see training.py).
+  batches, optimizer and learning-rate schedule, on a tf.data pipeline (see training.py).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ VGG16 = BACKBONES["vgg16"]
 
 @dataclass(frozen=True)
 class Side:
-    """One way to train a recipe: "cache", "images", or "keras"."""
+    """A way to train a recipe: method is "cache", "images" or "keras"."""
 
     recipe: str
-    how: str
+    method: str
     precision: str = "bfloat16"
 
 
@@ -58,7 +58,7 @@ EPOCH = 45_000  # training images of CIFAR-10
 
 
 def main() -> int:
-    """Run all sides in turn and print the table."""
+    """Run all sides and print the table."""
     options = _options()
     if options.side:
         print(json.dumps({"rate": _rate(SIDES[options.side], options)}))
@@ -67,13 +67,13 @@ def main() -> int:
     if unknown := [side for side in sides if side not in SIDES]:
         sys.exit(f"--sides: expected some of {', '.join(SIDES)}, received {unknown[0]!r}")
     if options.passes < 2:
-        sys.exit(f"--passes: expected 2 or more, since the first does not count, received {options.passes}")
-    places, found = _prepared(options), {side: [] for side in sides}
+        sys.exit(f"--passes: expected 2 or more, since the first is not timed, received {options.passes}")
+    folders, results = _prepare(options), {side: [] for side in sides}
     for number in range(options.rounds):
         for side in sides:
-            found[side].append(_in_process(side, places))
-            print(f"round {number + 1}: {side}: {found[side][-1]:.0f} images/s", file=sys.stderr)
-    print(_table(found), "", _facts(options), sep="\n")
+            results[side].append(_in_process(side, folders))
+            print(f"round {number + 1}: {side}: {results[side][-1]:.0f} images/s", file=sys.stderr)
+    print(_table(results), "", _facts(options), sep="\n")
     return 0
 
 
@@ -81,36 +81,36 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
     parser.add_argument("--weights", default="hed", help="pretrained weights (default: hed)")
-    parser.add_argument("--images", type=int, default=4096, help="training images of a pass (default: 4096)")
-    parser.add_argument("--passes", type=int, default=3, help="passes, the first uncounted (default: 3)")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds of all sides in turn (default: 1)")
-    parser.add_argument("--sides", default=",".join(SIDES), help="(default: all)")
+    parser.add_argument("--images", type=int, default=4096, help="training images per pass (default: 4096)")
+    parser.add_argument("--passes", type=int, default=3, help="passes, the first not timed (default: 3)")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of all sides (default: 1)")
+    parser.add_argument("--sides", default=",".join(SIDES), help="sides to run (default: all)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--arrays", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _prepared(options: argparse.Namespace) -> list[str]:
+def _prepare(options: argparse.Namespace) -> list[str]:
     from tasks import DownloadWeights, PrepareDataset
 
     tasks = [PrepareDataset(dataset=options.dataset), DownloadWeights(weights=options.weights)]
     if not luigi.build(tasks, local_scheduler=True, log_level="WARNING"):
-        sys.exit("data set and weights could not be prepared, see above")
+        sys.exit("preparing the data set and weights failed, see above")
     return ["--folder", str(tasks[0].folder), "--arrays", str(tasks[1].folder)]
 
 
-def _in_process(side: str, places: list[str]) -> float:
-    command = [sys.executable, __file__, *sys.argv[1:], "--side", side, *places]
+def _in_process(side: str, folders: list[str]) -> float:
+    command = [sys.executable, __file__, *sys.argv[1:], "--side", side, *folders]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])["rate"]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        sys.exit(f"{side} failed:\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])["rate"]
 
 
 def _rate(side: Side, options: argparse.Namespace) -> float:
-    """Return images a second over all passes but the first."""
+    """Return images per second over all passes except the first."""
     from pipeline.backbones.weights import read_weights
 
     start_process(side.precision)
@@ -118,14 +118,14 @@ def _rate(side: Side, options: argparse.Namespace) -> float:
     examples = training_examples(Images(options.folder, options.images))
     arrays = read_weights(Path(options.arrays))
     model = _network(recipe, arrays, examples)
-    if side.how == "keras":
+    if side.method == "keras":
         steps = keras_seconds(recipe, model, examples, batch=recipe.batch_size, passes=options.passes)
         return recipe.batch_size / statistics.mean(steps)
     return _headstart(side, recipe, model, examples, arrays, passes=options.passes)
 
 
 def _network(recipe, arrays: dict, examples):
-    """Return VGG16 with a fresh top, pixels in, its first blocks frozen as the recipe says."""
+    """Return VGG16 from pixels with a new top; the first blocks are frozen as in the recipe."""
     import keras
 
     from pipeline.backbones.model import build_backbone
@@ -145,7 +145,7 @@ def _network(recipe, arrays: dict, examples):
 def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int) -> float:
     import dataclasses
 
-    from pipeline.networks.fast_copy import quick_copy
+    from pipeline.networks.fast_copy import fast_copy
     from pipeline.recipes.prefix import plan_prefix
     from pipeline.schemes.fine_tune import block_multipliers, cut_of
     from pipeline.training.classifier import Classifier
@@ -153,11 +153,11 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
     from pipeline.training.loop import fit
     from pipeline.training.stage import Stage
 
-    network, cut = quick_copy(model), None
-    if side.how == "cache":
+    network, cut = fast_copy(model), None
+    if side.method == "cache":
         prefix = plan_prefix(recipe, VGG16)
         maps = np.concatenate([_maps(prefix.layer, view, arrays, examples.inputs) for view in prefix.views])
-        examples = dataclasses.replace(examples, inputs=maps, varied=True)
+        examples = dataclasses.replace(examples, inputs=maps, cached_augmentation=True)
         cut = cut_of(network, prefix)
     history, stage = History(), Stage.of(recipe, "blocks", epochs=passes, patience=0)
     multipliers = block_multipliers(network, VGG16, recipe.block_lr_multiplier)
@@ -168,11 +168,11 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
 
 
 def _maps(layer: str, view: str, arrays: dict, images: np.ndarray) -> np.ndarray:
-    """Return the maps of a layer under a view, in float16 as FineTune has them cached."""
+    """Return the maps of a layer for a view, in float16 as FineTune caches them."""
     from pipeline.backbones.forward import forward_function
-    from pipeline.features.passes import show
+    from pipeline.features.passes import apply_view
 
-    size, shown = 128, show(images, view)
+    size, viewed = 128, apply_view(images, view)
     compute = forward_function(
         VGG16,
         arrays,
@@ -183,25 +183,25 @@ def _maps(layer: str, view: str, arrays: dict, images: np.ndarray) -> np.ndarray
         precision="bfloat16",
         batch_size=size,
     )
-    whole = len(images) // size * size
-    parts = [compute(shown[at : at + size])[0].astype(np.float16) for at in range(0, whole, size)]
+    count = len(images) // size * size
+    parts = [compute(viewed[at : at + size])[0].astype(np.float16) for at in range(0, count, size)]
     return np.concatenate(parts)
 
 
-def _table(found: dict[str, list[float]]) -> str:
-    """Return medians over the rounds, and an epoch as a share of the side that it is compared with."""
+def _table(results: dict[str, list[float]]) -> str:
+    """Return medians over the rounds, and an epoch's time relative to the side it is compared with."""
     lines = [
-        "| recipe | how | precision | images/s | lowest … highest | an epoch of 45,000, s | share |",
+        "| recipe | method | precision | images/s | lowest … highest | epoch of 45,000, s | ratio |",
         "|---|---|---|---:|---:|---:|---:|",
     ]
-    words = {"cache": "from cached maps", "images": "from images", "keras": "Keras `fit`"}
-    for name, rates in found.items():
+    methods = {"cache": "from cached maps", "images": "from images", "keras": "Keras `fit`"}
+    for name, rates in results.items():
         side, rate = SIDES[name], statistics.median(rates)
-        base = found.get(BASES[side.recipe])
-        share = f"{statistics.median(base) / rate:.2f}" if base else "–"
+        base = results.get(BASES[side.recipe])
+        ratio = f"{statistics.median(base) / rate:.2f}" if base else "–"
         lines.append(
-            f"| {side.recipe} | {words[side.how]} | {side.precision} | {rate:,.0f} "
-            f"| {min(rates):,.0f} … {max(rates):,.0f} | {EPOCH / rate:.0f} | {share} |"
+            f"| {side.recipe} | {methods[side.method]} | {side.precision} | {rate:,.0f} "
+            f"| {min(rates):,.0f} … {max(rates):,.0f} | {EPOCH / rate:.0f} | {ratio} |"
         )
     return "\n".join(lines)
 

@@ -1,11 +1,11 @@
-"""The best frozen head by input size and layers: accuracy, and what it cost.
+"""The best frozen head by input size and layers: accuracy and cost.
 
     python benchmarks/frozen_heads.py [--dataset cifar10] [--weights hed] [--sizes 32,48,64] [--recipe linear]
                                       [--views identity]
 
-For each input size and layer set, a sweep chooses the settings on val, and the chosen head is fitted anew on
-train and val and scored once on test (TrainTunedHead). Features, sweeps and runs are the graph's own, in the
-data folder; what is there already is not made again. Prints a Markdown table.
+For each input size and layer set, a sweep selects the settings on val, and the selected head is refitted on
+train and val and scored once on test (TrainTunedHead). Features, sweeps and runs are stored in the data
+folder and reused if they exist. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
     shared = {"dataset": options.dataset, "weights": options.weights}
     views = options.views.split(",")
     sizes = [int(size) for size in options.sizes.split(",")]
-    # All layers first: each pass then serves every layer set.
+    # All layers first, so one extraction serves every layer set.
     features = {
         size: ExtractFeatures(layers="all", views=options.views, input_size=size, **shared) for size in sizes
     }
@@ -73,15 +73,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
     parser.add_argument("--weights", default="hed", help="weights (default: hed)")
     parser.add_argument("--sizes", default="32,48,64", help="input sizes in pixels (default: 32,48,64)")
-    parser.add_argument("--recipe", default="linear", help="a head trained by steps (default: linear)")
+    parser.add_argument("--recipe", default="linear", help="head trained in epochs (default: linear)")
     parser.add_argument("--views", default="identity", help="cached views (default: identity)")
     return parser.parse_args()
 
 
 def _row(size: int, layers: str, task: TrainTunedHead, features: ExtractFeatures) -> str:
     run = read_run(task.folder)
-    found = score(run.split("test"))
-    accuracy = format_interval(found["accuracy"], found["accuracy_low"], found["accuracy_high"])
+    values = score(run.split("test"))
+    accuracy = format_interval(values["accuracy"], values["accuracy_low"], values["accuracy_high"])
     costs = json.loads(read_manifest(task.folder).verified("costs.json").read_text(encoding="utf-8"))
     store = FeatureStore(features.folder)
     extraction = store.costs([], tuple(task.chosen.views))["seconds"]

@@ -1,18 +1,18 @@
-"""Sweeps of heads against Keras and scikit-learn, which train one head at a time; in one run, in turn.
+"""Sweeps of heads compared with Keras and scikit-learn, which train one head at a time.
 
     python benchmarks/heads.py [--dataset cifar10] [--weights hed] [--subset N] [--sides NAME,...]
 
-All sides learn from the same cached features in memory, blocks 3, 4 and 5 joined (1,280 numbers an image),
-standardised; each runs in a process of its own, and seconds count from the data in memory to val accuracy.
-The caches are the graph's own, in the data folder; what is there already is not made again.
+All sides train on the same standardized features in memory, blocks 3, 4 and 5 joined (1,280 numbers per
+image). They run one after another, each in its own process; seconds count from data in memory to val
+accuracy. The feature cache is stored in the data folder and reused if it exists.
 
-- keras-linear, keras-dense: Keras `fit` of one linear or one dense head (512 units), float32, AdamW, 20
-  epochs in batches of 256 as most people write it;
+- keras-linear, keras-dense: the usual Keras `fit` of one linear or one dense head (512 units), float32,
+  AdamW, 20 epochs in batches of 256;
 - linear-32, dense-16: this project's sweep of 32 linear heads (4 rates x 8 decays) and of 16 dense heads
   (rates, decays, dropout), 20 epochs, in batches of 1,024;
 - ridge-33: 33 penalties; sklearn-ridge: scikit-learn's RidgeClassifier, one of them;
 - logistic-45: 45 inverse penalties from 10^-6 to 10^5; sklearn-logistic: scikit-learn's LogisticRegression at
-  five of them, to convergence, whose val accuracies are compared.
+  five of them, to convergence; the val accuracies are compared.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ SKLEARN_ITERATIONS = 5000
 
 
 def main() -> int:
-    """Run all sides in turn and print the tables."""
+    """Run all sides and print the tables."""
     options = _options()
     if options.side:
         print(json.dumps(SIDES[options.side](_data(options.features))))
         return 0
     folder = _features(options)
-    found = {}
+    results = {}
     for side in options.sides.split(","):
         if side not in SIDES:
             sys.exit(f"--sides: expected some of {', '.join(SIDES)}, received {side!r}")
-        found[side] = _in_process(side, folder)
-        print(f"{side}: {found[side]['seconds']:.1f} s, val {found[side]['val']}", file=sys.stderr)
-    print(_table(found))
-    print(_spot_checks(found))
+        results[side] = _in_process(side, folder)
+        print(f"{side}: {results[side]['seconds']:.1f} s, val {results[side]['val']}", file=sys.stderr)
+    print(_table(results))
+    print(_spot_checks(results))
     return 0
 
 
@@ -56,8 +56,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
     parser.add_argument("--weights", default="hed", help="weights (default: hed)")
-    parser.add_argument("--subset", type=int, default=0, help="images of a subset, 0 for all (default: 0)")
-    parser.add_argument("--sides", default=",".join(SIDES), help=f"which (default: {','.join(SIDES)})")
+    parser.add_argument("--subset", type=int, default=0, help="number of images, 0 for all (default: 0)")
+    parser.add_argument("--sides", default=",".join(SIDES), help=f"sides to run (default: {','.join(SIDES)})")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--features", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -69,38 +69,38 @@ def _features(options: argparse.Namespace) -> str:
     shared = {"dataset": options.dataset, "weights": options.weights, "subset": options.subset}
     task = ExtractFeatures(layers=",".join(LAYERS), **shared)
     if not luigi.build([task], local_scheduler=True, log_level="WARNING"):
-        sys.exit("the features could not be extracted, see above")
+        sys.exit("extracting the features failed, see above")
     return str(task.folder)
 
 
 def _in_process(side: str, folder: str) -> dict:
     command = [sys.executable, __file__, "--side", side, "--features", folder]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        sys.exit(f"{side} failed:\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _data(folder: str):
-    """Return the data of the heads, standardised; that and loading TensorFlow is common to all sides."""
+    """Return the standardized data of the heads; this and loading TensorFlow are not timed."""
     import tensorflow as tf
 
     from pipeline.features.store import FeatureStore
-    from pipeline.heads.fit import Reader
+    from pipeline.heads.fit import HeadDataLoader
 
     store = FeatureStore(folder)
-    data = Reader(store, ("identity",), int(store.labels.max()) + 1)(LAYERS)
-    tf.constant((len(data.train), len(data.val)))  # standardises both, and starts TensorFlow
+    data = HeadDataLoader(store, ("identity",), int(store.labels.max()) + 1)(LAYERS)
+    tf.constant((len(data.train), len(data.val)))  # standardizes both and starts TensorFlow
     return data
 
 
 def _timed(solve: Callable[[], list[np.ndarray]], data) -> dict:
-    """Return the seconds of solve, which gives answers (n, C) on val for each head, and their accuracies."""
-    began = time.perf_counter()
-    answers = solve()
-    val = [round(float((one.argmax(axis=1) == data.val_labels).mean()), 4) for one in answers]
-    seconds = time.perf_counter() - began
+    """Return the seconds of solve, which returns logits (n, C) on val for each head, and the accuracies."""
+    start = time.perf_counter()
+    logits_by_head = solve()
+    val = [round(float((logits.argmax(axis=1) == data.val_labels).mean()), 4) for logits in logits_by_head]
+    seconds = time.perf_counter() - start
     return {"seconds": seconds, "val": val, "rows": len(data.train), "features": data.train.shape[1]}
 
 
@@ -132,7 +132,7 @@ def _sweep(data, name: str, precision: str, **settings) -> dict:
     points = points_of(recipe.space)
 
     def solve():
-        return [one[0] for one in module.answers(recipe, points, data, precision=precision)]
+        return [one[0] for one in module.predict_logits(recipe, points, data, precision=precision)]
 
     return _timed(solve, data)
 
@@ -156,18 +156,18 @@ def _sklearn_ridge(data) -> dict:
 def _sklearn_logistic(data) -> dict:
     from sklearn.linear_model import LogisticRegression
 
-    each, val = [], []
+    seconds, val = [], []
     for c in SPOT_CHECKS:
         head = LogisticRegression(C=c, max_iter=SKLEARN_ITERATIONS)
 
         def solve(head=head):
             return [head.fit(data.train, data.train_labels).decision_function(data.val)]
 
-        found = _timed(solve, data)
-        each.append(found["seconds"])
-        val += found["val"]
-        print(f"scikit-learn, C={c:g}: {each[-1]:.1f} s, {head.n_iter_[0]} iterations", file=sys.stderr)
-    return {**found, "seconds": each[SPOT_CHECKS.index(1.0)], "each": each, "val": val}
+        result = _timed(solve, data)
+        seconds.append(result["seconds"])
+        val += result["val"]
+        print(f"scikit-learn, C={c:g}: {seconds[-1]:.1f} s, {head.n_iter_[0]} iterations", file=sys.stderr)
+    return {**result, "seconds": seconds[SPOT_CHECKS.index(1.0)], "each": seconds, "val": val}
 
 
 SIDES: dict[str, Callable[..., dict]] = {
@@ -180,7 +180,7 @@ SIDES: dict[str, Callable[..., dict]] = {
     "sklearn-logistic": _sklearn_logistic,
     "logistic-45": lambda data: _sweep(data, "logistic", "float32"),
 }
-AGAINST = {
+BASELINES = {
     "keras-linear": "keras-linear",
     "linear-32": "keras-linear",
     "keras-dense": "keras-dense",
@@ -202,19 +202,19 @@ TITLES = {
 }
 
 
-def _table(found: dict[str, dict]) -> str:
+def _table(results: dict[str, dict]) -> str:
     from pipeline import machine
 
-    lines = ["| what | heads | seconds | against one | best on val |", "|---|---:|---:|---:|---:|"]
-    for side, row in found.items():
-        one = found.get(AGAINST[side])
-        ratio = f"{row['seconds'] / one['seconds']:.2f}" if one else "–"
-        heads = 1 if side == AGAINST[side] else len(row["val"])
+    lines = ["| side | heads | seconds | relative to one | best on val |", "|---|---:|---:|---:|---:|"]
+    for side, row in results.items():
+        baseline = results.get(BASELINES[side])
+        ratio = f"{row['seconds'] / baseline['seconds']:.2f}" if baseline else "–"
+        heads = 1 if side == BASELINES[side] else len(row["val"])
         title = TITLES[side].format(precision=machine.resolve_precision("auto"))
         best = row["val"][SPOT_CHECKS.index(1.0)] if side == "sklearn-logistic" else max(row["val"])
         lines.append(f"| {title} | {heads} | {row['seconds']:.1f} | {ratio} | {100 * best:.2f} % |")
     facts, versions = machine.describe(), machine.versions()
-    first = next(iter(found.values()))
+    first = next(iter(results.values()))
     names = ", ".join(f"{name} {versions[name]}" for name in ("tensorflow", "keras", "scikit-learn"))
     lines.append(
         f"\n{first['rows']:,} x {first['features']:,} features, "
@@ -223,22 +223,22 @@ def _table(found: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def _spot_checks(found: dict[str, dict]) -> str:
-    """Return val accuracies at the penalties that scikit-learn solved, beside this project's."""
-    if not {"sklearn-logistic", "logistic-45"} <= set(found):
+def _spot_checks(results: dict[str, dict]) -> str:
+    """Return val accuracies at the penalties that scikit-learn solved, next to this project's."""
+    if not {"sklearn-logistic", "logistic-45"} <= set(results):
         return ""
     from pipeline.recipes.heads import HEADS
 
-    path = dict(zip(HEADS["logistic"].space["c"], found["logistic-45"]["val"], strict=True))
-    theirs = found["sklearn-logistic"]
+    path = dict(zip(HEADS["logistic"].space["c"], results["logistic-45"]["val"], strict=True))
+    sklearn = results["sklearn-logistic"]
     lines = [
         "| C | scikit-learn, s | scikit-learn | path | difference, points |",
         "|---:|---:|---:|---:|---:|",
     ]
-    for c, seconds, accuracy in zip(SPOT_CHECKS, theirs["each"], theirs["val"], strict=True):
-        apart = 100 * (path[c] - accuracy)
+    for c, seconds, accuracy in zip(SPOT_CHECKS, sklearn["each"], sklearn["val"], strict=True):
+        difference = 100 * (path[c] - accuracy)
         lines.append(
-            f"| {c:g} | {seconds:.1f} | {100 * accuracy:.2f} % | {100 * path[c]:.2f} % | {apart:+.2f} |"
+            f"| {c:g} | {seconds:.1f} | {100 * accuracy:.2f} % | {100 * path[c]:.2f} % | {difference:+.2f} |"
         )
     return "\n".join(lines)
 

@@ -1,11 +1,11 @@
-"""What bfloat16 and float16 cost: the features, and a head trained on them, against float32 throughout.
+"""The effect of bfloat16 and float16 on features and on a head trained on them, compared with float32.
 
     python benchmarks/precision.py [--dataset cifar10] [--weights imagenet] [--subset N] [--seeds 0,1,2]
 
 Caches the features of blocks 3, 4 and 5 three times (computed in float32 or bfloat16, stored as float32 or
-float16), trains the linear head of the tables on each with the same seeds, and prints Markdown tables: cosine
-similarity of each layer's features to those of float32, size of the cache, accuracy on test. The caches and
-runs are the graph's own, in the data folder; what is there already is not made again.
+float16), trains the recipe head:linear on each with the same seeds, and prints Markdown tables: cosine
+similarity of each layer's features to those of float32, size of the cache, accuracy on test. Caches and runs
+are stored in the data folder and reused if they exist.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--subset", type=int, default=0, help="images, 0 for all (default: 0)")
+    parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
+    parser.add_argument("--weights", default="imagenet", help="weights (default: imagenet)")
+    parser.add_argument("--subset", type=int, default=0, help="number of images, 0 for all (default: 0)")
     parser.add_argument("--seeds", default="0,1,2", help="seeds of the heads (default: 0,1,2)")
     return parser.parse_args()
 
@@ -63,9 +63,10 @@ def _similarity_table(stores: dict) -> str:
     for layer in LAYERS:
         exact = stores[VARIANTS[0]].load([layer])
         for variant in VARIANTS[1:]:
-            found = stores[variant].load([layer])
-            cosine = (exact * found).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(found, axis=1)
-            relative = np.linalg.norm(exact - found) / np.linalg.norm(exact)
+            features = stores[variant].load([layer])
+            norms = np.linalg.norm(exact, axis=1), np.linalg.norm(features, axis=1)
+            cosine = (exact * features).sum(1) / norms[0] / norms[1]
+            relative = np.linalg.norm(exact - features) / np.linalg.norm(exact)
             lines.append(
                 f"| {layer} | {variant[0]} | {variant[1]} | {cosine.mean():.6f} | {cosine.min():.6f} "
                 f"| {relative:.5f} |"

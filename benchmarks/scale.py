@@ -1,9 +1,9 @@
-"""How time and memory of extraction grow with the number of images.
+"""Time and memory of extraction by the number of images.
 
     python benchmarks/scale.py [--images 6000,60000,600000] [--dataset FOLDER --weights FOLDER]
 
-Extracts all five taps of VGG16 at 32 px from so many images (a data set's repeated, or seeded random ones),
-each count in a process of its own, and prints a Markdown table: seconds from process start to the published
+Extracts all five taps of VGG16 at 32 px from each number of images (a data set's, repeated, or random with a
+fixed seed), each in its own process, and prints a Markdown table: seconds from process start to the published
 manifest, steady rate, peak resident memory of the process.
 """
 
@@ -24,37 +24,37 @@ import extraction
 def main() -> int:
     """Extract each number of images and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", default="6000,60000,600000", help="numbers of images, by commas")
-    parser.add_argument("--dataset", type=Path, help="a prepared data set, such as data/datasets/cifar10-...")
-    parser.add_argument("--weights", type=Path, help="kept weights, such as data/raw/weights/vgg16-hed-...")
+    parser.add_argument("--images", default="6000,60000,600000", help="comma-separated numbers of images")
+    parser.add_argument("--dataset", type=Path, help="prepared data set, such as data/datasets/cifar10-...")
+    parser.add_argument("--weights", type=Path, help="weights, such as data/raw/weights/vgg16-hed-...")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
         print(json.dumps(_measure(Path(options.folder))))
         return 0
-    print("| images | whole job, s | against the line above | images/s, steady | peak memory, MB |")
+    print("| images | whole job, s | relative to the row above | images/s, steady | peak memory, MB |")
     print("|---:|---:|---:|---:|---:|")
-    before = None
+    previous = None
     for count in map(int, options.images.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             extraction._prepare(Path(folder), argparse.Namespace(**{**vars(options), "images": count}))
-            began = time.perf_counter()
+            start = time.perf_counter()
             row = _in_process(folder)
-            seconds = time.perf_counter() - began
-        growth = f"{seconds / before:.2f}" if before else ""
+            seconds = time.perf_counter() - start
+        growth = f"{seconds / previous:.2f}" if previous else ""
         rate, memory = f"{row['rate']:.0f}", f"{row['memory']:.0f}"
         print(f"| {count:,} | {seconds:.1f} | {growth} | {rate} | {memory} |", flush=True)
-        before = seconds
+        previous = seconds
     return 0
 
 
 def _in_process(folder: str) -> dict:
     command = [sys.executable, __file__, "--folder", folder]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        sys.exit(process.stderr)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _measure(folder: Path) -> dict:

@@ -1,27 +1,25 @@
-"""Training steps of a from-scratch recipe against Keras `fit`, in images per second; in one run, in turn.
+"""Training from scratch compared with Keras `fit`, in images per second.
 
     python benchmarks/training.py [--recipe fast] [--dataset cifar10] [--images N] [--passes N] [--rounds N]
                                   [--batch N] [--sides NAME,...]
 
-All sides train the same network from the same weights on the same uint8 images in memory, with flips, shifts,
-batches, loss, optimiser and course of the rate of the recipe; each runs in a process of its own. What only
-the loop does (averaging, single variables' own rates) costs it time and not Keras. Operations are
-deterministic on all sides without XLA, which costs Keras nothing that could be measured. The first pass,
-which builds the graph, does not count.
+All sides train the same network from the same weights on the same uint8 images in memory, with the recipe's
+flips, shifts, batches, loss, optimizer and learning-rate schedule. They run one after another, each in its
+own process. Only the project's loop spends time on averaging and learning-rate multipliers. Operations are
+deterministic on all sides without XLA, at no measurable cost to Keras. The first pass, which builds the
+graph, is not timed.
 
 - keras-float32, keras-bfloat16: Keras `compile` and `fit` of the network as it is saved, on a tf.data
-  pipeline that shuffles, batches, varies in parallel and prefetches; without XLA, which is the faster way on
-  a processor;
-- keras-float32-xla, keras-bfloat16-xla: the same compiled by XLA, which jit_compile="auto" leaves off on a
-  processor; several times slower there, so only where --sides names them;
-- headstart-float32, headstart-bfloat16: the project's own loop on the quick copy, as TrainFromScratch runs
-  it.
+  pipeline that shuffles, batches, augments in parallel and prefetches; without XLA, which is faster on CPUs;
+- keras-float32-xla, keras-bfloat16-xla: the same compiled by XLA, which jit_compile="auto" leaves off on
+  CPUs; several times slower there, so they run only if --sides names them;
+- headstart-float32, headstart-bfloat16: the project's own loop on the fast copy, as in TrainFromScratch.
 
-A pass of Keras counts from its first step on: TensorFlow 2.21 can wait up to five seconds before it (the
-destructor of the last pass's data iterator joins a sleeping thread). A pass of the loop counts in full.
+A Keras pass is timed from its first step: TensorFlow 2.21 can wait up to five seconds before it (the
+destructor of the last pass's data iterator joins a sleeping thread). A pass of the loop is timed in full.
 
-A second table says what gathering and varying the images costs headstart-bfloat16: the same batches of a pass
-without a network, as a share of the whole step, of which it should be less than 5 %.
+A second table gives the cost of gathering and augmenting images for headstart-bfloat16: the same batches
+without a network, as a share of the whole step. It should be below 5 %.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ from pipeline.recipes.from_scratch import SCRATCH_RECIPES, ScratchRecipe
 
 @dataclass(frozen=True)
 class Side:
-    """One way to train: who runs the steps, in what precision, whether XLA compiles them."""
+    """A way to train: its function, its precision, and whether XLA compiles it."""
 
     title: str
     run: Callable[..., list[float]]
@@ -53,36 +51,37 @@ class Side:
 
 
 def main() -> int:
-    """Run all sides in turn and print the tables."""
+    """Run all sides and print the tables."""
     options = _options()
     if options.side:
-        print(json.dumps(_measured(SIDES[options.side], options)))
+        print(json.dumps(_measure(SIDES[options.side], options)))
         return 0
     sides = options.sides.split(",")
     if unknown := [side for side in sides if side not in SIDES]:
         sys.exit(f"--sides: expected some of {', '.join(SIDES)}, received {unknown[0]!r}")
     if options.passes < 2:
-        sys.exit(f"--passes: expected 2 or more, since the first does not count, received {options.passes}")
-    folder, found = _dataset(options.dataset), {side: [] for side in sides}
+        sys.exit(f"--passes: expected 2 or more, since the first is not timed, received {options.passes}")
+    folder, results = _dataset(options.dataset), {side: [] for side in sides}
     for number in range(options.rounds):
         for side in sides:
-            found[side].append(_in_process(side, folder))
-            rate = found[side][-1]["rate"]
+            results[side].append(_in_process(side, folder))
+            rate = results[side][-1]["rate"]
             print(f"round {number + 1}: {side}: {rate:.0f} images/s", file=sys.stderr)
-    print("\n\n".join(part for part in (_table(found), _input_table(found), _facts(found, options)) if part))
+    parts = (_table(results), _input_table(results), _facts(results, options))
+    print("\n\n".join(part for part in parts if part))
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    usual = ",".join(name for name, side in SIDES.items() if not side.xla)
-    parser.add_argument("--recipe", default="fast", choices=SCRATCH_RECIPES, help="(default: fast)")
+    default = ",".join(name for name, side in SIDES.items() if not side.xla)
+    parser.add_argument("--recipe", default="fast", choices=SCRATCH_RECIPES, help="recipe (default: fast)")
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
-    parser.add_argument("--images", type=int, default=8192, help="training images of a pass (default: 8192)")
-    parser.add_argument("--passes", type=int, default=3, help="passes, the first uncounted (default: 3)")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds of all sides in turn (default: 1)")
-    parser.add_argument("--batch", type=int, help="images of a step (default: the recipe's)")
-    parser.add_argument("--sides", default=usual, help=f"some of {', '.join(SIDES)} (default: without XLA)")
+    parser.add_argument("--images", type=int, default=8192, help="training images per pass (default: 8192)")
+    parser.add_argument("--passes", type=int, default=3, help="passes, the first not timed (default: 3)")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of all sides (default: 1)")
+    parser.add_argument("--batch", type=int, help="images per step (default: the recipe's)")
+    parser.add_argument("--sides", default=default, help=f"of {', '.join(SIDES)} (default: without XLA)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -93,23 +92,23 @@ def _dataset(name: str) -> str:
 
     task = PrepareDataset(dataset=name)
     if not luigi.build([task], local_scheduler=True, log_level="WARNING"):
-        sys.exit("the data set could not be prepared, see above")
+        sys.exit("preparing the data set failed, see above")
     return str(task.folder)
 
 
 def _in_process(side: str, folder: str) -> dict:
     command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--folder", folder]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        sys.exit(f"{side} failed:\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def _measured(side: Side, options: argparse.Namespace) -> dict:
-    """Return images a second over all passes but the first, seconds of a pass and a step, peak memory in MB.
+def _measure(side: Side, options: argparse.Namespace) -> dict:
+    """Return images per second, seconds per pass and step without the first pass, and peak memory in MB.
 
-    In the quickest way of training, input holds the seconds of the images of one step as well.
+    For headstart-bfloat16, input is the seconds that the images of one step take.
     """
     from pipeline import machine
 
@@ -119,24 +118,24 @@ def _measured(side: Side, options: argparse.Namespace) -> dict:
     batch = min(options.batch or recipe.batch_size, len(examples.train))
     steps = len(examples.train) // batch
     model = _network(recipe, examples)
-    how = {"batch": batch, "passes": options.passes, "xla": side.xla}
-    each = statistics.mean(side.run(recipe, model, examples, **how))
-    rate, memory = batch / each, machine.peak_memory_mb()
-    found = {"rate": rate, "pass": each * steps, "step": each, "memory": memory}
-    found |= {"batch": batch, "steps": steps}
+    settings = {"batch": batch, "passes": options.passes, "xla": side.xla}
+    step = statistics.mean(side.run(recipe, model, examples, **settings))
+    rate, memory = batch / step, machine.peak_memory_mb()
+    result = {"rate": rate, "pass": step * steps, "step": step, "memory": memory}
+    result |= {"batch": batch, "steps": steps}
     if side is SIDES["headstart-bfloat16"]:
-        found["input"] = _input_seconds(recipe, examples, batch=batch, passes=options.passes)
-    return found
+        result["input"] = _input_seconds(recipe, examples, batch=batch, passes=options.passes)
+    return result
 
 
 def start_process(precision: str, *, xla: bool = False) -> None:
-    """Set seeds and precision as the project does; Keras refuses XLA where operations are deterministic."""
+    """Set seeds and precision as the project does; Keras does not allow XLA with deterministic operations."""
     import keras
 
     from pipeline import numerics
 
     if not xla:
-        numerics.start(seed=0, precision=precision)
+        numerics.configure(seed=0, precision=precision)
         return
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
@@ -144,14 +143,14 @@ def start_process(precision: str, *, xla: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Images:
-    """The folder of a prepared data set, and how many of its training images are taken."""
+    """The folder of a prepared data set, and how many of its training images to use."""
 
     folder: str
     count: int
 
 
 def training_examples(images: Images):
-    """Return the first training images of a data set, and none to validate on."""
+    """Return the first training images of a data set, without val."""
     from pipeline.datasets.store import ImageStore
     from pipeline.training.examples import Examples
 
@@ -163,24 +162,24 @@ def training_examples(images: Images):
 
 def _network(recipe: ScratchRecipe, examples):
     from pipeline.networks.initializers import WHITENED_IMAGES
-    from pipeline.schemes.from_scratch import build_network, channel_moments, start_weights
+    from pipeline.schemes.from_scratch import build_network, channel_moments, initialize_weights
 
     mean, variance = channel_moments(examples.inputs)
     size = examples.inputs.shape[1]
     model = build_network(recipe, mean=mean, variance=variance, size=size, classes=examples.classes)
-    start_weights(recipe, model, examples.inputs[:WHITENED_IMAGES])
+    initialize_weights(recipe, model, examples.inputs[:WHITENED_IMAGES])
     return model
 
 
 def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, xla: bool) -> list[float]:
-    """Return the seconds of a step, one number for each pass of the loop but the first."""
-    from pipeline.networks.fast_copy import quick_copy
+    """Return the seconds per step of each pass of the loop except the first."""
+    from pipeline.networks.fast_copy import fast_copy
     from pipeline.schemes.from_scratch import lr_multipliers, stage_of
     from pipeline.training.classifier import Classifier
     from pipeline.training.history import History
     from pipeline.training.loop import fit
 
-    network, history = Classifier(quick_copy(model)), History()
+    network, history = Classifier(fast_copy(model)), History()
     stage = replace(stage_of(recipe, passes), batch_size=batch)
 
     def multipliers(steps: int):
@@ -192,7 +191,7 @@ def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: in
 
 
 def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool = False) -> list[float]:
-    """Return the seconds of a step, one number for each pass of Keras `fit` but the first."""
+    """Return the seconds per step of each pass of Keras `fit` except the first."""
     import keras
 
     from pipeline.schemes.from_scratch import stage_of
@@ -200,70 +199,70 @@ def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool
 
     steps = len(examples.train) // batch
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    optimizer = make_optimizer(stage_of(recipe, passes), steps * passes, quick=False)
+    optimizer = make_optimizer(stage_of(recipe, passes), steps * passes, fused=False)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
-    began, ended = [], []
+    starts, ends = [], []
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if batch == 0:
-                began.append(time.perf_counter())
+                starts.append(time.perf_counter())
 
         def on_epoch_end(self, epoch, logs=None):
-            ended.append(time.perf_counter())
+            ends.append(time.perf_counter())
 
     model.fit(_batches(recipe, examples, batch), epochs=passes, verbose=0, callbacks=[Watch()])
-    return [(last - first) / steps for first, last in zip(began[1:], ended[1:], strict=True)]
+    return [(last - first) / steps for first, last in zip(starts[1:], ends[1:], strict=True)]
 
 
 def _batches(recipe, examples, batch: int):
-    """Return varied images and one-hot labels as a tf.data pipeline.
+    """Return augmented images and one-hot labels as a tf.data pipeline.
 
-    Seeds come from a counter: TensorFlow runs random operations with a state one at a time where
-    operations are deterministic, which would slow Keras down.
+    Seeds come from a counter: with deterministic operations, TensorFlow runs stateful random operations one
+    at a time, which would slow Keras down.
     """
     import tensorflow as tf
 
-    from pipeline.training.augmentation import augmented
+    from pipeline.training.augmentation import augment
 
-    def varied(pair, number):
-        seed = tf.stack([tf.zeros((), tf.int64), 2 * number])  # augmented() uses two seeds of it
-        images = augmented(pair[0], seed, flip=recipe.flip, shift=recipe.shift)
+    def augmented(pair, number):
+        seed = tf.stack([tf.zeros((), tf.int64), 2 * number])  # augment() uses two consecutive seeds
+        images = augment(pair[0], seed, flip=recipe.flip, shift=recipe.shift)
         return images, tf.one_hot(pair[1], examples.classes)
 
     data = tf.data.Dataset.from_tensor_slices((examples.inputs, examples.labels))
     data = data.shuffle(len(examples.inputs)).batch(batch, drop_remainder=True)
     data = tf.data.Dataset.zip(data, tf.data.Dataset.counter())
-    return data.map(varied, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return data.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _input_seconds(recipe: ScratchRecipe, examples, *, batch: int, passes: int) -> float:
-    """Return the seconds in which the images of one step are gathered and varied, as the loop does it.
+    """Return the seconds to gather and augment the images of one step, as in the loop.
 
-    The brightest pixel of each batch is looked for, so that all of it is made; that counts as well.
+    Includes taking the maximum of each batch, so that TensorFlow computes all of it.
     """
     import tensorflow as tf
 
-    from pipeline.training.augmentation import augmented
+    from pipeline.training.augmentation import augment
 
     inputs, steps = tf.constant(examples.inputs), len(examples.train) // batch
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-    def run(order):
+    def run(epoch_rows):
         total, number = tf.zeros((), tf.int32), tf.zeros((), tf.int32)
-        for rows in order:
-            images, mirrored = tf.gather(inputs, rows), (rows + number) % 2 == 1 if recipe.alternate else None
+        for rows in epoch_rows:
+            images, flipped = tf.gather(inputs, rows), (rows + number) % 2 == 1 if recipe.alternate else None
             seed = tf.stack([0, 4 * number])
-            images = augmented(images, seed, flip=recipe.flip, shift=recipe.shift, mirrored=mirrored)
+            images = augment(images, seed, flip=recipe.flip, shift=recipe.shift, flipped=flipped)
             total, number = total + tf.cast(tf.reduce_max(images), tf.int32), number + 1
         return total
 
     generator, seconds = np.random.Generator(np.random.PCG64(0)), []
     for _ in range(passes):
-        order = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
-        began = time.perf_counter()
-        run(tf.constant(order, tf.int32)).numpy()
-        seconds.append((time.perf_counter() - began) / steps)
+        epoch_rows = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
+        start = time.perf_counter()
+        run(tf.constant(epoch_rows, tf.int32)).numpy()
+        seconds.append((time.perf_counter() - start) / steps)
     return statistics.mean(seconds[1:])
 
 
@@ -278,14 +277,14 @@ SIDES: dict[str, Side] = {
 BASE = "keras-float32"
 
 
-def _table(found: dict[str, list[dict]]) -> str:
+def _table(results: dict[str, list[dict]]) -> str:
     """Return medians over the rounds, with ratios to Keras in float32."""
     lines = [
-        "| how | precision | images/s | lowest … highest | ratio | a pass, s | peak memory, MB |",
+        "| side | precision | images/s | lowest … highest | ratio | pass, s | peak memory, MB |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    base = statistics.median(row["rate"] for row in found[BASE]) if BASE in found else None
-    for name, rounds in found.items():
+    base = statistics.median(row["rate"] for row in results[BASE]) if BASE in results else None
+    for name, rounds in results.items():
         rates, side = [row["rate"] for row in rounds], SIDES[name]
         rate, ratio = statistics.median(rates), "–"
         if base:
@@ -298,21 +297,21 @@ def _table(found: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
-def _input_table(found: dict[str, list[dict]]) -> str:
-    """Return what the images of a step cost, "" where that was not measured."""
-    rounds = [row for row in found.get("headstart-bfloat16", []) if "input" in row]
+def _input_table(results: dict[str, list[dict]]) -> str:
+    """Return the cost of a step's images, "" if it was not measured."""
+    rounds = [row for row in results.get("headstart-bfloat16", []) if "input" in row]
     if not rounds:
         return ""
-    made, step = (statistics.median(row[key] for row in rounds) for key in ("input", "step"))
+    images, step = (statistics.median(row[key] for row in rounds) for key in ("input", "step"))
     share = 100 * statistics.median(row["input"] / row["step"] for row in rounds)
-    lines = ["| gather and vary, ms | whole step, ms | share |", "|---:|---:|---:|"]
-    return "\n".join([*lines, f"| {1000 * made:.1f} | {1000 * step:.1f} | {share:.1f} % |"])
+    lines = ["| gather and augment, ms | whole step, ms | share |", "|---:|---:|---:|"]
+    return "\n".join([*lines, f"| {1000 * images:.1f} | {1000 * step:.1f} | {share:.1f} % |"])
 
 
-def _facts(found: dict[str, list[dict]], options: argparse.Namespace) -> str:
+def _facts(results: dict[str, list[dict]], options: argparse.Namespace) -> str:
     from pipeline import machine
 
-    facts, versions, first = machine.describe(), machine.versions(), next(iter(found.values()))[0]
+    facts, versions, first = machine.describe(), machine.versions(), next(iter(results.values()))[0]
     names = ", ".join(f"{name} {versions[name]}" for name in ("tensorflow", "keras"))
     return (
         f"Recipe {options.recipe} on {options.dataset}, {options.passes - 1} passes of {first['steps']} "

@@ -1,9 +1,9 @@
-"""Run one function of the project in a fresh child process that cannot outlive its parent.
+"""Run a function of the project in a new child process that cannot outlive its parent.
 
-TensorFlow must not be forked after it has run, leaks when it trains in a loop, and can die of a signal:
-so every computation of a task happens in a child of its own, a new interpreter. It is told what to do as
-JSON on standard input, which stays open while the parent lives: when it closes, the child ends at once. It
-answers in JSON lines: progress reports and what it logs, then one result or error.
+TensorFlow must not be forked after it has run, leaks memory when it trains in a loop, and can crash: so each
+task computes in its own child process, a new interpreter. The child reads its request as JSON from standard
+input, which stays open while the parent is alive: when it closes, the child ends immediately. The child
+writes JSON lines: progress reports and log records, then one result or error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.progress import Progress, silent
 
 ALLOWED_PACKAGES = ("pipeline.",)
 ORPHAN_CHECK_SECONDS = 0.5
-LAST_WORDS = 15  # lines of a child's standard error that its failure is told with
+STDERR_LINES = 15  # last lines of a child's standard error in the error message
 COMMAND = (sys.executable, "-m", "pipeline.children")
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
 
@@ -37,11 +37,11 @@ logger = logging.getLogger(__name__)
 
 
 def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = silent) -> Any:
-    """Return what a function of pipeline/, `module:function`, returns for keyword arguments, run in a child.
+    """Run a function of pipeline/, `module:function`, with keyword arguments in a child; return its result.
 
-    Arguments and result are plain JSON values (paths as text). The function is called with one more
-    keyword, `progress`. Raises the child's HeadstartError as the same kind with the same message, and
-    ChildFailed when the child dies of a signal, ends without a result, or fails with another exception.
+    Arguments and result are plain JSON values (paths as text). The function also gets the keyword argument
+    `progress`. A HeadstartError of the child is raised again with the same type and message; ChildFailed is
+    raised when the child is killed by a signal, ends without a result, or fails with another exception.
     """
     child = subprocess.Popen(
         COMMAND,
@@ -53,26 +53,26 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
         env={**os.environ, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
     assert child.stdin is not None and child.stderr is not None  # pipes
-    said: deque[str] = deque(maxlen=LAST_WORDS)
-    listener = threading.Thread(target=said.extend, args=(child.stderr,), daemon=True)
+    stderr: deque[str] = deque(maxlen=STDERR_LINES)
+    listener = threading.Thread(target=stderr.extend, args=(child.stderr,), daemon=True)
     listener.start()
-    with _ended_with_parent(child):
+    with _killed_with_parent(child):
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps({"function": name, "arguments": arguments}) + "\n")
             child.stdin.flush()
-        answer = _listen(child, progress)
+        reply = _listen(child, progress)
         status = child.wait()
     listener.join()
-    return _outcome(name, answer, status, "\n".join(line.rstrip() for line in said))
+    return _result(name, reply, status, "\n".join(line.rstrip() for line in stderr))
 
 
 def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
     assert child.stdout is not None  # a pipe
-    answer = None
+    reply = None
     for line in child.stdout:
         try:
             message = json.loads(line)
-        except ValueError:  # a library printed: not ours
+        except ValueError:  # printed by a library
             continue
         match message:
             case {"progress": report}:
@@ -80,37 +80,37 @@ def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] 
             case {"log": record}:
                 logger.log(*record)
             case {"result": _} | {"error": _}:
-                answer = message
-    return answer
+                reply = message
+    return reply
 
 
-def _outcome(name: str, answer: dict[str, Any] | None, status: int, said: str) -> Any:
-    tail = f"; it last said:\n{said}" if said else ""
+def _result(name: str, reply: dict[str, Any] | None, status: int, stderr: str) -> Any:
+    tail = f"; its last output:\n{stderr}" if stderr else ""
     if status < 0:
-        killer = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
+        killer = next((number.name for number in signal.Signals if number == -status), f"signal {-status}")
         hint = " (the system may be out of memory)" if killer == "SIGKILL" else ""
-        raise ChildFailed(f"{name}: its process was killed by {killer}{hint}{tail}")
-    if answer is None:
-        raise ChildFailed(f"{name}: its process ended with exit code {status} and no result{tail}")
-    if "error" in answer:
-        kind = getattr(errors, answer["error"]["kind"], None)
+        raise ChildFailed(f"{name}: child process was killed by {killer}{hint}{tail}")
+    if reply is None:
+        raise ChildFailed(f"{name}: child process ended with exit code {status} and no result{tail}")
+    if "error" in reply:
+        kind = getattr(errors, reply["error"]["kind"], None)
         if isinstance(kind, type) and issubclass(kind, HeadstartError):
-            raise kind(answer["error"]["message"])
-        raise ChildFailed(f"{name}: failed in its process:\n{answer['error']['message']}")
+            raise kind(reply["error"]["message"])
+        raise ChildFailed(f"{name}: failed in the child process:\n{reply['error']['message']}")
     if status != 0:
-        raise ChildFailed(f"{name}: its process ended with exit code {status} after its result{tail}")
-    return answer["result"]
+        raise ChildFailed(f"{name}: child process ended with exit code {status} after its result{tail}")
+    return reply["result"]
 
 
 @contextlib.contextmanager
-def _ended_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
-    """End child when the block ends early, and when the process that forked this one dies."""
-    over = threading.Event()
-    master = multiprocessing.parent_process()
+def _killed_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill child when the block ends early, and when the process that forked this one dies."""
+    finished = threading.Event()
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while master is not None and not over.wait(ORPHAN_CHECK_SECONDS):
-            if not master.is_alive():
+        while parent is not None and not finished.wait(ORPHAN_CHECK_SECONDS):
+            if not parent.is_alive():
                 child.kill()
                 os._exit(1)
 
@@ -118,61 +118,61 @@ def _ended_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         child.kill()
         child.wait()
 
 
 def _serve() -> int:
-    """Do the one job that standard input describes; the child's side of run_in_child."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever libraries print goes to standard error
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a closed pipe ends this process
-    order = json.loads(sys.stdin.readline())
+    """Run the function requested on standard input; the child's side of run_in_child."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # send the output of libraries to standard error
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it; a closed pipe ends this process
+    request = json.loads(sys.stdin.readline())
     lock = threading.Lock()
 
     def end_with_parent() -> None:
         with contextlib.suppress(OSError, ValueError):
-            sys.stdin.read()  # until the parent's end closes
+            sys.stdin.read()  # blocks until the parent closes the pipe
         os._exit(1)
 
-    def say(message: dict[str, Any]) -> None:
+    def send(message: dict[str, Any]) -> None:
         with lock:
-            answers.write(json.dumps(message) + "\n")
-            answers.flush()
+            output.write(json.dumps(message) + "\n")
+            output.flush()
 
     def progress(stage: str, done: int, total: int, unit: str) -> None:
-        say({"progress": [stage, int(done), int(total), unit]})
+        send({"progress": [stage, int(done), int(total), unit]})
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    logging.getLogger("pipeline").addHandler(_Told(say))
+    logging.getLogger("pipeline").addHandler(_SendLogs(send))
     logging.getLogger("pipeline").setLevel(logging.INFO)
     try:
         load_extensions()
-        name = order["function"]
+        name = request["function"]
         if not name.startswith(ALLOWED_PACKAGES):
-            raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} run in a child")
-        say({"result": resolve(name)(**order["arguments"], progress=progress)})
+            raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} can run in a child")
+        send({"result": resolve(name)(**request["arguments"], progress=progress)})
     except HeadstartError as error:
-        say({"error": {"kind": type(error).__name__, "message": str(error)}})
+        send({"error": {"kind": type(error).__name__, "message": str(error)}})
     except Exception:
-        say({"error": {"kind": "Exception", "message": traceback.format_exc()}})
+        send({"error": {"kind": "Exception", "message": traceback.format_exc()}})
     return 0
 
 
-class _Told(logging.Handler):
-    """Hands on what this process logs."""
+class _SendLogs(logging.Handler):
+    """Sends the log records of this process to its parent."""
 
-    def __init__(self, say: Callable[[dict[str, Any]], None]):
+    def __init__(self, send: Callable[[dict[str, Any]], None]):
         super().__init__()
-        self._say = say
+        self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say({"log": [record.levelno, "%s", record.getMessage()]})
+        self._send({"log": [record.levelno, "%s", record.getMessage()]})
 
 
 if __name__ == "__main__":
     code = _serve()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # the watching thread and TensorFlow's own threads must not hold the end up
+    os._exit(code)  # do not wait for the watching thread or TensorFlow's threads

@@ -1,4 +1,4 @@
-"""The errors that one message explains; they are shown to users without a stack trace."""
+"""Errors whose message is enough for users; they are printed without a stack trace."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterable
 
 
 class HeadstartError(Exception):
-    """A mistake or a fault whose message says what happened, what was expected and what to do."""
+    """An error whose message says what happened, what was expected and what to do."""
 
 
 class BadInput(HeadstartError):
-    """The caller asked for something that does not exist or does not fit."""
+    """The caller requested something that does not exist or is not valid."""
 
 
 class DamagedFile(HeadstartError):
-    """A file is not what its checksum, manifest or format says."""
+    """A file does not match its checksum, manifest or format."""
 
 
 class DownloadFailed(HeadstartError):
-    """No mirror gave the file."""
+    """No mirror provided the file."""
 
 
 class Diverged(HeadstartError):
-    """A training's loss stopped being a finite number."""
+    """The loss of a training is no longer finite."""
 
 
 class ChildFailed(HeadstartError):
-    """A child process ended without its result."""
+    """A child process ended without a result."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[object]) -> BadInput:
-    """Return the error for a name that is not a row of a table; known is any iterable of names."""
-    return BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(map(str, known)))}")
+def unknown_name(kind: str, name: str, valid: Iterable[object]) -> BadInput:
+    """Return the error for a name that is not in a table; valid is any iterable of names."""
+    return BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(map(str, valid)))}")

@@ -1,7 +1,7 @@
-"""Names that stand for code: functions as `module:function`, and modules that add rows to the tables.
+"""Code that is loaded by name: functions as `module:function`, and modules that add rows to the tables.
 
-HEADSTART_EXTENSIONS names the modules, separated by commas. They are imported where the graph is planned and
-in every child process, so they must be light: load frameworks inside functions.
+HEADSTART_EXTENSIONS lists the modules, separated by commas. They are imported during planning and in every
+child process, so they must be light: import frameworks inside functions.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 
 from pipeline.errors import BadInput
 
-VARIABLE = "HEADSTART_EXTENSIONS"
+EXTENSIONS_VARIABLE = "HEADSTART_EXTENSIONS"
 
 
 def load_extensions() -> None:
-    """Import the modules that the environment names; raise BadInput for one that is not found."""
-    for name in filter(None, (part.strip() for part in os.environ.get(VARIABLE, "").split(","))):
+    """Import the modules listed in HEADSTART_EXTENSIONS; raise BadInput if one does not exist."""
+    for name in filter(None, (part.strip() for part in os.environ.get(EXTENSIONS_VARIABLE, "").split(","))):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise BadInput(
-                f"{VARIABLE}: no module {error.name!r}; expected importable module names, "
+                f"{EXTENSIONS_VARIABLE}: no module {error.name!r}; expected importable module names, "
                 "separated by commas (is its folder on PYTHONPATH?)"
             ) from error
 
 
 def resolve(name: str) -> Callable[..., Any]:
-    """Return the function that `module:function` names; imports its module."""
+    """Import the module of `module:function` and return the function."""
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)

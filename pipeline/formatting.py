@@ -1,4 +1,4 @@
-"""Text from outside, such as names of files, as it can be shown anywhere."""
+"""Format durations, sizes, numbers and tables for people, and make any text safe to print."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """Return text without characters that could steer a terminal or break a line; they are spelled out."""
-    spaces = {one for one in text if unicodedata.category(one) == "Zs"}  # of every width
-    return "".join(one if one.isprintable() or one in spaces else ascii(one)[1:-1] for one in text)
+    """Return text with characters that could control a terminal or break a line replaced by escapes."""
+    spaces = {char for char in text if unicodedata.category(char) == "Zs"}  # of any width
+    return "".join(char if char.isprintable() or char in spaces else ascii(char)[1:-1] for char in text)
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration for people: "0.25 s", "3.4 s", "2 min 05 s", "1 h 05 min"."""
+    """Return a duration as text: "0.25 s", "3.4 s", "2 min 05 s", "1 h 05 min"."""
     if round(seconds, 2) < 1:
         return f"{seconds:.2f} s"
     if round(seconds, 1) < 60:
@@ -28,37 +28,37 @@ def format_duration(seconds: float) -> str:
 
 
 def format_count(count: int) -> str:
-    """Return a number of parameters for people: "990", "12.8 k", "14.7 M"."""
+    """Return a number of parameters as text: "990", "12.8 k", "14.7 M"."""
     if count < 1000:
         return str(count)
-    # 999,950 and more would round to 1000.0 k.
+    # 999,950 and above would round to 1000.0 k.
     return f"{count / 1e3:.1f} k" if count < 999_950 else f"{count / 1e6:.1f} M"
 
 
 def format_bytes(count: float) -> str:
-    """Return a size in units of 1,000: 999 B, 12.3 MB, 123 MB."""
+    """Return a size as text, in units of 1,000: "999 B", "12.3 MB", "123 MB"."""
     units = ["B", "kB", "MB", "GB", "TB"]
     while count >= 999.5 and len(units) > 1:
         count, units = count / 1000, units[1:]
-    whole = units[0] == "B" or count >= 99.95
-    return f"{count:.0f} {units[0]}" if whole else f"{count:.1f} {units[0]}"
+    rounded = units[0] == "B" or count >= 99.95
+    return f"{count:.0f} {units[0]}" if rounded else f"{count:.1f} {units[0]}"
 
 
 def describe_data(title: str, note: str, counts: Mapping[str, int]) -> str:
-    """Return a data set in words with the sizes of its splits; a demonstration says that it is one."""
+    """Return a description of a data set with the sizes of its splits; the note marks demonstrations."""
     sizes = " / ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test"))
     return f"{': '.join(part for part in (title, note) if part)} ({sizes})"
 
 
 def pluralize(count: int, noun: str) -> str:
-    """Return a number with its noun: 1 task, 2 tasks, 3 entries."""
+    """Return a number with its noun: "1 task", "2 tasks", "3 entries"."""
     if count == 1:
         return f"1 {noun}"
     return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
 def align_columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows as lines whose columns begin below each other, two spaces apart; the last one is free."""
+    """Return rows as lines with aligned columns, two spaces apart; the last column is not padded."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
     return [
@@ -68,7 +68,7 @@ def align_columns(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table: the first column to the left, the others to the right, pipes escaped."""
+    """Return a Markdown table: first column left-aligned, others right-aligned, pipes escaped."""
     rule = ["---", *("---:" for _ in header[1:])]
     escaped = ([str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows))
     first, *others = ("| " + " | ".join(row) + " |" for row in escaped)
@@ -76,7 +76,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def format_value(value: float, unit: str) -> str:
-    """Return value for people: "61.2 %", "0.412 nats", "1,000" for a count, "–" for NaN."""
+    """Return a value with its unit: "61.2 %", "0.412 nats", "1,000" for a count, "–" for NaN."""
     if math.isnan(value):
         return "–"
     if unit == "%":
@@ -87,12 +87,12 @@ def format_value(value: float, unit: str) -> str:
 
 
 def format_interval(value: float, low: float, high: float, unit: str = "%") -> str:
-    """Return a share with its interval, "61.2 % (60.2–62.1)"; value in its unit where low is NaN."""
+    """Return a share with its interval, "61.2 % (60.2–62.1)"; without the interval if low is NaN."""
     if math.isnan(low):
         return format_value(value, unit)
     return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def format_share(row: Any, name: str) -> str:
-    """Return the share name of a table's row with its interval, which is in name_low and name_high."""
+    """Return the share in a row's column `name` with its interval from `name_low` and `name_high`."""
     return format_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])

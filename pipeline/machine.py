@@ -1,4 +1,4 @@
-"""What this machine is: processor features, the precision that suits it, versions, memory."""
+"""Properties of this machine: processor features, the fastest precision, versions, memory."""
 
 from __future__ import annotations
 
@@ -21,71 +21,71 @@ NATIVE_BFLOAT16_CAPABILITY = 8.0  # NVIDIA GPUs compute in bfloat16 from Ampere 
 RECORDED_PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pandas", "luigi")
 
 
-def resolve_precision(wanted: str) -> str:
-    """Return "float32" or "bfloat16"; "auto" takes bfloat16 where the machine computes in it natively.
+def resolve_precision(precision: str) -> str:
+    """Return "float32" or "bfloat16"; "auto" means bfloat16 if the machine supports it natively.
 
-    Elsewhere bfloat16 is emulated and slower than float32. Asks the operating system, never TensorFlow,
-    so that a graph can be planned without loading it. Raises BadInput for another word.
+    Otherwise bfloat16 is emulated and slower than float32. Queries the operating system, not TensorFlow, so
+    that a graph can be planned without importing TensorFlow. Raises BadInput for any other value.
     """
-    if wanted == "auto":
+    if precision == "auto":
         return "bfloat16" if native_bfloat16() else "float32"
-    if wanted not in PRECISIONS:
-        raise unknown_name("precision", wanted, ("auto", *PRECISIONS))
-    return wanted
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, ("auto", *PRECISIONS))
+    return precision
 
 
 @functools.lru_cache(maxsize=1)
 def native_bfloat16() -> bool:
-    """Say whether the device that TensorFlow will use multiplies bfloat16 matrices natively."""
+    """Return whether the device that TensorFlow will use multiplies bfloat16 matrices natively."""
     if (capability := gpu_capability()) is not None:
         return capability >= NATIVE_BFLOAT16_CAPABILITY
     return bool(NATIVE_BFLOAT16_FLAGS & cpu_flags())
 
 
 def cpu_flags() -> set[str]:
-    """Return the instruction-set flags that Linux lists for the first processor; empty elsewhere."""
-    return set(_listed("/proc/cpuinfo", "flags").split())
+    """Return the instruction-set flags of the first processor on Linux; an empty set on other systems."""
+    return set(_read_field("/proc/cpuinfo", "flags").split())
 
 
 def gpu_capability() -> float | None:
-    """Return the lowest compute capability of the GPUs, None without one or without CUDA's libraries."""
+    """Return the lowest compute capability of the GPUs, None without a GPU or the CUDA libraries."""
     if not Path("/dev/nvidiactl").exists() or importlib.util.find_spec("nvidia") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-        return min(float(line) for line in answer.split())
+        output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return min(float(line) for line in output.split())
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 
 def describe() -> dict[str, Any]:
-    """Return what a run's record says of the machine; plain values, without names of hosts or people."""
+    """Return the description of the machine that runs record; plain values, no host or user names."""
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
-        "processor": _listed("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
+        "processor": _read_field("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
         "cores": usable_cores(),
         "native_bfloat16": native_bfloat16(),
     }
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result can depend on."""
-    found = {"headstart": __version__, "python": platform.python_version()}
+    result = {"headstart": __version__, "python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            result[package] = importlib.metadata.version(package)
+    return result
 
 
 def total_memory_bytes() -> int | None:
-    """Return how much memory this machine has, None where the system does not tell."""
+    """Return the memory of this machine in bytes, None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -93,21 +93,21 @@ def total_memory_bytes() -> int | None:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident set of this process so far, in units of 10^6 bytes.
+    """Return the peak resident set size of this process so far, in units of 10^6 bytes.
 
-    Linux counts the memory of the process that started this one into getrusage's figure, so its own
-    high-water mark is read where /proc shows it.
+    On Linux, getrusage includes the memory of the process that started this one, so the high-water mark in
+    /proc is used if it exists.
     """
     import resource
 
-    if peak := _listed("/proc/self/status", "VmHWM"):
+    if peak := _read_field("/proc/self/status", "VmHWM"):
         return int(peak.removesuffix("kB")) * 1024 / 1e6
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / 1e6 if platform.system() == "Darwin" else used * 1024 / 1e6
 
 
-def _listed(path: str, name: str) -> str:
-    """Return what the first line `name: value` of one of Linux's lists says; "" where there is none."""
+def _read_field(path: str, name: str) -> str:
+    """Return the value of the first line `name: value` in a file below /proc; "" if there is none."""
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

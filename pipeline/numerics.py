@@ -1,4 +1,4 @@
-"""The state in which TensorFlow computes: precision, seeds, determinism; set once in each child process."""
+"""Configure TensorFlow's precision, seeds and determinism, once in each child process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import keras
 import tensorflow as tf
 
 
-def start(*, seed: int, precision: str, threads: int | None = None) -> dict[str, Any]:
-    """Set Keras's precision and every seed; return what the bits of a result depend on besides the recipe.
+def configure(*, seed: int, precision: str, threads: int | None = None) -> dict[str, Any]:
+    """Set Keras's precision and all seeds; return the settings, besides the recipe, that affect results.
 
-    Operations are made deterministic (on two cores this costs nothing measurable for convolutions), so the
-    same recipe on the same machine gives the same numbers. A GPU's memory is taken as it is needed.
-    threads is how many compute one operation, by default all; it stays as it is where TensorFlow has
-    computed in this process before.
+    Operations are made deterministic (on two cores this has no measurable cost for convolutions), so the
+    same recipe on the same machine gives the same numbers. GPU memory is allocated as needed. threads is
+    the number of threads per operation, by default all; it has no effect if TensorFlow has already run in
+    this process.
     """
     if threads:
         with contextlib.suppress(RuntimeError):

@@ -1,8 +1,8 @@
-"""How long work tells its caller where it stands.
+"""Progress reports of long-running functions.
 
-Functions that take long accept `progress`, a callable `progress(stage, done, total, unit)`: stage is a
-short phrase, done and total count units (total may be 0 when it is not known), unit is a plural noun.
-Calls are cheap and may come often; whoever shows them decides how seldom to draw.
+Long-running functions accept `progress`, a callable `progress(stage, done, total, unit)`: stage is a short
+phrase, done and total count units (total is 0 if unknown), unit is a plural noun. Calls are cheap and may be
+frequent; the receiver decides how often to display them.
 """
 
 from __future__ import annotations
@@ -13,4 +13,4 @@ Progress = Callable[[str, int, int, str], None]
 
 
 def silent(stage: str, done: int, total: int, unit: str) -> None:
-    """Take a progress report and show nothing."""
+    """Ignore a progress report."""

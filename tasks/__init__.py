@@ -1,13 +1,13 @@
-"""The graph: Luigi tasks that read, call one function of pipeline/, and publish.
+"""The graph: Luigi tasks, each of which reads inputs, calls one function of pipeline/, and publishes.
 
     luigi --module tasks CompareSchemes --preset demo
 
-Importing this package loads Luigi and the project's tables, and none of the numerical libraries.
+Importing this package loads Luigi and the project's tables, but no numerical libraries.
 """
 
 from tasks.configuration import configure
 
-configure()  # before tasks are defined, which read the configuration
+configure()  # before the tasks are defined, because they read the configuration
 
 from tasks.atlas import LayerAtlas
 from tasks.comparison import CompareSchemes

@@ -1,4 +1,4 @@
-"""The layer atlas: what each block of a backbone knows of a data set, what it costs, and where to cut."""
+"""The layer atlas: the accuracy and cost of features from each block of a backbone, and where to cut."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tasks.recipes import SHARED_WITH_FEATURES
 from tasks.task import luigi_command
 from tasks.training import FineTune
 
-logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
+logger = logging.getLogger("luigi-interface")  # shown with Luigi's own messages
 
 
 @inherits(PrepareDataset, DownloadWeights)
 class LayerAtlas(DataTask):
-    """Probe every block alone and the useful joins with the same heads, and name a cut for fine-tuning.
+    """Fit the same heads on each block and on joined blocks, and recommend a cut for fine-tuning.
 
-    In data/reports/atlas/: accuracy by depth with intervals, nearest neighbours beside it, the accuracy of
-    each class, and the cost of extraction up to each depth, as tables, pictures and a page.
+    Writes to data/reports/atlas/: accuracy by depth with intervals and with nearest neighbors, the accuracy
+    of each class, and the cost of extraction up to each depth, as tables, plots and a page.
     """
 
     kind = "atlas"
@@ -36,12 +36,12 @@ class LayerAtlas(DataTask):
 
     @property
     def features_task(self) -> ExtractFeatures:
-        """The cached features of all layers, each image as it is."""
+        """The cached features of all layers, from the unaugmented images."""
         return self.clone(ExtractFeatures, layers="all", views=IDENTITY)
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """The layer sets, the heads with what is tried of them, and the features."""
+        """The layer sets, the heads with the settings to try, and the features."""
         return {
             "sets": [layers.name for layers in layer_sets(BACKBONES[self.backbone].taps)],
             "heads": {head: [setting, *values] for head, (setting, values) in PROBES.items()},
@@ -54,7 +54,7 @@ class LayerAtlas(DataTask):
 
     @property
     def command(self) -> str:
-        """The command that fine-tunes on the same data and weights, but for the number of frozen blocks."""
+        """The command that fine-tunes on the same data and weights, without the number of frozen blocks."""
         values = {name: getattr(self, name) for name in SHARED_WITH_FEATURES}
         return luigi_command(FineTune, {"recipe": "whole", **values}, {"recipe": None})
 
@@ -63,11 +63,11 @@ class LayerAtlas(DataTask):
         return {"dataset": self.prepared, "features": self.features_task}
 
     def make(self) -> None:
-        words = self.in_child(
+        summary = self.in_child(
             "pipeline.report.atlas.report:publish_atlas",
             fingerprint=self.fingerprint,
             command=self.command,
             folder=self.folder,
             **self.folders,
         )
-        logger.info("Layer atlas\n%s\nTables and pictures are in %s", words, self.folder)
+        logger.info("Layer atlas\n%s\nTables and plots are in %s", summary, self.folder)

@@ -1,4 +1,4 @@
-"""All schemes of a preset, trained, scored, plotted and compared."""
+"""The task that trains, scores, plots and compares all schemes of a preset."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import luigi
 
 from pipeline.datasets.table import FOLDER
 from pipeline.recipes.presets import Preset, find_preset
-from pipeline.report.table import COMPARISON_PLOTS, PAGE
+from pipeline.report.table import COMPARISON_PAGE, COMPARISON_PLOTS
 from pipeline.results.table import SCORES
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import whole_files
+from pipeline.storage.publishing import undamaged_files
 from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights
@@ -26,20 +26,20 @@ from tasks.results import PlotRun, ScoreRun
 from tasks.task import DerivedTask, Task, luigi_command, stamp_of
 from tasks.training import TrainTask
 
-logger = logging.getLogger("luigi-interface")  # what Luigi's users watch
+logger = logging.getLogger("luigi-interface")  # shown with Luigi's own messages
 
 
 class CompareSchemes(DerivedTask):
-    """Compare the schemes of a preset: one page, tables and plots in data/reports/<preset>/.
+    """Compare the schemes of a preset: a page, tables and plots in data/reports/<preset>/.
 
-    index.html is the page to open. Where heads read features of pretrained weights, the atlas of all layers
-    is part of the report; so is label efficiency that was measured on the same data.
+    Open index.html. If heads read features of pretrained weights, the report includes the layer atlas. It
+    also includes finished label-efficiency reports on the same data.
     """
 
     kind = "comparison"
     preset = luigi.Parameter(default="demo", description="demo, quick or full")
     dataset = luigi.OptionalStrParameter(default=None, description="data set [default: the preset's]")
-    subset = OptionalNumber(default=None, description="images of a subset, 0 for all [default: the preset's]")
+    subset = OptionalNumber(default=None, description="images in a subset, 0 for all [default: the preset's]")
     weights = luigi.OptionalStrParameter(default=None, description="weights [default: the preset's]")
     backbone = DownloadWeights.backbone
     seeds = WholeNumbers(default=None, description="seeds, such as 0,1,2 [default: the preset's]")
@@ -53,10 +53,10 @@ class CompareSchemes(DerivedTask):
 
     @functools.cached_property
     def results(self) -> list[tuple[ScoreRun, PlotRun]]:
-        """The tables and plots of every run, in the preset's order; all seeds of a plan together."""
-        row, own = self.row, (self.dataset or "").startswith(FOLDER)
-        subset = self.subset if self.subset is not None else 0 if own else row.subset
-        found = []
+        """The score and plot tasks of every run, in the preset's order, with the seeds of a plan together."""
+        row, is_folder = self.row, (self.dataset or "").startswith(FOLDER)
+        subset = self.subset if self.subset is not None else 0 if is_folder else row.subset
+        pairs = []
         for plan in row.plans:
             shared = {
                 "scheme": plan.scheme,
@@ -67,19 +67,19 @@ class CompareSchemes(DerivedTask):
             }
             for seed in self.seeds or row.seeds:
                 shared["seed"] = seed
-                found.append((self.clone(ScoreRun, **shared), self.clone(PlotRun, **shared)))
-        return list(dict.fromkeys(found))  # weights of one's own choice may equal those of a plan
+                pairs.append((self.clone(ScoreRun, **shared), self.clone(PlotRun, **shared)))
+        return list(dict.fromkeys(pairs))  # --weights can equal the weights of another plan
 
     @functools.cached_property
     def runs(self) -> list[TrainTask]:
-        """The runs, one for each of the results."""
+        """The training tasks, one for each of the results."""
         return [score.run_task for score, _ in self.results]
 
     @functools.cached_property
     def atlases(self) -> list[LayerAtlas]:
-        """The atlas of what heads read; not of random weights, of which nothing is worth freezing."""
-        found = dict.fromkeys(run.clone(LayerAtlas) for run in self.runs if run.scheme.reads_layers)
-        return [atlas for atlas in found if atlas.weights_choice.kind != "random"]
+        """The atlases of the weights that heads read, except random weights, which are not worth freezing."""
+        atlases = dict.fromkeys(run.clone(LayerAtlas) for run in self.runs if run.scheme.reads_layers)
+        return [atlas for atlas in atlases if atlas.weights_choice.kind != "random"]
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -98,14 +98,14 @@ class CompareSchemes(DerivedTask):
 
     @property
     def sources(self) -> list[Task]:
-        """The atlases, which read the most features, and the tables and plots of every run."""
+        """The atlases, first because they read the most features, then the scores and plots of every run."""
         return [*self.atlases, *(task for pair in self.results for task in pair)]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The runs and atlases as they are now, and the label efficiency that is shown beside them."""
-        shown = [stamp_of(task.folder) for task in (*self.runs, *self.atlases)]
-        return {"sources": shown, "labels": [stamp_of(folder) for folder in self._efficiency]}
+        """Stamps of the runs and atlases, and of the label-efficiency reports included with them."""
+        stamps = [stamp_of(task.folder) for task in (*self.runs, *self.atlases)]
+        return {"sources": stamps, "labels": [stamp_of(folder) for folder in self._efficiency]}
 
     @property
     def _efficiency(self) -> list[Path]:
@@ -120,7 +120,7 @@ class CompareSchemes(DerivedTask):
             command=luigi_command(CompareSchemes, self.param_kwargs, {"preset": None}),
             atlases=[atlas.folder for atlas in self.atlases],
             efficiency=self._efficiency,
-            kept=whole_files(self.folder, self.facts),
+            up_to_date=undamaged_files(self.folder, self.facts),
         )
         self.publish(files)
-        logger.info("%s\n%s\nThe page: %s", self.row.title, text, self.folder / PAGE)
+        logger.info("%s\n%s\nReport: %s", self.row.title, text, self.folder / COMPARISON_PAGE)

@@ -1,4 +1,4 @@
-"""Where things are and what Luigi is told, whichever folder the graph is run from."""
+"""The data folder, Luigi's configuration and logging, independent of the working directory."""
 
 from __future__ import annotations
 
@@ -13,75 +13,74 @@ import luigi.configuration
 
 from pipeline.errors import BadInput, HeadstartError
 from pipeline.extensions import load_extensions
-from tasks.parameters import end_with
+from tasks.parameters import exit_with
 
 HOME = Path(__file__).resolve().parent.parent
-ASKS_FOR_LUIGID = ("--scheduler-url", "--scheduler-host", "--scheduler-port")
+LUIGID_OPTIONS = ("--scheduler-url", "--scheduler-host", "--scheduler-port")
 
 
 def configure() -> None:
-    """Read the project's luigi.cfg below the user's own, and keep users' mistakes free of stack traces."""
+    """Load the project's luigi.cfg as defaults for the user's own, set up logging, and load extensions."""
     config = luigi.configuration.get_config()
-    own = configparser.RawConfigParser()
-    own.read(HOME / "luigi.cfg", encoding="utf-8")
-    for section in own.sections():
-        for option, value in own.items(section):
+    defaults = configparser.RawConfigParser()
+    defaults.read(HOME / "luigi.cfg", encoding="utf-8")
+    for section in defaults.sections():
+        for option, value in defaults.items(section):
             if not config.has_option(section, option):
                 config.set(section, option, value)
-    if any(word.startswith(ASKS_FOR_LUIGID) for word in sys.argv[1:]):
+    if any(argument.startswith(LUIGID_OPTIONS) for argument in sys.argv[1:]):
         config.set("core", "local_scheduler", "false")
-    logging.getLogger("luigi-interface").addFilter(without_trace)
-    shown = logging.getLogger("pipeline")
-    shown.setLevel(logging.INFO)
-    shown.addHandler(ShownByLuigi())
+    logging.getLogger("luigi-interface").addFilter(hide_traceback)
+    logger = logging.getLogger("pipeline")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(ForwardToLuigi())
     try:
         load_extensions()
-    except HeadstartError as error:  # nobody is there yet to catch it: all commands import this package first
-        end_with(error)
+    except HeadstartError as error:  # no caller can catch it: commands import this package before they run
+        exit_with(error)
 
 
 def data_folder() -> Path:
-    """Return the folder of everything that the graph makes.
+    """Return the folder of all results.
 
-    It is HEADSTART_DATA_DIR, or data/ of the checkout, or data/ here where the package is installed apart
-    from its checkout.
+    It is HEADSTART_DATA_DIR, or data/ of the checkout, or without a checkout data/ of the working directory.
     """
-    place = os.environ.get("HEADSTART_DATA_DIR")
-    if place:
-        return Path(place).expanduser().resolve()
+    folder = os.environ.get("HEADSTART_DATA_DIR")
+    if folder:
+        return Path(folder).expanduser().resolve()
     return (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
 
 
 def mirrors(section: str, variable: str, *, only_environment: bool = False) -> list[str]:
-    """Return the URLs of an environment variable or, where it is not set, of luigi.cfg."""
+    """Return the URLs from an environment variable or, if it is not set, from luigi.cfg."""
     text = os.environ.get(variable, "")
     if not (text or only_environment):
         text = luigi.configuration.get_config().get(section, "urls", "")
     return [url.strip() for url in text.split(",") if url.strip()]
 
 
-def one_of(section: str, option: str, variable: str, choices: Sequence[str]) -> str:
-    """Return a choice of an environment variable or, where that is not set, of luigi.cfg."""
-    usual = luigi.configuration.get_config().get(section, option, choices[0])
-    found = os.environ.get(variable) or usual
-    if found not in choices:
-        where = variable if os.environ.get(variable) else f"[{section}] {option}"
-        raise BadInput(f"{where}: expected one of {', '.join(choices)}, received {found!r}")
-    return found
+def read_choice(section: str, option: str, variable: str, choices: Sequence[str]) -> str:
+    """Return one of choices from an environment variable or, if it is not set, from luigi.cfg."""
+    default = luigi.configuration.get_config().get(section, option, choices[0])
+    value = os.environ.get(variable) or default
+    if value not in choices:
+        source = variable if os.environ.get(variable) else f"[{section}] {option}"
+        raise BadInput(f"{source}: expected one of {', '.join(choices)}, received {value!r}")
+    return value
 
 
-class ShownByLuigi(logging.Handler):
-    """Shows what pipeline/ logs, in children as well, where Luigi shows what it does."""
+class ForwardToLuigi(logging.Handler):
+    """Forwards the log records of pipeline/, including its child processes, to Luigi's logger."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record on to Luigi's logger, which may show fewer levels."""
+        """Forward a record if Luigi's logger is enabled for its level."""
         interface = logging.getLogger("luigi-interface")
         if interface.isEnabledFor(record.levelno):
             interface.handle(record)
 
 
-def without_trace(record: logging.LogRecord) -> bool:
-    """Show an error that explains itself as one message; a logging filter, so it returns True."""
+def hide_traceback(record: logging.LogRecord) -> bool:
+    """Log a HeadstartError as its message alone; a logging filter, so it returns True."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HeadstartError):
         task = record.args[-1] if isinstance(record.args, tuple) and record.args else "task"

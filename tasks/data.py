@@ -1,4 +1,4 @@
-"""Downloads, weights and prepared data sets: the first two tiers of data."""
+"""The tasks that download archives and weights and prepare data sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 import luigi
 from luigi.task_register import Register
 
-from pipeline.backbones.table import BACKBONES, USUAL, WEIGHTS, WeightsChoice, choose_weights, weights_names
+from pipeline.backbones.table import (
+    BACKBONES,
+    DEFAULT_BACKBONE,
+    WEIGHTS,
+    WeightsChoice,
+    choose_weights,
+    weights_names,
+)
 from pipeline.datasets.folders import path_name
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, Dataset
@@ -16,16 +23,16 @@ from pipeline.download.cifar10 import ARCHIVE, MEMBERS
 from pipeline.formatting import describe_data
 from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
-from tasks.configuration import data_folder, mirrors, one_of
+from tasks.configuration import data_folder, mirrors, read_choice
 from tasks.parameters import WholeNumber
 from tasks.task import Task
 
 
 class DownloadCifar10(Task):
-    """Fetch the CIFAR-10 archive (python version) and verify each of its members by sha256.
+    """Download the CIFAR-10 archive (python version) and verify each of its members by sha256.
 
     Mirrors come from luigi.cfg, [cifar10] urls, or from the environment variable HEADSTART_CIFAR10_URLS.
-    An archive in data/raw/ or in Keras's cache is used where there is one.
+    An archive in data/raw/ or in Keras's cache is used instead, if it exists.
     """
 
     kind, label = "download", "cifar10"
@@ -50,14 +57,14 @@ class DownloadCifar10(Task):
 
 
 class DownloadWeights(Task):
-    """Get a backbone's pretrained weights and keep them in the project's own layout.
+    """Get a backbone's weights and store them in the project's own layout.
 
-    imagenet is fetched from [weights] urls or HEADSTART_WEIGHTS_URLS, hed comes inside an installed
-    package, random is drawn from a seed; a path or a URL of one's own is taken in Keras's notop layout.
+    imagenet is downloaded from [weights] urls or HEADSTART_WEIGHTS_URLS, hed comes with an installed
+    package, and random is drawn from a seed. A path or a URL must be in Keras's notop layout.
     """
 
     kind = "weights"
-    backbone = luigi.Parameter(default=USUAL, description=f"one of {', '.join(BACKBONES)}")
+    backbone = luigi.Parameter(default=DEFAULT_BACKBONE, description=f"one of {', '.join(BACKBONES)}")
     weights = luigi.Parameter(
         default="imagenet",
         description=f"one of {', '.join(weights_names())}, random, random:SEED, a path, or a URL#sha256=...",
@@ -65,7 +72,7 @@ class DownloadWeights(Task):
 
     @property
     def choice(self) -> WeightsChoice:
-        """The weights that were asked for."""
+        """The weights that the parameters name."""
         return choose_weights(self.weights, self.backbone)
 
     @property
@@ -77,8 +84,9 @@ class DownloadWeights(Task):
         return f"{self.backbone}-{self.choice.name}"
 
     def make(self) -> None:
-        # [weights] urls is of the usual backbone; others have theirs in their rows.
-        urls = mirrors("weights", "HEADSTART_WEIGHTS_URLS", only_environment=self.backbone != USUAL)
+        # [weights] urls belongs to the default backbone; rows of WEIGHTS have the URLs of the others.
+        other = self.backbone != DEFAULT_BACKBONE
+        urls = mirrors("weights", "HEADSTART_WEIGHTS_URLS", only_environment=other)
         row = WEIGHTS.get((self.backbone, self.choice.name))
         self.in_child(
             "pipeline.backbones.weights:obtain_weights",
@@ -91,24 +99,25 @@ class DownloadWeights(Task):
 
 
 class PrepareDataset(Task):
-    """Make a data set into uint8 images, labels, names and the one train/val/test split.
+    """Store a data set as uint8 images, labels, names and a train/val/test split.
 
-    folder:PATH is a folder of one's own pictures, with a sub-folder for each class, or train/val/test above
-    them. Files that cannot be read are reported and left out; with HEADSTART_UNREADABLE=refuse, or
-    [folders] unreadable in luigi.cfg, they are an error.
+    folder:PATH is a folder of pictures with a sub-folder for each class, optionally below train, val and
+    test. Unreadable files are reported and skipped; with HEADSTART_UNREADABLE=refuse, or [folders]
+    unreadable in luigi.cfg, they are an error.
     """
 
     kind = "dataset"
     dataset = luigi.Parameter(
-        default="cifar10", description=f"one of {', '.join(DATASETS)}, or {FOLDER}PATH of pictures by class"
+        default="cifar10",
+        description=f"one of {', '.join(DATASETS)}, or {FOLDER}PATH with a sub-folder per class",
     )
     subset = WholeNumber(default=0, description="images in a stratified subset, 0 for all")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        which = {"subset": self.subset, "split_seed": self.split_seed}
-        return dataset_fingerprint(self.dataset, **which, index=_index())
+        selection = {"subset": self.subset, "split_seed": self.split_seed}
+        return dataset_fingerprint(self.dataset, **selection, index=_index())
 
     @property
     def row(self) -> Dataset:
@@ -121,35 +130,35 @@ class PrepareDataset(Task):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many images each split has, once the data set is prepared."""
+        """The number of images in each split, once the data set is prepared."""
         return read_manifest(self.folder).facts["counts"]
 
     @property
-    def words(self) -> str:
-        """The data set in words with the sizes of its splits, once it is prepared."""
+    def description(self) -> str:
+        """A description of the data set with the sizes of its splits, once it is prepared."""
         return describe_data(self.row.title, self.row.note, self.counts)
 
     def requires(self) -> list[Any]:
-        """Return the download of the data set; nothing where its data come with a package or are here."""
+        """Return the download of the data set; nothing if its data come with a package or are local."""
         name = self.row.download
         return [Register.get_task_cls(name)()] if name else []
 
     def make(self) -> None:
-        places = [task.file for task in self.requires()]
+        sources = [task.file for task in self.requires()]
         if self.dataset.startswith(FOLDER):
-            places = [Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()]
-        unreadable = one_of("folders", "unreadable", "HEADSTART_UNREADABLE", ("report", "refuse"))
+            sources = [Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()]
+        unreadable = read_choice("folders", "unreadable", "HEADSTART_UNREADABLE", ("report", "refuse"))
         self.in_child(
             "pipeline.datasets.store:prepare",
             fingerprint=self.fingerprint,
-            source=next(iter(places), None),
+            source=next(iter(sources), None),
             folder=self.folder,
             refuse_unreadable=unreadable == "refuse",
         )
 
 
 class DataTask(Task):
-    """A task on a data set and on weights, whose parameters it has from `luigi.util.inherits`."""
+    """A task on a data set and weights; `luigi.util.inherits` adds their parameters."""
 
     dataset: str
     subset: int
@@ -169,5 +178,5 @@ class DataTask(Task):
 
 
 def _index() -> Path:
-    """Return the folder of what is known of the files of one's own folders."""
+    """Return the folder of the indexes of picture folders."""
     return data_folder() / layout.INDEX

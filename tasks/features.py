@@ -1,4 +1,4 @@
-"""The feature cache as tasks: whole, or in parts that several workers make at the same time."""
+"""The tasks that extract features, in one pass or in parts that several workers compute at once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.sections import (
     POOLINGS,
     STORAGES,
+    base_fingerprint,
     cache_fingerprint,
     missing_sections,
     parse_layers,
     why_missing,
-    without_columns,
 )
 from pipeline.machine import PRECISIONS, resolve_precision
 from pipeline.views import IDENTITY, parse_views
@@ -25,30 +25,28 @@ from tasks.parameters import WholeNumber
 
 
 def request_of(fingerprint: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """Return the cache's own fingerprint, the layers and the views of a task's fingerprint."""
-    return without_columns(fingerprint), tuple(fingerprint["layers"]), tuple(fingerprint["views"])
+    """Split a task's fingerprint into the cache's base fingerprint, the layers and the views."""
+    return base_fingerprint(fingerprint), tuple(fingerprint["layers"]), tuple(fingerprint["views"])
 
 
 @inherits(PrepareDataset, DownloadWeights)
 class FeatureTask(DataTask):
-    """What the whole extraction and a part of it have in common."""
+    """The base of the tasks that extract features, completely or in part."""
 
     kind = "cache"
-    layers = luigi.Parameter(default="all", description="block1_pool ... block5_pool by commas, or all")
-    views = luigi.Parameter(
-        default=IDENTITY, description="identity, hflip, left2, up1, hflip+right2, ... by commas"
-    )
-    pooling = luigi.Parameter(default="average", description=f"one of {', '.join(POOLINGS)} (whole maps)")
-    input_size = WholeNumber(default=IMAGE_SIZE, description="pixels that images are resized to, up to 224")
+    layers = luigi.Parameter(default="all", description="block4_pool,block5_pool, ... or all")
+    views = luigi.Parameter(default=IDENTITY, description="such as identity,hflip,left2,hflip+right2")
+    pooling = luigi.Parameter(default="average", description=f"one of {', '.join(POOLINGS)} (full maps)")
+    input_size = WholeNumber(default=IMAGE_SIZE, description="pixels to resize images to, up to 224")
     precision = luigi.Parameter(
         default="auto",
-        description=f"one of auto, {', '.join(PRECISIONS)}; auto is bfloat16 where the machine has it",
+        description=f"one of auto, {', '.join(PRECISIONS)}; auto is bfloat16 if the hardware supports it",
     )
     storage = luigi.Parameter(default="float32", description=f"one of {', '.join(STORAGES)}")
     batch_size = WholeNumber(
         default=0,
         significant=False,
-        description="images in one forward pass, 0 for what suits the input size",
+        description="images in one forward pass, 0 to choose by input size",
     )
 
     @property
@@ -67,7 +65,7 @@ class FeatureTask(DataTask):
 
     @property
     def priority(self) -> int:  # type: ignore[override]  # Luigi declares a number and reads properties, too
-        """Luigi's order among tasks that could start: the widest first, so that one pass serves all."""
+        """Luigi's priority: the request with the most layers and views first, so that one pass serves all."""
         return len(self.fingerprint["layers"]) * len(self.fingerprint["views"])
 
     @property
@@ -76,24 +74,24 @@ class FeatureTask(DataTask):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What names the cache, which is the same for all layers and views."""
-        return without_columns(self.fingerprint)
+        """The cache's fingerprint, which is the same for all layers and views."""
+        return base_fingerprint(self.fingerprint)
 
     def why_missing(self) -> str | None:
-        """Return which layer of which view is not in a finished section, or None when all are."""
+        """Return which layer of which view is not in a finished section, or None if all are."""
         return why_missing(self.folder, *request_of(self.fingerprint))
 
     def requires(self) -> dict[str, luigi.Task]:
         return {"dataset": self.prepared, "weights": self.clone(DownloadWeights)}
 
     def run(self) -> None:
-        """Compute what is missing; others that do the same are met shard by shard, without a lock for all."""
+        """Compute what is missing. Each shard has its own lock, so several processes can share the work."""
         if not self.complete():
             self.make()
 
     @property
     def share(self) -> dict[str, int]:
-        """Which part of the extraction is computed, and of how many; {} for all of it."""
+        """The number of this part and the number of parts; {} for the complete extraction."""
         return {}
 
     def make(self) -> None:
@@ -112,35 +110,35 @@ class FeatureTask(DataTask):
 
 
 class ExtractFeatures(FeatureTask):
-    """Run the frozen backbone once over every image and cache what the named layers saw, in HDF5 shards.
+    """Run the frozen backbone once over every image and cache the activations of layers in HDF5 shards.
 
-    Layers and views that are cached already are not computed again. With parts above 1, as many tasks
-    share the shards, so that several workers, on one machine or many with a shared data folder, work at once.
+    Cached layers and views are not computed again. With parts above 1, that many tasks share the shards, so
+    that several workers can compute at once, on one machine or on many with a shared data folder.
     """
 
     parts = WholeNumber(default=1, low=1, significant=False, description="tasks that share the extraction")
 
     def requires(self) -> dict[str, luigi.Task]:
-        """Return the prepared data set, the weights, and the parts where there are several."""
-        needed = super().requires()
+        """Return the prepared data set, the weights, and the parts if there are several."""
+        tasks = super().requires()
         if self.parts > 1 and not self.complete():
             for part in range(self.parts):
-                needed[f"part {part}"] = self.clone(ExtractPart, part=part, of=self.parts)
-        return needed
+                tasks[f"part {part}"] = self.clone(ExtractPart, part=part, of=self.parts)
+        return tasks
 
 
 class ExtractPart(FeatureTask):
-    """Compute every of-th shard of an extraction, from number part on."""
+    """Compute every of-th shard of an extraction, starting at shard number part."""
 
-    part = WholeNumber(default=0, description="which part, counted from 0")
-    of = WholeNumber(default=1, low=1, description="how many parts there are")
+    part = WholeNumber(default=0, description="number of the part, from 0")
+    of = WholeNumber(default=1, low=1, description="number of parts")
 
     @property
     def share(self) -> dict[str, int]:
         return {"part": self.part, "parts": self.of}
 
     def complete(self) -> bool:
-        """Say whether all shards of this part are finished, or the whole extraction is."""
+        """Return whether all shards of this part, or the complete extraction, are finished."""
         if self.why_missing() is None:
             return True
         if not self.prepared.complete():

@@ -1,4 +1,4 @@
-"""Label efficiency: every scheme on few and many training labels, in several draws."""
+"""Label efficiency: accuracy of each scheme at several label budgets, each drawn several times."""
 
 from __future__ import annotations
 
@@ -25,50 +25,48 @@ from tasks.configuration import data_folder
 from tasks.data import DataTask, DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingsParameter, WholeNumber
-from tasks.recipes import HeadTask, recipes_folder, takes_recipe, wanted_schemes
+from tasks.recipes import HeadTask, parse_schemes, recipes_folder, takes_recipe
 from tasks.task import DerivedTask, Task
 from tasks.training import training_task
 
 BUDGETS = "1/class,5/class,10/class,25/class,100/class,1%,2%,5%,10%,25%,50%,100%"
-# A handful of penalties: a curve has forty fits, and neighbours on this grid differ by less than its bands.
+# Only a few penalties: a curve has forty fits, and adjacent values differ by less than the curve's bands.
 CURVE_SPACE = {"c": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1], "alpha": [1e2, 1e3, 1e4, 1e5], "neighbours": [1, 5, 20]}
 
 
-def texts_of(budgets: str, draws: int) -> list[str]:
-    """Return every budget in every draw, such as 5%#2; of all labels there is one draw. Raises BadInput."""
-    found = []
+def expand_budgets(budgets: str, draws: int) -> list[str]:
+    """Return each budget once per draw, such as 5%#2, and 100% only once. Raises BadInput."""
+    expanded = []
     for text in dict.fromkeys(part.strip() for part in budgets.split(",") if part.strip()):
         if "#" in text:
-            raise BadInput(
-                f"budgets {budgets!r}: expected no draw in {text!r}; --draws says how many there are"
-            )
+            raise BadInput(f"budgets {budgets!r}: expected no draw in {text!r}; set --draws instead")
         several = parse_budget(text).share != 1
-        found += [f"{text}#{draw}" if draw else text for draw in range(draws if several else 1)]
-    if not found:
+        expanded += [f"{text}#{draw}" if draw else text for draw in range(draws if several else 1)]
+    if not expanded:
         raise BadInput(f"budgets {budgets!r}: expected at least one, such as {BUDGETS}")
-    return found
+    return expanded
 
 
 @takes_recipe(SCHEMES["head"])
 class HeadCurve(HeadTask):
-    """Fit a head that is solved, not trained, on few and many labels from the cache: curve.csv."""
+    """Fit a head with a direct solver at every label budget, on cached features: curve.csv."""
 
     kind = "curve"
     budgets = luigi.Parameter(
         default=BUDGETS,
-        description="labels that are given, by commas: shares such as 5%%, or numbers such as 25/class",
+        description="comma-separated label budgets: shares such as 5%%, or counts such as 25/class",
     )
-    draws = WholeNumber(default=3, low=1, description="draws of each budget")
+    draws = WholeNumber(default=3, low=1, description="random draws of each budget")
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """The recipe, the penalties to choose from, the budgets, and the features."""
-        axes = {name: CURVE_SPACE.get(name, ()) for name in self.chosen.space}
+        """The recipe, the penalties to try, the label budgets, and the features."""
+        axes = {name: CURVE_SPACE.get(name, ()) for name in self.resolved.space}
         return {
-            **self.basis,
+            **self.common_fingerprint,
             "curve": self.recipe,
-            "space": settings.plain(checked_space(self.chosen, axes)),
-            "labels": texts_of(self.budgets, self.draws),
+            "space": settings.plain(checked_space(self.resolved, axes)),
+            "labels": expand_budgets(self.budgets, self.draws),
         }
 
     def make(self) -> None:
@@ -77,17 +75,17 @@ class HeadCurve(HeadTask):
 
 @inherits(PrepareDataset, DownloadWeights)
 class LabelEfficiency(DataTask, DerivedTask):
-    """Train schemes on shares of the training labels and plot accuracy against labels, with bands.
+    """Train schemes at several label budgets and plot accuracy against labels, with bands.
 
-    Heads that are solved share one task (HeadCurve); every other scheme is trained for each budget and draw,
-    for more epochs the fewer labels there are: epochs / sqrt(share), so that 1 % of the labels takes a tenth
-    of the updates.
+    One task (HeadCurve) fits all budgets of a head with a direct solver. Other schemes are trained once per
+    budget and draw, for epochs / sqrt(share of labels) epochs, so 1 % of the labels takes a tenth of the
+    updates.
     """
 
     kind = "labels"
     schemes = luigi.Parameter(
         default="head:logistic,head:prototype,fine-tune:block5,from-scratch:lesson",
-        description="schemes by commas",
+        description="comma-separated schemes",
     )
     budgets, draws = HeadCurve.budgets, HeadCurve.draws
     settings = SettingsParameter(
@@ -97,23 +95,24 @@ class LabelEfficiency(DataTask, DerivedTask):
 
     @functools.cached_property
     def parts(self) -> list[tuple[str, str, Task]]:
-        """(scheme, labels, task) of each curve ("" stands for all labels of a curve) and of each run."""
-        found: list[tuple[str, str, Task]] = []
-        texts = texts_of(self.budgets, self.draws)
-        for text, scheme, name, given in wanted_schemes(self.schemes, self.settings):
-            row = named_recipe(recipes_folder(), scheme, name, given)
-            if scheme.name == "head" and not isinstance(row, NetworkHead):
-                found.append((text, "", self.clone(HeadCurve, recipe=name, **given)))
+        """(scheme, label budget, task) of each curve and run; the budget is "" for a curve, which has all."""
+        parts: list[tuple[str, str, Task]] = []
+        budgets = expand_budgets(self.budgets, self.draws)
+        for text, scheme, name, values in parse_schemes(self.schemes, self.settings):
+            recipe = named_recipe(recipes_folder(), scheme, name, values)
+            if scheme.name == "head" and not isinstance(recipe, NetworkHead):
+                parts.append((text, "", self.clone(HeadCurve, recipe=name, **values)))
                 continue
-            for budget in texts:
+            for budget in budgets:
                 draw = parse_budget(budget).draw
-                changes = {**given, "label_budget": budget, "stretch": True, "seed": draw}
-                found.append((text, budget, self.clone(training_task(scheme.name), recipe=name, **changes)))
-        return found
+                parameters = {**values, "label_budget": budget, "stretch": True, "seed": draw}
+                task = self.clone(training_task(scheme.name), recipe=name, **parameters)
+                parts.append((text, budget, task))
+        return parts
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """The curves and runs that it shows."""
+        """The curves and runs in the report."""
         return {"parts": [[scheme, labels, task.fingerprint] for scheme, labels, task in self.parts]}
 
     @property
@@ -125,7 +124,7 @@ class LabelEfficiency(DataTask, DerivedTask):
         return [task for _, _, task in self.parts]
 
     def make(self) -> None:
-        data, weights = self.prepared.words, self.weights_choice.name
+        data, weights = self.prepared.description, self.weights_choice.name
         files = self.in_process(
             "pipeline.report.efficiency:publish_efficiency",
             folder=self.folder,
@@ -136,15 +135,15 @@ class LabelEfficiency(DataTask, DerivedTask):
 
 
 def efficiency_folders(datasets: Collection[str]) -> list[Path]:
-    """Return the finished reports of label efficiency on prepared data sets, given by their keys."""
-    found = []
+    """Return the finished label-efficiency reports whose data sets all have keys in datasets."""
+    folders = []
     for folder in layout.finished(data_folder(), "labels"):
         try:
             manifest = read_manifest(folder)
             parts = manifest.fingerprint["parts"]
             keys = {key_of(part["dataset"]) for _, _, part in parts}
         except (DamagedFile, KeyError, TypeError, ValueError):
-            continue  # a report that cannot be read is none
+            continue  # ignore unreadable reports
         if keys <= set(datasets) and CAPTION in manifest.files:
-            found.append(folder)
-    return found
+            folders.append(folder)
+    return folders

@@ -1,4 +1,4 @@
-"""Luigi parameters whose mistakes are reported in one line instead of a stack trace."""
+"""Luigi parameters that report bad values in one line instead of a stack trace."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from luigi.cmdline_parser import CmdlineParser
 from pipeline.errors import BadInput, HeadstartError
 from pipeline.recipes import settings
 
-EXIT_BAD_INPUT = 2  # as argparse's own
+EXIT_BAD_INPUT = 2  # the same as argparse's
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """On Luigi's command line, end with one line and exit code 2 on a HeadstartError; else let it pass."""
+    """On Luigi's command line, exit with one line and code 2 on a HeadstartError; elsewhere, raise it."""
     try:
         yield
     except HeadstartError as error:
         if CmdlineParser.get_instance() is None:
             raise
-        end_with(error)
+        exit_with(error)
 
 
-def end_with(error: HeadstartError) -> NoReturn:
-    """End the process with one line and the exit code of bad input."""
+def exit_with(error: HeadstartError) -> NoReturn:
+    """Exit the process with one line and the exit code for bad input."""
     sys.stderr.write(f"headstart: error: {error}\n")
     raise SystemExit(EXIT_BAD_INPUT) from None
 
 
 class WholeNumber(luigi.IntParameter):
-    """A whole number from low to 2^31 - 1, which is what seeds of all libraries have in common."""
+    """A whole number from low to 2^31 - 1, the range of seeds that all libraries accept."""
 
     HIGHEST = 2**31 - 1
 
@@ -50,23 +50,23 @@ class WholeNumber(luigi.IntParameter):
 
     @one_line_errors()
     def normalize(self, value: int) -> int:
-        """Return value; raise BadInput when it is out of range."""
+        """Return value, or raise BadInput if it is out of range."""
         if not self._low <= value <= self.HIGHEST:
             raise BadInput(f"--{_flag(self)}: expected {self._low} to {self.HIGHEST}, received {value}")
         return value
 
 
 class OptionalNumber(luigi.OptionalIntParameter):
-    """A whole number, or None, which means that somebody else decides."""
+    """A whole number, or None if its default is decided elsewhere."""
 
     @one_line_errors()
     def parse(self, text: str) -> int | None:
-        """Return the number in text, None when it is empty."""
+        """Return the number in text, or None if it is empty."""
         return _whole(self, text) if text else None
 
 
 class CommaParameter(luigi.Parameter[Any]):
-    """A value, or several separated by commas; the default None means that somebody else decides."""
+    """A value, or several separated by commas; the default None is decided elsewhere."""
 
     def serialize(self, value: Any) -> str:
         """Return the text that parse reads back."""
@@ -75,30 +75,30 @@ class CommaParameter(luigi.Parameter[Any]):
         return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
     def normalize(self, value: Any) -> Any:
-        """Return lists as tuples, so that equal values are one task."""
+        """Return lists as tuples, so that equal values give the same task."""
         return tuple(value) if isinstance(value, list) else value
 
 
 class WholeNumbers(CommaParameter):
-    """Whole numbers, as a tuple."""
+    """A tuple of whole numbers."""
 
     @one_line_errors()
     def parse(self, text: str) -> tuple[int, ...] | None:
-        """Return the numbers in text, None when it is empty."""
+        """Return the numbers in text, or None if it is empty."""
         return tuple(_whole(self, part) for part in text.split(",") if part.strip()) or None
 
 
 class SettingParameter(CommaParameter):
-    """One setting of a recipe, made from its declaration; the default None takes the recipe's own value."""
+    """One setting of a recipe, built from its field; the default None uses the recipe's own value."""
 
     def __init__(self, field: dataclasses.Field[Any]):
-        words = f"{settings.describe(field)} [default: the recipe's]"
-        super().__init__(default=None, description=words.replace("%", "%%"))
+        description = f"{settings.describe(field)} [default: the recipe's]"
+        super().__init__(default=None, description=description.replace("%", "%%"))
         self._field, self._is_tuple = field, str(field.type).startswith("tuple")
 
     @one_line_errors()
     def parse(self, text: str) -> Any:
-        """Return the setting's value in its own type, None for an empty text unless that is a tuple."""
+        """Return the value in the setting's type, or None for an empty text unless the type is a tuple."""
         return settings.parse(self._field, text) if text or self._is_tuple else None
 
 

@@ -1,4 +1,4 @@
-"""Show how far a task is: a bar on a terminal, messages in Luigi's visualiser, nothing elsewhere."""
+"""Task progress: a bar on a terminal and messages in Luigi's visualizer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 import luigi
 from tqdm import tqdm
 
-REPORT_SECONDS = 1.0  # between two messages to the scheduler, which may be on another machine
+REPORT_SECONDS = 1.0  # between messages to the scheduler, which may be on another machine
 
 
-class ShownProgress:
-    """A `pipeline.progress.Progress` for a task, or for none.
+class ProgressReporter:
+    """A `pipeline.progress.Progress` callback, with or without a Luigi task.
 
-    A context manager: the bar of stage, rate and time left, on a terminal only, goes at its end.
+    A context manager: on a terminal it draws a bar of stage, rate and time left, and removes it on exit.
     """
 
     def __init__(self, task: luigi.Task | None = None):
-        self._task: Any = task  # a worker gives it the methods that tell the scheduler
+        self._task: Any = task  # Luigi's workers add the methods that message the scheduler
         self._bar: tqdm | None = None
         self._reported = 0.0
 
-    def __enter__(self) -> ShownProgress:
+    def __enter__(self) -> ProgressReporter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -32,16 +32,16 @@ class ShownProgress:
             self._bar.close()
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        """Take one report."""
+        """Report that done of total units of a stage are finished."""
         if sys.stderr.isatty():
             self._draw(stage, done, total, unit)
         now = time.monotonic()
         if now - self._reported >= REPORT_SECONDS:
             self._reported = now
-            self._tell_scheduler(stage, done, total, unit)
+            self._message_scheduler(stage, done, total, unit)
 
     def _draw(self, stage: str, done: int, total: int, unit: str) -> None:
-        if self._bar is not None and done < self._bar.n:  # another stage began
+        if self._bar is not None and done < self._bar.n:  # a new stage has started
             self._bar.close()
             self._bar = None
         if self._bar is None:
@@ -53,8 +53,8 @@ class ShownProgress:
         self._bar.set_description(stage, refresh=False)
         self._bar.update(done - self._bar.n)
 
-    def _tell_scheduler(self, stage: str, done: int, total: int, unit: str) -> None:
-        with contextlib.suppress(TypeError, AttributeError):  # outside of a worker there is nobody to tell
+    def _message_scheduler(self, stage: str, done: int, total: int, unit: str) -> None:
+        with contextlib.suppress(TypeError, AttributeError):  # there is no scheduler outside a worker
             self._task.set_status_message(f"{stage}: {done} of {total or '?'} {unit}")
             if total:
                 self._task.set_progress_percentage(min(100, round(100 * done / total)))

@@ -1,4 +1,4 @@
-"""The command that makes a stored run anew, from what the run says of itself."""
+"""The command that reproduces a stored run, derived from the run's recipe."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from tasks.recipes import recipes_folder
 from tasks.task import luigi_command
 from tasks.training import training_task
 
-ALWAYS_SAID = ("recipe", "dataset", "weights")
+ALWAYS_INCLUDED = ("recipe", "dataset", "weights")
 
 
 def command_of(recipe: dict[str, Any]) -> str:
-    """Return the Luigi command of a run's recipe; "" where its scheme is no longer known here.
+    """Return the Luigi command that reproduces a run, or "" if its scheme or its weights are unknown here.
 
-    Settings are named where they differ from the row's own.
+    The command includes only settings that differ from the recipe's defaults.
     """
-    found = recipe["fingerprint"]
+    fingerprint = recipe["fingerprint"]
     try:
-        scheme, name = find_named(recipes_folder(), found["scheme"])
-        usual = as_dict(named_recipe(recipes_folder(), scheme, name))
-        task, data = training_task(scheme.name), found["dataset"]
+        scheme, name = find_named(recipes_folder(), fingerprint["scheme"])
+        defaults = as_dict(named_recipe(recipes_folder(), scheme, name))
+        task, data = training_task(scheme.name), fingerprint["dataset"]
         values = {"recipe": name, "dataset": dataset_text(data["name"])}
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
         if "weights" in scheme.needs:
-            base = found["features"]
+            base = fingerprint["features"]
             values |= {"backbone": base["backbone"], "weights": base["weights"]["name"]}
-            # Random weights of a seed are named random7.
+            # Random weights with seed 7 are stored as random7.
             values["weights"] = re.sub(r"^random(\d+)$", r"random:\1", values["weights"])
             if choose_weights(values["weights"], base["backbone"]).identity != base["weights"]["identity"]:
-                return ""  # weights of one's own: where they were is not known
+                return ""  # weights from a file or URL whose location was not stored
         values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
     except (HeadstartError, KeyError, TypeError):
         return ""
-    return luigi_command(task, {**values, **found["settings"]}, {**usual, **dict.fromkeys(ALWAYS_SAID)})
+    return luigi_command(task, values | fingerprint["settings"], defaults | dict.fromkeys(ALWAYS_INCLUDED))
 
 
 def dataset_text(name: str) -> str:
-    """Return what --dataset takes for a data set of a name; where a folder was is not known."""
+    """Return the --dataset value for a data set's name; a folder's path is not stored, only its name."""
     return name.replace(FOLDER, f"{FOLDER}path/to/", 1)
 
 
 def write_with_commands(
     folder: Path, runs: Sequence[RunResult | Path], title: str, **more: Any
 ) -> tuple[str, list[str]]:
-    """Write the report of a comparison of runs, or of their folders; see write_comparison."""
+    """Write a comparison of runs or run folders, with commands to reproduce them; see write_comparison."""
     results = [read_run(run) if isinstance(run, Path) else run for run in runs]
     recipes = [run.recipe for run in results]
     commands = {run.folder.name: command_of(run.recipe) for run in results}
@@ -66,9 +66,9 @@ def write_with_commands(
 
 
 def dataset_folders(data: Path, recipes: list[dict[str, Any]]) -> dict[str, Path]:
-    """Return the prepared data sets that runs were made with, by key, where they are still there."""
+    """Return the folders of the prepared data sets that recipes used, by key, if they still exist."""
     keys = {
         key_of(recipe["fingerprint"]["dataset"]) for recipe in recipes if "dataset" in recipe["fingerprint"]
     }
-    found = {key: layout.finished_by_key(data, "dataset", key) for key in sorted(keys)}
-    return {key: folder for key, folder in found.items() if folder}
+    folders = {key: layout.finished_by_key(data, "dataset", key) for key in sorted(keys)}
+    return {key: folder for key, folder in folders.items() if folder}

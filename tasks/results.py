@@ -1,4 +1,4 @@
-"""What is derived from one run and what it stored: metric tables, plots, and findings about the data."""
+"""The tasks that derive results from one stored run: metric tables, plots, and findings about the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.recipes.named import find_named, named_recipe
 from pipeline.report.table import FINDINGS, PLOTS, findings_files
 from pipeline.results.table import CLASS_SCORES, SCORES
-from pipeline.storage.publishing import whole_files
+from pipeline.storage.publishing import undamaged_files
 from pipeline.views import IDENTITY
 from tasks.data import DataTask, DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
@@ -22,12 +22,12 @@ from tasks.recipes import recipes_folder
 from tasks.task import DerivedTask, Task, stamp_of
 from tasks.training import TrainTask, training_task
 
-LAYERS_COMPARED = 3  # of the backbone, the deepest: what heads read unless they say
+LAYERS_COMPARED = 3  # the backbone's deepest layers
 
 
 @inherits(PrepareDataset, DownloadWeights)
 class RunResultTask(DataTask, DerivedTask):
-    """A result that is derived from one run, in a folder beside others of the run."""
+    """A result derived from one run and stored with the run's other reports."""
 
     scheme = luigi.Parameter(default="head:linear", description="scheme:recipe, such as head:linear")
     settings = SettingsParameter(default={}, description='settings of the recipe, such as {"epochs": 5}')
@@ -36,11 +36,11 @@ class RunResultTask(DataTask, DerivedTask):
 
     @functools.cached_property
     def run_task(self) -> TrainTask:
-        """The training task whose result this one looks at."""
+        """The training task of the run."""
         scheme, recipe = find_named(recipes_folder(), self.scheme)
-        beside = ("space",) if "sweep" in scheme.needs else ()  # a parameter of the task, no setting
-        given = {name: value for name, value in self.settings.items() if name not in beside}
-        named_recipe(recipes_folder(), scheme, recipe, given)
+        not_settings = ("space",) if "sweep" in scheme.needs else ()  # a parameter of the task
+        changes = {name: value for name, value in self.settings.items() if name not in not_settings}
+        named_recipe(recipes_folder(), scheme, recipe, changes)  # raises BadInput
         return self.clone(training_task(scheme.name), recipe=recipe, **self.settings)
 
     @property
@@ -49,7 +49,7 @@ class RunResultTask(DataTask, DerivedTask):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What tells whether the run is still the one that this result was derived from."""
+        """The stamp of the run, which shows whether this result is stale."""
         return {"run": stamp_of(self.run_task.folder)}
 
     @functools.cached_property
@@ -64,7 +64,7 @@ class ScoreRun(RunResultTask):
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """The run, and the names of the scores: a new row of SCORES makes the tables anew."""
+        """The run, and the names of the scores, so that a new row of SCORES rebuilds the tables."""
         return {"run": self.run_task.fingerprint, "scores": [*SCORES], "class_scores": [*CLASS_SCORES]}
 
     def make(self) -> None:
@@ -73,34 +73,35 @@ class ScoreRun(RunResultTask):
 
 
 class PlotRun(RunResultTask):
-    """Draw the plots of a run: accuracy and loss over time, confusion matrix, accuracy by class."""
+    """Draw the plots of a run: accuracy and loss curves, confusion matrix, accuracy by class."""
 
     kind = "plots"
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """The run, and the names of the plots: a new row of PLOTS is drawn beside the old ones."""
+        """The run, and the names of the plots, so that a new row of PLOTS is drawn."""
         return {"run": self.run_task.fingerprint, "plots": [*PLOTS]}
 
     def make(self) -> None:
         folders = {"run": self.run_task.folder, "folder": self.folder}
-        kept = whole_files(self.folder, self.facts)
-        self.publish(self.in_process("pipeline.report.comparison_report:publish_plots", **folders, kept=kept))
+        plots = undamaged_files(self.folder, self.facts)
+        function = "pipeline.report.comparison_report:publish_plots"
+        self.publish(self.in_process(function, **folders, up_to_date=plots))
 
 
 class DataFindings(RunResultTask):
     """Find likely label errors, near-duplicates between train and test, and the hardest images.
 
-    Each is a table and a picture, explained in findings.md beside the run's plots. The run's answers on val
-    and test tell label errors and hard images; cached features of the layers that a head reads, or of the
-    backbone's last three, tell near-duplicates. The weights choose the features of a run that has none.
+    Each is a table and a figure, explained in findings.md next to the run's plots. Label errors and hard
+    images come from the run's predictions on val and test; near-duplicates from cached features of the head's
+    layers, or of the backbone's last three. For a run without weights, --weights chooses the features.
     """
 
     kind = "findings"
 
     @property
     def features_task(self) -> ExtractFeatures:
-        """The cached features that images are compared by, each image as it is."""
+        """The cached features for comparing images, from the unaugmented images."""
         layers = BACKBONES[self.backbone].taps[-LAYERS_COMPARED:]
         if self.run_task.scheme.reads_layers:
             layers = self.run_task.layers_read

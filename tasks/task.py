@@ -1,4 +1,4 @@
-"""What all tasks of the graph share: a fingerprint, a folder that it names, and safe ways to fill it."""
+"""The base classes of all tasks: a fingerprint, a folder named by it, and safe publishing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.storage import layout, publishing
 from pipeline.storage.fingerprint import key_of
 from tasks.configuration import data_folder
 from tasks.parameters import one_line_errors
-from tasks.progress import ShownProgress
+from tasks.progress import ProgressReporter
 
 
 class Result(luigi.Target):
@@ -26,17 +26,17 @@ class Result(luigi.Target):
         self.path, self.task = str(task.folder), task
 
     def exists(self) -> bool:
-        """Say whether the result is there and whole."""
+        """Return whether the result exists and is complete."""
         return self.task.why_missing() is None
 
 
 class Task(luigi.Task):
     """A task whose result is a published folder; subclasses define kind, label, fingerprint and make.
 
-    Parameters are checked when a task is created: a mistake is reported before anything runs.
+    Parameters are checked when a task is created, so mistakes are reported before anything runs.
     """
 
-    kind: ClassVar[str]  # of folder, one of layout.KINDS
+    kind: ClassVar[str]  # the kind of folder, one of layout.KINDS
 
     def __init__(self, *args: Any, **kwargs: Any):
         with one_line_errors():
@@ -45,12 +45,12 @@ class Task(luigi.Task):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the result depends on, as plain values; raises BadInput for parameters that do not fit."""
+        """Everything the result depends on, as plain values; raises BadInput for invalid parameters."""
         raise NotImplementedError
 
     @property
     def label(self) -> str:
-        """The name of the folder without its key."""
+        """The folder's name without its key."""
         raise NotImplementedError
 
     def make(self) -> None:
@@ -59,21 +59,21 @@ class Task(luigi.Task):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the key in the folder's name stands for."""
+        """The values that the key in the folder's name is the hash of."""
         return self.fingerprint
 
     @functools.cached_property
     def folder(self) -> Path:
         """The folder of the result."""
-        return layout.keyed(data_folder(), f"{layout.folder_of(self.kind)}/{self.label}", self.identity)
+        return layout.keyed_path(data_folder(), f"{layout.folder_of(self.kind)}/{self.label}", self.identity)
 
     @property
     def folders(self) -> dict[str, Path]:
-        """The folders of what is required, for tasks that name what they require."""
+        """The folders of the required tasks, by name."""
         return {name: task.folder for name, task in self.requires().items()}
 
     def why_missing(self) -> str | None:
-        """Return in words why the folder does not hold the result, or None when it does."""
+        """Return why the folder does not hold the result, or None if it does."""
         return publishing.why_incomplete(self.folder, self.fingerprint)
 
     def output(self) -> Result:
@@ -81,41 +81,41 @@ class Task(luigi.Task):
         return Result(self)
 
     def run(self) -> None:
-        """Make the result unless another process made it while this one waited for its turn."""
+        """Make the result, unless another process made it while this one waited for the lock."""
         with publishing.claimed(layout.lock_of(data_folder(), self.folder)):
             if not self.complete():
                 self.make()
 
     def in_child(self, function: str, **arguments: Any) -> Any:
-        """Return what a function of pipeline/, `module:function`, returns in a child; progress is shown."""
-        with ShownProgress(self) as progress:
+        """Run `module:function` of pipeline/ in a child process, with progress, and return its result."""
+        with ProgressReporter(self) as progress:
             return run_in_child(function, _plain(arguments), progress)
 
     def in_process(self, function: str, **arguments: Any) -> Any:
-        """Return what a function of pipeline/, `module:function`, returns here; planning does not load it."""
+        """Run `module:function` of pipeline/ in this process; the module is imported only now."""
         return resolve(function)(**arguments)
 
     def __repr__(self) -> str:
-        """Return the task's name with the parameters that say something; unset overrides are left out."""
-        said = [
+        """Return the task's name with its significant parameters, except those that are unset."""
+        parameters = [
             f"{name}={parameter.serialize(value)}"
             for name, parameter in self.get_params()
             if parameter.significant and (value := getattr(self, name)) not in (None, (), {})
         ]
-        return f"{self.task_family}({', '.join(said)})"
+        return f"{self.task_family}({', '.join(parameters)})"
 
 
 class DerivedTask(Task):
-    """A result that shows those of other tasks, and is made again when one of those was."""
+    """A report on the results of other tasks, which is made again when one of them changes."""
 
     @property
     def sources(self) -> Sequence[Task]:
-        """The tasks whose results are shown."""
+        """The tasks whose results are in the report."""
         raise NotImplementedError
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What tells whether the sources are still those that are shown."""
+        """The stamps of the sources, which show whether the report is stale."""
         return {"sources": [stamp_of(task.folder) for task in self.sources]}
 
     def requires(self) -> Any:
@@ -123,37 +123,37 @@ class DerivedTask(Task):
         return self.sources
 
     def complete(self) -> bool:
-        """Say whether the result is whole and of the sources as they are now."""
+        """Return whether the result is complete and its sources have not changed since."""
         if not (super().complete() and all(task.complete() for task in self.sources)):
             return False
         return publishing.read_manifest(self.folder).facts == self.facts
 
     def publish(self, files: list[str]) -> None:
-        """Finish the folder of the result."""
+        """Publish the manifest of the result's folder."""
         publishing.publish_manifest(self.folder, self.fingerprint, files, self.facts)
 
 
 def stamp_of(folder: Path) -> str | None:
-    """Return the sha256 of a folder's manifest, which changes with anything in it; None without one."""
+    """Return the sha256 of a folder's manifest, which changes with any of its files; None without one."""
     path = folder / publishing.MANIFEST
     return publishing.sha256_of(path) if path.is_file() else None
 
 
-def luigi_command(task: type[luigi.Task], values: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
-    """Return the command that runs a task with values of its parameters, those that are as usual left out.
+def luigi_command(task: type[luigi.Task], values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Return the command that runs a task with values of its parameters, without those at their default.
 
-    Of a parameter that usual has not, the usual value is Luigi's default; None there means always said.
+    A parameter that defaults lacks has Luigi's default. A default of None includes the parameter always.
     """
-    words = ["luigi", "--module", "tasks", task.__name__]
+    command = ["luigi", "--module", "tasks", task.__name__]
     for name, value in values.items():
         parameter = getattr(task, name)
-        if value != (usual[name] if name in usual else parameter.task_value(task.__name__, name)):
-            words += [f"--{name.replace('_', '-')}", parameter.serialize(value)]
-    return shlex.join(words)
+        if value != (defaults[name] if name in defaults else parameter.task_value(task.__name__, name)):
+            command += [f"--{name.replace('_', '-')}", parameter.serialize(value)]
+    return shlex.join(command)
 
 
 def _plain(value: Any) -> Any:
-    """Return arguments as JSON takes them: paths as text."""
+    """Return arguments as JSON values, with paths as text."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""The sweep of heads, and the training tasks, one for each row of SCHEMES."""
+"""The sweep of heads and the training tasks, one for each row of SCHEMES."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ logger = logging.getLogger("luigi-interface")
 
 @takes_recipe(SCHEMES["head"])
 class TuneHead(HeadTask):
-    """Try all settings of a head's space at once, rank them on val: sweep.csv, sweep.png, choice.json.
+    """Fit all settings in a head's space and rank them on val: sweep.csv, sweep.png, choice.json.
 
-    TrainTunedHead fits the chosen head anew on train and val; each setting of a recipe is a parameter.
+    TrainTunedHead refits the best head on train and val. Each setting of the recipe is a parameter.
     """
 
     kind = "sweep"
@@ -36,27 +36,27 @@ class TuneHead(HeadTask):
         default={},
         example='{"alpha": [1, 10]}',
         description='values to try, such as {"learning_rate": [0.001, 0.01], "layers": ["block4_pool"]}; '
-        "an empty list leaves a setting as it is [default: the recipe's own space]",
+        "an empty list leaves a setting unchanged [default: the recipe's own space]",
     )
 
     @functools.cached_property
-    def searched(self) -> dict[str, tuple[Any, ...]]:
+    def values_to_try(self) -> dict[str, tuple[Any, ...]]:
         """The values to try, by setting."""
-        return checked_space(self.chosen, settings.plain(self.space))
+        return checked_space(self.resolved, settings.plain(self.space))
 
     @property
     def layers_read(self) -> tuple[str, ...]:
-        """All layers that any head of the sweep reads."""
-        return layers_of(self.chosen, self.searched)
+        """The layers that any head of the sweep reads."""
+        return layers_of(self.resolved, self.values_to_try)
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """The recipe, the space, and the features; of the precision only what networks are trained in."""
-        network = isinstance(self.chosen, NetworkHead)
+        """The recipe, the space and the features, and the precision if the head is a trained network."""
+        network = isinstance(self.resolved, NetworkHead)
         return {
-            **self.basis,
+            **self.common_fingerprint,
             "recipe": self.recipe,
-            "space": settings.plain(self.searched),
+            "space": settings.plain(self.values_to_try),
             "precision": resolve_precision(self.precision) if network else "float32",
         }
 
@@ -66,19 +66,19 @@ class TuneHead(HeadTask):
 
 
 class TrainTask(RecipeTask):
-    """Train one run of a scheme and leave recipe, history, model, predictions and costs in data/runs/.
+    """Train one run of a scheme and save recipe, history, model, predictions and costs in data/runs/.
 
-    recipe names a row of the scheme's recipes; each setting of it is a parameter of its own.
+    recipe is the name of one of the scheme's recipes; each of its settings is a separate parameter.
     """
 
     kind = "run"
-    seed = WholeNumber(default=0, description="seed of weights, order, augmentation and dropout")
+    seed = WholeNumber(default=0, description="seed of initial weights, row order, augmentation and dropout")
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What the run depends on; of the cached features only what it reads."""
+        """Everything the run depends on, including only the cached features that it reads."""
         return {
-            **self.basis,
+            **self.common_fingerprint,
             "scheme": f"{self.scheme.name}:{self.recipe}",
             "seed": self.seed,
             "precision": resolve_precision(self.precision),
@@ -90,50 +90,50 @@ class TrainTask(RecipeTask):
 
     @property
     def reports(self) -> Path:
-        """The folder of what is derived from this run."""
+        """The folder of the reports on this run."""
         return layout.run_reports(data_folder(), self.folder)
 
     def make(self) -> None:
-        told = {"spec": self.spec.as_json(), "inputs": self.folders, "folder": self.folder}
-        self.in_child("pipeline.runs.train:train_run", **told)
+        arguments = {"spec": self.spec.as_json(), "inputs": self.folders, "folder": self.folder}
+        self.in_child("pipeline.runs.train:train_run", **arguments)
 
 
 class TunedTask(TrainTask):
-    """A scheme that needs a sweep of heads, whose choice it fits anew on train and val."""
+    """A scheme that needs a sweep of heads and refits the best one on train and val."""
 
     space = TuneHead.space
 
     @property
     def sweep_task(self) -> TuneHead:
-        """The sweep that chooses."""
+        """The sweep that chooses the head."""
         return self.clone(TuneHead)
 
     @property
     def layers_read(self) -> tuple[str, ...]:
-        """All layers that any head of the sweep reads, one of which is chosen only later."""
+        """The layers that any head of the sweep reads, because the choice is made later."""
         return self.sweep_task.layers_read
 
     @property
     def inputs(self) -> dict[str, Task]:
-        """What every run reads, and the sweep."""
+        """The inputs of every run, and the sweep."""
         return {**super().inputs, "sweep": self.sweep_task}
 
 
 class FineTuneTask(TrainTask):
-    """A scheme that needs a top: it is fitted on cached features, then fine-tuned with the backbone.
+    """A scheme that fits a top on cached features and then fine-tunes it with the backbone.
 
-    The top's settings are the best of a sweep (TuneHead). What is frozen all the time comes from cached maps
-    where that is less work (--prefix); the saved network is whole, whichever way it was trained.
+    The top's settings are the best of a sweep (TuneHead). Blocks that stay frozen are read from cached
+    feature maps if that is less work (--prefix); the saved network always includes them.
     """
 
     @functools.cached_property
     def prefix_plan(self) -> Prefix:
-        """Where the frozen blocks are computed, and why; --prefix is the setting that decides."""
-        return plan_prefix(self.chosen, self.backbone_row)
+        """How the frozen blocks are computed, and why; the setting --prefix decides."""
+        return plan_prefix(self.resolved, self.backbone_row)
 
     @property
     def inputs(self) -> dict[str, Task]:
-        """What every run reads, the sweep of the top, and the maps where they are cached."""
+        """The inputs of every run, the sweep of the top, and the cached feature maps if they are used."""
         maps = {"maps": self.maps_task} if self.prefix_plan.cached else {}
         return {**super().inputs, "sweep": self.sweep_task, **maps}
 
@@ -141,11 +141,12 @@ class FineTuneTask(TrainTask):
     def sweep_task(self) -> TuneHead:
         """The sweep that chooses the settings of the top."""
         (layer,) = self.layers_read
-        return TuneHead(recipe=top_row(self.chosen).name, **top_settings(self.chosen, layer), **self.shared)
+        top = top_row(self.resolved)
+        return TuneHead(recipe=top.name, **top_settings(self.resolved, layer), **self.shared)
 
     @property
     def maps_task(self) -> ExtractFeatures:
-        """The cached maps at the cut, in half the bytes where they are computed in 16 bits."""
+        """The cached feature maps at the cut, as float16 if they are computed in bfloat16."""
         plan = self.prefix_plan
         half = plan.pooling == "none" and resolve_precision(self.precision) == "bfloat16"
         storage = "float16" if half else "float32"
@@ -158,30 +159,30 @@ class FineTuneTask(TrainTask):
 
 @takes_recipe(SCHEMES["head"])
 class TrainHead(TrainTask):
-    """Train a head of any kind on cached features and leave a run in data/runs/."""
+    """Train a head on cached features and save a run in data/runs/."""
 
 
 @takes_recipe(SCHEMES["tuned-head"])
 class TrainTunedHead(TunedTask):
-    """Train the head that a sweep chose on val anew on train and val and leave a run in data/runs/.
+    """Refit the best head of a sweep on train and val and save a run in data/runs/.
 
-    recipe and settings are those of the sweep (TuneHead); seed is that of the final fit alone.
+    The recipe and settings are those of the sweep (TuneHead); the seed affects only the final fit.
     """
 
 
 @takes_recipe(SCHEMES["fine-tune"])
 class FineTune(FineTuneTask):
-    """Train a top on cached features, then fine-tune it with the backbone, and leave a run in data/runs/."""
+    """Train a top on cached features, fine-tune it with the backbone, and save a run in data/runs/."""
 
 
 @takes_recipe(SCHEMES["from-scratch"])
 class TrainFromScratch(TrainTask):
-    """Train a network of conv and dense blocks from random weights and leave a run in data/runs/."""
+    """Train a network of conv and dense blocks from random weights and save a run in data/runs/."""
 
 
 @functools.cache
 def training_task(name: str) -> type[TrainTask]:
-    """Return the Luigi task of a row of SCHEMES, made here for a row from outside."""
+    """Return the Luigi task of a row of SCHEMES; for the row of an extension, create it."""
     for task in (TrainHead, TrainTunedHead, FineTune, TrainFromScratch):
         if task.scheme.name == name:
             return task
@@ -191,4 +192,4 @@ def training_task(name: str) -> type[TrainTask]:
     return takes_recipe(scheme)(type(scheme.task, (base,), {}))
 
 
-TASKS = {name: training_task(name) for name in SCHEMES}  # Luigi finds tasks that exist by their names
+TASKS = {name: training_task(name) for name in SCHEMES}  # Luigi looks up existing tasks by name

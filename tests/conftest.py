@@ -1,4 +1,4 @@
-"""Faults that tests of several folders inject; what several folders share is in small_examples."""
+"""Fault-injection fixtures for all test folders; shared examples are in small_examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest_plugins = ["small_examples", "small_runs"]
 
 @pytest.fixture
 def flip_byte() -> Callable[..., None]:
-    """Return a function that flips one bit of a file, in its middle unless told where."""
+    """Return a function that flips one bit of a file, by default in the middle."""
 
     def flip(path: Path, position: int | None = None, mask: int = 1) -> None:
         content = bytearray(path.read_bytes())
@@ -28,7 +28,7 @@ def flip_byte() -> Callable[..., None]:
 
 @pytest.fixture
 def start_script() -> Iterator[Callable[..., subprocess.Popen]]:
-    """Return a function that starts Python code in a process of its own, killed at the latest at the end."""
+    """Return a function that starts Python code in a new process, which is killed after the test."""
     running = []
 
     def start(code: str, *arguments: object) -> subprocess.Popen:
@@ -44,7 +44,7 @@ def start_script() -> Iterator[Callable[..., subprocess.Popen]]:
 
 @pytest.fixture
 def wait_for() -> Callable[..., None]:
-    """Return a function that waits until a condition holds, and fails when it does not in time."""
+    """Return a function that waits until a condition holds, and fails after a timeout."""
 
     def wait(condition: Callable[[], object], seconds: float = 20) -> None:
         end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Functions that behave and misbehave in a child; run as a script, this serves them as children.py would."""
+"""Functions that succeed or fail in a child process; run as a script, this serves them like children.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.errors import DamagedFile, HeadstartError
 
 
 class PrivateError(HeadstartError):
-    """An error of a kind that pipeline.errors does not list."""
+    """An error type that pipeline.errors does not define."""
 
 
 def add(first, second, progress):
@@ -26,13 +26,13 @@ def report(progress):
         progress("count", done, 3, "sheep")
 
 
-def chatter(progress):
+def print_noise(progress):
     print("printed by Python")
-    print('{"result": "not the answer"}')
+    print('{"result": "not the result"}')
     print('{"progress": ["not", "a", "report", "!"]}')
     subprocess.run(["echo", '{"result": "printed by another program"}'], check=True)
-    os.write(1, b'{"result": "written to the descriptor"}\n')
-    return "the answer"
+    os.write(1, b'{"result": "written to the file descriptor"}\n')
+    return "the result"
 
 
 def log(progress):
@@ -41,24 +41,24 @@ def log(progress):
     logging.getLogger("another.library").warning("not ours")
 
 
-def fail_in_words(progress):
+def raise_damaged_file(progress):
     raise DamagedFile("a.h5: expected 7 rows, found 6 — é")
 
 
-def fail_in_private_words(progress):
-    raise PrivateError("in words all the same")
+def raise_private_error(progress):
+    raise PrivateError("a readable message")
 
 
-def fail(progress):
-    raise ZeroDivisionError("a traceback says where")
+def raise_zero_division(progress):
+    raise ZeroDivisionError("a traceback shows where")
 
 
-def return_what_is_not_plain(progress):
+def return_a_set(progress):
     return {1, 2}
 
 
-def die_of(number, progress):
-    print("last words", file=sys.stderr)
+def kill_itself(number, progress):
+    print("last output", file=sys.stderr)
     os.kill(os.getpid(), number)
     time.sleep(60)
 
@@ -72,22 +72,22 @@ def end_after_reports(progress):
     os._exit(0)
 
 
-def sleep(noted, progress):
-    """Note the number of this process, then stay."""
-    scratch = Path(noted).with_suffix(".scratch")
+def sleep(pid_file, progress):
+    """Write the id of this process to pid_file, then sleep."""
+    scratch = Path(pid_file).with_suffix(".scratch")
     scratch.write_text(str(os.getpid()))
-    scratch.replace(noted)
+    scratch.replace(pid_file)
     time.sleep(60)
 
 
-def report_and_sleep(noted, progress):
-    Path(noted).write_text(str(os.getpid()))
+def report_and_sleep(pid_file, progress):
+    Path(pid_file).write_text(str(os.getpid()))
     report(progress)
     time.sleep(60)
 
 
 def process_is_alive(pid: int) -> bool:
-    """Say whether a process runs; one that has ended and was not waited for does not."""
+    """Return whether a process is running; zombies are not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

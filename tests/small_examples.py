@@ -1,4 +1,4 @@
-"""What several folders of tests share: a hundred digits, random weights, their features; toy examples."""
+"""Fixtures shared by several test folders: digits, random weights, their features, toy examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from pipeline.backbones.table import BACKBONES, choose_weights
-from pipeline.backbones.weights import FILE, publish_weights, random_arrays, read_keras_notop
+from pipeline.backbones.weights import WEIGHTS_FILE, publish_weights, random_arrays, read_keras_notop
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
 from pipeline.features.extract import extract
@@ -25,8 +25,8 @@ DIGITS = dataset_fingerprint("digits", subset=100, split_seed=0)
 
 
 @pytest.fixture(autouse=True)
-def float32_again() -> Iterator[None]:
-    """Set Keras's precision back after a test; it is global."""
+def reset_dtype_policy() -> Iterator[None]:
+    """Reset Keras's global dtype policy after a test."""
     yield
     if keras := sys.modules.get("keras"):
         keras.config.set_dtype_policy("float32")
@@ -34,15 +34,15 @@ def float32_again() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory) -> Path:
-    """A folder for what the tests of one process share."""
+    """A folder shared by the tests of one process."""
     return tmp_path_factory.mktemp("shelf")
 
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Return a function that has a folder of a name made by the first process that asks; the others wait."""
-    own = tmp_path_factory.getbasetemp()
-    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    """Return a function that creates a named folder once; other test processes wait for it and share it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     shared.mkdir(exist_ok=True)
 
     def once(name: str, make: Callable[[Path], object]) -> Path:
@@ -59,13 +59,13 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Pat
 
 @pytest.fixture(scope="session")
 def digits(made_once) -> Path:
-    """The folder of a prepared data set of one hundred digits."""
+    """The folder of a prepared data set with one hundred digits."""
     return made_once("digits", lambda folder: prepare(DIGITS, None, str(folder)))
 
 
 @pytest.fixture(scope="session")
 def weights(made_once) -> Path:
-    """The folder of VGG16's random weights."""
+    """The folder of random weights for VGG16."""
     fingerprint = {"backbone": "vgg16", "weights": choose_weights("random", "vgg16").identity}
 
     def make(folder: Path) -> None:
@@ -77,26 +77,26 @@ def weights(made_once) -> Path:
 @pytest.fixture(scope="session")
 def arrays(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The arrays of those weights."""
-    return read_keras_notop(weights / FILE, BACKBONES["vgg16"])
+    return read_keras_notop(weights / WEIGHTS_FILE, BACKBONES["vgg16"])
 
 
 @pytest.fixture(scope="session")
 def features(made_once, digits, weights) -> Path:
-    """The cache of the digits' features at every layer of two views, in float32."""
+    """The feature cache of the digits: every layer, two views, float32."""
     base = cache_fingerprint(
         DIGITS, backbone="vgg16", weights=choose_weights("random", "vgg16"), precision="float32"
     )
 
     def make(folder: Path) -> None:
-        places = {"dataset": str(digits), "weights": str(weights), "folder": str(folder)}
-        extract(base, list(BACKBONES["vgg16"].taps), ["identity", "hflip"], **places)
+        folders = {"dataset": str(digits), "weights": str(weights), "folder": str(folder)}
+        extract(base, list(BACKBONES["vgg16"].taps), ["identity", "hflip"], **folders)
 
     return made_once("features", make)
 
 
 @pytest.fixture
 def toy() -> Examples:
-    """Three classes of 16 points in four dimensions that a line separates; the last 12 are val."""
+    """Three linearly separable classes of 16 points in four dimensions; the last 12 are val."""
     rng = np.random.default_rng(0)
     labels = np.arange(48) % 3
     inputs = 4 * np.eye(4)[labels] + rng.normal(scale=0.5, size=(48, 4))
@@ -112,13 +112,13 @@ def pictures() -> Examples:
 
 @pytest.fixture
 def make_stage() -> Callable[..., Stage]:
-    """Return a function that makes a plain stage of one epoch; changes replace its settings."""
+    """Return a function that makes a one-epoch stage; changes replace its default settings."""
 
     def make(name: str = "blocks", **changes) -> Stage:
-        plain = {
+        defaults = {
             **{"epochs": 1, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.01},
             **{"lr_schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0},
         }
-        return Stage(name, **{**plain, **changes})
+        return Stage(name, **{**defaults, **changes})
 
     return make

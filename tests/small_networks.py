@@ -1,4 +1,4 @@
-"""A small network with all that draws random numbers or keeps a state, and what a seed repeats of it."""
+"""A small network whose layers use random numbers or keep a state, and its reproducible history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.training.history import History
 
 
 def picture_classifier() -> Classifier:
-    """Return a classifier of 32 px images in two classes with normalisation and dropout."""
+    """Return a classifier of 32 px images in two classes with normalization and dropout."""
     pixels = keras.Input((32, 32, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(pixels)
     block = parse_block("conv - batch norm - maxpool 4 - dropout", dense=False)
@@ -20,5 +20,5 @@ def picture_classifier() -> Classifier:
 
 
 def rows_without_seconds(history: History) -> list[dict]:
-    """Return what a seed repeats of a history."""
+    """Return the part of a history that a seed reproduces."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]

@@ -1,4 +1,4 @@
-"""A synthetic run folder, written the way a training writes one."""
+"""A synthetic run folder, with the files that a training writes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def synthetic_predictions(recipe: dict, skill: float) -> dict[str, np.ndarray]:
 
 
 def synthetic_history(stages: dict[str, int], seconds: float) -> list[dict]:
-    """Return a row an epoch; stages says how many epochs each has."""
+    """Return one row per epoch; stages maps each stage to its number of epochs."""
     names = [stage for stage, epochs in stages.items() for _ in range(epochs)]
     return [
         {
@@ -51,7 +51,7 @@ def synthetic_history(stages: dict[str, int], seconds: float) -> list[dict]:
 
 
 def write_run(folder: Path, *, skill=1.5, stages=None, total_seconds=30.0, **changes) -> Path:
-    """Write a whole run folder; changes replace fields of the recipe."""
+    """Write a run folder; changes replace fields of the recipe."""
     stages = {"train": 12} if stages is None else stages
     recipe = {
         **{
@@ -81,7 +81,7 @@ def write_run(folder: Path, *, skill=1.5, stages=None, total_seconds=30.0, **cha
 
 
 def finish(folder: Path) -> Path:
-    """Write the manifest anew, as if the folder's present content were what a training had left."""
+    """Rewrite the manifest, as if a training had written the folder's current content."""
     names = ["recipe.json", "history.csv", "predictions.h5", "costs.json"]
     publish_manifest(folder, {"scheme": "head:linear"}, names)
     return folder

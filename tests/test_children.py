@@ -1,4 +1,4 @@
-"""A child gives its result or a clear error, never a hang, and does not outlive its parent."""
+"""A child returns its result or a clear error, never hangs, and does not outlive its parent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.errors import ChildFailed, DamagedFile
 HERE = Path(__file__).parent
 COMMAND = (sys.executable, str(HERE / "functions_in_child.py"))
 
-MASTER = """
+PARENT = """
 import multiprocessing, sys, time
 from pathlib import Path
 from pipeline import children
@@ -29,7 +29,7 @@ sys.path.append({here!r})
 children.COMMAND = {command!r}
 
 def work():
-    children.run_in_child("functions_in_child:sleep", {{"noted": sys.argv[1]}})
+    children.run_in_child("functions_in_child:sleep", {{"pid_file": sys.argv[1]}})
 
 if {forked}:
     worker = multiprocessing.get_context("fork").Process(target=work)
@@ -43,7 +43,7 @@ else:
 
 @pytest.fixture
 def run(monkeypatch):
-    """Return run_in_child, told to serve the functions of this folder."""
+    """Return run_in_child for the functions in this folder."""
     monkeypatch.setattr(children, "COMMAND", COMMAND)
     return run_in_child
 
@@ -58,20 +58,20 @@ def progress(reports):
     return lambda *report: reports.append(report)
 
 
-def test_what_a_child_logs_is_logged_by_its_parent(run, caplog):
+def test_a_childs_log_records_are_logged_by_its_parent(run, caplog):
     with caplog.at_level(logging.INFO, logger="pipeline"):
         run("functions_in_child:log", {})
-    said = {(record.levelname, record.getMessage()) for record in caplog.records}  # twice beside Luigi
-    assert said == {("WARNING", "took 50 % — é")}
+    records = {(record.levelname, record.getMessage()) for record in caplog.records}  # twice with Luigi
+    assert records == {("WARNING", "took 50 % — é")}
 
 
-def test_the_result_comes_back_from_another_process(run):
+def test_the_result_is_returned_from_another_process(run):
     result = run("functions_in_child:add", {"first": 1, "second": 2.5})
     assert result.pop("pid") != os.getpid()
     assert result == {"sum": 3.5, "text": "é"}
 
 
-def test_a_function_of_the_project_runs_and_reports(tmp_path, progress, reports):
+def test_a_function_of_the_project_runs_and_reports_progress(tmp_path, progress, reports):
     fingerprint = dataset_fingerprint("digits", subset=100, split_seed=0)
     arguments = {"fingerprint": fingerprint, "source": None, "folder": str(tmp_path)}
     facts = run_in_child("pipeline.datasets.store:prepare", arguments, progress)
@@ -84,69 +84,70 @@ def test_progress_arrives_in_order(run, progress, reports):
     assert reports == [("count", done, 3, "sheep") for done in range(3)]
 
 
-def test_what_a_function_prints_does_not_disturb(run, progress, reports):
-    assert run("functions_in_child:chatter", {}, progress) == "the answer"
+def test_output_printed_by_a_function_is_ignored(run, progress, reports):
+    assert run("functions_in_child:print_noise", {}, progress) == "the result"
     assert reports == []
 
 
-def test_an_error_in_words_keeps_its_kind_and_message(run):
+def test_an_error_of_the_project_keeps_its_type_and_message(run):
     with pytest.raises(DamagedFile, match="^a.h5: expected 7 rows, found 6 — é$"):
-        run("functions_in_child:fail_in_words", {})
+        run("functions_in_child:raise_damaged_file", {})
 
 
-def test_an_error_of_a_kind_that_is_not_listed_keeps_its_message(run):
-    with pytest.raises(ChildFailed, match="in words all the same"):
-        run("functions_in_child:fail_in_private_words", {})
+def test_an_error_of_an_unknown_type_keeps_its_message(run):
+    with pytest.raises(ChildFailed, match="a readable message"):
+        run("functions_in_child:raise_private_error", {})
 
 
-def test_any_other_exception_comes_with_its_traceback(run):
-    with pytest.raises(ChildFailed, match="(?s)fail: failed in its process:.*ZeroDivisionError: a traceback"):
-        run("functions_in_child:fail", {})
+def test_any_other_exception_is_reported_with_its_traceback(run):
+    message = "(?s)raise_zero_division: failed in the child process:.*ZeroDivisionError: a traceback"
+    with pytest.raises(ChildFailed, match=message):
+        run("functions_in_child:raise_zero_division", {})
 
 
-def test_a_result_that_is_not_plain_is_an_error(run):
+def test_a_result_that_is_not_json_is_an_error(run):
     with pytest.raises(ChildFailed, match="set is not JSON serializable"):
-        run("functions_in_child:return_what_is_not_plain", {})
+        run("functions_in_child:return_a_set", {})
 
 
 @pytest.mark.parametrize(
     ("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM"), (40, "signal 40")]
 )
-def test_fault_18_a_child_that_a_signal_killed_is_told_with_its_name_and_last_words(run, number, name):
-    with pytest.raises(ChildFailed, match=f"(?s)die_of: its process was killed by {name}.*last words"):
-        run("functions_in_child:die_of", {"number": number})
+def test_fault_18_a_killed_child_is_reported_with_the_signal_and_its_last_output(run, number, name):
+    with pytest.raises(ChildFailed, match=f"(?s)kill_itself: .* was killed by {name}.*last output"):
+        run("functions_in_child:kill_itself", {"number": number})
 
 
-def test_fault_18_a_kill_without_a_reason_hints_at_memory(run):
+def test_fault_18_a_sigkill_hints_at_memory(run):
     with pytest.raises(ChildFailed, match="may be out of memory"):
-        run("functions_in_child:die_of", {"number": 9})
+        run("functions_in_child:kill_itself", {"number": 9})
 
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_fault_19_a_child_that_ends_without_a_result_is_an_error_in_bounded_time(run, code):
-    began = time.monotonic()
-    with pytest.raises(ChildFailed, match=f"its process ended with exit code {code} and no result"):
+    start = time.monotonic()
+    with pytest.raises(ChildFailed, match=f"child process ended with exit code {code} and no result"):
         run("functions_in_child:end_without_result", {"code": code})
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - start < 20
 
 
-def test_fault_19_reports_are_no_result(run, progress, reports):
+def test_fault_19_progress_reports_are_not_a_result(run, progress, reports):
     with pytest.raises(ChildFailed, match="exit code 0 and no result"):
         run("functions_in_child:end_after_reports", {}, progress)
     assert reports == [("count", 1, 3, "sheep")]
 
 
 def test_a_function_outside_the_project_is_refused():
-    with pytest.raises(ChildFailed, match=r"^json:dumps: only functions of pipeline\. run in a child$"):
+    with pytest.raises(ChildFailed, match=r"^json:dumps: only functions of pipeline\. can run in a child$"):
         run_in_child("json:dumps", {"obj": 1})
 
 
-def test_a_child_ends_when_its_caller_gives_up(run, tmp_path):
-    def give_up(*_):
+def test_a_child_ends_when_its_caller_is_interrupted(run, tmp_path):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("functions_in_child:report_and_sleep", {"noted": str(tmp_path / "pid")}, give_up)
+        run("functions_in_child:report_and_sleep", {"pid_file": str(tmp_path / "pid")}, interrupt)
     assert not functions.process_is_alive(int((tmp_path / "pid").read_text()))
 
 
@@ -154,13 +155,13 @@ def test_a_child_ends_when_its_caller_gives_up(run, tmp_path):
     ("forked", "name"),
     [(False, "SIGKILL"), (False, "SIGTERM"), (False, "SIGINT"), (True, "SIGKILL"), (True, "SIGTERM")],
 )
-def test_fault_20_no_child_outlives_its_master(tmp_path, start_script, wait_for, forked, name):
-    noted = tmp_path / "pid"
-    code = MASTER.format(here=str(HERE), command=COMMAND, forked=forked)
-    master = start_script(code, noted)
-    workers = [int(master.stdout.readline())] if forked else []
-    wait_for(noted.is_file)
-    family = [int(noted.read_text()), *workers]
-    assert all(map(functions.process_is_alive, family))
-    master.send_signal(getattr(signal, name))
-    wait_for(lambda: not any(map(functions.process_is_alive, family)), seconds=5)
+def test_fault_20_no_child_outlives_its_parent(tmp_path, start_script, wait_for, forked, name):
+    pid_file = tmp_path / "pid"
+    code = PARENT.format(here=str(HERE), command=COMMAND, forked=forked)
+    parent = start_script(code, pid_file)
+    workers = [int(parent.stdout.readline())] if forked else []
+    wait_for(pid_file.is_file)
+    descendants = [int(pid_file.read_text()), *workers]
+    assert all(map(functions.process_is_alive, descendants))
+    parent.send_signal(getattr(signal, name))
+    wait_for(lambda: not any(map(functions.process_is_alive, descendants)), seconds=5)

@@ -1,4 +1,4 @@
-"""What is said of the machine suits the machine, and names neither it nor its users."""
+"""The description of the machine is correct, and names neither the host nor its users."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.errors import BadInput
 
 
 @pytest.fixture(autouse=True)
-def asked_anew():
+def no_cached_precision():
     machine.native_bfloat16.cache_clear()
     yield
     machine.native_bfloat16.cache_clear()
@@ -32,57 +32,59 @@ def asked_anew():
         (8.0, set(), "bfloat16"),
     ],
 )
-def test_auto_precision_follows_what_the_device_multiplies_natively(monkeypatch, capability, flags, expected):
+def test_auto_precision_is_bfloat16_on_devices_that_support_it_natively(
+    monkeypatch, capability, flags, expected
+):
     monkeypatch.setattr(machine, "gpu_capability", lambda: capability)
     monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
     assert machine.resolve_precision("auto") == expected
 
 
 @pytest.mark.parametrize("precision", machine.PRECISIONS)
-def test_a_precision_that_was_asked_for_is_kept(precision):
+def test_an_explicit_precision_is_kept(precision):
     assert machine.resolve_precision(precision) == precision
 
 
-def test_an_unknown_precision_is_refused_with_the_known_ones():
+def test_an_unknown_precision_is_refused_with_the_valid_ones():
     with pytest.raises(BadInput, match="unknown precision 'half': expected one of auto, bfloat16, float32"):
         machine.resolve_precision("half")
 
 
 @pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),
-    reason="each kind of processor has its own",
+    reason="the flags depend on the architecture",
 )
-def test_flags_are_those_that_the_system_lists():
+def test_flags_are_read_from_the_system():
     assert {"fpu", "sse2", "lm"} <= machine.cpu_flags()
 
 
-def test_a_machine_without_a_gpu_has_no_capability(monkeypatch):
+def test_a_machine_without_a_gpu_has_no_compute_capability(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
     assert machine.gpu_capability() is None
 
 
-def test_the_description_is_plain_and_names_no_host_and_no_user():
-    described = machine.describe()
-    assert json.loads(json.dumps(described)) == described
-    assert described["cores"] >= 1
-    assert set(described) == {"system", "architecture", "processor", "cores", "native_bfloat16"}
+def test_the_description_is_json_and_names_no_host_and_no_user():
+    description = machine.describe()
+    assert json.loads(json.dumps(description)) == description
+    assert description["cores"] >= 1
+    assert set(description) == {"system", "architecture", "processor", "cores", "native_bfloat16"}
     for name in (socket.gethostname(), getpass.getuser(), str(Path.home())):
-        assert name not in described.values()
-    assert set(map(type, described.values())) <= {str, int, bool}
+        assert name not in description.values()
+    assert set(map(type, description.values())) <= {str, int, bool}
 
 
-def test_versions_of_what_a_result_depends_on_are_known():
-    found = machine.versions()
-    assert found["python"] == platform.python_version()
-    assert {"tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pandas", "luigi"} <= set(found)
-    assert all(version[0].isdigit() for version in found.values())
+def test_versions_include_every_package_that_a_result_depends_on():
+    versions = machine.versions()
+    assert versions["python"] == platform.python_version()
+    assert {"tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pandas", "luigi"} <= set(versions)
+    assert all(version[0].isdigit() for version in versions.values())
 
 
 def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
-    monkeypatch.setattr(machine, "RECORDED_PACKAGES", ("numpy", "no-such-package-of-anyone"))
+    monkeypatch.setattr(machine, "RECORDED_PACKAGES", ("numpy", "no-such-package"))
     assert set(machine.versions()) == {"headstart", "python", "numpy"}
 
 
-def test_peak_memory_is_in_megabytes_and_counts_what_was_held():
-    held = b"x" * 150_000_000
-    assert len(held) / 1e6 < machine.peak_memory_mb() < 100_000
+def test_peak_memory_is_in_megabytes_and_includes_allocated_memory():
+    data = b"x" * 150_000_000
+    assert len(data) / 1e6 < machine.peak_memory_mb() < 100_000

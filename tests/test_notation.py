@@ -1,4 +1,4 @@
-"""The notation reads what the lessons write, and names the words that it knows when it cannot."""
+"""The notation parses valid blocks, and errors list the valid words."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CONV_WORDS = [word.name for word in WORDS.values() if word.in_conv_blocks]
 DENSE_WORDS = [word.name for word in WORDS.values() if word.in_dense_blocks]
 
 
-def read(text: str, *, dense: bool = False) -> list[tuple]:
-    """Return a block as (word, size, rate) tuples."""
-    return [(step.word.name, step.size, step.rate) for step in parse_block(text, dense=dense)]
+def parsed(text: str, *, dense: bool = False) -> list[tuple]:
+    """Return a parsed block as (word, size, rate) tuples."""
+    return [(layer.word.name, layer.size, layer.rate) for layer in parse_block(text, dense=dense)]
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def read(text: str, *, dense: bool = False) -> list[tuple]:
         ("conv\n- batch\n\tnorm", ["conv", "batch norm"]),
     ],
 )
-def test_a_block_is_its_words_in_order_whatever_their_case_and_spacing(text, words):
-    assert read(text) == [(word, None, None) for word in words]
+def test_words_are_parsed_in_order_and_case_and_spacing_do_not_matter(text, words):
+    assert parsed(text) == [(word, None, None) for word in words]
 
 
 @pytest.mark.parametrize(
-    ("part", "step"),
+    ("part", "layer"),
     [
         ("conv 5", ("conv", 5, None)),
         ("conv 5x5", ("conv", 5, None)),
@@ -54,12 +54,12 @@ def test_a_block_is_its_words_in_order_whatever_their_case_and_spacing(text, wor
         ("dropout 0.0", ("dropout", None, 0.0)),
     ],
 )
-def test_a_word_takes_its_argument(part, step):
-    assert read(f"conv - {part}") == [("conv", None, None), step]
+def test_a_word_takes_its_argument(part, layer):
+    assert parsed(f"conv - {part}") == [("conv", None, None), layer]
 
 
 @pytest.mark.parametrize(
-    ("part", "wanted"),
+    ("part", "expected"),
     [
         ("conv 0", "a size such as 3 or 3x3 after 'conv', received '0'"),
         ("conv 5x3", "a size such as 3 or 3x3 after 'conv', received '5x3'"),
@@ -72,8 +72,8 @@ def test_a_word_takes_its_argument(part, step):
         ("batch norm 3", "a rate from 0 to below 1 after 'batch norm', received '3'"),
     ],
 )
-def test_a_wrong_argument_is_refused_with_what_the_word_takes(part, wanted):
-    with pytest.raises(BadInput, match=f"{part!r}: expected {wanted}"):
+def test_a_wrong_argument_is_rejected_with_the_argument_that_the_word_takes(part, expected):
+    with pytest.raises(BadInput, match=f"{part!r}: expected {expected}"):
         parse_block(f"conv - {part}", dense=False)
 
 
@@ -91,12 +91,12 @@ def test_a_wrong_argument_is_refused_with_what_the_word_takes(part, wanted):
         "   ",
     ],
 )
-def test_an_unknown_word_is_refused_with_the_words_of_a_conv_block(text):
+def test_an_unknown_word_is_rejected_with_a_list_of_the_words_of_a_conv_block(text):
     with pytest.raises(BadInput, match=rf"expected words .* {', '.join(CONV_WORDS)} \(in a conv block\)"):
         parse_block(text, dense=False)
 
 
-def test_an_unknown_word_is_refused_with_the_words_of_a_dense_block():
+def test_an_unknown_word_is_rejected_with_a_list_of_the_words_of_a_dense_block():
     with pytest.raises(
         BadInput, match=rf"'lstm' in block 'dense - lstm'.* {', '.join(DENSE_WORDS)} \(in a dense"
     ):
@@ -104,7 +104,7 @@ def test_an_unknown_word_is_refused_with_the_words_of_a_dense_block():
 
 
 @pytest.mark.parametrize(
-    ("text", "dense", "stranger"),
+    ("text", "dense", "word"),
     [
         ("conv - dense", False, "dense"),
         ("dense - conv", True, "conv"),
@@ -112,8 +112,8 @@ def test_an_unknown_word_is_refused_with_the_words_of_a_dense_block():
         ("dense - avgpool 3", True, "avgpool 3"),
     ],
 )
-def test_each_kind_of_block_has_its_own_words(text, dense, stranger):
-    with pytest.raises(BadInput, match=f"^{stranger!r} in block {text!r}"):
+def test_each_kind_of_block_has_its_own_words(text, dense, word):
+    with pytest.raises(BadInput, match=f"^{word!r} in block {text!r}"):
         parse_block(text, dense=dense)
 
 
@@ -124,49 +124,49 @@ def test_a_conv_block_needs_a_conv_and_a_dense_block_a_dense():
         parse_block("batch norm - dropout", dense=True)
 
 
-def test_one_text_stands_for_all_conv_blocks():
+def test_a_single_conv_block_is_repeated():
     blocks = parse_conv_blocks("conv - maxpool", 3)
     assert blocks == (parse_block("conv - maxpool", dense=False),) * 3
 
 
-def test_several_texts_are_one_for_each_conv_block():
+def test_several_conv_blocks_are_used_in_order():
     blocks = parse_conv_blocks("conv - maxpool | conv - conv | conv 5x5", 3)
     assert blocks == tuple(
         parse_block(text, dense=False) for text in ("conv - maxpool", "conv - conv", "conv 5x5")
     )
 
 
-def test_a_wrong_number_of_conv_blocks_is_refused_with_both_numbers():
-    message = "expected one block, or one for each of the 3 filter numbers, received 2"
+def test_a_wrong_number_of_conv_blocks_is_rejected_with_both_numbers():
+    message = "expected one block, or one for each of the 3 filter counts, received 2"
     with pytest.raises(BadInput, match=message):
         parse_conv_blocks("conv | conv - maxpool", 3)
 
 
-def test_one_text_stands_for_all_dense_blocks_and_none_is_needed_for_a_linear_head():
+def test_a_single_dense_block_is_repeated_and_a_linear_head_has_none():
     assert parse_dense_blocks("dense - dropout", 2) == (parse_block("dense - dropout", dense=True),) * 2
     assert parse_dense_blocks("dense - dropout", 0) == ()
 
 
-def test_dense_blocks_may_differ_and_are_as_many_as_numbers_of_units():
-    found = parse_dense_blocks("dense - batch norm | dense - dropout", 2)
-    assert found == (
+def test_several_dense_blocks_need_one_unit_count_each():
+    blocks = parse_dense_blocks("dense - batch norm | dense - dropout", 2)
+    assert blocks == (
         parse_block("dense - batch norm", dense=True),
         parse_block("dense - dropout", dense=True),
     )
-    with pytest.raises(BadInput, match=r"dense blocks 'dense \| dense': .* each of the 3 numbers of units"):
+    with pytest.raises(BadInput, match=r"dense blocks 'dense \| dense': .* each of the 3 unit counts"):
         parse_dense_blocks("dense | dense", 3)
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "expected"),
     [("conv - maxpool", False), ("conv - relu", True), ("conv - conv - gelu - maxpool", True)],
 )
-def test_a_block_says_whether_it_names_an_activation(text, named):
-    assert names_activation(parse_block(text, dense=False)) is named
+def test_a_block_names_an_activation_or_not(text, expected):
+    assert names_activation(parse_block(text, dense=False)) is expected
 
 
 def test_a_new_word_is_a_new_row(monkeypatch):
     monkeypatch.setitem(WORDS, "blur", Word("blur", "blur", argument="size", in_dense_blocks=False))
-    assert read("conv - blur 3") == [("conv", None, None), ("blur", 3, None)]
+    assert parsed("conv - blur 3") == [("conv", None, None), ("blur", 3, None)]
     with pytest.raises(BadInput, match="gelu, blur"):
         parse_block("conv - sharpen", dense=False)

@@ -74,30 +74,26 @@ def test_a_cache_keeps_its_key(arguments, changes, key):
 
 
 def test_a_float32_shard_keeps_its_bytes(tmp_path):
-    """The kernels pick single values, so that no processor's order of additions changes a bit."""
+    """Each kernel has a single nonzero value, so that the order of additions does not affect the bits."""
     row, random = BACKBONES["vgg16"], choose_weights("random", "vgg16")
-    publish_weights(tmp_path / "weights", {"backbone": "vgg16"}, picking_arrays(row), {})
+    publish_weights(tmp_path / "weights", {"backbone": "vgg16"}, copying_weights(row), {})
     prepare(DIGITS, None, str(tmp_path / "digits"))
     base = cache_fingerprint(DIGITS, backbone="vgg16", weights=random, precision="float32", pooling="none")
-    places = {
-        name: str(tmp_path / folder) for name, folder in (("dataset", "digits"), ("weights", "weights"))
-    }
     extract(
         base,
         ["block1_pool", "block3_pool", "block5_pool"],
         ["hflip"],
         folder=str(tmp_path / "cache"),
-        **places,
+        dataset=str(tmp_path / "digits"),
+        weights=str(tmp_path / "weights"),
     )
     assert FeatureStore(tmp_path / "cache").load(["block5_pool"], "hflip").any()
     shards = sorted((tmp_path / "cache").glob("hflip-*/shard-*.h5"))
-    assert [digest(path) for path in shards] == [
-        "328fc9594f1c86ec94db3183260943cc6d44f790ec836403f3a02cc803968e54"
-    ]
+    assert [digest(path) for path in shards] == [SHARD_SHA256]
 
 
-def picking_arrays(row) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return weights whose filter i passes channel i on; in the first layer of a block shifted by a pixel."""
+def copying_weights(row) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return weights whose filter i copies channel i; the first layer of a block shifts it by one pixel."""
     arrays = {}
     for layer, weights in row.shapes().items():
         kernel, bias = (np.zeros(shape, np.float32) for shape in weights.values())

@@ -1,17 +1,17 @@
-"""How the convolutions of a VGG are computed: which algorithm takes which, and the words for it in every key.
+"""Which algorithm computes each convolution of a VGG, and the description of that choice in every key.
 
-Both follow from the constants here; whoever changes one makes every cache stale, and has to.
+Both depend on the constants here: changing one changes the keys and so makes every cache stale, as it must.
 """
 
 from __future__ import annotations
 
-WINOGRAD_CHANNELS = 256  # from so many filters on the products that it saves outweigh its additions
-WINOGRAD_TILE = 2  # pixels; a map is cut into whole tiles
-DENSE_SIDE = 2  # pixels of a map so small that a convolution is one matrix product
+WINOGRAD_CHANNELS = 256  # from this many filters on, Winograd saves more products than it adds sums
+WINOGRAD_TILE = 2  # pixels; the side of a map must be a multiple of it
+DENSE_SIDE = 2  # pixels; on a map this small a convolution is one matrix product
 
 
-def in_words() -> str:
-    """Return what the key of a cache says of the algorithms."""
+def describe_algorithms() -> str:
+    """Return the description of the algorithms that is part of a cache's key."""
     tile = f"{WINOGRAD_TILE}x{WINOGRAD_TILE}"
     return f"direct; winograd {tile} from {WINOGRAD_CHANNELS} channels; dense at {DENSE_SIDE} px"
 

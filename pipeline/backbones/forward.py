@@ -1,13 +1,13 @@
-"""The forward pass of a frozen backbone; for a VGG with the cheapest algorithm for each convolution on CPUs.
+"""The forward pass of a frozen backbone. For a VGG, each convolution uses its fastest algorithm on CPUs.
 
-A 3x3 convolution with zero padding is computed in one of three ways, with the same result within rounding:
+A 3x3 convolution with zero padding is computed in one of three ways that agree to within rounding:
 
 - direct: oneDNN's convolution, bias and ReLU in one operation;
 - winograd: F(2x2, 3x3) of Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
-  section 4.1: 16 products for each 2x2 outputs instead of 36; it pays where channels are many;
-- dense: on a 2x2 map a convolution is one matrix product without the zeros of the padding.
+  section 4.1: 16 products per 2x2 outputs instead of 36; faster if there are many channels;
+- dense: on a 2x2 map, one matrix product that skips the zeros of the padding.
 
-Other backbones run as Keras runs them, compiled into one graph.
+Other backbones are Keras's own networks compiled into one graph.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays
 from pipeline.errors import BadInput
 
-# Rows of the matrices of Lavin & Gray for F(2x2, 3x3): G turns kernels into products' factors.
+# The matrix G of Lavin & Gray for F(2x2, 3x3), which transforms kernels.
 KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 
-# XLA makes one loop over memory of additions; it is not asked to convolve.
-one_loop = tf.function(jit_compile=True, autograph=False)
+# XLA fuses the additions into one loop over memory. The convolutions stay outside of it.
+fused = tf.function(jit_compile=True, autograph=False)
 
 
 def forward_function(
@@ -41,20 +41,20 @@ def forward_function(
     precision: str,
     batch_size: int,
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a function from (batch_size, I, I, 3) uint8 images to a list of float32 arrays by layer.
+    """Return a function from (batch_size, I, I, 3) uint8 images to a list of float32 arrays, one per layer.
 
-    I is image_size; images are resized to input_size where that differs: bilinear, antialiased, as
-    tf.image.resize does it, in float32. layers are taps in network order; nothing behind the deepest is
-    computed. pooling is "average", giving (batch_size, channels), or "none", giving the maps. The returned
-    function may be called by several threads at once. Raises BadInput when the weights do not fit.
+    I is image_size. Images are resized to input_size if it differs: bilinear, antialiased, in float32 (see
+    tf.image.resize). layers are taps in network order; nothing past the deepest one is computed. pooling
+    "average" gives (batch_size, channels), "none" gives the feature maps. The returned function is
+    thread-safe. Raises BadInput if the shapes of the weights do not match.
     """
     row.check_size(input_size)
     for name, weights in row.shapes().items():
-        found = tuple(part.shape for part in arrays[name]) if name in arrays else None
-        if found != (shapes := tuple(weights.values())):
-            raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {found}")
+        received = tuple(part.shape for part in arrays[name]) if name in arrays else None
+        if received != (shapes := tuple(weights.values())):
+            raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {received}")
     dtype = tf.as_dtype(precision)
-    trunk = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)
+    network = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)
     signature = [tf.TensorSpec((batch_size, image_size, image_size, 3), tf.uint8)]
 
     @tf.function(input_signature=signature, autograph=False)
@@ -63,52 +63,52 @@ def forward_function(
         if input_size != image_size:
             x = tf.image.resize(x, (input_size, input_size), "bilinear", antialias=True)
         x -= tf.constant(row.subtract)
-        centred = tf.reverse(x, [-1]) if row.flip_channels else x
-        if trunk is None:
-            return _taps(tf.cast(centred, dtype), row, arrays, layers, pooling)
-        # Keras returns one output without a list around it in some of its calls, and with one in others.
-        found = [tf.cast(x, tf.float32) for x in tf.nest.flatten(trunk(centred, training=False))]
-        return [tf.reduce_mean(x, axis=(1, 2)) for x in found] if pooling == "average" else found
+        preprocessed = tf.reverse(x, [-1]) if row.flip_channels else x
+        if network is None:
+            return _taps(tf.cast(preprocessed, dtype), row, arrays, layers, pooling)
+        # Keras does not always wrap a single output in a list.
+        maps = [tf.cast(x, tf.float32) for x in tf.nest.flatten(network(preprocessed, training=False))]
+        return [tf.reduce_mean(x, axis=(1, 2)) for x in maps] if pooling == "average" else maps
 
     compute = forward.get_concrete_function()
     return lambda images: [values.numpy() for values in compute(tf.constant(images))]
 
 
 def _taps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> list[tf.Tensor]:
-    """Return the float32 taps of a batch of centred images, as far as the deepest that is asked for."""
-    found = []
+    """Return the float32 outputs of layers for a batch of preprocessed images; stop after the deepest."""
+    outputs = []
     for block in row.blocks:
-        for one in block.convolutions:
-            kernel, bias = arrays[one.layer]
+        for convolution in block.convolutions:
+            kernel, bias = arrays[convolution.layer]
             x = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3])](x, kernel, bias)
         x = tf.nn.max_pool2d(x, 2, 2, "VALID")
         if block.tap in layers:
-            found.append(_average(x) if pooling == "average" else tf.cast(x, tf.float32))
+            outputs.append(_average(x) if pooling == "average" else tf.cast(x, tf.float32))
         if block.tap == layers[-1]:
             break
-    return found
+    return outputs
 
 
-@one_loop
+@fused
 def _average(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
 
 def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
-    product = tf.nn.conv2d(x, _held(kernel, x.dtype), strides=1, padding="SAME")
+    product = tf.nn.conv2d(x, _constant(kernel, x.dtype), strides=1, padding="SAME")
     return tf.nn.relu(tf.nn.bias_add(product, tf.constant(bias, x.dtype)))
 
 
 def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
     side, filters = x.shape[1], kernel.shape[3]
-    matrix = _held(convolution_matrix(kernel, side), x.dtype)
+    matrix = _constant(convolution_matrix(kernel, side), x.dtype)
     product = tf.matmul(tf.reshape(x, (x.shape[0], matrix.shape[0])), matrix)
     biased = tf.nn.bias_add(product, tf.constant(np.tile(bias, side * side), x.dtype))
     return tf.reshape(tf.nn.relu(biased), (x.shape[0], side, side, filters))
 
 
 def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
-    """Return the (side·side·in, side·side·out) matrix of a 3x3 convolution with zero padding on a map."""
+    """Return the matrix (side·side·in, side·side·out) of a zero-padded 3x3 convolution of a square map."""
     channels, filters = kernel.shape[2:]
     matrix = np.zeros((side, side, channels, side, side, filters), kernel.dtype)
     for row, column, down, right in np.ndindex(side, side, 3, 3):
@@ -122,12 +122,13 @@ def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
     transform = np.array(KERNEL_TRANSFORM, np.float32)
     factors = np.einsum("ia,abcf,jb->ijcf", transform, kernel, transform).reshape(16, *kernel.shape[2:])
     tiles = _input_tiles(x)
-    products = [tf.matmul(tile, _held(factor, x.dtype)) for tile, factor in zip(tiles, factors, strict=True)]
+    pairs = zip(tiles, factors, strict=True)
+    products = [tf.matmul(tile, _constant(factor, x.dtype)) for tile, factor in pairs]
     return _output_maps(products, tf.constant(bias), tuple(x.shape[:3]))
 
 
-def _held(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
-    """Return values as a tensor outside the graph, of which TensorFlow would keep several copies."""
+def _constant(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
+    """Return values as a tensor outside the graph; TensorFlow keeps several copies of one inside it."""
     with tf.init_scope():
         return tf.constant(values, dtype)
 
@@ -135,9 +136,9 @@ def _held(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
 ALGORITHMS = {"direct": _direct, "winograd": _winograd, "dense": _dense}
 
 
-@one_loop
+@fused
 def _input_tiles(x: tf.Tensor) -> list[tf.Tensor]:
-    """Return the 16 arrays (tiles, channels) of the transformed 4x4 tiles, which lie 2 pixels apart."""
+    """Return the transformed 4x4 tiles, taken every 2 pixels, as 16 arrays (tiles, channels)."""
     channels = x.shape[3]
     padded = tf.pad(tf.cast(x, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
     tiles = [part for rows in _tile_differences(padded, axis=1) for part in _tile_differences(rows, axis=2)]
@@ -150,9 +151,9 @@ def _tile_differences(x: tf.Tensor, axis: int) -> tuple[tf.Tensor, ...]:
     return first - third, second + third, third - second, second - fourth
 
 
-@one_loop
+@fused
 def _output_maps(products: list[tf.Tensor], bias: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """Return the maps (B, S, S, filters) after bias and ReLU of 16 products (tiles, filters)."""
+    """Return the feature maps (B, S, S, filters) of 16 products (tiles, filters), with bias and ReLU."""
     batch, side, _ = shape
     parts = [tf.cast(product, tf.float32) for product in products]
     halves = [_output_sums(*parts[start : start + 4]) for start in range(0, 16, 4)]

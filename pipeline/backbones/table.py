@@ -1,4 +1,4 @@
-"""The backbones, one row each, and the weights that they can start from."""
+"""The tables of backbones and of their named weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.backbones.algorithms import in_words
+from pipeline.backbones.algorithms import describe_algorithms
 from pipeline.errors import BadInput, unknown_name
 from pipeline.storage.publishing import sha256_of
 
@@ -17,10 +17,10 @@ NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with a bias: side x side pixels, channels in, filters out.
+    """A convolution with a bias and a side x side kernel, from channels to filters.
 
-    stride is how many pixels of the image lie between two of its outputs. norm is the batch normalisation
-    behind it, "" for none.
+    stride is that of its output relative to the image, in pixels. norm is the name of the batch
+    normalization that follows, or "".
     """
 
     layer: str
@@ -31,17 +31,17 @@ class Convolution:
     norm: str = ""
 
     def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Return the shapes of its weights, and its normalisation's, by layer and in Keras's order."""
+        """Return the shapes of its weights and those of its normalization, by layer, in Keras's order."""
         kernel, vector = (self.side, self.side, self.channels, self.filters), (self.filters,)
-        found = {self.layer: {"kernel": kernel, "bias": vector}}
-        return found | ({self.norm: dict.fromkeys(NORM_WEIGHTS, vector)} if self.norm else {})
+        shapes = {self.layer: {"kernel": kernel, "bias": vector}}
+        return shapes | ({self.norm: dict.fromkeys(NORM_WEIGHTS, vector)} if self.norm else {})
 
 
 @dataclass(frozen=True)
 class Block:
-    """What lies between two cuts of a backbone; its layers' names begin with one of prefixes.
+    """A block of a backbone: all layers whose names start with one of prefixes.
 
-    tap is its last layer, whose output has so many channels and lies stride pixels of the image apart.
+    tap is its last layer. channels and stride (in pixels of the image) are those of the tap's output.
     """
 
     tap: str
@@ -53,19 +53,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A convolutional backbone as Keras's applications build it, in five blocks from the input on.
+    """A convolutional backbone of keras.applications, divided into five blocks.
 
-    subtract is what preprocessing takes from 0…255 RGB values, per channel; where flip_channels is set the
-    channels are then put in BGR order. padded says whether an odd side is halved up instead of down, chain
-    whether it is nothing but 3x3 convolutions, ReLU and maxima of 2x2 pixels, which the project computes in
-    its own way (see forward).
+    Preprocessing subtracts subtract from 0…255 RGB values per channel, then reverses the channels to BGR if
+    flip_channels is set. padded: odd sides are halved rounding up instead of down. chain: the network
+    consists of 3x3 convolutions, ReLU and 2x2 max pooling only, so backbones.forward can compute it.
     """
 
     name: str
     title: str
     application: str  # a name in keras.applications
     blocks: tuple[Block, ...]
-    subtract: tuple[float, float, float] = (123.68, 116.779, 103.939)  # ImageNet's, of Keras's "caffe" mode
+    subtract: tuple[float, float, float] = (123.68, 116.779, 103.939)  # ImageNet means, Keras's "caffe" mode
     flip_channels: bool = True
     minimum_size: int = 32  # pixels
     padded: bool = False
@@ -73,60 +72,60 @@ class Backbone:
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers whose output can be cached, one for each block, from the input on."""
+        """The layers whose output can be cached, one per block, in network order."""
         return tuple(block.tap for block in self.blocks)
 
     @property
     def algorithms(self) -> str:
-        """How its convolutions are computed, which is in every key of its cached features."""
-        return in_words() if self.chain else "as keras.applications"
+        """How its convolutions are computed; part of the key of every feature cache."""
+        return describe_algorithms() if self.chain else "as keras.applications"
 
     def check_size(self, size: int) -> None:
-        """Raise BadInput for images of fewer pixels than the network can take."""
-        least = self.minimum_size
-        if size < least:
-            raise BadInput(f"{self.title}: expected images of {least} px or more, received {size}")
+        """Raise BadInput for images smaller than the network accepts."""
+        if size < self.minimum_size:
+            raise BadInput(
+                f"{self.title}: expected images of {self.minimum_size} px or more, received {size}"
+            )
 
     def block_of(self, layer: str) -> int:
-        """Return the number of the block that a layer of this name belongs to, from 1 on; 0 for none."""
-        known = enumerate(self.blocks, start=1)
-        return next((number for number, block in known if layer.startswith(block.prefixes)), 0)
+        """Return the number (from 1) of the block that contains the named layer, or 0."""
+        blocks = enumerate(self.blocks, start=1)
+        return next((number for number, block in blocks if layer.startswith(block.prefixes)), 0)
 
     def map_shape(self, block: int, size: int) -> tuple[int, int, int]:
-        """Return height, width and channels of the map behind a block, for images of size pixels."""
-        row = self.blocks[block - 1]
-        side = self._side(size, row.stride)
-        return side, side, row.channels
+        """Return (height, width, channels) of a block's output map for images of size x size pixels."""
+        side = self._side(size, self.blocks[block - 1].stride)
+        return side, side, self.blocks[block - 1].channels
 
     def convolutions(self, through: int | None = None) -> list[Convolution]:
-        """Return the convolutions of all blocks or of the first ones."""
-        return [one for block in self.blocks[:through] for one in block.convolutions]
+        """Return the convolutions of the first `through` blocks, or of all."""
+        return [convolution for block in self.blocks[:through] for convolution in block.convolutions]
 
     def shapes(self, through: int | None = None) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Return the shape of each weight by layer and name, of all blocks or of the first ones."""
-        found = [one.shapes().items() for one in self.convolutions(through)]
-        return dict(itertools.chain.from_iterable(found))
+        """Return the shape of each weight by layer and name, for the first `through` blocks or for all."""
+        shapes = [convolution.shapes().items() for convolution in self.convolutions(through)]
+        return dict(itertools.chain.from_iterable(shapes))
 
     def multiply_adds(self, through: int, size: int) -> int:
-        """Return the products of the convolutions of the first blocks, for one image of size pixels."""
+        """Return the multiply-adds of the convolutions of the first blocks for one image of size pixels."""
         return sum(
-            self._side(size, one.stride) ** 2 * one.side**2 * one.channels * one.filters
-            for one in self.convolutions(through)
+            self._side(size, layer.stride) ** 2 * layer.side**2 * layer.channels * layer.filters
+            for layer in self.convolutions(through)
         )
 
     def _side(self, size: int, stride: int) -> int:
-        """Return a side of size pixels after halvings that make 1 of stride, each rounded up or down."""
+        """Return the side of a map of this stride for images of size pixels."""
         return -(-size // stride) if self.padded else size // stride
 
 
 def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
-    """Return VGG (Simonyan & Zisserman 2015) with so many convolutions in each of its five blocks."""
+    """Return a VGG (Simonyan & Zisserman 2015) with counts[b] convolutions in block b."""
     blocks, channels = [], 3
     for number, (count, filters) in enumerate(zip(counts, (64, 128, 256, 512, 512), strict=True), start=1):
         inputs = [channels, *[filters] * (count - 1)]
         convolutions = tuple(
-            Convolution(f"block{number}_conv{place}", 3, one, filters, 2 ** (number - 1))
-            for place, one in enumerate(inputs, start=1)
+            Convolution(f"block{number}_conv{position}", 3, width, filters, 2 ** (number - 1))
+            for position, width in enumerate(inputs, start=1)
         )
         blocks.append(Block(f"block{number}_pool", (f"block{number}_",), convolutions, filters, 2**number))
         channels = filters
@@ -134,30 +133,30 @@ def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
 
 
 def _resnet50() -> Backbone:
-    """Return ResNet50 (He et al. 2016), version 1, its stem and its four stages being the five blocks."""
+    """Return ResNet50, version 1 (He et al. 2016); its stem and its four stages are the five blocks."""
     stem = Convolution("conv1_conv", 7, 3, 64, 2, "conv1_bn")
     blocks, channels = [Block("pool1_pool", ("conv1_", "pool1_"), (stem,), 64, 4)], 64
     for number, (count, filters) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=2):
-        stride, found = 2**number, []
+        stride, convolutions = 2**number, []
         for unit in range(1, count + 1):
             name = f"conv{number}_block{unit}"
             sides = [(1, 1, channels, filters), (2, 3, filters, filters), (3, 1, filters, 4 * filters)]
             sides += [(0, 1, channels, 4 * filters)] if unit == 1 else []
-            found += [
-                Convolution(f"{name}_{place}_conv", side, inputs, outputs, stride, f"{name}_{place}_bn")
-                for place, side, inputs, outputs in sides
+            convolutions += [
+                Convolution(f"{name}_{position}_conv", side, inputs, outputs, stride, f"{name}_{position}_bn")
+                for position, side, inputs, outputs in sides
             ]
             channels = 4 * filters
         tap = f"conv{number}_block{count}_out"
-        blocks.append(Block(tap, (f"conv{number}_",), tuple(found), channels, stride))
+        blocks.append(Block(tap, (f"conv{number}_",), tuple(convolutions), channels, stride))
     return Backbone("resnet50", "ResNet50", "ResNet50", tuple(blocks), padded=True)
 
 
 BACKBONES: dict[str, Backbone] = {
     row.name: row for row in (_vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
 }
-RANDOM_IDENTITY = "he_normal:"  # what the identity of random weights begins with
-USUAL = "vgg16"  # the backbone where none is named
+RANDOM_IDENTITY = "he_normal:"  # prefix of the identity of random weights
+DEFAULT_BACKBONE = "vgg16"
 
 
 @dataclass(frozen=True)
@@ -167,15 +166,15 @@ class Weights:
     name: str
     backbone: str
     title: str
-    check: tuple[str, str]  # hashlib's name of an algorithm, and the digest of the source file
-    reader: str  # the layout of the source file, a row of weights.READERS
+    check: tuple[str, str]  # (hashlib algorithm, digest) of the source file
+    reader: str  # the layout of the source file, a key of weights.READERS
     file_name: str
     urls: tuple[str, ...] = ()
-    package: tuple[str, str] | None = None  # an installed package, and the file's path inside it
+    package: tuple[str, str] | None = None  # (installed package, path of the file inside it)
 
 
 def _imagenet(backbone: str, md5: str) -> Weights:
-    """Return the weights that keras.applications publishes, with the md5 that it gives for them."""
+    """Return the row of the weights published for keras.applications; md5 is Keras's own checksum."""
     file_name = f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     folder = backbone.replace("resnet50", "resnet")
     url = f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{file_name}"
@@ -191,7 +190,7 @@ WEIGHTS: dict[tuple[str, str], Weights] = {
         Weights(
             name="hed",
             backbone="vgg16",
-            title="HED (ImageNet's, shortly fine-tuned for edge detection)",
+            title="HED (ImageNet weights, briefly fine-tuned for edge detection)",
             check=("sha256", "ea4b07593b25591cb55be26ee4260a4cf8804462ca1f5e461c5a12c463496e33"),
             reader="hed",
             file_name="hed_bsds500.h5",
@@ -202,26 +201,26 @@ WEIGHTS: dict[tuple[str, str], Weights] = {
 
 
 def weights_names(backbone: str | None = None) -> tuple[str, ...]:
-    """Return the names of the weights that a backbone has, or any."""
+    """Return the names of the weights of a backbone, or of all backbones."""
     return tuple(dict.fromkeys(name for owner, name in WEIGHTS if backbone in (None, owner)))
 
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """Weights that were asked for: a row of WEIGHTS, `random[:SEED]`, or a file or URL of the user's own."""
+    """The weights that a user chose: a row of WEIGHTS, `random[:SEED]`, or the user's own file or URL."""
 
     name: str  # short, for paths and tables
     kind: str  # "named", "random", "file" or "url"
-    identity: str  # what the bytes depend on; it is in every key
-    place: str = ""  # the path or URL of the user's own
+    identity: str  # determines the bytes; part of every key
+    location: str = ""  # the path or URL of the user's own weights
     seed: int = 0
 
 
 def choose_weights(text: str, backbone: str) -> WeightsChoice:
-    """Return the weights that text names; raise BadInput when it names none.
+    """Return the weights that text names; raise BadInput for anything else.
 
-    text is a name in WEIGHTS, `random` or `random:SEED`, a path to an HDF5 file in Keras's notop layout,
-    or an http(s) URL of one that ends in `#sha256=<64 hex digits>`: nothing downloaded is trusted without.
+    text is a name in WEIGHTS, `random` or `random:SEED`, the path of an HDF5 file in Keras's notop layout,
+    or the http(s) URL of one, ending in `#sha256=<64 hex digits>` because downloads must have a checksum.
     """
     if backbone not in BACKBONES:
         raise unknown_name("backbone", backbone, BACKBONES)
@@ -229,7 +228,7 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
         return WeightsChoice(text, "named", ":".join(WEIGHTS[backbone, text].check))
     if text in weights_names():
         owners = ", ".join(owner for owner, name in WEIGHTS if name == text)
-        raise BadInput(f"weights {text!r} are of {owners}, not of {backbone}")
+        raise BadInput(f"weights {text!r} are for {owners}, not for {backbone}")
     if re.fullmatch(r"random(:\d{1,9})?", text):
         seed = int(text.partition(":")[2] or 0)
         return WeightsChoice(f"random{seed or ''}", "random", f"{RANDOM_IDENTITY}{seed}", seed=seed)
@@ -238,7 +237,7 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
     if "/" in text or text.endswith((".h5", ".hdf5")):
         path = Path(text.removeprefix("file://")).expanduser()
         if not path.is_file():
-            raise BadInput(f"weights {text!r}: expected an HDF5 file, found none at {path}")
+            raise BadInput(f"weights {text!r}: expected an HDF5 file, but {path} is not a file")
         digest = _file_digest(path.resolve(), path.stat().st_mtime_ns)
         return WeightsChoice(f"own-{digest[:8]}", "file", f"sha256:{digest}", str(path.resolve()))
     raise BadInput(
@@ -248,17 +247,17 @@ def choose_weights(text: str, backbone: str) -> WeightsChoice:
 
 
 def _weights_by_url(text: str) -> WeightsChoice:
-    place, _, end = text.partition("#")
-    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", end)
+    url, _, fragment = text.partition("#")
+    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
     if not match:
         raise BadInput(
             f"weights {text!r}: expected a URL that ends in #sha256=<64 hex digits>, "
-            "because nothing downloaded is used before its checksum; add the file's sha256"
+            "because downloads are verified before use; add the file's sha256"
         )
     digest = match.group(1).lower()
-    return WeightsChoice(f"own-{digest[:8]}", "url", f"sha256:{digest}", place)
+    return WeightsChoice(f"own-{digest[:8]}", "url", f"sha256:{digest}", url)
 
 
 @functools.lru_cache(maxsize=8)
-def _file_digest(path: Path, _changed: int) -> str:
+def _file_digest(path: Path, _modified: int) -> str:
     return sha256_of(path)

@@ -1,8 +1,8 @@
-"""A folder of pictures as a data set: a sub-folder for each class, or train/val/test above them.
+"""A folder of pictures as a data set: one sub-folder per class, optionally below train/val/test.
 
-The sha256 of every file gives the data set its key before anything runs. Digests are kept in an index by
-name, size and time of change. Files are hashed again when they are read; one that changed in between is
-refused.
+The data set's key comes from the sha256 of every file and is known before anything runs. An index caches the
+digests by name, size and modification time. Files are hashed again when they are read, and a file that has
+changed in between is an error.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from pipeline.datasets.table import FOLDER, Dataset
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.formatting import pluralize, printable
 from pipeline.machine import usable_cores
-from pipeline.storage.publishing import explained, publish_sealed, read_sealed, sha256_of
+from pipeline.storage.publishing import explain_disk_errors, publish_sealed, read_sealed, sha256_of
 
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-UNGIVEN = 255  # the split of an image that the folder leaves open
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+UNASSIGNED = 255  # split code of an image whose split the folder does not decide
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
-FRESH_NS = 2_000_000_000  # a file changed so lately may change again within one tick of its clock
-SHOWN = 5
+RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
+LISTED_FILES = 5  # named in a message; the others are counted
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture file: name is its path below the folder with "/" in it, part "" where none is given."""
+    """A picture file: name is its POSIX path relative to the folder; split is "" if the folder has none."""
 
     name: str
     path: Path
     class_name: str
-    part: str
+    split: str
 
     @property
     def stamp(self) -> list[int]:
-        """The size in bytes and the time of change in nanoseconds, by which a digest is known again."""
+        """Size in bytes and modification time in nanoseconds; the index entry is valid while both match."""
         try:
-            found = self.path.stat()
-        except OSError:  # a link to nothing, or gone since: it is listed as unreadable later
+            status = self.path.stat()
+        except OSError:  # a broken link, or deleted since the scan; reported as unreadable later
             return [0, 0]
-        return [found.st_size, found.st_mtime_ns]
+        return [status.st_size, status.st_mtime_ns]
 
 
 def folder_dataset(text: str, index: Path | None) -> Dataset:
-    """Return the row of the data set `folder:PATH`; index is a folder for digests that are known already.
+    """Return the row of the data set `folder:PATH`; index is the folder that caches digests.
 
-    Raises BadInput for a folder that is none, or that has fewer than two classes with pictures.
+    Raises BadInput if the folder does not exist or has fewer than two classes with pictures.
     """
     root = Path(text.removeprefix(FOLDER)).expanduser().absolute()
-    files, identity = _scanned(root, index)
+    files, identity = _scan(root, index)
     return folder_row(_text(root.resolve().name), identity, len(files))
 
 
 def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
-    """Return the row of a folder of that name whose files have that identity."""
+    """Return the row of a folder data set from its name, the identity of its files and their number."""
     return Dataset(
         name=f"{FOLDER}{title}",
         title=title,
@@ -78,103 +78,104 @@ def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
 
 
 def picture_files(root: Path) -> list[PictureFile]:
-    """Return the picture files of a folder by name; raise BadInput where it is not laid out as expected."""
+    """Return the picture files of a folder, sorted by name; raise BadInput for an unexpected layout."""
     expected = (
-        "expected a folder with one sub-folder of pictures for each class, or train/val/test above them"
+        "expected a folder with one sub-folder of pictures for each class, optionally below train/val/test"
     )
     if not root.is_dir():
-        raise BadInput(f"{FOLDER}{root}: {expected}, found {'a file' if root.exists() else 'nothing'} there")
+        problem = "it is a file" if root.exists() else "it does not exist"
+        raise BadInput(f"{FOLDER}{root}: {expected}, but {problem}")
     below = _folders(root)
-    split = {path.name for path in below} <= set(PARTS) and any(path.name == "train" for path in below)
-    tops = [(path, PARTS[path.name]) for path in below] if split else [(root, "")]
+    names = {path.name for path in below}
+    has_splits = "train" in names and names <= set(SPLIT_FOLDERS)
+    parents = [(path, SPLIT_FOLDERS[path.name]) for path in below] if has_splits else [(root, "")]
     files = [
-        PictureFile(_name_below(root, path), path, _text(folder.name), part)
-        for top, part in tops
-        for folder in _folders(top)
+        PictureFile(_relative_name(root, path), path, _text(folder.name), split)
+        for parent, split in parents
+        for folder in _folders(parent)
         for path in pictures_below(folder)
     ]
     counts = dict.fromkeys((file.class_name for file in files), 0)
     for file in files:
-        counts[file.class_name] += file.part in ("", "train")
+        counts[file.class_name] += file.split in ("", "train")
     if len(counts) < 2:
-        known = ", ".join(counts) or "none"
-        raise BadInput(f"{FOLDER}{root}: {expected}; found {len(counts)} with pictures ({known})")
+        classes = ", ".join(counts) or "none"
+        raise BadInput(f"{FOLDER}{root}: {expected}; found {len(counts)} with pictures ({classes})")
     if untrained := [name for name, count in counts.items() if not count]:
-        raise BadInput(
-            f"{FOLDER}{root}: expected pictures of every class in train, found none of {untrained}"
-        )
+        raise BadInput(f"{FOLDER}{root}: expected pictures of every class in train, missing: {untrained}")
     return files
 
 
-def strangers(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
-    """Return what lies where pictures are expected and is none, as (name, why): files, empty folders."""
-    known = {file.path for file in files}
-    places = {file.path.relative_to(root).parts[: 2 if file.part else 1] for file in files}
-    tops = sorted({place[0] for place in places if len(place) == 2})
-    found = []
-    for folder in (folder for top in tops or [""] for folder in _folders(root / top)):
-        if folder.relative_to(root).parts not in places:
-            found.append((f"{_name_below(root, folder)}/", "a folder without pictures, so no class"))
+def skipped_entries(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
+    """Return what is not read as a picture, as (name, why): other files, broken links, empty folders."""
+    pictures = {file.path for file in files}
+    class_folders = {file.path.relative_to(root).parts[: 2 if file.split else 1] for file in files}
+    split_folders = sorted({parts[0] for parts in class_folders if len(parts) == 2})
+    skipped = []
+    for folder in (folder for name in split_folders or [""] for folder in _folders(root / name)):
+        if folder.relative_to(root).parts not in class_folders:
+            skipped.append((f"{_relative_name(root, folder)}/", "folder contains no pictures"))
         for path in files_below(folder):
-            if path not in known:
-                why = "leads to no file" if is_picture(path) else f"not named as one of {', '.join(FORMATS)}"
-                found.append((_name_below(root, path), why))
-    return found
+            if path not in pictures:
+                why = "broken link" if is_picture(path) else f"file name has none of {', '.join(SUFFIXES)}"
+                skipped.append((_relative_name(root, path), why))
+    return skipped
 
 
 def identity_of(digests: dict[str, str]) -> str:
-    """Return the identity of files given as sha256 by name, whatever order they come in."""
+    """Return the identity of a set of files from {name: sha256}; it does not depend on their order."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return f"files by sha256:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
-def words_of(unreadable: list[tuple[str, str]]) -> str:
-    """Return which files are none of the images, the first few by name and why."""
-    some = "; ".join(f"{name} ({why})" for name, why in unreadable[:SHOWN])
-    more = len(unreadable) - SHOWN
-    return f"{pluralize(len(unreadable), 'file')} left out: {some}{f'; and {more} more' if more > 0 else ''}"
+def describe_unreadable(unreadable: list[tuple[str, str]]) -> str:
+    """Return a message that counts the files left out and names the first few with the reason."""
+    listed = "; ".join(f"{name} ({why})" for name, why in unreadable[:LISTED_FILES])
+    more = len(unreadable) - LISTED_FILES
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"{pluralize(len(unreadable), 'file')} left out: {listed}{rest}"
 
 
 def path_name(name: str) -> str:
-    """Return the name of a data set as part of a file's name: folder:My photos is folder-My_photos."""
+    """Return a data set's name in a form safe for file names: folder:My photos becomes folder-My_photos."""
     if not name.startswith(FOLDER):
         return name
     title = Path(name.removeprefix(FOLDER)).expanduser().absolute().resolve().name
     return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)}"
 
 
-def _name_below(root: Path, path: Path) -> str:
+def _relative_name(root: Path, path: Path) -> str:
     return _text(path.relative_to(root).as_posix())
 
 
 def _text(name: str) -> str:
-    """Return a file's name with U+FFFD for bytes that are no UTF-8, and control characters spelled out."""
+    """Return a file name with invalid UTF-8 replaced by U+FFFD and control characters escaped."""
     return printable(os.fsencode(name).decode("utf-8", "replace"))
 
 
-def _folders(place: Path) -> list[Path]:
-    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 @functools.lru_cache(maxsize=32)
-def _scanned(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
-    """Return the files of a folder and their identity; a process looks once, so that its keys agree."""
+def _scan(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
+    """Return the files of a folder and their identity; scanned once per process so that its keys agree."""
     files = picture_files(root)
-    place = index / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.json" if index else None
-    known, began = _read_index(place), time.time_ns()
+    path = index / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.json" if index else None
+    cached, began = _read_index(path), time.time_ns()
     stamps = {file.name: file.stamp for file in files}
-    fresh = [file for file in files if known.get(file.name, [None])[:-1] != stamps[file.name]]
+    changed = [file for file in files if cached.get(file.name, [None])[:-1] != stamps[file.name]]
     with ThreadPoolExecutor(usable_cores()) as pool:
-        new = dict(zip((file.name for file in fresh), pool.map(_digest, fresh), strict=True))
-    digests = {file.name: new.get(file.name) or known[file.name][-1] for file in files}
-    if place and fresh:
-        sure = {
+        new = dict(zip((file.name for file in changed), pool.map(_digest, changed), strict=True))
+    digests = {file.name: new.get(file.name) or cached[file.name][-1] for file in files}
+    if path and changed:
+        entries = {
             name: [*stamp, digests[name]]
             for name, stamp in stamps.items()
-            if digests[name] and stamp[1] < began - FRESH_NS
+            if digests[name] and stamp[1] < began - RECENT_NS
         }
-        with explained(place):
-            publish_sealed(place, sure)
+        with explain_disk_errors(path):
+            publish_sealed(path, entries)
     return files, identity_of(digests)
 
 
@@ -185,16 +186,17 @@ def _digest(file: PictureFile) -> str:
         return ""
 
 
-def _read_index(place: Path | None) -> dict[str, list[Any]]:
-    """Return the entries of an index; none where it cannot be read, since it can be made again."""
+def _read_index(path: Path | None) -> dict[str, list[Any]]:
+    """Return the entries of an index; empty if it is missing or damaged, since it can be rebuilt."""
     try:
-        found = read_sealed(place) if place else {}
+        entries = read_sealed(path) if path else {}
     except DamagedFile:
         return {}
-    sound = all(
-        isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str) for entry in found.values()
+    valid = all(
+        isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
+        for entry in entries.values()
     )
-    return found if sound else {}
+    return entries if valid else {}
 
 
 FORMATS = {
@@ -204,26 +206,22 @@ FORMATS = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
 }
-
-
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-
-
 FITTING = "transparency on white, square from the centre, bilinear, antialiased (Pillow)"
 
 
 def is_picture(path: Path) -> bool:
-    """Say whether a file's name ends as one of the formats does."""
+    """Return whether a file name has the suffix of one of the formats."""
     return path.suffix.lower() in SUFFIXES
 
 
 def pictures_below(folder: Path) -> Iterator[Path]:
-    """Yield the picture files in and below a folder by name, but for hidden ones and links to folders."""
+    """Yield the picture files in and below a folder, sorted; skip hidden files and links to folders."""
     return (path for path in files_below(folder) if is_picture(path) and path.is_file())
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield what lies in and below a folder by name, but for what is hidden; links to folders unfollowed."""
+    """Yield the files in and below a folder, sorted; skip hidden entries and do not follow folder links."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue

@@ -12,9 +12,9 @@ from pipeline.formatting import pluralize
 
 
 def find_dataset(name: str, index: Path | None = None) -> Dataset:
-    """Return the row of a data set, or of `folder:PATH`; raise BadInput that lists what there is otherwise.
+    """Return the row of a named data set or of `folder:PATH`; BadInput for an unknown name lists them all.
 
-    index is a folder for what is known of the files of one's own folders.
+    index is the folder that caches the digests of picture files.
     """
     if name.startswith(FOLDER):
         return folder_dataset(name, index)
@@ -24,10 +24,10 @@ def find_dataset(name: str, index: Path | None = None) -> Dataset:
 
 
 def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = None) -> Dataset:
-    """Return the row that a prepared data set was made by; facts are those of its manifest.
+    """Return the row of a prepared data set from the fingerprint and facts of its manifest.
 
-    Raises DamagedFile where they are not those of a prepared data set, and BadInput for a data set that is
-    not known here.
+    Raises DamagedFile if the fingerprint is not that of a prepared data set, and BadInput for an unknown
+    data set.
     """
     name, source, files = (fingerprint.get(field) for field in ("name", "source", "files"))
     if isinstance(name, str) and not name.startswith(FOLDER):
@@ -42,14 +42,14 @@ def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = N
 def dataset_fingerprint(
     name: str, *, subset: int, split_seed: int, index: Path | None = None
 ) -> dict[str, Any]:
-    """Return what a prepared data set depends on; subset 0 means all images. Raises BadInput."""
+    """Return the fingerprint of a prepared data set; subset 0 means all images. Raises BadInput."""
     row = find_dataset(name, index)
-    least = min(100, row.size)
-    if subset and not least <= subset <= row.size:
+    minimum = min(100, row.size)
+    if subset and not minimum <= subset <= row.size:
         raise BadInput(
-            f"subset of {name}: expected 0 (all images) or {least} to {row.size} images, received {subset}"
+            f"subset of {name}: expected 0 (all images) or {minimum} to {row.size} images, received {subset}"
         )
-    own = {"files": row.size, "fitting": row.fitting} if row.fitting else {}
+    folder_fields = {"files": row.size, "fitting": row.fitting} if row.fitting else {}
     return {
         "name": row.name,
         "source": row.source,
@@ -61,5 +61,5 @@ def dataset_fingerprint(
             "test_fraction": row.test_fraction,
             "order": row.order,
         },
-        **own,
+        **folder_fields,
     }

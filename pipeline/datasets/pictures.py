@@ -1,4 +1,4 @@
-"""Picture files of any size and mode, read as the square RGB arrays that networks take."""
+"""Read picture files of any size and mode as square RGB arrays."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from PIL import Image, ImageOps
 from pipeline.datasets.folders import FORMATS
 from pipeline.errors import DamagedFile
 
-LARGEST_PIXELS = 100_000_000  # of a picture; a small file can claim to be far larger
+LARGEST_PIXELS = 100_000_000  # of a picture; a small file can declare a huge size
 
 
 class _Clamped(io.BufferedReader):
-    """A file that makes room for no more bytes than it has; Pillow asks for as many as a chunk claims."""
+    """A file whose reads allocate no more than its size; Pillow asks for as much as a chunk declares."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
         self._size = path.stat().st_size
 
     def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
+        remaining = max(0, self._size - self.tell())
+        return super().read(remaining if size is None or size < 0 else min(size, remaining))
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
-    """Return a picture file as (size, size, 3) uint8 RGB: turned as its EXIF says, its middle square, scaled.
+    """Return a picture file as (size, size, 3) uint8 RGB: EXIF rotation, center crop, resize.
 
-    A picture of that size already is returned pixel by pixel. Of an animation the first picture is read.
-    Raises DamagedFile for what is no picture, is broken or is larger than LARGEST_PIXELS.
+    A picture that already has this size keeps its pixels. An animation gives its first frame. Raises
+    DamagedFile if the file is not a picture, is damaged or has more than LARGEST_PIXELS.
     """
     try:
         with _Clamped(path) as stream, Image.open(stream, formats=list(FORMATS)) as file:
@@ -39,17 +39,18 @@ def read_picture(path: Path, size: int) -> np.ndarray:
                 raise DamagedFile(
                     f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {width:,} x {height:,}"
                 )
-            file.draft("RGB", (4 * size, 4 * size))  # JPEG alone: decoded no larger than is needed
+            file.draft("RGB", (4 * size, 4 * size))  # JPEG only: decodes at reduced size
             picture = _rgb(ImageOps.exif_transpose(file))
     except DamagedFile:
         raise
-    except Exception as problem:  # Pillow raises errors of many kinds for damaged files
-        raise DamagedFile(f"{path}: no readable picture ({str(problem) or type(problem).__name__})") from None
-    return np.asarray(_fitted(picture, size))
+    except Exception as problem:  # Pillow raises many exception types for damaged files
+        reason = str(problem) or type(problem).__name__
+        raise DamagedFile(f"{path}: not a readable picture ({reason})") from None
+    return np.asarray(_cropped_and_resized(picture, size))
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    """Return a picture of any mode as RGB: 16 bits scaled to 8, transparent parts white."""
+    """Convert a picture of any mode to RGB: 16 bits are scaled to 8, transparency becomes white."""
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, np.float64)
         if picture.mode != "F":
@@ -62,7 +63,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _fitted(picture: Image.Image, size: int) -> Image.Image:
+def _cropped_and_resized(picture: Image.Image, size: int) -> Image.Image:
     if picture.size == (size, size):
         return picture
     width, height = picture.size

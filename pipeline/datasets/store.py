@@ -1,4 +1,4 @@
-"""A prepared data set on disk: written once by `prepare`, read by everything else as an `ImageStore`."""
+"""A prepared data set on disk: `prepare` writes it once, `ImageStore` reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.folders import words_of
+from pipeline.datasets.folders import describe_unreadable
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.datasets.split import split_by_content, split_images, subset_images
 from pipeline.datasets.table import SPLITS, RawImages
@@ -21,7 +21,7 @@ from pipeline.storage.publishing import Manifest, publish_manifest, published, r
 
 logger = logging.getLogger(__name__)
 
-FILE, UNREADABLE = "dataset.h5", "unreadable.csv"
+DATASET_FILE, UNREADABLE = "dataset.h5", "unreadable.csv"
 
 
 def prepare(
@@ -33,34 +33,34 @@ def prepare(
 ) -> dict[str, Any]:
     """Write the data set that fingerprint describes to folder; return the facts of its manifest.
 
-    source is the path of the downloaded file or of a folder of pictures, None where the data come with a
-    package. Raises DamagedFile when the source is not what its checksums say, and BadInput when a folder
-    has changed since it was looked at, leaves a split empty, or has files that cannot be read and those
-    are refused.
+    source is the path of the downloaded file or of the folder of pictures, or None if the data come with a
+    package. Raises DamagedFile if the source does not match its checksums, and BadInput if the folder has
+    changed since its fingerprint was computed, if a split would be empty, or if files are unreadable and
+    refuse_unreadable is set.
     """
-    row, wanted = stored_dataset(fingerprint), fingerprint["split"]
+    row, split_settings = stored_dataset(fingerprint), fingerprint["split"]
     raw = resolve(row.reader)(source and Path(source), progress)
     if raw.identity not in (None, fingerprint["source"]):
-        raise BadInput(f"{source}: its files have changed since it was looked at; run the command again")
+        raise BadInput(f"{source}: files have changed since the folder was scanned; run the command again")
     if raw.unreadable:
-        words = f"{source}: {words_of(list(raw.unreadable))}"
+        message = f"{source}: {describe_unreadable(list(raw.unreadable))}"
         if refuse_unreadable:
             raise BadInput(
-                f"{words}; mend or remove them, or let them be left out (HEADSTART_UNREADABLE=report)"
+                f"{message}; repair or remove them, or set HEADSTART_UNREADABLE=report to leave them out"
             )
-        logger.warning("%s. All are listed in %s of the prepared data set", words, UNREADABLE)
-    fractions = {name: wanted[name] for name in ("val_fraction", "test_fraction", "seed")}
+        logger.warning("%s. The full list is in %s of the prepared data set", message, UNREADABLE)
+    fractions = {name: split_settings[name] for name in ("val_fraction", "test_fraction", "seed")}
     if raw.content is None:
         split = split_images(raw.labels, raw.is_test, **fractions)
     else:
-        assert raw.given is not None  # it comes with the content
-        split = split_by_content(raw.content, raw.given, **fractions)
-        _check_parts(raw, split, source)
+        assert raw.source_split is not None  # set together with content
+        split = split_by_content(raw.content, raw.source_split, **fractions)
+        _check_splits(raw, split, source)
     rows = np.arange(len(raw.labels))
     if fingerprint["subset"]:
-        rows = subset_images(raw.labels, split, count=fingerprint["subset"], seed=wanted["seed"])
+        rows = subset_images(raw.labels, split, count=fingerprint["subset"], seed=split_settings["seed"])
     progress("write images", 0, len(rows), "images")
-    with published(Path(folder) / FILE) as scratch, hdf5.created(scratch) as file:
+    with published(Path(folder) / DATASET_FILE) as scratch, hdf5.created(scratch) as file:
         hdf5.write_array(file, "images", raw.images[rows])
         hdf5.write_array(file, "labels", raw.labels[rows])
         hdf5.write_array(file, "index", rows.astype(np.int64))
@@ -70,53 +70,53 @@ def prepare(
             hdf5.write_array(file, "content", raw.content[rows])
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
     facts: dict[str, Any] = {"class_names": list(raw.class_names), "counts": counts}
-    files = [FILE]
+    files = [DATASET_FILE]
     if raw.unreadable:
         with published(Path(folder) / UNREADABLE) as scratch, scratch.open("w", encoding="utf-8") as table:
             csv.writer(table, lineterminator="\n").writerows([("file", "why"), *raw.unreadable])
-        facts["unreadable"], files = len(raw.unreadable), [FILE, UNREADABLE]
+        facts["unreadable"], files = len(raw.unreadable), [DATASET_FILE, UNREADABLE]
     publish_manifest(Path(folder), fingerprint, files, facts)
     return facts
 
 
-def _check_parts(raw: RawImages, split: np.ndarray, source: str | None) -> None:
-    """Refuse a folder of so few pictures that chance has left a split or a class in train without any."""
+def _check_splits(raw: RawImages, split: np.ndarray, source: str | None) -> None:
+    """Raise BadInput if a split is empty or train lacks a class, as happens with very few pictures."""
     empty = [name for name, code in SPLITS.items() if not (split == code).any()]
-    seen = np.unique(raw.labels[split == SPLITS["train"]])
-    unseen = [name for number, name in enumerate(raw.class_names) if number not in seen]
-    if empty or unseen:
-        where = " and ".join(empty) if empty else f"train for {', '.join(unseen)}"
+    labels = np.unique(raw.labels[split == SPLITS["train"]])
+    missing = [name for label, name in enumerate(raw.class_names) if label not in labels]
+    if empty or missing:
+        where = " and ".join(empty) if empty else f"train for {', '.join(missing)}"
         raise BadInput(
             f"{source}: expected pictures in each of train, val and test, and of each class in train, found "
-            f"none in {where} (of {len(split)} that can be read); add pictures, or put them into folders "
-            "train, val and test yourself"
+            f"none in {where} ({len(split)} readable pictures in total); add pictures, or sort them into "
+            "folders named train, val and test"
         )
 
 
 def _checked_facts(manifest: Manifest) -> tuple[list[str], dict[str, int]]:
-    """Return the names of the classes and the counts of the splits that a manifest tells of."""
+    """Return the class names and the image counts by split that a manifest contains."""
     names, counts = manifest.facts.get("class_names"), manifest.facts.get("counts")
     if isinstance(names, list) and isinstance(counts, dict) and set(counts) == set(SPLITS):
-        numbers = counts.values()
-        if all(isinstance(name, str) for name in names) and all(isinstance(one, int) for one in numbers):
+        are_strings = all(isinstance(name, str) for name in names)
+        if are_strings and all(isinstance(count, int) for count in counts.values()):
             return names, counts
     raise DamagedFile(
-        f"{manifest.folder}: expected names of classes and counts of {', '.join(SPLITS)} in its "
-        f"manifest, found {str(manifest.facts)[:200]}; delete it and run again"
+        f"{manifest.folder}: expected class names and counts of {', '.join(SPLITS)} in its manifest, "
+        f"found {str(manifest.facts)[:200]}; delete the folder and run again"
     )
 
 
 class ImageStore:
-    """A prepared data set, checked against its manifest when opened; images are read when asked for.
+    """A prepared data set, checked against its manifest when opened; images are read on demand.
 
-    labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names N texts,
-    class_names C texts, counts of each split, row the data set's row. content is (N, 32) uint8, the sha256
-    of each image, where the data set is split by it, else None.
+    labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names (N strings),
+    class_names (C strings), counts of images by split, row (the data set's row). content (N, 32) uint8 is
+    the sha256 of each image if the split depends on it, else None.
     """
 
     def __init__(self, folder: Path | str):
         manifest = read_manifest(Path(folder))
-        self.path = manifest.verified(FILE)
+        self.path = manifest.verified(DATASET_FILE)
         self.fingerprint = manifest.fingerprint
         self.row = stored_dataset(manifest.fingerprint, manifest.facts)
         self.class_names, self.counts = _checked_facts(manifest)
@@ -130,7 +130,7 @@ class ImageStore:
             )
             shape = hdf5.find_dataset(file, "images", kinds="u").shape
         if not len(self.labels) == len(self.index) == len(self.split) == len(self.names) == shape[0]:
-            raise DamagedFile(f"{self.path}: its datasets differ in length")
+            raise DamagedFile(f"{self.path}: its HDF5 datasets differ in length")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,6 +140,6 @@ class ImageStore:
         return np.flatnonzero(self.split == SPLITS[split])
 
     def images(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Return images start … stop-1 as (n, 32, 32, 3) uint8; one contiguous read."""
+        """Return images start … stop-1 as (n, 32, 32, 3) uint8, in one contiguous read."""
         with hdf5.opened(self.path) as file:
             return file["images"][start:stop]

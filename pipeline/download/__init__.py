@@ -1,1 +1,1 @@
-"""Fetching files from mirrors, and reading what came without trusting it."""
+"""Download files from mirrors and read them safely, without trusting their content."""

@@ -1,4 +1,4 @@
-"""Read CIFAR-10 from its archive: members by name from the stream, each checked by its sha256 first."""
+"""Read CIFAR-10 from its archive as a stream; the sha256 of each member is checked before it is parsed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pipeline.download.cifar10 import MEMBERS, Member
 from pipeline.download.pickles import load_plain
 from pipeline.errors import DamagedFile
 
-FOLDER = "cifar-10-batches-py"
+ARCHIVE_FOLDER = "cifar-10-batches-py"
 TRAIN_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST_BATCH = "test_batch"
 META = "batches.meta"
 IMAGES_PER_BATCH = 10_000
 IMAGE_SIDE = 32  # pixels
-PIXELS_PER_ROW = 3 * IMAGE_SIDE * IMAGE_SIDE  # red plane, green plane, blue plane, each row by row
+PIXELS_PER_ROW = 3 * IMAGE_SIDE * IMAGE_SIDE  # planes in the order red, green, blue, each row by row
 
 MAX_UNPACKED_BYTES = 256 << 20  # the seven members take 186,214,026
-MAX_HEADERS = 256  # honest repacks have 9 to about 40, with extended headers and readme.html
+MAX_HEADERS = 256  # regular repacks have 9 to about 40, with extended headers and readme.html
 PICKLE_LIMIT = 32 << 20
 
 REGULAR_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-# Names and sizes of the seven members fit the plain header, so what extended headers say is not needed.
+# Names and sizes of the seven members fit the plain header, so extended headers are not needed.
 EXTENSION_TYPES = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -44,10 +44,10 @@ EXTENSION_TYPES = (
 
 @dataclass(frozen=True)
 class Cifar10:
-    """The whole data set: the training batches in their order, then the test batch.
+    """The full data set: the training batches in order, then the test batch.
 
     images is (60000, 32, 32, 3) uint8, RGB; labels (60000,) int64, 0 to 9, indices into class_names; names
-    are the file names that the authors gave the images.
+    are the original file names of the images.
     """
 
     images: np.ndarray
@@ -60,7 +60,7 @@ class Cifar10:
 def check_archive(path: Path) -> None:
     """Check that a tar or tar.gz holds the seven members of CIFAR-10, unaltered; raise DamagedFile if not.
 
-    Takes about as long as unpacking and the memory of one member; what is not one of the seven is skipped.
+    Takes about as long as unpacking and the memory of one member; other members are skipped.
     """
     with _named_in_errors(path):
         for _ in _verified_members(path):
@@ -68,9 +68,9 @@ def check_archive(path: Path) -> None:
 
 
 def read_archive(path: Path) -> Cifar10:
-    """Return CIFAR-10 from its archive; every member's sha256 is checked before it is looked into.
+    """Return CIFAR-10 from its archive; the sha256 of each member is checked before it is parsed.
 
-    Raises DamagedFile when the archive or the content of a member is not what it must be.
+    Raises DamagedFile when the archive or the content of a member is not valid.
     """
     batches = (*TRAIN_BATCHES, TEST_BATCH)
     count = len(batches) * IMAGES_PER_BATCH
@@ -85,38 +85,38 @@ def read_archive(path: Path) -> Cifar10:
                 if not isinstance(content, dict):
                     raise DamagedFile(f"expected a dictionary, found {type(content).__name__}")
                 if member.name == META:
-                    given = content.get(b"label_names")
-                    if not isinstance(given, list) or not all(isinstance(name, bytes) for name in given):
+                    values = content.get(b"label_names")
+                    if not isinstance(values, list) or not all(isinstance(name, bytes) for name in values):
                         raise DamagedFile("expected label_names to be a list of names")
-                    class_names = tuple(name.decode("utf-8", "replace") for name in given)
+                    class_names = tuple(name.decode("utf-8", "replace") for name in values)
                     continue
                 first = batches.index(member.name) * IMAGES_PER_BATCH
                 rows = slice(first, first + IMAGES_PER_BATCH)
                 images[rows], labels[rows], names[member.name] = _batch(content)
         if labels.max() >= len(class_names):
-            raise DamagedFile(f"label {labels.max()} has no name, found {len(class_names)} names")
-    ordered = [name for batch in batches for name in names[batch]]
-    return Cifar10(images, labels, ordered, class_names, len(TRAIN_BATCHES) * IMAGES_PER_BATCH)
+            raise DamagedFile(f"expected a name for label {labels.max()}, found {len(class_names)} names")
+    file_names = [name for batch in batches for name in names[batch]]
+    return Cifar10(images, labels, file_names, class_names, len(TRAIN_BATCHES) * IMAGES_PER_BATCH)
 
 
 @contextlib.contextmanager
-def _named_in_errors(what: Path | str) -> Iterator[None]:
+def _named_in_errors(name: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DamagedFile(f"{what}: could not be read ({error.strerror})") from error
+        raise DamagedFile(f"{name}: could not be read ({error.strerror})") from error
     except DamagedFile as error:
-        raise DamagedFile(f"{what}: {error}") from error
+        raise DamagedFile(f"{name}: {error}") from error
 
 
 def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
-    """Yield the known members with their bytes, in the archive's order; the sizes and sha256 are right."""
-    wanted = {f"{FOLDER}/{member.name}": member for member in MEMBERS}
-    missing = dict(wanted)
+    """Yield the seven members with their verified bytes, in the order of the archive."""
+    expected = {f"{ARCHIVE_FOLDER}/{member.name}": member for member in MEMBERS}
+    missing = dict(expected)
     with Path(path).open("rb") as file:
         unpacked = _Unpacked(file)
         for header in _headers(unpacked):
-            member = wanted.get(header.name)
+            member = expected.get(header.name)
             if member is None or header.type in EXTENSION_TYPES:
                 unpacked.skip(_blocks(header), where=f"member {header.name!r}")
                 continue
@@ -125,14 +125,14 @@ def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
             yield member, _verified(unpacked, header, member)
     if missing:
         names = ", ".join(member.name for member in missing.values())
-        raise DamagedFile(f"missing {names}; expected {len(wanted)} members in {FOLDER}/")
+        raise DamagedFile(f"missing {names}; expected {len(expected)} members in {ARCHIVE_FOLDER}/")
 
 
 def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
-    """Yield one header after the other; whoever takes one moves the stream past the member's data.
+    """Yield one header after the other; the caller moves the stream past the member's data.
 
-    The standard library parses single headers here; its TarFile would follow extended headers without a
-    limit on their depth or size.
+    Uses the standard library to parse single headers only: its TarFile follows extended headers without a
+    limit on depth or size.
     """
     for count in range(MAX_HEADERS):
         block = unpacked.read(tarfile.BLOCKSIZE, where="a tar header")
@@ -152,12 +152,12 @@ def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
 def _refuse_suspicious(header: tarfile.TarInfo) -> None:
     if header.type not in (*REGULAR_TYPES, *EXTENSION_TYPES, tarfile.DIRTYPE):
         raise DamagedFile(
-            f"{header.name!r} is a link, a device or the like (tar type {header.type!r}), "
-            "expected regular files and folders only"
+            f"{header.name!r} is a link, a device or similar (tar type {header.type!r}), "
+            "expected only regular files and folders"
         )
     name = PurePosixPath(header.name)
     if name.is_absolute() or ".." in name.parts:
-        raise DamagedFile(f"{header.name!r} points outside the archive's own folder")
+        raise DamagedFile(f"{header.name!r} points outside the archive")
     if header.size < 0:
         raise DamagedFile(f"{header.name!r} has a size of {header.size} bytes")
 
@@ -171,45 +171,45 @@ def _verified(unpacked: _Unpacked, header: tarfile.TarInfo, member: Member) -> b
     data = unpacked.read(size, where=name)
     if len(data) != size:
         raise DamagedFile(f"truncated in {name} after {len(data)} of {size} bytes")
-    found = hashlib.sha256(data).hexdigest()
-    if found != member.sha256:
-        raise DamagedFile(f"sha256 of {name} differs: expected {member.sha256}, found {found}")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != member.sha256:
+        raise DamagedFile(f"sha256 of {name} differs: expected {member.sha256}, found {digest}")
     unpacked.skip(_blocks(header) - size, where=name)
     return data
 
 
 def _blocks(header: tarfile.TarInfo) -> int:
-    """Return how many bytes of the archive follow a header before the next one."""
+    """Return the number of bytes between a header and the next one."""
     if header.isdir():
         return 0
     return -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 class _Unpacked:
-    """The bytes of a tar, unpacked if they were packed with gzip, up to MAX_UNPACKED_BYTES and no further."""
+    """The bytes of a tar or tar.gz, decompressed, up to MAX_UNPACKED_BYTES."""
 
     def __init__(self, file: io.BufferedReader) -> None:
         is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
         self._stream = gzip.GzipFile(fileobj=file) if is_gzip else file
-        self._room = MAX_UNPACKED_BYTES
+        self._remaining = MAX_UNPACKED_BYTES
 
     def read(self, size: int, *, where: str) -> bytes:
-        """Return the next size bytes, fewer only at the end; where names them in errors."""
-        with self._room_for(size, where):
+        """Return the next size bytes, fewer only at the end; errors mention where."""
+        with self._budgeted(size, where):
             return self._stream.read(size)
 
     def skip(self, size: int, *, where: str) -> None:
-        """Pass over size bytes without keeping them."""
-        with self._room_for(size, where):
+        """Skip size bytes."""
+        with self._budgeted(size, where):
             self._stream.seek(size, io.SEEK_CUR)
 
     @contextlib.contextmanager
-    def _room_for(self, size: int, where: str) -> Iterator[None]:
-        self._room -= size
-        if self._room < 0:
+    def _budgeted(self, size: int, where: str) -> Iterator[None]:
+        self._remaining -= size
+        if self._remaining < 0:
             raise DamagedFile(
-                f"{where} takes {size} bytes, more than the {MAX_UNPACKED_BYTES} bytes "
-                "that may be unpacked in all leave"
+                f"{where} takes {size} bytes, which exceeds the limit of {MAX_UNPACKED_BYTES} bytes "
+                "for the unpacked archive"
             )
         try:
             yield
@@ -222,9 +222,9 @@ class _Unpacked:
 def _batch(content: dict[bytes, Any]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return the images (N, 32, 32, 3), labels (N,) and file names of one batch's dictionary."""
     pixels = content.get(b"data")
-    expected, found = (IMAGES_PER_BATCH, PIXELS_PER_ROW), getattr(pixels, "shape", None)
-    if found != expected:
-        raise DamagedFile(f"expected data of shape {expected}, found {found}")
+    expected, shape = (IMAGES_PER_BATCH, PIXELS_PER_ROW), getattr(pixels, "shape", None)
+    if shape != expected:
+        raise DamagedFile(f"expected data of shape {expected}, found {shape}")
     labels = _list_of(content, b"labels", int)
     if not all(0 <= label <= 9 for label in labels):
         raise DamagedFile(f"expected labels 0 to 9, found {min(labels)} to {max(labels)}")

@@ -1,7 +1,7 @@
-"""CIFAR-10, python version: its members, by which it is known, and where its archive may be already.
+"""CIFAR-10, Python version: the checksums of its members, and where its archive may already exist.
 
-What identifies the data is the sha256 of each member, not of the archive around them: an honest repack
-is accepted, an altered byte is not.
+The data is identified by the sha256 of each member, not of the archive: a repacked archive is accepted, an
+altered byte is not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Member:
     sha256: str
 
 
-# Computed from files whose md5 sums are those that torchvision's datasets/cifar.py lists.
+# Computed from files whose md5 sums match those in torchvision's datasets/cifar.py.
 MEMBERS = (
     Member("data_batch_1", 31_035_704, "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
     Member("data_batch_2", 31_035_320, "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8"),
@@ -34,13 +34,13 @@ MEMBERS = (
 
 
 def find_existing(folder: Path, keras_home: Path | None) -> list[Path]:
-    """Return the archives, not yet checked, that are in folder or that Keras once fetched, best guess first.
+    """Return the archives, not yet checked, in folder and in the Keras cache, most likely first.
 
-    keras_home is what KERAS_HOME says, or ~/.keras; None leaves Keras's cache out.
+    keras_home is KERAS_HOME or ~/.keras; None skips the Keras cache.
     """
     candidates = [Path(folder) / ARCHIVE]
     if keras_home is not None:
-        # Keras 3, Keras 2, and whoever put the file there by hand.
+        # Keras 3, Keras 2, and a file copied by hand.
         cached = ("cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz", ARCHIVE)
         candidates += [Path(keras_home) / "datasets" / name for name in cached]
     return [path for path in candidates if path.is_file()]

@@ -1,8 +1,8 @@
-"""Fetching one file from the first mirror that has it: in bounded time, resumed where it stopped, checked.
+"""Download one file from the first mirror that has it, with time limits, resume and a check.
 
-What came so far from a mirror lies beside the target in a `.part` file, with a note about which version of
-the file it belongs to. A kill at any moment leaves nothing else. Only a file that passed its check gets the
-target's name. One process fetches a target at a time: the caller holds the lock.
+The bytes received from a mirror are kept beside the target in a `.part` file, with a note that records the
+version of the file they belong to. A kill leaves nothing else. Only a file that passes its check is renamed
+to the target. One process fetches a target at a time: the caller holds the lock.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from requests.exceptions import ConnectTimeout
 
 from pipeline.errors import BadInput, DamagedFile, DownloadFailed
 from pipeline.progress import Progress, silent
-from pipeline.storage.publishing import explained
+from pipeline.storage.publishing import explain_disk_errors
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 8192  # small, because a mirror that takes stall_seconds for one chunk counts as stalled
+NETWORK_CHUNK_BYTES = 8192  # small, because a mirror that takes stall_seconds for one chunk counts as stalled
 COPY_BYTES = 1 << 20
 QUEUED_CHUNKS = 128
 STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
@@ -46,12 +46,12 @@ UNSATISFIED_RANGE = re.compile(r"bytes \*/([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a mirror may keep one waiting, and how much it may send.
+class TransferLimits:
+    """Limits on how long a mirror may take and how much it may send.
 
-    A mirror is left when it does not answer within connect_seconds + stall_seconds, sends nothing for
-    stall_seconds, or sends less than bytes_per_second on average over window_seconds ("crawls"). When no
-    mirror is better, those that crawl are gone over once more with last_resort_bytes_per_second.
+    A mirror fails when it does not respond within connect_seconds + stall_seconds, sends nothing for
+    stall_seconds, or averages less than bytes_per_second over window_seconds ("too slow"). If every mirror
+    fails, the slow ones are tried once more with last_resort_bytes_per_second.
     """
 
     connect_seconds: float = 10
@@ -68,55 +68,55 @@ def fetch(
     check: Callable[[Path], None],
     *,
     progress: Progress = silent,
-    patience: Patience = Patience(),
+    limits: TransferLimits = TransferLimits(),
     advice: str = "",
 ) -> str:
-    """Make target from the first mirror whose file passes check, and return that mirror's URL.
+    """Download target from the first mirror whose file passes check, and return that mirror's URL.
 
-    URLs are http, https or file. check takes a path and raises DamagedFile when the file there is not the
-    right one. What an earlier, interrupted call brought from the same URL is continued. Raises DownloadFailed
-    with each URL's reason, followed by advice, when no mirror gives the file, and HeadstartError when target
-    cannot be written.
+    URLs are http, https or file. check takes a path and raises DamagedFile if the file is not the expected
+    one. An interrupted download from the same URL is resumed. Raises DownloadFailed, with the reason for each
+    URL followed by advice, when no mirror provides the file, and HeadstartError when target cannot be
+    written.
     """
     mirrors = list(dict.fromkeys(urls))
     if not mirrors:
         raise BadInput(f"{target}: expected at least one URL to download it from, found none")
     target = Path(target)
-    with explained(target):
+    with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    reasons: dict[str, _Left] = {}
-    hurry = [patience.bytes_per_second] if len(mirrors) > 1 else []
-    waiting = mirrors
-    for slowest in (*hurry, patience.last_resort_bytes_per_second):
-        for url in waiting:
+    reasons: dict[str, _MirrorFailed] = {}
+    strict = [limits.bytes_per_second] if len(mirrors) > 1 else []
+    remaining = mirrors
+    for min_speed in (*strict, limits.last_resort_bytes_per_second):
+        for url in remaining:
             try:
-                _Attempt(url, target, check, progress, patience, slowest).make()
+                _Attempt(url, target, check, progress, limits, min_speed).run()
                 return url
-            except _Left as reason:
+            except _MirrorFailed as reason:
                 reasons[url] = reason
-                logger.warning("%s: left %s: %s", target.name, url, reason)
-        waiting = [url for url in waiting if isinstance(reasons[url], _Crawls)]
-    lines = [f"{target.name}: no mirror gave the file"]
+                logger.warning("%s: giving up on %s: %s", target.name, url, reason)
+        remaining = [url for url in remaining if isinstance(reasons[url], _TooSlow)]
+    lines = [f"{target.name}: no mirror provided the file"]
     lines += [f"  {url}: {reason}" for url, reason in reasons.items()]
     lines += [advice] if advice else []
     raise DownloadFailed("\n".join(lines))
 
 
-class _Left(Exception):
-    """A mirror was left; the message is the reason, and what it sent so far is kept."""
+class _MirrorFailed(Exception):
+    """A mirror failed; the message is the reason. The bytes received so far are kept."""
 
 
-class _Crawls(_Left):
-    """A mirror was left because it is slow, not because it is broken."""
+class _TooSlow(_MirrorFailed):
+    """A mirror works but is too slow."""
 
 
-class _Useless(_Left):
-    """A mirror was left, and what it sent cannot become the file."""
+class _Unusable(_MirrorFailed):
+    """A mirror failed, and the bytes received from it cannot become the file."""
 
 
 @dataclass(frozen=True)
 class _Note:
-    """Which version of which file a part belongs to: validator is a strong ETag or a Last-Modified date."""
+    """The file and version a part belongs to; validator is a strong ETag or a Last-Modified date."""
 
     url: str
     validator: str | None
@@ -125,14 +125,14 @@ class _Note:
 
 @dataclass
 class _Attempt:
-    """One attempt to make target from one URL; what the mirror sent so far is the part beside the target."""
+    """One attempt to download target from one URL; the part file holds the bytes received so far."""
 
     url: str
     target: Path
     check: Callable[[Path], None]
     progress: Progress
-    patience: Patience
-    slowest: float  # bytes a second
+    limits: TransferLimits
+    min_speed: float  # bytes per second
     part: Path = field(init=False)
     note: Path = field(init=False)
 
@@ -141,78 +141,78 @@ class _Attempt:
         self.part = self.target.parent / f".{self.target.name}.{key}.part"
         self.note = self.part.with_name(f"{self.part.name}.json")
 
-    def make(self) -> None:
-        """Download or copy the URL beside the target, check it and name it so; raise _Left if not."""
+    def run(self) -> None:
+        """Download or copy to the part, check it and rename it to target; raise _MirrorFailed on failure."""
         try:
-            self._bring()
+            self._fetch_part()
             self.check(self.part)
-        except (DamagedFile, _Useless) as error:
+        except (DamagedFile, _Unusable) as error:
             self._discard()
-            raise _Useless(str(error).removeprefix(f"{self.part}: ")) from error
-        with explained(self.target):
+            raise _Unusable(str(error).removeprefix(f"{self.part}: ")) from error
+        with explain_disk_errors(self.target):
             with self.part.open("rb+") as file:
                 os.fsync(file.fileno())
             self.part.replace(self.target)
             for leftover in self.target.parent.glob(f".{glob.escape(self.target.name)}.????????.part*"):
                 leftover.unlink(missing_ok=True)
 
-    def _bring(self) -> None:
+    def _fetch_part(self) -> None:
         try:
             pieces = urlsplit(self.url)
         except ValueError as error:
-            raise _Useless(f"not a URL ({error})") from error
+            raise _Unusable(f"not a URL ({error})") from error
         if pieces.scheme == "file":
             self._copy(pieces)
         elif pieces.scheme in ("http", "https"):
             self._download()
         else:
-            raise _Useless(f"scheme {pieces.scheme!r} is not supported, expected http, https or file")
+            raise _Unusable(f"scheme {pieces.scheme!r} is not supported, expected http, https or file")
 
     def _copy(self, pieces: SplitResult) -> None:
         if pieces.netloc not in ("", "localhost"):
-            raise _Useless(f"names the host {pieces.netloc!r}, expected file:///absolute/path")
+            raise _Unusable(f"file URL has the host {pieces.netloc!r}, expected file:///absolute/path")
         source = Path(url2pathname(pieces.path))
         if not source.is_file():
-            raise _Useless("no such file")
+            raise _Unusable("no such file")
         total = source.stat().st_size
         self._refuse_large(total)
-        with explained(self.target), self.part.open("wb") as copy:
+        with explain_disk_errors(self.target), self.part.open("wb") as copy:
             for chunk in _chunks_of(source):
                 copy.write(chunk)
                 self._report(copy.tell(), total)
 
     def _download(self) -> None:
-        """Bring the part to its whole length, from where it stopped if the mirror allows, else from zero."""
+        """Download the rest of the part if the mirror can resume, else all of it."""
         size, note = self._resumable() or (0, None)
-        with _Transfer(self.url, self.patience, size, note) as transfer:
-            answer = transfer.answer()
-            if note and answer.says_whole(size, note):
+        with _Transfer(self.url, self.limits, size, note) as transfer:
+            response = transfer.response()
+            if note and response.is_complete(size, note):
                 return
-            if note and answer.continues(size, note):
-                logger.info("%s: %s continues at byte %d", self.target.name, self.url, size)
-                total = note.total or (None if answer.length is None else size + answer.length)
+            if note and response.resumes(size, note):
+                logger.info("%s: resuming from %s at byte %d", self.target.name, self.url, size)
+                total = note.total or (None if response.length is None else size + response.length)
                 self._receive(transfer, start=size, total=total)
                 return
-            if note is None or answer.status not in (206, 416):
-                if answer.status != 200:
-                    raise _Left(f"HTTP {answer.status}")
-                note = _Note(self.url, answer.validator, answer.length)
-                with explained(self.target):  # in this order: old bytes never get a new note
+            if note is None or response.status not in (206, 416):
+                if response.status != 200:
+                    raise _MirrorFailed(f"HTTP {response.status}")
+                note = _Note(self.url, response.validator, response.length)
+                with explain_disk_errors(self.target):  # in this order: old bytes never get a new note
                     self.part.write_bytes(b"")
                     self.note.write_text(json.dumps(asdict(note)), encoding="utf-8")
-                self._receive(transfer, start=0, total=answer.length)
+                self._receive(transfer, start=0, total=response.length)
                 return
-        logger.info("%s: %s cannot continue at byte %d, starts from zero", self.target.name, self.url, size)
+        logger.info("%s: %s cannot resume at byte %d, starting over", self.target.name, self.url, size)
         self._discard()
         self._download()
 
     def _receive(self, transfer: _Transfer, *, start: int, total: int | None) -> None:
-        """Append the body to the part; total is the whole file's bytes, None when the mirror keeps it."""
+        """Append the body to the part; total is the size of the full file, None if unknown."""
         self._refuse_large(total or 0)
-        speed = _SpeedCheck(self.slowest, self.patience.window_seconds)
+        speed = _SpeedCheck(self.min_speed, self.limits.window_seconds)
         done = start
         self._report(done, total)
-        with explained(self.target), self.part.open("ab") as file:
+        with explain_disk_errors(self.target), self.part.open("ab") as file:
             for chunk in transfer.chunks():
                 file.write(chunk)
                 done += len(chunk)
@@ -221,20 +221,20 @@ class _Attempt:
                 if done != total:
                     speed.add(len(chunk))
         if total is not None and done < total:
-            raise _Left(f"body ended after {done} of {total} bytes")
+            raise _MirrorFailed(f"body ended after {done} of {total} bytes")
         if total is not None and done > total:
-            raise _Useless(f"sent {done} bytes, expected {total}")
+            raise _Unusable(f"sent {done} bytes, expected {total}")
 
     def _resumable(self) -> tuple[int, _Note] | None:
-        """Return the size and the note of what can be continued, or None."""
+        """Return the size and the note of a part that can be resumed, or None."""
         try:
             note = _Note(**json.loads(self.note.read_text(encoding="utf-8")))
             size = self.part.stat().st_size
-        except (OSError, ValueError, TypeError):  # no part, or a note that was cut off by a kill
+        except (OSError, ValueError, TypeError):  # no part, or a note truncated by a kill
             return None
-        sound = note.url == self.url and isinstance(note.validator, str)
-        sound = sound and isinstance(note.total, int | None) and size > 0
-        return (size, note) if sound else None
+        valid = note.url == self.url and isinstance(note.validator, str)
+        valid = valid and isinstance(note.total, int | None) and size > 0
+        return (size, note) if valid else None
 
     def _discard(self) -> None:
         self.part.unlink(missing_ok=True)
@@ -244,9 +244,9 @@ class _Attempt:
         self.progress(f"download {self.target.name}", done, total or 0, "bytes")
 
     def _refuse_large(self, size: int) -> None:
-        limit = self.patience.size_limit
+        limit = self.limits.size_limit
         if size > limit:
-            raise _Useless(f"larger than expected: at least {size} bytes, at most {limit} are accepted")
+            raise _Unusable(f"too large: at least {size} bytes, expected at most {limit}")
 
 
 def _chunks_of(source: Path) -> Iterator[bytes]:
@@ -255,7 +255,7 @@ def _chunks_of(source: Path) -> Iterator[bytes]:
             while chunk := file.read(COPY_BYTES):
                 yield chunk
     except OSError as error:
-        raise _Useless(f"could not be read ({error.strerror})") from error
+        raise _Unusable(f"could not be read ({error.strerror})") from error
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ class _Response:
 
     @property
     def validator(self) -> str | None:
-        """What If-Range may carry: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
+        """The value for If-Range: a strong ETag, else the Last-Modified date (RFC 9110, 13.1.5)."""
         etag, modified = self.headers.get("ETag", ""), self.headers.get("Last-Modified", "")
         if STRONG_ETAG.fullmatch(etag):
             return etag
@@ -273,29 +273,29 @@ class _Response:
 
     @property
     def length(self) -> int | None:
-        found = LENGTH.fullmatch(self.headers.get("Content-Length", ""))
-        return int(found[0]) if found else None
+        match = LENGTH.fullmatch(self.headers.get("Content-Length", ""))
+        return int(match[0]) if match else None
 
-    def says_whole(self, size: int, note: _Note) -> bool:
-        """Say whether this is a 416 because there is nothing left to send."""
-        found = UNSATISFIED_RANGE.fullmatch(self.headers.get("Content-Range", ""))
-        total = int(found[1]) if found else note.total
+    def is_complete(self, size: int, note: _Note) -> bool:
+        """Return whether this is a 416 because the part is already complete."""
+        match = UNSATISFIED_RANGE.fullmatch(self.headers.get("Content-Range", ""))
+        total = int(match[1]) if match else note.total
         return self.status == 416 and size == total
 
-    def continues(self, size: int, note: _Note) -> bool:
-        """Say whether this is a 206 with the rest of the very file that the part is the beginning of."""
-        found = CONTENT_RANGE.fullmatch(self.headers.get("Content-Range", ""))
-        if self.status != 206 or not found or int(found[1]) != size:
+    def resumes(self, size: int, note: _Note) -> bool:
+        """Return whether this is a 206 with the rest of the same version of the file."""
+        match = CONTENT_RANGE.fullmatch(self.headers.get("Content-Range", ""))
+        if self.status != 206 or not match or int(match[1]) != size:
             return False
-        same_total = note.total is None or found[2] in ("*", str(note.total))
+        same_total = note.total is None or match[2] in ("*", str(note.total))
         return same_total and self.validator in (None, note.validator)
 
 
 class _SpeedCheck:
-    """Watches whether a mirror keeps up with slowest, in bytes a second, on average over each window."""
+    """Checks that a mirror averages at least min_speed bytes per second over each window of seconds."""
 
-    def __init__(self, slowest: float, window: float) -> None:
-        self._slowest, self._window = slowest, window
+    def __init__(self, min_speed: float, window: float) -> None:
+        self._min_speed, self._window = min_speed, window
         self._since, self._bytes = time.monotonic(), 0
 
     def add(self, count: int) -> None:
@@ -304,91 +304,91 @@ class _SpeedCheck:
         if elapsed < self._window:
             return
         rate = self._bytes / elapsed
-        if rate < self._slowest:
-            raise _Crawls(f"crawls at {rate / 1000:.3g} kB/s")
+        if rate < self._min_speed:
+            raise _TooSlow(f"too slow: {rate / 1000:.3g} kB/s")
         self._since, self._bytes = time.monotonic(), 0
 
 
 class _Transfer:
-    """A GET that runs in a thread, so that whoever waits for it can stop waiting.
+    """A GET that runs in a thread, so that the caller can stop waiting for it.
 
-    Timeouts of sockets do not bound a look-up of a name, a chain of redirects, or headers that come byte by
-    byte; a queue between the thread and the reader does. The thread ends at the latest stall_seconds after it
-    was left.
+    Socket timeouts do not limit DNS lookups, chains of redirects, or headers that arrive byte by byte; a
+    queue between the thread and the reader does. The thread ends at most stall_seconds after the caller
+    leaves.
     """
 
-    def __init__(self, url: str, patience: Patience, start: int = 0, note: _Note | None = None) -> None:
-        self._url, self._patience = url, patience
-        # Compressed on the way, the bytes would not be those that Range counts.
+    def __init__(self, url: str, limits: TransferLimits, start: int = 0, note: _Note | None = None) -> None:
+        self._url, self._limits = url, limits
+        # Range counts uncompressed bytes, so the body must not be compressed.
         self._headers = {"Accept-Encoding": "identity"}
         if note:
             self._headers |= {"Range": f"bytes={start}-", "If-Range": str(note.validator)}
         self._items: queue.Queue[Any] = queue.Queue(QUEUED_CHUNKS)
-        self._left = threading.Event()
+        self._abandoned = threading.Event()
 
     def __enter__(self) -> _Transfer:
         threading.Thread(target=self._work, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left.set()
+        self._abandoned.set()
         with contextlib.suppress(queue.Empty):
-            while True:  # makes room, should the thread be waiting for it
+            while True:  # make room in case the thread is blocked on a full queue
                 self._items.get_nowait()
 
-    def answer(self) -> _Response:
-        """Return status and headers; raise _Left when none came in time."""
-        return self._next(self._patience.connect_seconds + self._patience.stall_seconds)
+    def response(self) -> _Response:
+        """Return status and headers; raise _MirrorFailed if they do not arrive in time."""
+        return self._next(self._limits.connect_seconds + self._limits.stall_seconds)
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body's bytes as sent; raise _Left when it breaks or stalls."""
-        while (chunk := self._next(self._patience.stall_seconds)) is not None:
+        """Yield the body's bytes as sent; raise _MirrorFailed if it breaks or stalls."""
+        while (chunk := self._next(self._limits.stall_seconds)) is not None:
             yield chunk
 
     def _next(self, seconds: float) -> Any:
         try:
             item = self._items.get(timeout=seconds)
         except queue.Empty:
-            raise _Left(f"stalled for {seconds:g} s") from None
+            raise _MirrorFailed(f"stalled for {seconds:g} s") from None
         if isinstance(item, Exception):
-            raise _Left(_in_words(item, self._patience)) from item
+            raise _MirrorFailed(_describe_error(item, self._limits)) from item
         return item
 
     def _work(self) -> None:
-        timeouts = (self._patience.connect_seconds, self._patience.stall_seconds)
+        timeouts = (self._limits.connect_seconds, self._limits.stall_seconds)
         try:
             with (
-                requests.Session() as session,  # knows http and https only, for redirects too
+                requests.Session() as session,  # supports http and https only, for redirects too
                 session.get(self._url, headers=self._headers, stream=True, timeout=timeouts) as response,
             ):
                 self._items.put(_Response(response.status_code, response.headers))
-                response.raw.enforce_content_length = False  # the reader knows better what is missing
-                for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
-                    if self._left.is_set():
+                response.raw.enforce_content_length = False  # the reader reports missing bytes itself
+                for chunk in response.raw.stream(NETWORK_CHUNK_BYTES, decode_content=False):
+                    if self._abandoned.is_set():
                         return
                     self._items.put(chunk)
             self._items.put(None)
-        except Exception as error:  # whatever it is, the reader puts it into words
+        except Exception as error:  # the reader turns any error into a message
             self._items.put(error)
 
 
-def _in_words(error: Exception, patience: Patience) -> str:
-    """Return a network error's cause in a few words; libraries wrap it several times."""
+def _describe_error(error: Exception, limits: TransferLimits) -> str:
+    """Return a short description of a network error's root cause; libraries wrap it several times."""
     if isinstance(error, ConnectTimeout):
-        return f"no connection within {patience.connect_seconds:g} s"
-    words = (
+        return f"no connection within {limits.connect_seconds:g} s"
+    reasons = (
         (ConnectionRefusedError, "connection refused"),
         (ConnectionResetError, "connection reset by the server"),
         (socket.gaierror, "no such host, or no network"),
-        (TimeoutError, f"stalled for {patience.stall_seconds:g} s"),
+        (TimeoutError, f"stalled for {limits.stall_seconds:g} s"),
     )
     cause: BaseException | None = error
     while cause is not None:
-        for kind, reason in words:
+        for kind, reason in reasons:
             if isinstance(cause, kind):
                 return reason
         if isinstance(cause, ssl.SSLError):
             return f"no secure connection ({cause})"
-        hidden = None if cause.__suppress_context__ else cause.__context__
-        innermost, cause = cause, cause.__cause__ or hidden
+        context = None if cause.__suppress_context__ else cause.__context__
+        innermost, cause = cause, cause.__cause__ or context
     return str(innermost)[:200] or type(innermost).__name__

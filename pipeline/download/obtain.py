@@ -1,4 +1,4 @@
-"""Get a file that is known by its content: from where it lies already, or else from mirrors."""
+"""Obtain a file with known content: from a local copy if there is one, else from mirrors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.storage.publishing import publish_manifest, published
 logger = logging.getLogger(__name__)
 
 CIFAR10_ADVICE = (
-    "Point to another mirror or to a file with HEADSTART_CIFAR10_URLS (http, https or file:// URLs, "
+    "Set another mirror or a local file with HEADSTART_CIFAR10_URLS (http, https or file:// URLs, "
     "separated by commas) or with [cifar10] urls in luigi.cfg, or put the archive into {raw}. "
     "`make demo` needs no download"
 )
@@ -30,18 +30,18 @@ def obtain_archive(
 ) -> str:
     """Publish the CIFAR-10 archive in folder, every member verified; return where it came from.
 
-    raw is the folder in which a user may have put the archive; Keras's cache is looked at, too.
+    raw is the folder where users can put the archive; the Keras cache is searched, too.
     """
-    place = Path(folder)
+    target = Path(folder)
     came_from = obtain(
-        place / ARCHIVE,
+        target / ARCHIVE,
         urls=urls,
-        existing=[place / ARCHIVE, *find_existing(Path(raw), keras_home())],
+        existing=[target / ARCHIVE, *find_existing(Path(raw), keras_home())],
         check=check_archive,
         advice=CIFAR10_ADVICE.format(raw=raw),
         progress=progress,
     )
-    publish_manifest(place, fingerprint, [ARCHIVE], {"came_from": came_from})
+    publish_manifest(target, fingerprint, [ARCHIVE], {"came_from": came_from})
     return came_from
 
 
@@ -54,11 +54,11 @@ def obtain(
     advice: str,
     progress: Progress = silent,
 ) -> str:
-    """Make target and return where it came from: a path that was there, or the URL of a mirror.
+    """Create target and return where it came from: the path of a local copy, or the URL of a mirror.
 
-    The first of the existing files that check accepts is linked or copied and left as it is; one that it
-    refuses (DamagedFile) or that cannot be read is passed over. Raises DownloadFailed, with advice, when no
-    mirror gives the file.
+    The first of the existing files that passes check is linked or copied and not modified; one that fails
+    (DamagedFile) or cannot be read is skipped. Raises DownloadFailed, with advice, when no mirror provides
+    the file.
     """
     for path in existing:
         if not path.is_file():
@@ -66,18 +66,18 @@ def obtain(
         try:
             check(path)
         except (DamagedFile, OSError) as error:
-            logger.warning("%s is passed over: %s", path, error)
+            logger.warning("skipping %s: %s", path, error)
             continue
         if path.resolve() != target.resolve():
             with published(target) as scratch:
                 try:
                     os.link(path.resolve(), scratch)
-                except OSError:  # another file system, or one without links
+                except OSError:  # another file system, or one without hard links
                     shutil.copyfile(path, scratch)
         return str(path)
     return fetch(urls, target, check, progress=progress, advice=advice)
 
 
 def keras_home() -> Path:
-    """Return the folder in which Keras keeps its downloads, without importing Keras."""
+    """Return the folder of the Keras cache, without importing Keras."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")

@@ -1,1 +1,1 @@
-"""The feature cache: what a frozen backbone saw in every image, in HDF5 shards."""
+"""The feature cache: a frozen backbone's activations for every image, in HDF5 shards."""

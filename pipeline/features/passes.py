@@ -1,4 +1,4 @@
-"""Forward passes of a few images each; every core computes passes of its own."""
+"""Forward passes: fixed-size batches of images through the backbone, one batch per core at a time."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from pipeline.backbones.forward import forward_function
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import Arrays
 from pipeline.features.sections import Section, images_in_pass
-from pipeline.views import parts_of
+from pipeline.views import parse_view
 
-MEMORY_BYTES = 1 << 30  # what the maps of all passes at a time may take
-PIXEL_BYTES = 3 * 64 * 4  # three maps of 64 channels are alive at the widest place of a VGG
+MEMORY_BYTES = 1 << 30  # limit for the feature maps of all concurrent passes
+PIXEL_BYTES = 3 * 64 * 4  # at the widest layers of a VGG three maps of 64 channels are alive
 
 
-def streams() -> int:
-    """Return how many passes are computed at a time: one for each core, or one on a GPU."""
+def concurrent_passes() -> int:
+    """Return the number of passes that run at once: one per core, or one on a GPU."""
     return 1 if tf.config.list_physical_devices("GPU") else machine.usable_cores()
 
 
-def affordable_images(input_size: int) -> int:
-    """Return how many images a pass takes: images_in_pass, or fewer where many cores share the memory."""
-    room = MEMORY_BYTES // (streams() * PIXEL_BYTES * input_size**2)
-    return max(1, min(images_in_pass(input_size), room))
+def images_within_memory(input_size: int) -> int:
+    """Return the number of images per pass: images_in_pass, or fewer if the memory limit requires it."""
+    limit = MEMORY_BYTES // (concurrent_passes() * PIXEL_BYTES * input_size**2)
+    return max(1, min(images_in_pass(input_size), limit))
 
 
 class Pass:
-    """The network up to the deepest of a section's layers, compiled for size images at a time."""
+    """The backbone up to the deepest layer of a section, compiled for batches of size images."""
 
     def __init__(self, section: Section, arrays: Arrays, *, image_size: int, size: int | None = None):
         base = section.base
-        self.size = size or affordable_images(base["input_size"])
+        self.size = size or images_within_memory(base["input_size"])
         self._forward = forward_function(
             BACKBONES[base["backbone"]],
             arrays,
@@ -46,32 +46,32 @@ class Pass:
             batch_size=self.size,
         )
         black = np.zeros((self.size, image_size, image_size, 3), np.uint8)
-        self._forward(black)  # compiles the rest, before many threads would
+        self._forward(black)  # finish compiling before several threads call it
 
     def __call__(self, images: np.ndarray, view: str) -> list[np.ndarray]:
-        """Return the features of up to size uint8 images under a view, by layer.
+        """Return the features of up to size uint8 images under a view, one array per layer.
 
-        Fewer images are filled up with black ones, so that an image's features do not depend on how many
-        came with it.
+        Smaller batches are padded with black images, so that an image's features do not depend on the batch
+        size.
         """
-        shown = show(images, view)
-        black = np.zeros((self.size - len(images), *shown.shape[1:]), np.uint8)
-        return [values[: len(images)] for values in self._forward(np.concatenate([shown, black]))]
+        batch = apply_view(images, view)
+        black = np.zeros((self.size - len(images), *batch.shape[1:]), np.uint8)
+        return [values[: len(images)] for values in self._forward(np.concatenate([batch, black]))]
 
 
-def show(images: np.ndarray, view: str) -> np.ndarray:
-    """Return the view of (n, height, width, channels) images as an array of the same shape and dtype."""
-    return np.ascontiguousarray(shown_by(np, images, view))
+def apply_view(images: np.ndarray, view: str) -> np.ndarray:
+    """Apply a view to (n, height, width, channels) images; shape and dtype stay the same."""
+    return np.ascontiguousarray(apply_view_with(np, images, view))
 
 
-def shown_by(library: Any, images: Any, view: str) -> Any:
-    """Return the view of images by flip and pad of a library, which is NumPy or, for tensors, keras.ops."""
-    mirrored, down, right = parts_of(view)
-    if mirrored:
+def apply_view_with(library: Any, images: Any, view: str) -> Any:
+    """Apply a view to images with flip and pad from library: NumPy, or keras.ops for tensors."""
+    flipped, down, right = parse_view(view)
+    if flipped:
         images = library.flip(images, axis=2)
     if not (down or right):
         return images
     height, width = images.shape[1:3]
-    around = ((0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0))
+    padding = ((0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0))
     top, left = abs(down) - down, abs(right) - right
-    return library.pad(images, around, mode="reflect")[:, top : top + height, left : left + width]
+    return library.pad(images, padding, mode="reflect")[:, top : top + height, left : left + width]

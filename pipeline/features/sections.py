@@ -1,8 +1,8 @@
-"""The parts of a feature cache on disk: which layers of which views exist, and which are missing.
+"""The sections of a feature cache: which layers of which views exist on disk, and which are missing.
 
-A cache is a folder for everything that shares one fingerprint (cache_fingerprint). Below it each section
-holds the layers that were computed together for one view, in shards of consecutive images, finished by a
-manifest. What is requested later becomes another section. Light: the graph is planned with it.
+A cache is a folder for all features with the same fingerprint (cache_fingerprint). Each section in it holds
+the layers that were computed together for one view, in shards of consecutive images; its manifest is written
+last. Layers requested later become another section. Planning imports this module, so it must stay light.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ POOLINGS = ("average", "none")
 STORAGES = ("float32", "float16")
 LARGEST_INPUT = 224  # pixels
 RESAMPLING = "bilinear, antialiased (tf.image.resize)"
-SHARD_BYTES = 16 << 20  # what is lost at a kill, and what a shard in memory may cost
+SHARD_BYTES = 16 << 20  # about the size of a shard: the memory it takes and the work a kill can lose
 VALUE_BYTES = {"float32": 4, "float16": 2}
-PASS_IMAGES = 128  # images of 32 px in one forward pass; larger images come in smaller numbers
-NOTED = ("seconds", "start_seconds", "peak_memory_mb")  # numbers that the note of a shard has
+PASS_IMAGES = 128  # images of 32 px per forward pass; fewer if they are larger
+NOTE_NUMBERS = ("seconds", "start_seconds", "peak_memory_mb")  # numeric fields of a shard's note
 
 
 def parse_layers(text: str, backbone: str) -> tuple[str, ...]:
-    """Return the tap names in text (comma-separated, or "all") in network order; raise BadInput."""
+    """Return the taps named in text (comma-separated, or "all") in network order; raise BadInput."""
     taps = BACKBONES[backbone].taps
     if text == "all":
         return taps
-    wanted = [name.strip() for name in text.split(",") if name.strip()]
-    wrong = [name for name in wanted if name not in taps]
-    if wrong or not wanted:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in taps]
+    if unknown or not names:
         raise BadInput(
             f"layers {text!r}: expected names among {', '.join(taps)}, separated by commas, or all; "
-            f"received {wrong[0] if wrong else 'none'!r}"
+            f"received {unknown[0] if unknown else 'none'!r}"
         )
-    return tuple(tap for tap in taps if tap in wanted)
+    return tuple(tap for tap in taps if tap in names)
 
 
-def without_columns(fingerprint: dict[str, Any]) -> dict[str, Any]:
-    """Return the cache's own part of the fingerprint of some of its layers and views."""
+def base_fingerprint(fingerprint: dict[str, Any]) -> dict[str, Any]:
+    """Return the cache's fingerprint from the fingerprint of some of its layers and views."""
     return {name: value for name, value in fingerprint.items() if name not in ("layers", "view", "views")}
 
 
@@ -66,14 +66,14 @@ def cache_fingerprint(
     input_size: int = IMAGE_SIZE,
     storage: str = "float32",
 ) -> dict[str, Any]:
-    """Return what all features of one cache have in common, whichever layers and views it holds.
+    """Return the fingerprint shared by all features of a cache, whatever their layers and views.
 
-    dataset is the data set's own fingerprint. Raises BadInput.
+    dataset is the fingerprint of the data set. Raises BadInput.
     """
     row = BACKBONES[backbone]
-    for name, value, known in (("pooling", pooling, POOLINGS), ("storage", storage, STORAGES)):
-        if value not in known:
-            raise BadInput(f"{name} {value!r}: expected one of {', '.join(known)}")
+    for name, value, choices in (("pooling", pooling, POOLINGS), ("storage", storage, STORAGES)):
+        if value not in choices:
+            raise BadInput(f"{name} {value!r}: expected one of {', '.join(choices)}")
     if not row.minimum_size <= input_size <= LARGEST_INPUT:
         raise BadInput(
             f"input size of {row.title}: expected {row.minimum_size} to {LARGEST_INPUT} pixels, "
@@ -95,7 +95,7 @@ def cache_fingerprint(
 
 @dataclass(frozen=True)
 class Section:
-    """Layers of one view, computed together: a folder of shards. cache is the folder of the whole cache."""
+    """Layers of one view that are computed together: a folder of shards below the folder of the cache."""
 
     cache: Path
     base: dict[str, Any] = field(hash=False)
@@ -119,11 +119,11 @@ class Section:
 
     @property
     def row_bytes(self) -> int:
-        """The bytes that the features of one image take."""
+        """The size of one image's features in bytes."""
         return VALUE_BYTES[self.base["storage"]] * sum(math.prod(shape) for shape in self.shapes().values())
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of one image's features by layer: (channels,), or (S, S, channels) as maps."""
+        """Return the shape of one image's features by layer: (channels,), or (S, S, channels) for maps."""
         row = BACKBONES[self.base["backbone"]]
         blocks = {tap: number for number, tap in enumerate(row.taps, start=1)}
         maps = {layer: row.map_shape(blocks[layer], self.base["input_size"]) for layer in self.layers}
@@ -131,7 +131,7 @@ class Section:
         return {layer: shape[-1:] if averaged else shape for layer, shape in maps.items()}
 
     def spans(self, count: int) -> list[tuple[int, int]]:
-        """Return (start, stop) of each shard of count images: whole passes of about SHARD_BYTES."""
+        """Return (start, stop) of each shard for count images: complete passes, about SHARD_BYTES."""
         step = images_in_pass(self.base["input_size"])
         rows = max(1, SHARD_BYTES // (self.row_bytes * step)) * step
         return [(start, min(start + rows, count)) for start in range(0, count, rows)]
@@ -141,85 +141,86 @@ class Section:
         return self.folder / f"shard-{number:05d}.h5"
 
     def note(self, number: int) -> Path:
-        """Return the path of the note that says that a shard is finished."""
+        """Return the path of the note that marks a shard as finished."""
         return self.folder / f"shard-{number:05d}.json"
 
     def read_note(self, number: int, span: tuple[int, int]) -> dict[str, Any] | None:
-        """Return the note of a finished shard of (start, stop) whose file is whole, else None."""
+        """Return the note of the finished shard of (start, stop), or None if it is missing or damaged."""
         with contextlib.suppress(DamagedFile, OSError, KeyError, TypeError):
             note = read_sealed(self.note(number))
-            sound = note["key"] == self.key and note["span"] == list(span)
-            sound = sound and all(isinstance(note[name], int | float) for name in NOTED)
-            return note if sound and describe_file(self.shard(number)) == note["file"] else None
+            valid = note["key"] == self.key and note["span"] == list(span)
+            valid = valid and all(isinstance(note[name], int | float) for name in NOTE_NUMBERS)
+            return note if valid and describe_file(self.shard(number)) == note["file"] else None
         return None
 
     def has_shard(self, number: int) -> bool:
-        """Say whether a shard and its note are there and agree in size; their bytes are not read."""
+        """Return whether a shard and its note exist and agree in size; the checksum is not verified."""
         with contextlib.suppress(DamagedFile, OSError, KeyError, TypeError):
             note = read_sealed(self.note(number))
             return note["key"] == self.key and note["file"]["bytes"] == self.shard(number).stat().st_size
         return False
 
     def why_missing(self) -> str | None:
-        """Return in words why the section is not finished, or None when it is."""
+        """Return a message why the section is not finished, or None if it is."""
         return why_incomplete(self.folder, self.fingerprint)
 
 
 def images_in_pass(input_size: int) -> int:
-    """Return how many images of (S, S) pixels are computed together: 128 at 32 px, 2 at 224 px."""
+    """Return the number of images per forward pass for an input size: 128 at 32 px, 2 at 224 px."""
     return max(1, PASS_IMAGES * IMAGE_SIZE**2 // input_size**2)
 
 
-def known_sections(cache: Path) -> list[Section]:
-    """Return the sections of a cache that have a manifest, finished or damaged since, in a fixed order."""
-    found = []
+def published_sections(cache: Path) -> list[Section]:
+    """Return the sections of a cache that have a manifest, sorted; files may have been lost since."""
+    sections = []
     for path in sorted(cache.glob(f"*/{MANIFEST}")):
         with contextlib.suppress(DamagedFile, KeyError, TypeError):
-            found.append(section_at(path.parent)[0])
-    return found
+            sections.append(section_at(path.parent)[0])
+    return sections
 
 
 def section_at(folder: Path) -> tuple[Section, Manifest]:
-    """Return the section that the manifest of a folder describes, and the manifest; raise DamagedFile."""
+    """Return the section in a folder and its manifest; raise DamagedFile."""
     manifest = read_manifest(folder)
-    said = manifest.fingerprint
-    section = Section(folder.parent, without_columns(said), said["view"], tuple(said["layers"]))
+    own = manifest.fingerprint
+    section = Section(folder.parent, base_fingerprint(own), own["view"], tuple(own["layers"]))
     if section.folder != folder:
         raise DamagedFile(f"{folder}: its manifest belongs to {section.folder}")
     return section, manifest
 
 
 def finished_sections(cache: Path) -> list[Section]:
-    """Return the sections of a cache whose manifest is there and whose files are of the listed sizes."""
-    return [section for section in known_sections(cache) if section.why_missing() is None]
+    """Return the sections of a cache that have a manifest and all files in the listed sizes."""
+    return [section for section in published_sections(cache) if section.why_missing() is None]
 
 
 def missing_sections(
     cache: Path, base: dict[str, Any], layers: tuple[str, ...], views: tuple[str, ...]
 ) -> list[Section]:
-    """Return what has to be computed so that every layer of every view is there; one section for a view.
+    """Return the sections to compute so that the cache holds every layer of every view.
 
-    A section that was finished and has lost files is named again, so that only these are computed.
+    A finished section that has lost files is returned as it was, so that only the lost shards are computed.
+    Layers of a view that no section holds form one new section.
     """
-    known = known_sections(cache)
-    finished = [section for section in known if section.why_missing() is None]
-    found = []
+    published = published_sections(cache)
+    finished = [section for section in published if section.why_missing() is None]
+    missing = []
     for view in views:
-        have = {layer for section in finished if section.view == view for layer in section.layers}
-        for section in known:
-            lost = set(section.layers) & set(layers) - have
-            if section.view == view and section not in finished and lost:
-                found.append(section)
-                have.update(section.layers)
-        rest = tuple(layer for layer in layers if layer not in have)
-        found += [Section(cache, base, view, rest)] if rest else []
-    return found
+        covered = {layer for section in finished if section.view == view for layer in section.layers}
+        for section in published:
+            needed = set(section.layers) & set(layers) - covered
+            if section.view == view and section not in finished and needed:
+                missing.append(section)
+                covered.update(section.layers)
+        rest = tuple(layer for layer in layers if layer not in covered)
+        missing += [Section(cache, base, view, rest)] if rest else []
+    return missing
 
 
 def why_missing(
     cache: Path, base: dict[str, Any], layers: tuple[str, ...], views: tuple[str, ...]
 ) -> str | None:
-    """Return in words why a cache does not hold every layer of every view, or None when it does."""
+    """Return a message why a cache does not hold every layer of every view, or None if it does."""
     missing = missing_sections(cache, base, layers, views)
     if not missing:
         return None
@@ -227,12 +228,12 @@ def why_missing(
     if (first.folder / MANIFEST).is_file():
         return first.why_missing()
     shards = len(list(first.folder.glob("shard-*.json")))
-    started = f"; {shards} shards of it are finished" if shards else ""
-    return f"{cache}: {', '.join(first.layers)} of view {first.view} not cached{started}"
+    progress = f" ({shards} shards are finished)" if shards else ""
+    return f"{cache}: {', '.join(first.layers)} of view {first.view} not cached{progress}"
 
 
 def multiply_adds(base: dict[str, Any], layers: tuple[str, ...]) -> int:
-    """Return the products that convolutions take for one image, up to the deepest of layers."""
+    """Return the multiply-adds of the convolutions for one image, up to the deepest of layers."""
     row = BACKBONES[base["backbone"]]
     deepest = max(row.taps.index(layer) for layer in layers)
     return row.multiply_adds(deepest + 1, base["input_size"])

@@ -1,4 +1,4 @@
-"""Shards: consecutive images' features on their way to the disk, claimed by one process at a time."""
+"""Shards: the features of consecutive images, claimed, filled and published by one process at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.storage.publishing import describe_file, process_name, publish_sea
 
 
 def claim(section: Section, number: int) -> BaseFileLock | None:
-    """Return the lock of a shard, held now, or None while another process holds it."""
+    """Return the acquired lock of a shard, or None if another process holds it."""
     folder = section.folder / LOCKS
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{section.shard(number).stem}.lock", thread_local=False)
@@ -31,7 +31,7 @@ def claim(section: Section, number: int) -> BaseFileLock | None:
 
 
 class Shard:
-    """The features of images start … stop-1 of a section while they come in."""
+    """The features of images start … stop-1 of a section, collected in memory."""
 
     def __init__(self, section: Section, number: int, span: tuple[int, int], lock: BaseFileLock):
         self.section, self.number, self.span, self.lock = section, number, span, lock
@@ -44,25 +44,25 @@ class Shard:
         return self.span[1] - self.span[0]
 
     def put(self, rows: np.ndarray, values: list[np.ndarray], seconds: float) -> bool:
-        """Put in the features of rows (n,), and the seconds that they took; say whether all are there."""
-        for kept, new in zip(self.features.values(), values, strict=True):
-            kept[rows] = new
+        """Store the features of rows (n,) and add their seconds; return whether the shard is full."""
+        for features, new in zip(self.features.values(), values, strict=True):
+            features[rows] = new
         self._filled += len(rows)
         self.seconds += seconds
         return self._filled == len(self)
 
 
 class ShardWriter:
-    """Checks, writes and publishes full shards in a thread of its own; at most one waits.
+    """Checks, writes and publishes full shards in a background thread; at most one waits in its queue.
 
-    notes has the note of each published shard by number. A later put or the end of the with block raises
-    a failure.
+    notes holds the note of each published shard by number. A failure to write is raised by a later put or
+    at the end of the with block.
     """
 
     def __init__(self, store: ImageStore, start_seconds: float):
         self.notes: dict[int, dict[str, Any]] = {}
         self._store, self._start_seconds = store, start_seconds
-        self._thread, self._coming = ThreadPoolExecutor(1), deque[Future[None]]()
+        self._thread, self._pending = ThreadPoolExecutor(1), deque[Future[None]]()
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -72,13 +72,13 @@ class ShardWriter:
             self._wait(left=0)
 
     def put(self, shard: Shard) -> None:
-        """Hand over a full shard; its claim is released when it is published."""
+        """Queue a full shard; its lock is released after it is published."""
         self._wait(left=1)
-        self._coming.append(self._thread.submit(self._write, shard))
+        self._pending.append(self._thread.submit(self._write, shard))
 
     def _wait(self, *, left: int) -> None:
-        while len(self._coming) > left:
-            self._coming.popleft().result()
+        while len(self._pending) > left:
+            self._pending.popleft().result()
 
     def _write(self, shard: Shard) -> None:
         try:
@@ -105,9 +105,9 @@ class ShardWriter:
 
 
 def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
-    """Write a shard's columns, and its features in the storage of the cache.
+    """Write a shard's columns, and its features in the storage type of the cache.
 
-    Raises DamagedFile when features are not finite numbers.
+    Raises DamagedFile if features are not finite numbers.
     """
     rows, storage = slice(*shard.span), shard.section.base["storage"]
     images = f"{rows.start}…{rows.stop - 1}"
@@ -129,9 +129,9 @@ def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
             "the weights are damaged or do not belong to this backbone"
         )
     with np.errstate(over="ignore"):
-        kept = values.astype(storage, copy=False)
-    if not np.isfinite(kept).all():
+        stored = values.astype(storage, copy=False)
+    if not np.isfinite(stored).all():
         raise DamagedFile(
-            f"features of {what} reach {values.max():.0f}, beyond {storage}; use storage float32"
+            f"features of {what} reach {values.max():.0f}, which overflows {storage}; use storage float32"
         )
-    return kept
+    return stored

@@ -1,4 +1,4 @@
-"""The cached features of a data set, as NumPy arrays: the interface that heads are trained through."""
+"""Read the cached features of a data set as NumPy arrays; heads are trained on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import SPLITS
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.features.sections import Section, finished_sections, known_sections
+from pipeline.features.sections import Section, finished_sections, published_sections
 from pipeline.storage import hdf5
 from pipeline.storage.layout import COSTS, MAPPED
 from pipeline.storage.publishing import describe_file, publish_sealed, published, read_manifest, read_sealed
@@ -24,19 +24,19 @@ from pipeline.views import IDENTITY
 
 
 class FeatureStore:
-    """A feature cache; every shard is checked by sha256 before its rows are used.
+    """A feature cache, opened for reading; the sha256 of every shard is verified before its rows are used.
 
-    layers and views are those that the cache holds, in network order and by name; labels (N,) int64,
-    index (N,) int64 (position in the source), split (N,) uint8, names N texts. Raises DamagedFile when
-    nothing is cached, rows are missing, or a shard is not what its manifest says.
+    layers are the cached layers in network order, views the cached views by name, identity first. labels
+    (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names (N strings). Raises
+    DamagedFile if nothing is cached, rows are missing, or a shard does not match its manifest.
     """
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         self._sections = finished_sections(self.folder)
         if not self._sections:
-            damage = [section.why_missing() for section in known_sections(self.folder)]
-            raise DamagedFile(damage[0] if damage else f"{folder}: no finished features; extract them first")
+            why = [section.why_missing() for section in published_sections(self.folder)]
+            raise DamagedFile(why[0] if why else f"{folder}: no finished features; extract them first")
         self.base: dict[str, Any] = self._sections[0].base
         for section in self._sections:
             _check_section(section)
@@ -53,13 +53,12 @@ class FeatureStore:
         self.names: list[str] = list(itertools.chain.from_iterable(names))
         rows = self._manifests[first].facts.get("rows")
         if len(self.labels) != rows:
-            raise DamagedFile(
-                f"{first.folder}: expected {rows} rows, found {len(self.labels)}; delete it and run again"
-            )
+            count = len(self.labels)
+            raise DamagedFile(f"{first.folder}: expected {rows} rows, found {count}; delete it and run again")
 
     @property
     def bytes(self) -> int:
-        """The size of all shards together, in bytes."""
+        """The total size of the shards in bytes."""
         return sum(manifest.bytes for manifest in self._manifests.values())
 
     def rows(self, split: str) -> np.ndarray:
@@ -67,7 +66,7 @@ class FeatureStore:
         return np.flatnonzero(self.split == SPLITS[split])
 
     def width(self, layer: str, view: str = IDENTITY) -> int:
-        """Return how many numbers a layer has for one image."""
+        """Return the number of values of a layer for one image."""
         return math.prod(self._section(layer, view).shapes()[layer])
 
     def load(
@@ -78,41 +77,41 @@ class FeatureStore:
         mapped: bool = False,
         as_stored: bool = False,
     ) -> np.ndarray:
-        """Return the features of all images under a view, layers joined in the order given: (N, D) float32.
+        """Return the features (N, D) float32 of all images under a view, layers concatenated in this order.
 
-        Maps (pooling "none") of a single layer keep their shape (N, height, width, channels). With as_stored
-        the type is that of the cache, which may be float16. With mapped the array is read-only and stays on
-        the disk until its rows are used; its file is made at the first call and kept beside the shards.
-        Raises BadInput for layers or views that are not cached.
+        Feature maps (pooling "none") of a single layer keep their shape (N, height, width, channels).
+        as_stored: return the cache's own type, which may be float16. mapped: return a read-only memory map;
+        the first call writes its file next to the shards. Raises BadInput for layers or views that are not
+        cached.
         """
         sections = {layer: self._section(layer, view) for layer in layers}
         if not layers:
-            raise BadInput(f"layers {list(layers)}: expected some of the cached {self.layers}")
+            raise BadInput(f"layers []: expected some of the cached {self.layers}")
         if len(layers) > 1 and self.base["pooling"] == "none":
-            raise BadInput(f"layers {list(layers)}: expected one layer: maps (pooling none) are not joined")
+            raise BadInput(f"layers {list(layers)}: expected one; feature maps cannot be concatenated")
         if mapped:
             return self._mapped(tuple(layers), view, sections)
         dtype = np.dtype(self.base["storage"] if as_stored else "float32")
-        found = [self._read_layer(layer, sections[layer], dtype) for layer in layers]
-        return found[0] if len(found) == 1 else np.concatenate(found, axis=-1)
+        arrays = [self._read_layer(layer, sections[layer], dtype) for layer in layers]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
     def costs(
         self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)
     ) -> dict[str, Any]:
-        """Return what extraction of layers (all unless told) cost: seconds, peak_memory_mb, bytes."""
-        wanted = {self._section(layer, view) for layer in layers or self.layers for view in views}
-        found = [_read_costs(section.folder / COSTS) for section in wanted]
+        """Return the costs of extracting layers (default: all): seconds, peak_memory_mb and bytes."""
+        sections = {self._section(layer, view) for layer in layers or self.layers for view in views}
+        costs = [_read_costs(section.folder / COSTS) for section in sections]
         return {
-            "seconds": round(sum(cost["seconds"] for cost in found), 3),
-            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in found),
-            "bytes": sum(cost["bytes"] for cost in found),
+            "seconds": round(sum(cost["seconds"] for cost in costs), 3),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
+            "bytes": sum(cost["bytes"] for cost in costs),
         }
 
     def _section(self, layer: str, view: str) -> Section:
         for section in self._sections:
             if section.view == view and layer in section.layers:
                 return section
-        for section in known_sections(self.folder):
+        for section in published_sections(self.folder):
             if section.view == view and layer in section.layers:
                 raise DamagedFile(f"{section.why_missing()}; run the extraction again")
         if layer not in self.layers:
@@ -130,8 +129,8 @@ class FeatureStore:
         for path in self._shards(section):
             with hdf5.opened(path) as file:
                 parts.append(hdf5.read_array(file, f"features/{layer}", kinds="f").astype(dtype, copy=False))
-            if (found := parts[-1].shape[1:]) != (shape := section.shapes()[layer]):
-                raise DamagedFile(f"{path}: expected {layer} of shape {shape} for an image, found {found}")
+            if (shape := parts[-1].shape[1:]) != (expected := section.shapes()[layer]):
+                raise DamagedFile(f"{path}: expected {layer} of shape {expected} per image, found {shape}")
         features: np.ndarray = np.concatenate(parts)
         if len(features) != len(self.labels):
             raise DamagedFile(
@@ -144,10 +143,10 @@ class FeatureStore:
         content = [(layer, sections[layer].key, self._manifests[sections[layer]].files) for layer in layers]
         name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / MAPPED / f"{view}-{name}.npy"
-        note, whole = path.with_suffix(".json"), False
+        note, valid = path.with_suffix(".json"), False
         with contextlib.suppress(DamagedFile):
-            whole = path.is_file() and read_sealed(note) == describe_file(path)
-        if not whole:
+            valid = path.is_file() and read_sealed(note) == describe_file(path)
+        if not valid:
             with published(path) as scratch:
                 np.save(scratch, self.load(layers, view))
                 entry = describe_file(scratch)
@@ -165,19 +164,19 @@ def _read_columns(path: Path) -> tuple[Any, ...]:
 
 
 def _read_costs(path: Path) -> dict[str, float]:
-    found = read_sealed(path, "record of costs")
-    if not all(isinstance(found.get(name), int | float) for name in ("seconds", "peak_memory_mb", "bytes")):
-        raise DamagedFile(f"{path}: not a record of costs of this project; delete the folder and run again")
-    return found
+    costs = read_sealed(path, "record of costs")
+    if not all(isinstance(costs.get(name), int | float) for name in ("seconds", "peak_memory_mb", "bytes")):
+        raise DamagedFile(
+            f"{path}: expected numbers seconds, peak_memory_mb and bytes; delete the folder and run again"
+        )
+    return costs
 
 
 def _check_section(section: Section) -> None:
-    """Raise DamagedFile where the fingerprint of a section describes no features that are known."""
+    """Raise DamagedFile if the fingerprint of a section has unknown or invalid settings."""
     try:
-        sound = section.row_bytes > 0
+        row_bytes = section.row_bytes
     except (KeyError, TypeError, ArithmeticError) as error:
-        raise DamagedFile(
-            f"{section.folder}: its manifest describes no known features ({error!r})"
-        ) from error
-    if not sound:
-        raise DamagedFile(f"{section.folder}: its manifest describes features of no size")
+        raise DamagedFile(f"{section.folder}: invalid settings in its manifest ({error!r})") from error
+    if row_bytes <= 0:
+        raise DamagedFile(f"{section.folder}: its manifest describes features of size 0")

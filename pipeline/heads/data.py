@@ -1,4 +1,4 @@
-"""What a head learns from: cached features, standardised by the training rows alone."""
+"""The data that a head is trained on: cached features, standardized by the training rows only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import numpy as np
 from pipeline.errors import Diverged
 from pipeline.training.examples import Examples
 
-Points = list[dict[str, Any]]  # settings that heads of one recipe are tried with
+Points = list[dict[str, Any]]  # settings to try with one recipe
+Moments = tuple[np.ndarray, np.ndarray]  # mean and variance (D,) float32 of each feature
 
-DEAD_VARIANCE = 1e-11  # of its mean square: below it a float32 feature is constant but for rounding
+CONSTANT_VARIANCE = 1e-11  # of its mean square: below this a float32 feature is constant up to rounding
 
 
-def moments(features: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean (D,) and variance (D,) float32 of features (n, D); the variance of dead features is 1.
+def moments(features: np.ndarray, floor: float = 0.0) -> Moments:
+    """Return mean (D,) and variance (D,) float32 of features (n, D); constant features get variance 1.
 
-    With a floor no variance is below floor times the mean over all features.
-    Raises Diverged when a feature is not a finite number.
+    Variances are at least floor times the mean variance over all features.
+    Raises Diverged when features contain NaN or infinity.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
@@ -29,53 +30,50 @@ def moments(features: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.nd
             f"features: expected finite numbers, found NaN or infinity in {broken} of {len(variance)}; "
             "extract them again"
         )
-    alive, least = variance > DEAD_VARIANCE * (variance + mean**2), floor * variance.mean()
-    variance = np.where(alive | (least > 0), np.maximum(variance, least), 1.0)
+    varies, minimum = variance > CONSTANT_VARIANCE * (variance + mean**2), floor * variance.mean()
+    variance = np.where(varies | (minimum > 0), np.maximum(variance, minimum), 1.0)
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
 class HeadData:
-    """Examples of features, and their standardised rows; all views of a training row are training rows.
+    """Examples of features with standardized rows; every view of a training image is a training row.
 
-    moments, mean and variance (D,) float32, are what rows are standardised by: unless given those of the
-    training rows, with floor as the least variance in units of the mean over the features. train_labels
-    (V * n,) and val_labels (n,) are int64.
+    Rows are standardized by moments, mean and variance (D,) float32; by default those of the training rows,
+    with variances of at least floor times their mean. train_labels (V * n,) and val_labels (n,) are int64.
     """
 
-    def __init__(
-        self, examples: Examples, *, floor: float = 0.0, standard: tuple[np.ndarray, np.ndarray] | None = None
-    ):
+    def __init__(self, examples: Examples, *, floor: float = 0.0, standardize_by: Moments | None = None):
         self.examples, self.views, self.classes = examples, examples.views, examples.classes
         self.train_labels = np.tile(examples.labels[examples.train], examples.views)
         self.val_labels = examples.labels[examples.val]
-        self.moments = standard or moments(self.raw(examples.train), floor)
+        self.moments = standardize_by or moments(self.raw(examples.train), floor)
 
     @property
     def train(self) -> np.ndarray:
-        """The training rows, (V * n, D) float32, a block for each view; standardised at each call."""
-        return self._standardised(self.examples.train)
+        """The training rows, (V * n, D) float32, one block per view; standardized on every access."""
+        return self._standardize(self.examples.train)
 
     @property
     def val(self) -> np.ndarray:
-        """The val rows, (V * n, D) float32, a block for each view; standardised at each call."""
-        return self._standardised(self.examples.val)
+        """The val rows, (V * n, D) float32, one block per view; standardized on every access."""
+        return self._standardize(self.examples.val)
 
     def with_train(self, rows: np.ndarray) -> HeadData:
-        """Return the same data with other training rows (n,), standardised as before."""
-        return HeadData(replace(self.examples, train=rows), standard=self.moments)
+        """Return the same data with other training rows (n,), standardized as before."""
+        return HeadData(replace(self.examples, train=rows), standardize_by=self.moments)
 
-    def by_view(self, answers: np.ndarray) -> np.ndarray:
-        """Return answers (V * n, …) as (V, n, …)."""
-        return answers.reshape(self.views, -1, *answers.shape[1:])
+    def by_view(self, values: np.ndarray) -> np.ndarray:
+        """Return values (V * n, …) as (V, n, …)."""
+        return values.reshape(self.views, -1, *values.shape[1:])
 
     def raw(self, rows: np.ndarray) -> np.ndarray:
-        """Return the features (V * n, D) of rows (n,) as they are, a block for each view."""
+        """Return the features (V * n, D) of rows (n,), not standardized, one block per view."""
         inputs = self.examples.inputs
         return np.take(self.by_view(inputs), rows, axis=1).reshape(-1, inputs.shape[1])
 
-    def _standardised(self, rows: np.ndarray) -> np.ndarray:
+    def _standardize(self, rows: np.ndarray) -> np.ndarray:
         mean, variance = self.moments
-        found = self.raw(rows)
-        found -= mean
-        found /= np.sqrt(variance)
-        return found
+        features = self.raw(rows)
+        features -= mean
+        features /= np.sqrt(variance)
+        return features

@@ -1,4 +1,4 @@
-"""What all heads share: the data of a layer set, the choice of a sweep, a fit with probabilities."""
+"""Shared by all heads: load their data, read a sweep's choice, fit a head that outputs probabilities."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pipeline.features.store import FeatureStore
 from pipeline.heads.calibration import fit_temperature
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
-from pipeline.recipes.heads import Head, NetworkHead, Uncalibrated
+from pipeline.recipes.heads import Head, NetworkHead, UncalibratedHead
 from pipeline.storage.publishing import read_manifest
 from pipeline.training.examples import Examples
 
-CHOICE = "choice.json"  # what a sweep chose, in its folder
-CHUNK = 500  # rows that a model answers at a time
+SWEEP_CHOICE = "choice.json"  # the best settings of a sweep, in its folder
+PREDICT_ROWS = 500  # rows per forward pass
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
-    """Reads layer sets of a feature store as the data of heads."""
+class HeadDataLoader:
+    """Loads layers of a feature store as the data of heads."""
 
     features: FeatureStore
     views: tuple[str, ...]
@@ -37,49 +37,48 @@ class Reader:
     floor: float = 0.0
 
     @classmethod
-    def of(cls, recipe: Head, features: FeatureStore, classes: int) -> Reader:
-        """Return the reader of what a recipe learns from."""
+    def of(cls, recipe: Head, features: FeatureStore, classes: int) -> HeadDataLoader:
+        """Return the loader for a recipe's views, label budget and variance floor."""
         floor = recipe.variance_floor if isinstance(recipe, NetworkHead) else 0.0
         return cls(features, recipe.views, classes, recipe.fit_on, recipe.label_budget, floor)
 
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
-        """Return the data of the layers joined; no val rows are left where val is fitted on, too."""
+        """Return the data of the concatenated layers; no val rows remain if heads are also fitted on val."""
         return HeadData(self.examples(layers), floor=self.floor)
 
     def examples(self, layers: tuple[str, ...]) -> Examples:
-        """Return the examples of those data."""
+        """Return the examples of the concatenated layers."""
         inputs = np.concatenate([self.features.load(layers, view) for view in self.views])
-        found = Examples.of(self.features, inputs, self.classes, len(self.views), budget=self.budget)
-        return found.with_val() if self.fit_on == FINAL else found
+        examples = Examples.of(self.features, inputs, self.classes, len(self.views), budget=self.budget)
+        return examples.with_val() if self.fit_on == FINAL else examples
 
     def width(self, layer: str) -> int:
-        """Return how many features a layer has."""
+        """Return a layer's number of features."""
         return self.features.width(layer, self.views[0])
 
 
 def read_choice(sweep: Path) -> dict[str, Any]:
-    """Return what a finished sweep chose: settings, temperature, val_accuracy, seconds, heads."""
-    path = read_manifest(sweep).verified(CHOICE)
+    """Return the choice of a finished sweep: settings, temperature, val_accuracy, seconds, heads."""
+    path = read_manifest(sweep).verified(SWEEP_CHOICE)
     choice = json.loads(path.read_text(encoding="utf-8"))
     if missing := {"settings", "temperature", "seconds"} - set(choice):
-        raise DamagedFile(
-            f"{path}: expected {', '.join(sorted(missing))}, found none; delete it and run again"
-        )
+        raise DamagedFile(f"{path}: missing {', '.join(sorted(missing))}; delete it and run again")
     return choice
 
 
 def fit_head(recipe: Head, data: HeadData, **options: Any) -> keras.Model:
-    """Return the fitted head with probabilities: features (B, D) in, (B, C) out."""
+    """Return the fitted head, which maps features (B, D) to probabilities (B, C)."""
     model = resolve(f"{recipe.module}:fit")(recipe, data, **options)
     temperature = None
     if not recipe.calibrated:
-        known = cast(Uncalibrated, recipe).temperature
-        temperature = known or fit_temperature(_answers_on_val(model, data), data.val_labels)
+        temperature = cast(UncalibratedHead, recipe).temperature
+        temperature = temperature or fit_temperature(_val_logits(model, data), data.val_labels)
     return with_probabilities(model, temperature)
 
 
-def _answers_on_val(model: keras.Model, data: HeadData) -> np.ndarray:
-    """Return the answers (V, n, C) of a model on the val rows of all views."""
+def _val_logits(model: keras.Model, data: HeadData) -> np.ndarray:
+    """Return a model's logits (V, n, C) on the val rows of all views."""
     rows = data.raw(data.examples.val)
-    parts = [model(rows[at : at + CHUNK], training=False).numpy() for at in range(0, len(rows), CHUNK)]
+    starts = range(0, len(rows), PREDICT_ROWS)
+    parts = [model(rows[start : start + PREDICT_ROWS], training=False).numpy() for start in starts]
     return data.by_view(np.concatenate(parts))

@@ -1,4 +1,4 @@
-"""How a head's accuracy grows with the labels that it is given, from cached features."""
+"""A head's accuracy at several label budgets, from cached features."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline import numerics
-from pipeline.datasets.split import given_rows
+from pipeline.datasets.split import budget_rows
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import ALL_LABELS
 from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
 from pipeline.heads.data import HeadData, Points
-from pipeline.heads.fit import Reader
+from pipeline.heads.fit import HeadDataLoader
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import Head
 from pipeline.recipes.settings import override
@@ -31,44 +31,44 @@ CURVE = "curve.csv"
 def head_curve(
     spec: dict[str, Any], dataset: str, features: str, folder: str, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Fit a head for each label budget of a SweepSpec as JSON (5%#2) and publish its accuracies in folder.
+    """Fit a head for each label budget (such as 5%#2) of a SweepSpec as JSON; publish accuracies in folder.
 
-    For each budget the setting is chosen on val from the space, and the chosen head, which has seen the given
-    labels alone, answers test once. Features are standardised by all training images, whose labels that does
-    not need. Returns costs.
+    For each budget, settings are chosen on val, and the chosen head, trained only on the budget's labels, is
+    evaluated once on test. Features are standardized by all training images, which needs no labels.
+    Returns costs.
     """
     clock, target = Clock(), Path(folder)
-    state = numerics.start(seed=0, precision="float32")
-    told = SweepSpec(**spec)
-    recipe, points = told.head(), points_of(told.axes())
+    state = numerics.configure(seed=0, precision="float32")
+    sweep_spec = SweepSpec(**spec)
+    recipe, points = sweep_spec.head(), points_of(sweep_spec.axes())
     images, store = ImageStore(dataset), FeatureStore(features)
     with clock.stage("read features"):
-        every = override(recipe, {"label_budget": ALL_LABELS, "fit_on": "train"})
-        reader = Reader.of(every, store, len(images.class_names))
-        both = np.concatenate([store.rows("val"), store.rows("test")])
-        whole = HeadData(replace(reader.examples(recipe.layers), val=both), floor=reader.floor)
+        all_labels = override(recipe, {"label_budget": ALL_LABELS, "fit_on": "train"})
+        loader = HeadDataLoader.of(all_labels, store, len(images.class_names))
+        val_and_test = np.concatenate([store.rows("val"), store.rows("test")])
+        full_data = HeadData(replace(loader.examples(recipe.layers), val=val_and_test), floor=loader.floor)
     rows = []
     with clock.stage("heads"):
-        for number, text in enumerate(told.labels):
-            train = given_rows(store.labels, store.rows("train"), text, store.index)
-            found = _budget(recipe, points, whole.with_train(train), images.counts["val"])
-            rows.append({"labels": text, "n_train": len(train), **found})
-            progress("label budgets", number + 1, len(told.labels), "fits")
+        for number, budget in enumerate(sweep_spec.labels):
+            train = budget_rows(store.labels, store.rows("train"), budget, store.index)
+            scores = _evaluate(recipe, points, full_data.with_train(train), images.counts["val"])
+            rows.append({"labels": budget, "n_train": len(train), **scores})
+            progress("label budgets", number + 1, len(sweep_spec.labels), "fits")
     costs = {"seconds": clock.total(), "stages": clock.stages, **state}
     publish_csv(target / CURVE, pd.DataFrame(rows))
     publish_json(target / COSTS, costs)
-    publish_manifest(target, told.fingerprint, [CURVE, COSTS])
+    publish_manifest(target, sweep_spec.fingerprint, [CURVE, COSTS])
     return costs
 
 
-def _budget(recipe: Head, points: Points, data: HeadData, n_val: int) -> dict[str, Any]:
-    """Return the chosen setting and the accuracies of its head on val and test."""
-    answers = resolve(f"{recipe.module}:answers")(recipe, points, data)
-    right = [one.mean(axis=0).argmax(axis=1) == data.val_labels for one in answers]
-    best = max(range(len(points)), key=lambda number: right[number][:n_val].sum())
+def _evaluate(recipe: Head, points: Points, data: HeadData, n_val: int) -> dict[str, Any]:
+    """Return the settings chosen on val and their accuracies on val and test."""
+    logits = resolve(f"{recipe.module}:predict_logits")(recipe, points, data)
+    correct = [head_logits.mean(axis=0).argmax(axis=1) == data.val_labels for head_logits in logits]
+    best = max(range(len(points)), key=lambda number: correct[number][:n_val].sum())
     return {
-        "val_accuracy": float(right[best][:n_val].mean()),
-        "accuracy": float(right[best][n_val:].mean()),
-        "n_test": len(right[best]) - n_val,
+        "val_accuracy": float(correct[best][:n_val].mean()),
+        "accuracy": float(correct[best][n_val:].mean()),
+        "n_test": len(correct[best]) - n_val,
         "chosen": " ".join(f"{name}={value:g}" for name, value in points[best].items()),
     }

@@ -17,22 +17,22 @@ Linear = LogisticHead | SvmHead
 
 
 def fit(recipe: Linear, data: HeadData, *, progress: Progress = silent, **_: Any) -> keras.Model:
-    """Return the head of one penalty, solved to convergence."""
+    """Return the head of the recipe's penalty, solved to convergence."""
     path = _solve(recipe, [recipe.c], data, progress)
     return linear_model(data, path.weights[0], path.bias[0])
 
 
-def answers(
+def predict_logits(
     recipe: Linear, points: Points, data: HeadData, *, progress: Progress = silent, **_: Any
 ) -> list[np.ndarray]:
-    """Return the answers on val of a head for the `c` of each point, all solved side by side."""
+    """Return val logits (V, n, C) of a head for each point's `c`; all are solved together."""
     path = _solve(recipe, [point.get("c", recipe.c) for point in points], data, progress)
     pairs, val = zip(path.weights, path.bias, strict=True), data.val
     return [data.by_view(val @ weights + bias) for weights, bias in pairs]
 
 
 def _solve(recipe: Linear, inverse_penalties: list[float], data: HeadData, progress: Progress) -> LinearPath:
-    """Solve for inverse penalties against the sum over images, however many views each has."""
+    """Solve for all inverse penalties; they weigh the loss per image, whatever the number of views."""
     return solve_path(
         data.train,
         data.train_labels,

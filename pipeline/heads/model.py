@@ -1,4 +1,4 @@
-"""Keras models of heads: standardise, answer, and make probabilities of the answers."""
+"""Keras models of heads: standardize features, compute logits, turn them into probabilities."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from keras import KerasTensor
 from pipeline.heads.data import HeadData
 
 
-def standardised_input(data: HeadData) -> tuple[KerasTensor, KerasTensor]:
-    """Return an input of features (B, D) and the same standardised by the training rows."""
+def standardized_input(data: HeadData) -> tuple[KerasTensor, KerasTensor]:
+    """Return an input of features (B, D) and the same features, standardized by the training rows."""
     mean, variance = data.moments
     features = keras.Input((len(mean),), name="features")
-    standardise = keras.layers.Normalization(
+    standardize = keras.layers.Normalization(
         mean=mean, variance=variance, dtype="float32", name="standardise"
     )
-    return features, standardise(features)
+    return features, standardize(features)
 
 
 def linear_model(data: HeadData, weights: np.ndarray, bias: np.ndarray) -> keras.Model:
-    """Return the model of weights (D, C) and bias (C,) on standardised features; it ends in "logits"."""
-    features, x = standardised_input(data)
+    """Return a model with weights (D, C) and bias (C,) on standardized features; it ends in "logits"."""
+    features, x = standardized_input(data)
     dense = keras.layers.Dense(weights.shape[1], dtype="float32", name="logits")
     model = keras.Model(features, dense(x))
     dense.set_weights([weights, bias])
@@ -29,8 +29,8 @@ def linear_model(data: HeadData, weights: np.ndarray, bias: np.ndarray) -> keras
 
 
 def with_probabilities(model: keras.Model, temperature: float | None) -> keras.Model:
-    """Return model, which ends in answers, with a softmax behind them, divided by a temperature if any."""
-    answers = model.output
+    """Return a model that divides model's logits by temperature, if given, and applies the softmax."""
+    logits = model.output
     if temperature is not None:
-        answers = keras.layers.Rescaling(1 / temperature, dtype="float32", name="calibrated")(answers)
-    return keras.Model(model.input, keras.layers.Softmax(dtype="float32", name="probabilities")(answers))
+        logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="calibrated")(logits)
+    return keras.Model(model.input, keras.layers.Softmax(dtype="float32", name="probabilities")(logits))

@@ -1,4 +1,4 @@
-"""Linear and dense heads trained by gradient steps: one as a Keras model, or many at once."""
+"""Linear and dense heads trained by gradient descent: one as a Keras model, or many at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from pipeline.heads.data import HeadData, Points
-from pipeline.heads.model import standardised_input, with_probabilities
+from pipeline.heads.model import standardized_input, with_probabilities
 from pipeline.heads.stacked import train_stack
 from pipeline.networks.build import add_block, add_logits
 from pipeline.notation import parse_dense_blocks
@@ -21,24 +21,24 @@ from pipeline.training.stage import Stage
 def fit(
     recipe: NetworkHead, data: HeadData, *, seed: int, history: History, progress: Progress = silent
 ) -> keras.Model:
-    """Return a trained head; history gets a row an epoch."""
-    model = build_answers(data, recipe.dense_blocks, recipe.units, recipe.dropout)
+    """Return a trained head; history gets a row per epoch."""
+    model = build_head(data, recipe.dense_blocks, recipe.units, recipe.dropout)
     classifier = Classifier(with_probabilities(model, None))
     stage = Stage.of(recipe, "head", epochs=data.examples.epochs(recipe))
     train(classifier, data.examples, stage, seed=seed, history=history, progress=progress)
     return model
 
 
-def build_answers(data: HeadData, text: str, units: tuple[int, ...], dropout: float) -> keras.Model:
-    """Return an untrained head of dense blocks: features in, answers out of the layer "logits"."""
-    features, x = standardised_input(data)
+def build_head(data: HeadData, text: str, units: tuple[int, ...], dropout: float) -> keras.Model:
+    """Return an untrained head of dense blocks; it ends in the layer "logits"."""
+    features, x = standardized_input(data)
     blocks = parse_dense_blocks(text, len(units))
     for number, (block, width) in enumerate(zip(blocks, units, strict=True), start=1):
         x = add_block(x, block, name=f"dense{number}", width=width, dropout=dropout)
     return keras.Model(features, add_logits(x, data.classes))
 
 
-def answers(
+def predict_logits(
     recipe: NetworkHead,
     points: Points,
     data: HeadData,
@@ -47,6 +47,6 @@ def answers(
     masks: np.ndarray | None = None,
     progress: Progress = silent,
 ) -> list[np.ndarray]:
-    """Return the answers on val of heads of one shape, trained side by side (see stacked)."""
-    found = train_stack(recipe, points, data, precision=precision, masks=masks, progress=progress)
-    return [data.by_view(found[:, number]) for number in range(len(points))]
+    """Return val logits (V, n, C) of each point's head; all share a shape and train together (stacked)."""
+    logits = train_stack(recipe, points, data, precision=precision, masks=masks, progress=progress)
+    return [data.by_view(logits[:, number]) for number in range(len(points))]

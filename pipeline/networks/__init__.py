@@ -1,1 +1,1 @@
-"""The block notation and the Keras networks that it builds."""
+"""Keras networks built from the notation, initializers, fast copies, view averaging."""

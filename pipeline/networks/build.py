@@ -1,4 +1,4 @@
-"""Keras networks from the notation: convolutional blocks, a neck, dense blocks, class probabilities."""
+"""Build Keras networks from the notation: conv blocks, a neck, dense blocks, class probabilities."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 import keras
 from keras import KerasTensor
 
-from pipeline.notation import Block, Step, names_activation
+from pipeline.notation import Block, LayerSpec, names_activation
 
-NECK = "neck"  # the name of its layer
+NECK = "neck"  # layer name
 
 
 class Options(NamedTuple):
-    """What a layer takes from its block: width (filters or units), the implied activation or None, the
-    recipe's dropout rate, and its name."""
+    """What a layer gets from its block: width (filters or units), the default activation or None, the
+    recipe's dropout rate, and the layer's name."""
 
     width: int
     activation: str | None
@@ -23,23 +23,23 @@ class Options(NamedTuple):
     name: str
 
 
-def _activation(step: Step, options: Options) -> keras.layers.Layer:
-    return keras.layers.Activation(step.word.name, name=options.name)
+def _activation(spec: LayerSpec, options: Options) -> keras.layers.Layer:
+    return keras.layers.Activation(spec.word.name, name=options.name)
 
 
 # The Keras layer of each row of notation.WORDS.
-LAYERS: dict[str, Callable[[Step, Options], keras.layers.Layer]] = {
-    "conv": lambda step, o: keras.layers.Conv2D(
-        o.width, step.size or 3, padding="same", activation=o.activation, name=o.name
+LAYERS: dict[str, Callable[[LayerSpec, Options], keras.layers.Layer]] = {
+    "conv": lambda spec, o: keras.layers.Conv2D(
+        o.width, spec.size or 3, padding="same", activation=o.activation, name=o.name
     ),
-    "dense": lambda step, o: keras.layers.Dense(o.width, activation=o.activation, name=o.name),
-    "batch norm": lambda step, o: keras.layers.BatchNormalization(
-        momentum=0.9 if step.rate is None else step.rate, name=o.name
+    "dense": lambda spec, o: keras.layers.Dense(o.width, activation=o.activation, name=o.name),
+    "batch norm": lambda spec, o: keras.layers.BatchNormalization(
+        momentum=0.9 if spec.rate is None else spec.rate, name=o.name
     ),
-    "maxpool": lambda step, o: keras.layers.MaxPooling2D(step.size or 2, name=o.name),
-    "avgpool": lambda step, o: keras.layers.AveragePooling2D(step.size or 2, name=o.name),
-    "dropout": lambda step, o: keras.layers.Dropout(
-        o.dropout if step.rate is None else step.rate, name=o.name
+    "maxpool": lambda spec, o: keras.layers.MaxPooling2D(spec.size or 2, name=o.name),
+    "avgpool": lambda spec, o: keras.layers.AveragePooling2D(spec.size or 2, name=o.name),
+    "dropout": lambda spec, o: keras.layers.Dropout(
+        o.dropout if spec.rate is None else spec.rate, name=o.name
     ),
     "relu": _activation,
     "gelu": _activation,
@@ -47,18 +47,18 @@ LAYERS: dict[str, Callable[[Step, Options], keras.layers.Layer]] = {
 
 
 def add_block(x: KerasTensor, block: Block, *, name: str, width: int, dropout: float) -> KerasTensor:
-    """Append one block; width is its filters or units, dropout the rate where the text gives none.
+    """Append one block; width is its filters or units, dropout the default rate.
 
-    Layers are named `<name>_<word><n>`, pools `<name>_pool`: with name "block1" the convolutions of a VGG
-    carry the names that they have in keras.applications. Convolutions are padded to keep the size.
+    Layers are named `<name>_<kind><n>`, and the first pool `<name>_pool`. With name "block1" the layers of a
+    VGG have the same names as in keras.applications. Convolutions are padded to keep the size.
     """
-    implied = None if names_activation(block) else "relu"
+    activation = None if names_activation(block) else "relu"
     counts: dict[str, int] = {}
-    for step in block:
-        kind = step.word.kind
+    for spec in block:
+        kind = spec.word.kind
         counts[kind] = counts.get(kind, 0) + 1
         suffix = "pool" if kind == "pool" and counts[kind] == 1 else f"{kind}{counts[kind]}"
-        x = LAYERS[step.word.name](step, Options(width, implied, dropout, f"{name}_{suffix}"))(x)
+        x = LAYERS[spec.word.name](spec, Options(width, activation, dropout, f"{name}_{suffix}"))(x)
     return x
 
 
@@ -73,21 +73,21 @@ def add_neck(x: KerasTensor, neck: str) -> KerasTensor:
 
 
 def add_classifier(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTensor:
-    """Append logits, times scale, and class probabilities, in float32 whatever the precision of the rest."""
+    """Append logits times scale and class probabilities, both always in float32."""
     return keras.layers.Softmax(dtype="float32", name="probabilities")(add_logits(x, classes, scale=scale))
 
 
 def add_logits(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTensor:
-    """Append logits, times scale, in float32 whatever the precision of the rest."""
+    """Append logits times scale, always in float32."""
     if scale == 1:
         return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
-    answers = keras.layers.Dense(classes, dtype="float32", name="answers")(x)
-    return keras.layers.Rescaling(scale, dtype="float32", name="logits")(answers)
+    unscaled = keras.layers.Dense(classes, dtype="float32", name="unscaled_logits")(x)
+    return keras.layers.Rescaling(scale, dtype="float32", name="logits")(unscaled)
 
 
 def logits_model(model: keras.Model, inputs: KerasTensor | None = None) -> keras.Model:
-    """Return the part of a classifier that ends in logits, from its input or from a tensor inside of it.
+    """Return the submodel of a classifier that outputs logits, from the model's input or an inner tensor.
 
-    It shares all layers with the whole.
+    It shares its layers with model.
     """
     return keras.Model(model.input if inputs is None else inputs, model.get_layer("logits").output)

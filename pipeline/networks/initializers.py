@@ -1,4 +1,4 @@
-"""How weights start where Keras's own start is not wanted: identity convolutions, a whitening stem."""
+"""Initializers that Keras does not have: identity (Dirac) convolutions and a whitening stem."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from pipeline.recipes.base import PATCH
 
 WHITENED_IMAGES = 5000  # enough for the covariance of 12 numbers
-RIDGE = 5e-4  # added to eigenvalues, in units of a standardised pixel's variance; from airbench
+RIDGE = 5e-4  # added to eigenvalues, in units of a standardized pixel's variance; from airbench
 
 
-def start_dirac(model: keras.Model) -> None:
-    """Let every convolution of a model hand its input on: filter i is 1 at its centre in channel i.
+def initialize_dirac(model: keras.Model) -> None:
+    """Initialize every trainable convolution as the identity: filter i is 1 at its center in channel i.
 
-    Filters beyond the number of input channels start uniform in +-1/sqrt(fan in). The start of
-    Zagoruyko & Komodakis (2017, DiracNets), as airbench (Jordan 2024) uses it.
+    Filters beyond the number of input channels are uniform in +-1/sqrt(fan in). From Zagoruyko & Komodakis
+    (2017, DiracNets), as used in airbench (Jordan 2024).
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D) and layer.trainable:
@@ -24,19 +24,19 @@ def start_dirac(model: keras.Model) -> None:
 
 
 def dirac(kernel: np.ndarray) -> np.ndarray:
-    """Return kernel (H, W, in, out), where as many filters as there are input channels hand one on."""
+    """Return kernel (H, W, in, out) with its first filters, one per input channel, set to the identity."""
     height, width, channels, filters = kernel.shape
-    found, same = kernel.copy(), np.arange(min(channels, filters))
-    found[..., same] = 0
-    found[height // 2, width // 2, same, same] = 1
-    return found
+    identity, same = kernel.copy(), np.arange(min(channels, filters))
+    identity[..., same] = 0
+    identity[height // 2, width // 2, same, same] = 1
+    return identity
 
 
 def whitening_kernel(images: np.ndarray) -> np.ndarray:
-    """Return filters (2, 2, C, 8 C) that whiten 2x2 patches of images (N, H, W, C), and their opposites.
+    """Return filters (2, 2, C, 8 C) that whiten 2x2 patches of images (N, H, W, C), and their negatives.
 
-    The filters are eigenvectors of the patches' covariance, each divided by the root of its eigenvalue: what
-    comes out has the unit matrix as its covariance. From airbench (Jordan 2024), after Page (2018).
+    The filters are eigenvectors of the patches' covariance, each divided by the square root of its
+    eigenvalue, so the outputs have identity covariance. From airbench (Jordan 2024), after Page (2018).
     """
     windows = np.moveaxis(np.lib.stride_tricks.sliding_window_view(images, (PATCH, PATCH), (1, 2)), 3, -1)
     patches = windows.reshape(-1, PATCH * PATCH * images.shape[-1]).astype(np.float64)

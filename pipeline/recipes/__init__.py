@@ -1,1 +1,1 @@
-"""What is trained and how: settings, search spaces, and the rows of heads, networks, schemes and presets."""
+"""Settings, search spaces, and the tables of heads, network recipes, schemes and presets."""

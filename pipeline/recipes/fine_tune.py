@@ -1,4 +1,4 @@
-"""The recipes of fine-tuning, one row each, and the fresh top that each begins with."""
+"""The table of fine-tuning recipes, and the new top that each of them starts with."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, cast
 
 from pipeline.errors import BadInput
 from pipeline.notation import parse_dense_blocks
-from pipeline.recipes.base import BLOCKS, LESSON_DENSE_BLOCKS, SIX_VIEWS, Augmented, rows_by_name
+from pipeline.recipes.base import LESSON_DENSE_BLOCKS, N_BLOCKS, SIX_VIEWS, ImageRecipe, rows_by_name
 from pipeline.recipes.heads import HEADS, NetworkHead
 from pipeline.recipes.settings import override, setting
 from pipeline.recipes.space import Axis, Choice, Range
-from pipeline.views import IDENTITY, MIRRORED
+from pipeline.views import HFLIP, IDENTITY
 
-# Half of VGG16's last features are 0 for nearly all images of 32 px. Divided by deviations of their own they
-# would grow a thousandfold as soon as the blocks below move, and throw the training off its course.
+# Half of VGG16's last features are 0 for nearly all images of 32 px. Divided by their own deviations, they
+# would grow a thousandfold as soon as the blocks below are trained, and training would diverge.
 VARIANCE_FLOOR = 1.0
 
 FINE_TUNE_SPACE: dict[str, Axis] = {
@@ -29,23 +29,23 @@ FINE_TUNE_SPACE: dict[str, Axis] = {
 
 
 @dataclass(frozen=True)
-class FineTuneRecipe(Augmented):
-    """A pretrained backbone with a fresh top: the top is fitted first, then all that is not frozen.
+class FineTuneRecipe(ImageRecipe):
+    """A pretrained backbone with a new top: the top is fitted first, then trained with the unfrozen blocks.
 
-    The top is the best of a sweep on cached features. What is frozen all the time can be computed once and
-    cached, instead of in every epoch (see recipes.prefix).
+    The top is the best head of a sweep on cached features. Blocks that stay frozen throughout training can be
+    computed once and cached (see recipes.prefix).
     """
 
-    freeze_through: int = setting(0, "number of frozen blocks, from the input on", low=0, high=BLOCKS)
+    freeze_through: int = setting(0, "number of frozen blocks, counted from the input", low=0, high=N_BLOCKS)
     unfreeze_epochs: int = setting(
-        0, "epochs per unfrozen block, last first; 0: all at once", low=0, high=10_000
+        0, "epochs before unfreezing the next block, last first; 0: all at once", low=0, high=10_000
     )
     block_lr_multiplier: float = setting(
         1.0, "learning-rate multiplier from each block to the one below", low=0.01, high=1.0
     )
     prefix: str = setting(
         "auto",
-        "where frozen blocks are computed; auto caches them where that is less work",
+        "where frozen blocks are computed; auto uses the cache if that is cheaper",
         choices=("auto", "cache", "images"),
     )
     patience: int = setting(
@@ -53,28 +53,26 @@ class FineTuneRecipe(Augmented):
     )
     dense_blocks: str = setting("dense - dropout", "dense blocks of the top in the notation")
     units: tuple[int, ...] = setting((512,), "units of each dense block of the top", low=1, high=65536)
-    dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
-    top_epochs: int = setting(
-        20, "epochs in which the top alone is fitted, on cached features", low=1, high=10_000
-    )
+    dropout: float = setting(0.5, "dropout rate if the block gives none", low=0.0, high=0.95)
+    top_epochs: int = setting(20, "epochs of fitting the top on cached features", low=1, high=10_000)
     space: dict[str, Axis] = field(default_factory=lambda: FINE_TUNE_SPACE, compare=False)
 
     def check(self) -> None:
-        """Raise BadInput when the dense blocks cannot be read, or not every block gets to move."""
+        """Raise BadInput if the dense blocks cannot be parsed, or not all blocks get unfrozen."""
         super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
-        before = self.unfreeze_epochs * max(0, BLOCKS - 1 - self.freeze_through)
+        before = self.unfreeze_epochs * max(0, N_BLOCKS - 1 - self.freeze_through)
         if self.epochs and before >= self.epochs:
             raise BadInput(
-                f"unfreeze_epochs {self.unfreeze_epochs}: expected all blocks to move before the "
-                f"{self.epochs} epochs end, received {before} epochs of fewer blocks; take more epochs"
+                f"unfreeze_epochs {self.unfreeze_epochs}: the last block is unfrozen after {before} epochs, "
+                f"expected fewer than the {self.epochs} epochs of the training; increase --epochs"
             )
 
 
 def _fine_tune(name: str, title: str, freeze_through: int, **changes: Any) -> FineTuneRecipe:
-    """Return a recipe with the course that all share; what freezes blocks varies images by flips alone.
+    """Return a recipe with the shared settings; recipes with frozen blocks augment by flips alone.
 
-    Two views of an image are cached in little time and room, while shifts by two pixels would make fifty.
+    Two views of an image are cheap to cache, while shifts by two pixels would need fifty.
     """
     shared: dict[str, Any] = {
         "epochs": 12,
@@ -84,29 +82,29 @@ def _fine_tune(name: str, title: str, freeze_through: int, **changes: Any) -> Fi
         "label_smoothing": 0.1,
         "patience": 3,
         "shift": 0 if freeze_through else 2,
-        "test_views": (IDENTITY, MIRRORED),
+        "test_views": (IDENTITY, HFLIP),
     }
     return FineTuneRecipe(name=name, title=title, freeze_through=freeze_through, **{**shared, **changes})
 
 
 FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
     _fine_tune("top_only", "all blocks frozen", 5, learning_rate=1e-3),
-    _fine_tune("block5", "block 5 moves", 4, batch_size=256),
-    _fine_tune("blocks4_5", "blocks 4 and 5 move", 3, batch_size=256),
+    _fine_tune("block5", "block 5 trainable", 4, batch_size=256),
+    _fine_tune("blocks4_5", "blocks 4 and 5 trainable", 3, batch_size=256),
     _fine_tune(
-        "whole", "all blocks move", 0, block_lr_multiplier=0.8, epochs=15, shift=4, test_views=SIX_VIEWS
+        "whole", "all blocks trainable", 0, block_lr_multiplier=0.8, epochs=15, shift=4, test_views=SIX_VIEWS
     ),
-    _fine_tune("gradual", "one more block moves after each epoch", 0, unfreeze_epochs=1),
+    _fine_tune("gradual", "one more block unfrozen after each epoch", 0, unfreeze_epochs=1),
 )
 
 
 def top_row(recipe: FineTuneRecipe) -> NetworkHead:
-    """Return the row of HEADS whose space is swept for a top of this recipe."""
+    """Return the row of HEADS whose space is swept for the recipe's top."""
     return cast(NetworkHead, HEADS["dense" if recipe.units else "linear"])
 
 
 def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
-    """Return the settings in which a recipe's top, on a layer, differs from its row of HEADS."""
+    """Return the settings of a recipe's top on a layer that differ from its row of HEADS."""
     return {
         "layers": (layer,),
         "dense_blocks": recipe.dense_blocks,
@@ -118,5 +116,5 @@ def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
 
 
 def top_head(recipe: FineTuneRecipe, layer: str, chosen: dict[str, Any] | None = None) -> NetworkHead:
-    """Return the head that a recipe's top is, with settings that a sweep chose if it did."""
+    """Return a recipe's top as a head, with the settings that a sweep chose, if any."""
     return override(top_row(recipe), {**top_settings(recipe, layer), **(chosen or {})})

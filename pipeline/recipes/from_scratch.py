@@ -1,4 +1,4 @@
-"""The recipes of networks that are trained from random weights, one row each."""
+"""The table of recipes for networks that are trained from random weights."""
 
 from __future__ import annotations
 
@@ -26,63 +26,63 @@ SCRATCH_SPACE: dict[str, Axis] = {
 
 
 @dataclass(frozen=True)
-class ScratchRecipe(base.Augmented):
+class ScratchRecipe(base.ImageRecipe):
     """A network written in the notation and trained from random weights."""
 
     conv_blocks: str = setting("conv - batch norm - conv - maxpool - dropout", "blocks in the notation")
     filters: tuple[int, ...] = setting((32, 64, 128), "filters of each conv block", low=1, high=8192)
-    dropout: float = setting(0.2, "dropout rate of conv blocks where the text gives none", low=0.0, high=0.95)
+    dropout: float = setting(0.2, "dropout rate of conv blocks that give none", low=0.0, high=0.95)
     neck: str = setting(
-        "flatten", "how the last map becomes a vector", choices=("flatten", "average", "maximum")
+        "flatten", "how the last feature map becomes a vector", choices=("flatten", "average", "maximum")
     )
     dense_blocks: str = setting("dense - batch norm - dropout", "dense blocks in the notation")
     units: tuple[int, ...] = setting((512,), "units of each dense block", low=1, high=65536)
-    dense_dropout: float = setting(0.5, "dropout rate of dense blocks", low=0.0, high=0.95)
-    stem: str = setting("none", "what stands before the first block", choices=("none", "whitening"))
-    stem_epochs: int = setting(3, "passes in which the bias of a whitening stem moves", low=0, high=10_000)
+    dense_dropout: float = setting(0.5, "dropout rate of dense blocks that give none", low=0.0, high=0.95)
+    stem: str = setting("none", "layer before the first block", choices=("none", "whitening"))
+    stem_epochs: int = setting(3, "epochs in which a whitening stem's bias is trainable", low=0, high=10_000)
     initializer: str = setting("glorot", "initializer of convolutions", choices=("glorot", "dirac"))
-    norm_scale: bool = setting(True, "whether batch normalisation has a scale that is trained")
+    norm_scale: bool = setting(True, "train the scale of batch normalization")
     norm_bias_lr_multiplier: float = setting(
         1.0, "learning-rate multiplier of batch norm biases", low=0.0, high=1e3
     )
     logit_scale: float = setting(1.0, "factor of the logits", low=1e-3, high=1e3)
-    momentum: float = setting(0.9, "share of the last steps that sgd keeps", low=0.0, high=0.999)
-    decay_biases: bool = setting(False, "apply weight decay to biases and batch norm as well")
-    fit_on: str = setting("train", "images that it is trained on", choices=FIT_ON)
+    momentum: float = setting(0.9, "momentum of sgd", low=0.0, high=0.999)
+    decay_biases: bool = setting(False, "apply weight decay to biases and batch norm too")
+    fit_on: str = setting("train", "images to train on", choices=FIT_ON)
     space: dict[str, Axis] = field(default_factory=lambda: SCRATCH_SPACE, compare=False)
 
     @property
     def fits_val(self) -> bool:
-        """Whether val is among what it is trained on."""
+        """Whether the training images include val."""
         return self.fit_on == FINAL
 
     def check(self) -> None:
-        """Raise BadInput when a block cannot be read or the pools leave nothing of the image."""
+        """Raise BadInput if a block cannot be parsed or the pools shrink the image to nothing."""
         super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
         if not self.filters:
-            raise BadInput("setting filters: expected one number or more, received none")
+            raise BadInput("setting filters: expected at least one number, received none")
         blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
-        pools = [step.size or 2 for block in blocks for step in block if step.word.kind == "pool"]
+        pools = [layer.size or 2 for block in blocks for layer in block if layer.word.kind == "pool"]
         size = IMAGE_SIZE if self.stem == "none" else IMAGE_SIZE - base.PATCH + 1
         if math.prod(pools) > size:
             raise BadInput(
-                f"conv blocks {self.conv_blocks!r} with {len(self.filters)} filter numbers: their pools "
-                f"divide the image by {math.prod(pools)}, expected {size} at most; use fewer of them"
+                f"conv blocks {self.conv_blocks!r} with {len(self.filters)} filter counts: expected pools "
+                f"that divide the image by at most {size}, received {math.prod(pools)}; use fewer pools"
             )
 
 
-# Convolutions in each of five blocks, by depth: Simonyan & Zisserman (2015), table 1, columns A, B, D, E.
+# Convolutions per block by depth, Simonyan & Zisserman (2015), table 1, columns A, B, D, E.
 VGG_CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 def _vgg(depth: int, norm: bool) -> ScratchRecipe:
-    """Return VGG of a depth for 32 px, with one dense layer, with or without batch normalisation."""
+    """Return VGG of a depth for 32 px with one dense layer, with or without batch normalization."""
     conv = "conv - batch norm - relu" if norm else "conv"
     blocks = [" - ".join([conv] * count + ["maxpool"]) for count in VGG_CONVOLUTIONS[depth]]
     return ScratchRecipe(
         name=f"vgg{depth}-bn" if norm else f"vgg{depth}",
-        title=f"VGG{depth} for 32 px" + (" with batch normalisation" if norm else ""),
+        title=f"VGG{depth} for 32 px" + (" with batch normalization" if norm else ""),
         conv_blocks=" | ".join(blocks),
         filters=(64, 128, 256, 512, 512),
         dense_blocks="dense - dropout",
@@ -92,12 +92,12 @@ def _vgg(depth: int, norm: bool) -> ScratchRecipe:
 
 
 def _lesson(name: str, dense: str) -> ScratchRecipe:
-    """Return the lesson's net of one of its conv blocks and one of its dense blocks."""
+    """Return the lesson's network with one of its conv blocks and one of its dense blocks."""
     block, default = base.LESSON_BLOCKS[name], next(iter(base.LESSON_DENSE_BLOCKS))
-    ending = "" if dense == default else f", {base.LESSON_DENSE_BLOCKS[dense]}"
+    suffix = "" if dense == default else f", {base.LESSON_DENSE_BLOCKS[dense]}"
     return ScratchRecipe(
         name=name if dense == default else f"{name}+{dense}",
-        title=f"{block}{ending}",
+        title=f"{block}{suffix}",
         conv_blocks=block,
         dense_blocks=base.LESSON_DENSE_BLOCKS[dense],
         epochs=15,
@@ -122,9 +122,9 @@ SCRATCH_RECIPES: dict[str, ScratchRecipe] = base.rows_by_name(
     ScratchRecipe(
         name="fast",
         title="the fast recipe: whitening, Dirac initializer, Nesterov SGD, averaging",
-        # After airbench (Jordan 2024), whose smallest net has 64, 256 and 256 filters. Its rate of 11.5 for
-        # 1,024 images and a summed loss is 1.5 for the mean; its decay of 0.00133 passes through the
-        # momentum, which makes 0.0089 of it.
+        # After airbench (Jordan 2024), whose smallest network has 64, 256 and 256 filters. Its learning rate
+        # of 11.5 for a loss summed over 1,024 images equals 1.5 for the mean; its weight decay of 0.00133
+        # passes through the momentum, which makes it 0.0089.
         conv_blocks="conv - maxpool - batch norm 0.6 - gelu - conv - batch norm 0.6 - gelu",
         filters=(96, 320, 320),
         neck="maximum",

@@ -1,14 +1,14 @@
-"""The heads, one row each: a kind, its settings, and the settings that a sweep tries.
+"""The table of heads: each has a kind, settings, and the values that a sweep tries.
 
 A kind is a dataclass of settings and a module with two functions:
 
     fit(recipe, data, *, seed, history, progress) -> keras.Model
-        features in, answers (B, C) out of a layer named "logits"
-    answers(recipe, points, data, *, precision, progress) -> list of (V, n, C) float32
-        what heads with the settings of each point answer on the val rows of each view
+        maps features (B, D) to logits (B, C); the last layer is named "logits"
+    predict_logits(recipe, points, data, *, precision, progress) -> list of (V, n, C) float32
+        fits a head with the settings of each point and returns its logits on val, for each view
 
-Answers become probabilities by a softmax, after a division by a temperature where the kind is not
-calibrated by its own loss.
+A softmax turns logits into probabilities. For kinds whose loss does not calibrate them, logits are first
+divided by a temperature.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any, ClassVar, cast
 from pipeline.datasets.table import FINAL, FIT_ON
 from pipeline.errors import BadInput
 from pipeline.notation import parse_dense_blocks
-from pipeline.recipes.base import Labelled, Training, rows_by_name
+from pipeline.recipes.base import BaseRecipe, TrainingRecipe, rows_by_name
 from pipeline.recipes.settings import setting
 from pipeline.views import IDENTITY, parse_views
 
-ALL_LAYERS = ("all",)  # the taps of whichever backbone
+ALL_LAYERS = ("all",)  # all taps of the backbone
 
 
 @dataclass(frozen=True)
-class Head(Labelled):
-    """What all kinds have in common. space names the values that a sweep tries of some settings."""
+class Head(BaseRecipe):
+    """The base class of all kinds; space lists the values that a sweep tries, by setting."""
 
-    layers: tuple[str, ...] = setting(ALL_LAYERS, "cached layers that are joined, or all")
+    layers: tuple[str, ...] = setting(ALL_LAYERS, "cached layers to concatenate, or all")
     views: tuple[str, ...] = setting((IDENTITY,), "cached views to train on and to average predictions over")
-    fit_on: str = setting("train", "images that it is fitted on", choices=FIT_ON)
+    fit_on: str = setting("train", "images to fit on", choices=FIT_ON)
     space: dict[str, tuple[Any, ...]] = field(default_factory=dict, compare=False)
 
     module: ClassVar[str]
@@ -40,33 +40,33 @@ class Head(Labelled):
 
     @property
     def fits_val(self) -> bool:
-        """Whether val is among what it is trained on."""
+        """Whether the training images include val."""
         return self.fit_on == FINAL
 
     def check(self) -> None:
-        """Raise BadInput when views cannot be read, or nothing is left to fit a temperature on."""
+        """Raise BadInput if views cannot be parsed, or no images are left to fit a temperature on."""
         super().check()
         parse_views(",".join(self.views))
-        if not self.calibrated and self.fit_on != "train" and not cast(Uncalibrated, self).temperature:
+        if not self.calibrated and self.fit_on != "train" and not cast(UncalibratedHead, self).temperature:
             raise BadInput(
-                f"{self.name}: expected a temperature beside fit_on={self.fit_on}, because no image is left "
-                "to fit it on; received 0"
+                f"{self.name}: expected a temperature with fit_on={self.fit_on}, which leaves no images to "
+                "fit it on; received 0"
             )
 
 
 @dataclass(frozen=True)
-class NetworkHead(Head, Training):
-    """Dense blocks and a softmax, trained by gradient steps; one view of an image is drawn each epoch."""
+class NetworkHead(Head, TrainingRecipe):
+    """Dense blocks and a softmax, trained by gradient descent; each epoch draws one view of each image."""
 
     dense_blocks: str = setting("dense - dropout", "dense blocks in the notation")
     units: tuple[int, ...] = setting((), "units of each dense block; none: a linear head", low=1, high=65536)
-    dropout: float = setting(0.5, "dropout rate where the block gives none", low=0.0, high=0.95)
+    dropout: float = setting(0.5, "dropout rate if the block gives none", low=0.0, high=0.95)
     variance_floor: float = setting(0.0, "variance floor, relative to the mean variance", low=0.0, high=1.0)
 
     module: ClassVar[str] = "pipeline.heads.network"
 
     def check(self) -> None:
-        """Raise BadInput when the dense blocks or the views cannot be read."""
+        """Raise BadInput if the dense blocks or the views cannot be parsed."""
         super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
 
@@ -82,19 +82,19 @@ class LogisticHead(Head):
 
 
 @dataclass(frozen=True)
-class Uncalibrated(Head):
-    """A kind whose answers are no log-probabilities."""
+class UncalibratedHead(Head):
+    """A kind whose logits need a temperature before the softmax."""
 
     temperature: float = setting(
-        0.0, "divisor of the logits before the softmax; 0: fit it on val", low=0.0, high=1e9
+        0.0, "temperature that divides the logits; 0: fit it on val", low=0.0, high=1e9
     )
 
     calibrated: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
-class SvmHead(Uncalibrated):
-    """Linear support vector machines, one against the rest, with the squared hinge loss."""
+class SvmHead(UncalibratedHead):
+    """One-vs-rest linear support vector machines with the squared hinge loss."""
 
     c: float = setting(1e-3, "inverse penalty, C of scikit-learn's LinearSVC", low=1e-12, high=1e12)
 
@@ -103,7 +103,7 @@ class SvmHead(Uncalibrated):
 
 
 @dataclass(frozen=True)
-class RidgeHead(Uncalibrated):
+class RidgeHead(UncalibratedHead):
     """Least squares on targets of 1 and -1 with an L2 penalty, in closed form."""
 
     alpha: float = setting(1e3, "penalty, alpha of scikit-learn's RidgeClassifier", low=1e-9, high=1e15)
@@ -112,34 +112,34 @@ class RidgeHead(Uncalibrated):
 
 
 @dataclass(frozen=True)
-class NeighboursHead(Uncalibrated):
-    """The nearest training images by cosine, each with a vote that falls with its distance."""
+class NeighborsHead(UncalibratedHead):
+    """Nearest neighbors by cosine similarity, with votes that fall with distance."""
 
-    neighbours: int = setting(20, "images that vote", low=1, high=10_000)
+    neighbours: int = setting(20, "number of neighbors", low=1, high=10_000)
 
     module: ClassVar[str] = "pipeline.heads.neighbours"
 
 
 @dataclass(frozen=True)
-class PrototypeHead(Uncalibrated):
-    """The nearest mean of a class's training images."""
+class PrototypeHead(UncalibratedHead):
+    """Nearest class mean."""
 
     module: ClassVar[str] = "pipeline.heads.prototype"
 
 
-def with_layers(recipe: Any, taps: tuple[str, ...]) -> Any:
-    """Return a recipe that reads all layers as one that names them; others as they are."""
+def resolve_layers(recipe: Any, taps: tuple[str, ...]) -> Any:
+    """Return a recipe with "all" layers replaced by their names, and any other recipe unchanged."""
     reads_all = isinstance(recipe, Head) and recipe.layers == ALL_LAYERS
     return replace(recipe, layers=taps) if reads_all else recipe
 
 
-def _decades(low: int, high: int, each: int) -> tuple[float, ...]:
-    """Return powers of ten from 10^low to 10^high, so many a decade, rounded to six digits."""
-    return tuple(float(f"{10 ** (low + step / each):.6g}") for step in range((high - low) * each + 1))
+def _decades(low: int, high: int, n: int) -> tuple[float, ...]:
+    """Return 10^low to 10^high with n logarithmic steps per decade, rounded to six digits."""
+    return tuple(float(f"{10 ** (low + step / n):.6g}") for step in range((high - low) * n + 1))
 
 
 def _dense(name: str, blocks: str, *, weight_decay: float, space: dict[str, tuple[Any, ...]]) -> NetworkHead:
-    """Return a head of one dense block."""
+    """Return a head with one dense block."""
     return NetworkHead(
         name=name,
         title=f"dense head ({blocks})",
@@ -173,8 +173,8 @@ HEADS: dict[str, Head] = rows_by_name(
     LogisticHead(name="logistic", title="logistic regression", space={"c": _decades(-6, 5, 4)}),
     SvmHead(name="svm", title="linear SVM", space={"c": _decades(-7, 1, 2)}),
     RidgeHead(name="ridge", title="ridge classifier", space={"alpha": _decades(-2, 6, 4)}),
-    NeighboursHead(
-        name="knn", title="nearest neighbours", space={"neighbours": (1, 3, 5, 10, 20, 50, 100, 200)}
+    NeighborsHead(
+        name="knn", title="nearest neighbors", space={"neighbours": (1, 3, 5, 10, 20, 50, 100, 200)}
     ),
     PrototypeHead(name="prototype", title="nearest class mean"),
 )

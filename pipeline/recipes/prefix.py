@@ -1,7 +1,7 @@
-"""Where the frozen blocks of a fine-tuned network are computed: once, in the cache, or in every step.
+"""Decide whether fine-tuning computes frozen blocks once, from the cache, or in every step.
 
-What a frozen block answers to a view of an image never changes. Where a training draws from few views, the
-feature maps at the cut are cached for each of them, and a step computes only what moves.
+Frozen blocks always give the same feature maps for the same view of an image. If training draws from few
+views, the maps at the cut are cached for each view, and a step computes only the trainable blocks.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pipeline.backbones.table import Backbone
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
 from pipeline.recipes.fine_tune import FineTuneRecipe
-from pipeline.views import variation_views
+from pipeline.views import augmentation_views
 
-LARGEST_BYTES = 64 << 10  # of an image's maps under all views: they lie in memory while a network trains
+MAX_MAP_BYTES = 64 << 10  # of an image's maps over all views, which are in memory during training
 VALUE_BYTES = 2
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """What is decided for one recipe: whether maps are cached, which, and why in words.
+    """The decision for one recipe: whether maps are cached, and why.
 
-    layer is the tap at the cut and views are those that a step draws from, where maps are cached.
+    If they are, layer is the tap at the cut and views are the views that training draws from.
     """
 
     cached: bool
@@ -35,36 +35,35 @@ class Prefix:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Prefix:
-        """Return what dataclasses.asdict wrote, after JSON made lists of tuples."""
+        """Return the Prefix from the JSON form of dataclasses.asdict, which has lists for tuples."""
         return cls(**{**values, "views": tuple(values["views"])})
 
 
 def plan_prefix(recipe: FineTuneRecipe, row: Backbone) -> Prefix:
-    """Return where a recipe's frozen blocks are computed; recipe.prefix can demand either way.
+    """Return where a recipe's frozen blocks are computed; recipe.prefix can force either way.
 
-    Left to itself it is the cache where that is less work (a view costs as much as an epoch from images)
-    and the maps of an image under all views take 64 KB at most. Raises BadInput where the cache is
-    demanded and nothing is frozen all the time.
+    "auto" uses the cache if that is cheaper (a view costs as much as an epoch from images) and the maps of an
+    image over all views take at most 64 KB. Raises BadInput if prefix is "cache" and no block stays frozen.
     """
     cut = recipe.freeze_through
     if cut == 0 or recipe.unfreeze_epochs:
         if recipe.prefix == "cache":
             raise BadInput(
-                "prefix cache: expected blocks that are frozen all the time (--freeze-through 1 … 5 and "
-                f"--unfreeze-epochs 0), received {cut} and {recipe.unfreeze_epochs}"
+                "prefix cache: expected blocks that stay frozen throughout training (--freeze-through 1 to 5 "
+                f"and --unfreeze-epochs 0), received {cut} and {recipe.unfreeze_epochs}"
             )
-        return Prefix(False, "from images, because no block is frozen all the time")
+        return Prefix(False, "from images, because no block stays frozen throughout training")
     if recipe.prefix == "images":
-        return Prefix(False, "from images, as prefix images asks")
-    views = variation_views(flip=recipe.flip, shift=recipe.shift)
-    each = VALUE_BYTES * math.prod(row.map_shape(cut, IMAGE_SIZE)) * len(views)
-    counted = f"{len(views)} view{'s' if len(views) > 1 else ''} of an image"
+        return Prefix(False, "from images, because --prefix is images")
+    views = augmentation_views(flip=recipe.flip, shift=recipe.shift)
+    size = VALUE_BYTES * math.prod(row.map_shape(cut, IMAGE_SIZE)) * len(views)
+    amount = f"{len(views)} view{'s' if len(views) > 1 else ''} per image"
     if recipe.prefix == "auto" and len(views) > recipe.epochs:
-        why = f"from images, because {counted} are more than {recipe.epochs} epochs; shift 0 leaves few"
+        why = f"from images, because {amount} cost more than {recipe.epochs} epochs; --shift 0 needs fewer"
         return Prefix(False, why)
-    if recipe.prefix == "auto" and each > LARGEST_BYTES:
-        why = f"from images, because the maps of {counted} take {each >> 10} KB, above {LARGEST_BYTES >> 10}"
+    if recipe.prefix == "auto" and size > MAX_MAP_BYTES:
+        why = f"from images, because maps of {amount} take {size >> 10} KB, limit {MAX_MAP_BYTES >> 10} KB"
         return Prefix(False, why)
     layer, last = row.taps[cut - 1], cut == len(row.taps)
-    why = f"from cached maps of {layer}: {counted}, {each / 1024:.0f} KB, instead of every epoch anew"
+    why = f"from cached maps of {layer}: {amount}, {size / 1024:.0f} KB, computed once"
     return Prefix(True, why, layer, "average" if last else "none", views)

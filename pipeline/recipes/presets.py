@@ -1,4 +1,4 @@
-"""The presets: which schemes are compared on which data, one row each."""
+"""The table of presets: which schemes are compared on which data set."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pipeline.recipes.base import rows_by_name
 
 @dataclass(frozen=True)
 class Plan:
-    """One line of a comparison: a scheme with its recipe, settings that differ, weights that differ."""
+    """One scheme of a comparison: its recipe, changed settings, and weights if not the preset's."""
 
     scheme: str  # such as head:linear
     settings: dict[str, Any] = field(default_factory=dict)
-    weights: str | None = None  # None takes the preset's
+    weights: str | None = None  # None: the preset's
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A comparison: data set and subset (0 for all images), weights, seeds, and what is trained."""
+    """A comparison: data set, subset (0: all images), weights, seeds, and the schemes to train."""
 
     name: str
     title: str
@@ -31,9 +31,9 @@ class Preset:
     plans: tuple[Plan, ...]
 
 
-# What a sweep of many heads needs on tens of thousands of images: large batches, and mirrored images as well.
-SWEPT = {"batch_size": 1024, "views": ["identity", "hflip"]}
-# A thousand digits want more updates an epoch, and a mirrored digit is not a digit.
+# Sweeps over tens of thousands of images: large batches keep them fast, and mirrored images help.
+LARGE_SWEEP = {"batch_size": 1024, "views": ["identity", "hflip"]}
+# With a thousand digits, small batches give enough steps per epoch; a mirrored digit is not a digit.
 DIGITS = {"batch_size": 32, "flip": False}
 TUNED_DIGITS = DIGITS | {"epochs": 4, "shift": 0, "test_views": ["identity"]}
 
@@ -47,7 +47,7 @@ FOUR_HEADS = (
 PRESETS: dict[str, Preset] = rows_by_name(
     Preset(
         name="demo",
-        title="All schemes on scanned digits: a demonstration that needs no download",
+        title="All schemes on scanned digits: a demo without downloads",
         dataset="digits",
         subset=0,
         weights="hed",
@@ -83,8 +83,8 @@ PRESETS: dict[str, Preset] = rows_by_name(
         seeds=(0,),
         plans=(
             *map(Plan, ("head:linear", "head:dense", "head:dense-bn", "head:dense-bn-dropout")),
-            Plan("tuned-head:linear", SWEPT),
-            Plan("tuned-head:dense-bn-dropout", SWEPT),
+            Plan("tuned-head:linear", LARGE_SWEEP),
+            Plan("tuned-head:dense-bn-dropout", LARGE_SWEEP),
             Plan("head:linear", weights="random"),
             *map(Plan, ("fine-tune:top_only", "fine-tune:block5", "fine-tune:blocks4_5", "fine-tune:whole")),
             Plan("from-scratch:lesson"),
@@ -94,7 +94,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
 
 
 def find_preset(name: str) -> Preset:
-    """Return the row of a preset; raise BadInput that lists the rows otherwise."""
+    """Return a preset by name; raise BadInput, which lists the presets, if it is unknown."""
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     return PRESETS[name]

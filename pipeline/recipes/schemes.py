@@ -1,4 +1,4 @@
-"""The schemes: ways to get a classifier, one row each. A row says what it needs and who trains it."""
+"""The table of schemes: ways to get a classifier, each with its inputs and its training function."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from pipeline.recipes.settings import fields_of, override
 
 @dataclass(frozen=True)
 class Scheme:
-    """A way to train: its recipes, the tiers that it reads, its training function `module:function`.
+    """A way to get a classifier: its recipes, inputs and training function (`module:function`).
 
-    The function is called with a `job.Job` and returns a `job.Trained`. needs are among
-    "weights", "features", "sweep" and "top" (features, a sweep for a fresh top, and maps at the cut); the
-    prepared data set is always there.
+    The function takes a `job.Job` and returns a `job.TrainingResult`. needs lists its inputs besides the
+    prepared data set: "weights", "features", "sweep", "top" (features, a sweep for the top, maps at the cut).
     """
 
     name: str
@@ -28,20 +27,20 @@ class Scheme:
     recipes: dict[str, Any]
     train: str
     needs: tuple[str, ...] = ()
-    precision: str | None = None  # what it trains in, where that is not the run's choice
+    precision: str | None = None  # precision of training, or None for the run's
 
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
-        """The settings of all its recipes by name; one recipe may have fewer."""
+        """The settings of all its recipes by name; a single recipe can have fewer."""
         return {name: field for recipe in self.recipes.values() for name, field in fields_of(recipe).items()}
 
     @property
     def reads_layers(self) -> bool:
-        """Whether its recipes name the cached layers that they read."""
+        """Whether its recipes have a setting for the cached layers to read."""
         return "layers" in self.settings
 
     def recipe(self, name: str, overrides: dict[str, Any] | None = None) -> Any:
-        """Return a recipe by name with settings replaced and checked; raise BadInput."""
+        """Return a recipe by name with settings overridden and checked; raise BadInput."""
         if name not in self.recipes:
             raise unknown_name(f"{self.name} recipe", name, self.recipes)
         recipe = override(self.recipes[name], overrides or {})
@@ -56,7 +55,7 @@ SCHEMES: dict[str, Scheme] = rows_by_name(
         recipes=HEADS,
         train="pipeline.schemes.head:train_head",
         needs=("weights", "features"),
-        precision="float32",  # a matter of seconds either way; the precision of a run is its features'
+        precision="float32",  # heads train in seconds; the run's precision is that of its features
     ),
     Scheme(
         name="tuned-head",
@@ -83,9 +82,9 @@ SCHEMES: dict[str, Scheme] = rows_by_name(
 
 
 def find_scheme(text: str) -> tuple[Scheme, str]:
-    """Return the scheme and recipe name of `scheme:recipe`, such as head:linear; raise BadInput."""
+    """Parse `scheme:recipe`, such as head:linear, into a scheme and a recipe name; raise BadInput."""
     name, _, recipe = text.partition(":")
     if name not in SCHEMES or recipe not in SCHEMES[name].recipes:
-        known = [f"{scheme.name}:{row}" for scheme in SCHEMES.values() for row in scheme.recipes]
-        raise BadInput(f"unknown scheme {text!r}: expected one of {', '.join(known)}")
+        names = [f"{scheme.name}:{row}" for scheme in SCHEMES.values() for row in scheme.recipes]
+        raise BadInput(f"unknown scheme {text!r}: expected one of {', '.join(names)}")
     return SCHEMES[name], recipe

@@ -1,10 +1,10 @@
-"""Search spaces: which settings of a recipe are searched, and where.
+"""Search spaces: the settings of a recipe to search, and their values.
 
 An axis is a range of numbers or a list of values. On the command line a space is a JSON object:
 
     {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}, "filters": ["16,32", [32, 64]], "dropout": []}
 
-An empty list takes an axis of the recipe's own space away.
+An empty list removes an axis of the recipe's own space.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from pipeline.errors import BadInput
 from pipeline.recipes.settings import checked_all, fields_of, parse, plain
 
-FIXED = ("label_budget", "stretch", "fit_on")  # all trials learn from the same images
-EXPECTED = 'expected {"low": …, "high": …} with "log" or "step" where wanted, or a list of values'
+SHARED_BY_TRIALS = ("label_budget", "stretch", "fit_on")  # all trials train on the same images
+EXPECTED = 'expected {"low": …, "high": …} with optional "log" or "step", or a list of values'
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included; log draws them evenly by their logarithm, step rounds."""
+    """Numbers from low to high, inclusive; log samples on a log scale, step samples low, low + step, …."""
 
     low: float
     high: float
@@ -33,7 +33,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values."""
+    """A list of values."""
 
     values: tuple[Any, ...]
 
@@ -42,24 +42,24 @@ Axis = Range | Choice
 
 
 def checked_axes(recipe: Any, space: Mapping[str, Any]) -> dict[str, Axis]:
-    """Return the axes to search: those of the recipe, replaced or added to by space. Raises BadInput."""
-    given = {name: wanted for name, wanted in space.items() if wanted not in ([], ())}
-    found = {name: axis for name, axis in recipe.space.items() if name in given or name not in space}
-    found |= {name: _read(recipe, name, wanted) for name, wanted in given.items()}
-    for name, axis in found.items():
+    """Return the axes to search: the recipe's own, updated by space. Raises BadInput."""
+    changes = {name: values for name, values in space.items() if values not in ([], ())}
+    axes = {name: axis for name, axis in recipe.space.items() if name in changes or name not in space}
+    axes |= {name: _read(recipe, name, values) for name, values in changes.items()}
+    for name, axis in axes.items():
         _check(recipe, name, axis)
-    if not found:
+    if not axes:
         raise bad_space(recipe, "expected at least one setting to search, received none")
-    return found
+    return axes
 
 
 def read_axes(recipe: Any, space: Mapping[str, Any]) -> dict[str, Axis]:
-    """Return the axes that plain_axes wrote, those and no others."""
+    """Return exactly the axes that plain_axes wrote."""
     return checked_axes(recipe, {**dict.fromkeys(recipe.space, ()), **space})
 
 
 def plain_axes(axes: Mapping[str, Axis]) -> dict[str, Any]:
-    """Return axes as JSON has them; read_axes reads them back."""
+    """Return axes as JSON values; read_axes reads them back."""
     return {
         name: plain(axis.values) if isinstance(axis, Choice) else dataclasses.asdict(axis)
         for name, axis in axes.items()
@@ -67,42 +67,42 @@ def plain_axes(axes: Mapping[str, Axis]) -> dict[str, Any]:
 
 
 def text_of(value: Any) -> str:
-    """Return the text of a value, which settings.parse reads back."""
+    """Return a value as text; settings.parse reads it back."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def value_of(recipe: Any, name: str, found: Any) -> Any:
-    """Return a drawn value in the type of its setting: texts stand for the values of a choice."""
-    return parse(_field(recipe, name), found) if isinstance(found, str) else found
+def value_of(recipe: Any, name: str, sampled: Any) -> Any:
+    """Return a sampled value in the type of its setting; values of a Choice are sampled as text."""
+    return parse(_field(recipe, name), sampled) if isinstance(sampled, str) else sampled
 
 
-def is_whole(recipe: Any, name: str) -> bool:
-    """Say whether a setting takes whole numbers."""
+def is_integer(recipe: Any, name: str) -> bool:
+    """Return whether a setting takes whole numbers."""
     return _field(recipe, name).type == "int"
 
 
-def bad_space(recipe: Any, words: str) -> BadInput:
-    """Return the error for the space of a recipe, with what was expected and what came."""
-    return BadInput(f"space of {recipe.name}: {words}")
+def bad_space(recipe: Any, message: str) -> BadInput:
+    """Return the error for the space of a recipe; message says what was expected and received."""
+    return BadInput(f"space of {recipe.name}: {message}")
 
 
-def _read(recipe: Any, name: str, wanted: Any) -> Axis:
-    if isinstance(wanted, Mapping):
+def _read(recipe: Any, name: str, axis: Any) -> Axis:
+    if isinstance(axis, Mapping):
         try:
-            return Range(**wanted)
+            return Range(**axis)
         except TypeError:
-            raise _wrong(recipe, name, dict(wanted)) from None
-    if not isinstance(wanted, (list, tuple)):
-        raise _wrong(recipe, name, wanted)
+            raise _invalid(recipe, name, dict(axis)) from None
+    if not isinstance(axis, (list, tuple)):
+        raise _invalid(recipe, name, axis)
     field = _field(recipe, name)
-    several = field.type.startswith("tuple")
-    values = [parse(field, part) if several and isinstance(part, str) else part for part in wanted]
+    is_tuple = field.type.startswith("tuple")
+    values = [parse(field, value) if is_tuple and isinstance(value, str) else value for value in axis]
     return Choice(tuple(dict.fromkeys(checked_all(recipe, name, values))))
 
 
 def _check(recipe: Any, name: str, axis: Axis) -> None:
-    if name in FIXED:
-        raise bad_space(recipe, f"expected no axis {name}, which all trials share; set it beside the space")
+    if name in SHARED_BY_TRIALS:
+        raise bad_space(recipe, f"{name} is the same in all trials; set it outside the space")
     field = _field(recipe, name)
     if isinstance(axis, Choice):
         checked_all(recipe, name, axis.values)
@@ -110,11 +110,10 @@ def _check(recipe: Any, name: str, axis: Axis) -> None:
     ends = [axis.low, axis.high, *([] if axis.step is None else [axis.step])]
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
     if field.type not in ("int", "float") or not numbers or not isinstance(axis.log, bool):
-        raise _wrong(recipe, name, dataclasses.asdict(axis))
+        raise _invalid(recipe, name, dataclasses.asdict(axis))
     if not axis.low < axis.high or (axis.log and axis.low <= 0) or (axis.step is not None and axis.step <= 0):
-        limits = "above 0 where log is true, and a step above 0"
-        received = dataclasses.asdict(axis)
-        raise bad_space(recipe, f"expected low below high in {name}, {limits}; received {received}")
+        expected = "low below high, low above 0 if log is true, and step above 0"
+        raise bad_space(recipe, f"expected {expected} in {name}, received {dataclasses.asdict(axis)}")
     if axis.log and axis.step is not None:
         raise bad_space(recipe, f"expected log or step in {name}, received both")
     checked_all(recipe, name, (axis.low, axis.high))
@@ -123,9 +122,9 @@ def _check(recipe: Any, name: str, axis: Axis) -> None:
 def _field(recipe: Any, name: str) -> dataclasses.Field[Any]:
     fields = fields_of(recipe)
     if name not in fields:
-        raise bad_space(recipe, f"unknown setting {name!r}; expected some of {', '.join(fields)}")
+        raise bad_space(recipe, f"unknown setting {name!r}; expected one of {', '.join(fields)}")
     return fields[name]
 
 
-def _wrong(recipe: Any, name: str, received: Any) -> BadInput:
+def _invalid(recipe: Any, name: str, received: Any) -> BadInput:
     return bad_space(recipe, f"{EXPECTED} for {name}, received {received!r}")

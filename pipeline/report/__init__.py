@@ -1,1 +1,1 @@
-"""Tables, plots and pages made from stored results."""
+"""Plots, reports and pages, generated from stored results."""

@@ -1,4 +1,4 @@
-"""The report of a comparison: one page, tables and plots, written from the runs that are compared."""
+"""The report of a comparison: page, tables and plots, generated from the stored results of runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pipeline.report.atlas.report import atlas_markdown, atlas_text, read_atlas
 from pipeline.report.efficiency import read_efficiency
-from pipeline.report.page.content import Sources
+from pipeline.report.page.content import PageSources
 from pipeline.report.page.render import publish_page
 from pipeline.report.plots import draw, draw_comparison
-from pipeline.report.table import COMPARISON_PLOTS, PAGE, PLOTS
+from pipeline.report.table import COMPARISON_PAGE, COMPARISON_PLOTS, PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 from pipeline.results.scores import metric_table, metrics_markdown
 from pipeline.runs.result import RunResult, read_run
@@ -29,54 +29,54 @@ def write_comparison(
     command: str = "",
     atlases: Sequence[Path] = (),
     efficiency: Sequence[Path] = (),
-    kept: Collection[str] = (),
+    up_to_date: Collection[str] = (),
 ) -> tuple[str, list[str]]:
-    """Write page, tables and plots of a comparison, of which kept are there already; all but the manifest.
+    """Write the page, tables and plots of a comparison, except up_to_date plots.
 
-    stores has the folders of prepared data sets by key, commands the command that trains each run by its
-    folder's name, command the one that makes all of this; atlases and efficiency are folders of reports that
-    are shown as well. Returns the text for a terminal and the names of all files.
+    stores maps keys to folders of prepared data sets, commands maps the name of a run's folder to the
+    command that trains it, and command recreates the report. atlases and efficiency are folders of reports
+    to include. Returns the text for the terminal and all file names. The caller writes the manifest.
     """
-    comparison, shown = compare(runs), [read_atlas(folder) for folder in atlases]
+    comparison, layer_atlases = compare(runs), [read_atlas(path) for path in atlases]
     for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
         publish_csv(folder / f"{name}.csv", table)
     sections = [comparison_markdown(comparison, title)]
-    for atlas in shown:
-        pictures = f"../{atlas.folder.parent.name}/{atlas.folder.name}/"
-        sections.append(f"## Layer atlas\n\n{atlas_markdown(atlas, pictures)}\n")
+    for atlas in layer_atlases:
+        images = f"../{atlas.folder.parent.name}/{atlas.folder.name}/"
+        sections.append(f"## Layer atlas\n\n{atlas_markdown(atlas, images)}\n")
     publish_text(folder / "comparison.md", "\n".join(sections))
     text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
-    text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in shown)
+    text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in layer_atlases)
     publish_text(folder / "comparison.txt", text)
     for name in COMPARISON_PLOTS:
-        if f"{name}.png" not in kept:
+        if f"{name}.png" not in up_to_date:
             draw_comparison(name, comparison, folder / f"{name}.png")
-    sources = Sources(
+    sources = PageSources(
         title=title,
         runs=runs,
         comparison=comparison,
-        atlases=shown,
-        efficiency=[read_efficiency(place) for place in efficiency],
+        atlases=layer_atlases,
+        efficiency=[read_efficiency(path) for path in efficiency],
         stores=stores,
         commands=commands,
         command=command,
     )
-    publish_page(folder / PAGE, sources)
-    return text, [PAGE, *TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
+    publish_page(folder / COMPARISON_PAGE, sources)
+    return text, [COMPARISON_PAGE, *TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
 
 
 def publish_metrics(run: Path, folder: Path) -> list[str]:
-    """Write metrics.csv and metrics.md of a run to folder; return their names."""
+    """Write metrics.csv and metrics.md of a run to folder and return their names."""
     result = read_run(run)
     publish_csv(folder / "metrics.csv", metric_table(result))
     publish_text(folder / "metrics.md", metrics_markdown(result))
     return ["metrics.csv", "metrics.md"]
 
 
-def publish_plots(run: Path, folder: Path, kept: Collection[str]) -> list[str]:
-    """Draw every row of PLOTS that is not kept to folder; return the names of all."""
+def publish_plots(run: Path, folder: Path, up_to_date: Collection[str]) -> list[str]:
+    """Write all PLOTS of a run to folder, except the up_to_date ones; return all names."""
     result = read_run(run)
     for name in PLOTS:
-        if f"{name}.png" not in kept:
+        if f"{name}.png" not in up_to_date:
             draw(name, result, folder / f"{name}.png")
     return [f"{name}.png" for name in PLOTS]

@@ -1,7 +1,7 @@
-"""What all figures share: style, colours, marks, the caption under them, and how one is published as PNG.
+"""Shared by all figures: style, colors, markers, captions, and publishing as PNG.
 
-Figures are drawn without global state, so the same numbers give the same bytes.
-Colours are Okabe and Ito's (Color Universal Design, 2008), told apart with every common colour vision.
+Figures are drawn without global state, so the same numbers give the same bytes. The colors are those of
+Okabe and Ito (Color Universal Design, 2008), which color-blind readers can distinguish.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pipeline.runs.result import family_of
 from pipeline.storage.publishing import published
 
 DPI = 120
-PALETTE_COLOURS = 256  # they hold a plot's few hues and their edges, in a third of the bytes
+PALETTE_SIZE = 256  # enough for the few hues of a plot and their antialiased edges, in a third of the bytes
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.family": "DejaVu Sans",  # ships with Matplotlib, so text looks the same on every machine
     "font.size": 10,
-    "text.parse_math": False,  # a class may be named $5
+    "text.parse_math": False,  # a class name may contain $
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -41,37 +41,35 @@ STYLE = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
 }
-BLACK, GREY, BLUE, ORANGE = "#000000", "#5a5a5a", "#0072B2", "#D55E00"
+BLACK, GRAY, BLUE, ORANGE = "#000000", "#5a5a5a", "#0072B2", "#D55E00"
 GREEN, PURPLE, SKY, AMBER = "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
-SERIES: list[dict[str, Any]] = [  # for lines and points that belong to no family
-    {"color": colour, "marker": marker}
-    for colour, marker in zip((BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, BLACK), "os^DvPX", strict=True)
+SERIES: list[dict[str, Any]] = [  # for lines and points outside FAMILIES
+    {"color": color, "marker": marker}
+    for color, marker in zip((BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, BLACK), "os^DvPX", strict=True)
 ]
-LINES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.")
 BARS: dict[str, Any] = {"color": "#bcd9ee", "edgecolor": BLUE, "linewidth": 0.8}
 POINTS: dict[str, Any] = {"linestyle": "none", "markersize": 5.5, "capsize": 3}  # with error bars
 OFFSET: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False}
-CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
-NAMED_CLASSES = 40  # beyond this, names along an axis collide
-LONGEST_NAME = 22  # of a class; a longer one would take the width from the plot
-
-
-FAMILIES: dict[str, dict[str, Any]] = {  # shape and colour both tell the families of schemes apart
+CENTERED: dict[str, Any] = {"ha": "center", "va": "center"}
+MAX_NAMED_CLASSES = 40  # with more, tick labels overlap
+MAX_NAME_LENGTH = 22  # of a class, in characters; a longer one would shrink the plot
+FAMILIES: dict[str, dict[str, Any]] = {  # shape and color both distinguish the families of schemes
     "head": {"label": "head on cached features", "color": BLUE, "marker": "o"},
-    "tuned-head": {"label": "head chosen by a sweep", "color": SKY, "marker": "P"},
+    "tuned-head": {"label": "tuned head", "color": SKY, "marker": "P"},
     "fine-tune": {"label": "fine-tuned", "color": ORANGE, "marker": "s"},
     "from-scratch": {"label": "from scratch", "color": GREEN, "marker": "^"},
     "other": {"label": "other", "color": PURPLE, "marker": "D"},
 }
 
 
-def marks_of(scheme: str) -> dict[str, Any]:
-    """Return the marks of a scheme's family by the scheme's name or label."""
+def style_of(scheme: str) -> dict[str, Any]:
+    """Return the legend label, color and marker of a scheme's family, by the scheme's name or label."""
     return FAMILIES.get(family_of(scheme), FAMILIES["other"])
 
 
 def new_figure(caption: str, *, width: float = 8.0, height: float = 5.0) -> tuple[Figure, Axes]:
-    """Return a figure of width by height inches with one pair of axes and the caption under them."""
+    """Return a figure of width by height inches with one set of axes and a caption below."""
     figure = empty_figure(caption, width=width, height=height)
     return figure, figure.add_subplot()
 
@@ -81,33 +79,33 @@ def empty_figure(
 ) -> Figure:
     """Return a figure of width by height inches without axes, with a caption below and a title above.
 
-    pads are the inches kept free beside the axes, and above and below them.
+    pads are the horizontal and vertical padding around axes, in inches.
     """
     layout = ConstrainedLayoutEngine(w_pad=pads[0], h_pad=pads[1])
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
-    # A line never starts with the dot between two facts.
+    # Never start a line with the separator dot.
     wrapped = textwrap.fill(caption.replace(" ·", "\u00a0·"), width=int(width * 15), break_long_words=False)
-    figure.supxlabel(wrapped, x=0.012, ha="left", fontsize=8, color=GREY)
+    figure.supxlabel(wrapped, x=0.012, ha="left", fontsize=8, color=GRAY)
     if title:
         figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
     return figure
 
 
 def percent(fraction: float, _: object = None) -> str:
-    """Return the name of a tick at a fraction of 1, e.g. "20 %"."""
+    """Return the tick label of a fraction, e.g. "20 %"."""
     return f"{100 * fraction:g} %"
 
 
-def short(name: str) -> str:
-    """Return the name of a class as it fits beside an axis."""
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+def shorten(name: str) -> str:
+    """Return the name of a class, truncated to fit as a tick label."""
+    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
 
 
 def error_bars(rows: pd.DataFrame, value: str, stem: str | None = None) -> list[pd.Series] | None:
-    """Return how far a column of fractions lies from its bounds below and above, in per cent; None of NaN.
+    """Return the lengths of error bars below and above a column of fractions, in percent; None if all NaN.
 
-    The bounds are the columns "<stem>low" and "<stem>high"; the stem is "<value>_" unless another is given.
+    The bounds are the columns "<stem>low" and "<stem>high"; stem is "<value>_" by default.
     """
     stem = f"{value}_" if stem is None else stem
     lengths = [rows[value] - rows[f"{stem}low"], rows[f"{stem}high"] - rows[value]]
@@ -115,45 +113,45 @@ def error_bars(rows: pd.DataFrame, value: str, stem: str | None = None) -> list[
 
 
 def heat_map(axes: Axes, grid: Any, bar: dict[str, Any], **options: Any) -> AxesImage:
-    """Draw a grid of numbers in shades of blue, and the colour bar beside it; options are imshow's."""
+    """Draw a grid of numbers as a heat map with a color bar; options go to imshow."""
     image = axes.imshow(grid, cmap="Blues", **options)
     axes.grid(False)
     cast(Any, axes.figure.colorbar(image, ax=axes, **bar)).outline.set_visible(False)
     return image
 
 
-def say_instead(axes: Axes, words: str) -> None:
-    """Write words into axes that have nothing to show."""
-    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=GREY)
+def write_placeholder(axes: Axes, text: str) -> None:
+    """Write text into axes without data."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GRAY)
     axes.set(xticks=[], yticks=[])
 
 
-def write_above(axes: Axes, x: float, words: str, *, shift: float = 0, **style: Any) -> None:
-    """Write words over the upper edge of axes at x, shifted to the right by so many points."""
+def annotate_above(axes: Axes, x: float, text: str, *, shift: float = 0, **style: Any) -> None:
+    """Write text above the upper edge of axes at x, moved right by shift points."""
     style = {"ha": "center", "va": "bottom", "fontsize": 9, **OFFSET, **style}
-    axes.annotate(words, (x, 1), (shift, 3), xycoords=axes.get_xaxis_transform(), **style)
+    axes.annotate(text, (x, 1), (shift, 3), xycoords=axes.get_xaxis_transform(), **style)
 
 
 def publish_figure(
-    path: Path, function: Callable[..., Figure], *arguments: object, colours: int | None = PALETTE_COLOURS
+    path: Path, function: Callable[..., Figure], *arguments: object, colors: int | None = PALETTE_SIZE
 ) -> None:
-    """Publish the figure that function draws from arguments as PNG at path, in the style of all plots.
+    """Publish the figure that function(*arguments) returns as PNG at path, in the style of all plots.
 
-    colours is the size of its palette; None keeps every colour, as photographs need.
+    colors is the palette size; None keeps all colors, as photographs need.
     """
-    # "default" first: a user's own matplotlibrc must not change the picture.
+    # "default" first: a user's own matplotlibrc must not change the figure.
     with matplotlib.style.context(["default", STYLE]):
         figure = function(*arguments)
         figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(cast(Any, figure.canvas).buffer_rgba())).convert("RGB")
-    if colours:
-        picture = picture.quantize(colours)
+    image = Image.fromarray(np.asarray(cast(Any, figure.canvas).buffer_rgba())).convert("RGB")
+    if colors:
+        image = image.quantize(colors)
     with published(path) as scratch:
-        picture.save(scratch, format="PNG", optimize=True, dpi=(DPI, DPI))
+        image.save(scratch, format="PNG", optimize=True, dpi=(DPI, DPI))
 
 
-def readable_on(colour: Sequence[float] | np.ndarray) -> str:
-    """Return black or white, whichever contrasts more with an RGB(A) colour in 0..1 (WCAG 2, luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+def contrasting_color(color: Sequence[float] | np.ndarray) -> str:
+    """Return black or white, whichever contrasts more with an RGB(A) color in 0..1 (WCAG 2 luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     return BLACK if luminance > 0.179 else "#ffffff"

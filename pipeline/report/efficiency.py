@@ -1,4 +1,4 @@
-"""Label efficiency: accuracy on test against the labels that each scheme was given."""
+"""Label efficiency: test accuracy of each scheme by the number of training labels."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from matplotlib.figure import Figure
 from pipeline.datasets.table import parse_budget
 from pipeline.formatting import markdown_table
 from pipeline.heads.label_curve import CURVE
-from pipeline.report.drawing import LINES, marks_of, new_figure, publish_figure
+from pipeline.report.drawing import DASHES, new_figure, publish_figure, style_of
 from pipeline.report.table import LABELS_CAPTION
 from pipeline.results.scores import score
 from pipeline.runs.result import read_run
 from pipeline.storage.publishing import publish_csv, publish_text, read_manifest
 
-TABLE = "labels.csv"
-COLUMNS = ("scheme", "labels", "draw", "n_train", "accuracy", "n_test", "chosen")
+LABELS_TABLE = "labels.csv"
+EFFICIENCY_COLUMNS = ("scheme", "labels", "draw", "n_train", "accuracy", "n_test", "chosen")
 
 
 def publish_efficiency(folder: Path, parts: Sequence[tuple[str, str, Path]], caption: str) -> list[str]:
-    """Write table, page and picture of label efficiency to folder; return the names of all files.
+    """Write the table, page and plot of label efficiency to folder; return the names of all files.
 
-    parts are (scheme, labels, folder) of runs, and of curves, whose labels are "".
+    parts are (scheme, labels, folder): labels is the label budget of a run, or "" for a curve of a head.
     """
     rows = [row for scheme, labels, source in parts for row in _rows(scheme, labels, source)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    publish_csv(folder / TABLE, table)
+    table = pd.DataFrame(rows, columns=list(EFFICIENCY_COLUMNS))
+    publish_csv(folder / LABELS_TABLE, table)
     publish_text(folder / "labels.md", efficiency_markdown(table, caption))
     publish_text(folder / LABELS_CAPTION, caption)
     publish_figure(folder / "labels.png", draw_efficiency, table, caption)
-    return [TABLE, "labels.md", LABELS_CAPTION, "labels.png"]
+    return [LABELS_TABLE, "labels.md", LABELS_CAPTION, "labels.png"]
 
 
 def _rows(scheme: str, labels: str, folder: Path) -> list[dict[Hashable, Any]]:
-    """Return the rows of the table that a curve or a run gives."""
+    """Return the rows of the table for one run or one curve."""
     if labels:
         run = read_run(folder)
         scores = score(run.split("test"))
         row: dict[Hashable, Any] = {"labels": labels, "n_train": run.recipe["n_train"], "chosen": ""}
-        found = [{**row, "accuracy": scores["accuracy"], "n_test": scores["n"]}]
+        rows = [{**row, "accuracy": scores["accuracy"], "n_test": scores["n"]}]
     else:
-        found = pd.read_csv(read_manifest(folder).verified(CURVE)).to_dict("records")
-    return [{**row, "scheme": scheme, "draw": parse_budget(row["labels"]).draw} for row in found]
+        rows = pd.read_csv(read_manifest(folder).verified(CURVE)).to_dict("records")
+    return [{**row, "scheme": scheme, "draw": parse_budget(row["labels"]).draw} for row in rows]
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each scheme and number of labels: mean, lowest, highest and spread over its draws.
+def summarize(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each scheme and number of labels: mean, minimum, maximum and spread over its draws.
 
-    table has COLUMNS, a row a draw; accuracies are fractions of n_test images. spread is the standard
-    deviation, NaN for a single draw. Rows come in the order of schemes, then of labels.
+    table has EFFICIENCY_COLUMNS, one row for each draw; accuracies are fractions of n_test images. spread
+    is the standard deviation, NaN for a single draw. Schemes keep their order; labels are ascending.
     """
-    found = table.groupby(["scheme", "n_train"], sort=False, as_index=False).agg(
+    summary = table.groupby(["scheme", "n_train"], sort=False, as_index=False).agg(
         labels=("labels", "first"),
         draws=("draw", "size"),
         accuracy=("accuracy", "mean"),
@@ -64,46 +64,46 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         high=("accuracy", "max"),
         spread=("accuracy", "std"),
     )
-    by_scheme = found.groupby("scheme", sort=False)
+    by_scheme = summary.groupby("scheme", sort=False)
     return pd.concat([rows.sort_values("n_train") for _, rows in by_scheme], ignore_index=True)
 
 
 def read_efficiency(folder: Path) -> tuple[pd.DataFrame, str]:
-    """Return the table and caption of a finished report; raise DamagedFile where a file is not as listed."""
+    """Return the table and caption of a report; raise DamagedFile if they do not match its manifest."""
     manifest = read_manifest(folder)
     caption = manifest.verified(LABELS_CAPTION).read_text(encoding="utf-8").strip()
-    return pd.read_csv(manifest.verified(TABLE), keep_default_na=False), caption
+    return pd.read_csv(manifest.verified(LABELS_TABLE), keep_default_na=False), caption
 
 
 def draw_efficiency(table: pd.DataFrame, caption: str) -> Figure:
-    """Draw accuracy against the number of labels (logarithmic), a line a scheme, a band over its draws."""
-    summary = summarise(table)
+    """Draw test accuracy over the number of labels (log scale): a line per scheme, a band over its draws."""
+    summary = summarize(table)
     figure, axes = new_figure(caption, width=9.0, height=5.8)
-    lines: dict[str, Iterator[str]] = defaultdict(lambda: itertools.cycle(LINES))
+    dashes: dict[str, Iterator[str]] = defaultdict(lambda: itertools.cycle(DASHES))
     for scheme, rows in summary.groupby("scheme", sort=False):
-        marks, labels = marks_of(str(scheme)), rows["n_train"]
-        style = {**marks, "label": scheme, "markersize": 4, "linestyle": next(lines[marks["label"]])}
+        family, labels = style_of(str(scheme)), rows["n_train"]
+        style = {**family, "label": scheme, "markersize": 4, "linestyle": next(dashes[family["label"]])}
         axes.plot(labels, 100 * rows["accuracy"], **style)
-        band: dict[str, Any] = {"color": marks["color"], "alpha": 0.15, "linewidth": 0}
+        band: dict[str, Any] = {"color": family["color"], "alpha": 0.15, "linewidth": 0}
         axes.fill_between(labels, 100 * rows["low"], 100 * rows["high"], **band)
-    axes.set(xscale="log", title="Accuracy against labels", xlabel="training labels (logarithmic)")
-    axes.set_ylabel("accuracy on test, % (mean of the draws; band: lowest to highest)")
+    axes.set(xscale="log", title="Label efficiency", xlabel="training labels (log scale)")
+    axes.set_ylabel("test accuracy, % (mean over draws; band: min to max)")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(loc="best", fontsize=9)
     return figure
 
 
 def efficiency_markdown(table: pd.DataFrame, caption: str) -> str:
-    """Return the summary as Markdown: a row for each number of labels, a column a scheme."""
-    summary = summarise(table)
+    """Return the summary as Markdown: a row for each number of labels, a column for each scheme."""
+    summary = summarize(table)
     schemes = list(dict.fromkeys(summary["scheme"]))
     rows = []
     for count, group in summary.sort_values("n_train").groupby("n_train"):
         cells = group.set_index("scheme")
         texts = [_cell(cells.loc[scheme]) if scheme in cells.index else "–" for scheme in schemes]
         rows.append([f"{count:,} ({group['labels'].iloc[0].partition('#')[0]})", *texts])
-    note = f"Accuracy on test: the mean over the draws ± their standard deviation. {caption}.\n"
-    return "\n\n".join(["# Accuracy against labels", markdown_table(["labels", *schemes], rows), note])
+    note = f"Test accuracy: mean ± standard deviation over draws. {caption}.\n"
+    return "\n\n".join(["# Label efficiency", markdown_table(["labels", *schemes], rows), note])
 
 
 def _cell(row: pd.Series) -> str:

@@ -1,4 +1,4 @@
-"""The picture of which differences are real: a cell for every two schemes of a comparison."""
+"""The matrix of pairwise differences: a cell for each pair of schemes of a comparison."""
 
 from __future__ import annotations
 
@@ -13,80 +13,81 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from pipeline.formatting import format_value
-from pipeline.report.drawing import BLACK, CENTRED, new_figure, readable_on, say_instead
+from pipeline.report.drawing import BLACK, CENTERED, contrasting_color, new_figure, write_placeholder
 from pipeline.results.comparison import Comparison
-from pipeline.results.verdicts import Ranking, Verdict, rankings, signed, span
+from pipeline.results.verdicts import Ranking, Verdict, format_ci, rankings, signed
 
-CELL_WIDTH, CELL_HEIGHT = 1.0, 0.56  # inches: two lines of figures fit
+CELL_WIDTH, CELL_HEIGHT = 1.0, 0.56  # inches: room for two lines of numbers
 NAMES_WIDTH, NAMES_HEIGHT = 4.2, 3.2  # inches for names, title, legend and caption around the cells
-FEWEST_COLUMNS = 3  # what the legend needs in width; columns beyond the schemes stay empty
-HOW_TO_READ = "A cell: points that its row is ahead of its column (95 % paired-bootstrap interval)"
-UNSURE: dict[str, Any] = {"facecolor": "#f2f2f2", "edgecolor": "#c8c8c8", "hatch": "////", "linewidth": 0}
-BLANK = {"facecolor": "#f2f2f2", "linewidth": 0, "pad": 1.2}  # keeps the hatching off the figures
-SMALLEST_SCALE = 1.0  # points: differences below it would otherwise be drawn as dark as great ones
+MIN_COLUMNS = 3  # the width that the legend needs; surplus columns stay empty
+LEGEND_TITLE = "Cells: lead of the row over the column in points (95 % paired-bootstrap CI)"
+PALE = "#f2f2f2"
+NOT_SIGNIFICANT: dict[str, Any] = {"facecolor": PALE, "edgecolor": "#c8c8c8", "hatch": "////", "linewidth": 0}
+BLANK = {"facecolor": PALE, "linewidth": 0, "pad": 1.2}  # keeps the hatching off the numbers
+MIN_SCALE = 1.0  # points at full color, at least: keeps small differences from looking large
 
 
 def differences(comparison: Comparison) -> Figure:
-    """Draw by how many points each scheme is ahead of each less accurate one, hatched where it is not real.
+    """Draw the lead of each scheme over each less accurate one in points, hatched if not significant.
 
-    Schemes are ordered by accuracy; those of several data sets form blocks that share no cell.
+    Schemes are sorted by accuracy; each data set forms a block of its own.
     """
-    found = rankings(comparison.differences)
-    count = max(1, sum(len(ranking.accuracies) for ranking in found) - 1)
-    columns = max(count, FEWEST_COLUMNS)
+    ranked = rankings(comparison.differences)
+    count = max(1, sum(len(ranking.accuracies) for ranking in ranked) - 1)
+    columns = max(count, MIN_COLUMNS)
     size = {"width": NAMES_WIDTH + CELL_WIDTH * columns, "height": NAMES_HEIGHT + CELL_HEIGHT * count}
     figure, axes = new_figure(comparison.caption, **size)
-    axes.set_title("Which differences are real")
+    axes.set_title("Pairwise differences in test accuracy")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    if not found:
-        say_instead(axes, "no two schemes were tested on the same images")
+    if not ranked:
+        write_placeholder(axes, "no two schemes were tested on the same images")
         return figure
-    _draw_cells(axes, found)
+    _draw_cells(axes, ranked)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(count - 0.5, -0.5))
-    _name_schemes(axes, found)
+    _label_schemes(axes, ranked)
     return figure
 
 
-def _draw_cells(axes: Axes, found: list[Ranking]) -> None:
-    """Draw a cell for each pair of each ranking: the first scheme has no column, the last one no row."""
-    largest = max(100 * verdict.difference for ranking in found for verdict in ranking.verdicts.values())
-    scale = ScalarMappable(Normalize(0, max(largest, SMALLEST_SCALE)), "Blues")
+def _draw_cells(axes: Axes, ranked: list[Ranking]) -> None:
+    """Draw a cell for each pair of each ranking; the first scheme has no column, the last no row."""
+    largest = max(100 * verdict.difference for ranking in ranked for verdict in ranking.verdicts.values())
+    scale = ScalarMappable(Normalize(0, max(largest, MIN_SCALE)), "Blues")
     start = 0
-    for ranking in found:
-        places = {name: place for place, name in enumerate(ranking.accuracies, start=start)}
-        for (ahead, behind), verdict in ranking.verdicts.items():
-            _draw_cell(axes, places[ahead], places[behind] - 1, verdict, scale)
-        start += len(places)
-    real = Patch(facecolor=scale.cmap(0.6), label="real: the darker, the larger")
-    unsure = Patch(**UNSURE, label="not real after Holm's correction: may be chance")
+    for ranking in ranked:
+        ranks = {name: rank for rank, name in enumerate(ranking.accuracies, start=start)}
+        for (better, worse), verdict in ranking.verdicts.items():
+            _draw_cell(axes, ranks[better], ranks[worse] - 1, verdict, scale)
+        start += len(ranks)
+    significant = Patch(facecolor=scale.cmap(0.6), label="significant (darker: larger difference)")
+    not_significant = Patch(**NOT_SIGNIFICANT, label="not significant after Holm's correction")
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.01), "borderaxespad": 0}
-    words: dict[str, Any] = {"title": textwrap.fill(HOW_TO_READ, 52), "fontsize": 9, "title_fontsize": 9}
-    axes.legend(handles=[real, unsure], alignment="left", **place, **words)
+    text: dict[str, Any] = {"title": textwrap.fill(LEGEND_TITLE, 52), "fontsize": 9, "title_fontsize": 9}
+    axes.legend(handles=[significant, not_significant], alignment="left", **place, **text)
 
 
 def _draw_cell(axes: Axes, row: int, column: int, verdict: Verdict, scale: ScalarMappable) -> None:
-    cell, style, weight = UNSURE, {"color": BLACK, "bbox": BLANK, **CENTRED}, "normal"
-    if verdict.real:
-        colour = scale.to_rgba(np.array(100 * verdict.difference))
-        cell = {"facecolor": colour, "linewidth": 0}
-        style, weight = {"color": readable_on(colour), **CENTRED}, "bold"
+    cell, style, weight = NOT_SIGNIFICANT, {"color": BLACK, "bbox": BLANK, **CENTERED}, "normal"
+    if verdict.significant:
+        color = scale.to_rgba(np.array(100 * verdict.difference))
+        cell = {"facecolor": color, "linewidth": 0}
+        style, weight = {"color": contrasting_color(color), **CENTERED}, "bold"
     axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, **cell))
     axes.text(column, row - 0.15, signed(verdict.difference), fontsize=10, fontweight=weight, **style)
-    axes.text(column, row + 0.23, span(verdict.low, verdict.high), fontsize=7, **style)
+    axes.text(column, row + 0.23, format_ci(verdict.low, verdict.high), fontsize=7, **style)
 
 
-def _name_schemes(axes: Axes, found: list[Ranking]) -> None:
-    several = len(found) > 1
+def _label_schemes(axes: Axes, ranked: list[Ranking]) -> None:
+    several = len(ranked) > 1
     schemes = [
         (f"{name} · {ranking.data_set}" if several else name, accuracy)
-        for ranking in found
+        for ranking in ranked
         for name, accuracy in ranking.accuracies.items()
     ]
-    places = range(len(schemes) - 1)
+    ticks = range(len(schemes) - 1)
     rows = [f"{name}   {format_value(accuracy, '%')}" for name, accuracy in schemes[:-1]]
-    axes.set_yticks(places, rows, fontsize=9)
-    turned: dict[str, Any] = {"rotation": 30, "ha": "left", "rotation_mode": "anchor", "fontsize": 9}
-    axes.set_xticks(places, [name for name, _ in schemes[1:]], **turned)
+    axes.set_yticks(ticks, rows, fontsize=9)
+    rotated: dict[str, Any] = {"rotation": 30, "ha": "left", "rotation_mode": "anchor", "fontsize": 9}
+    axes.set_xticks(ticks, [name for name, _ in schemes[1:]], **rotated)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

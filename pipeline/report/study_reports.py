@@ -1,4 +1,4 @@
-"""Reports of several runs of the same training, over seeds, and over blocks and seeds: pages and pictures."""
+"""Reports on replicated trainings, over seeds or over blocks and seeds: tables, pages and plots."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.results.comparison import caption_of
 from pipeline.runs.result import RunResult, read_run
 from pipeline.storage.publishing import publish_csv, publish_text
 
-Runs = Sequence[tuple[dict[str, str], Path]]  # the words that tell a run from others, and its folder
+Runs = Sequence[tuple[dict[str, str], Path]]  # factor levels by column, and the folder of the run
 
-NOTE = "Intervals are Student's over the seeds; what the test images leave open is in each run's own."
-ROW_HEIGHT = 0.42  # inches for a line of the picture
-WRAPPED = 28  # letters of a block in a line beside an axis
+NOTE = "Intervals are Student's, over seeds; a single run has the Wilson interval of its test images."
+ROW_HEIGHT = 0.42  # inches per row of a plot
+LABEL_WIDTH = 28  # characters per line of a tick label
 
 
 def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
@@ -31,17 +31,17 @@ def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     results, table = _read(runs, by)
     caption = caption_of(results)
     histories: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    for (words, _), run in zip(runs, results, strict=True):
-        histories[" · ".join(words.values())].append(run.history)
+    for (levels, _), run in zip(runs, results, strict=True):
+        histories[" · ".join(levels.values())].append(run.history)
     parts = [
-        replicates.summary_markdown(replicates.summarise(table, [*by]), [*by]),
-        "## Each run",
+        replicates.summary_markdown(replicates.summarize(table, [*by]), [*by]),
+        "## Runs",
         replicates.runs_markdown(table, [*by]),
     ]
     publish_csv(folder / "seeds.csv", table)
-    publish_text(folder / "seeds.md", _page("Several seeds", caption, parts))
+    publish_text(folder / "seeds.md", _page("Results across seeds", caption, parts))
     drawing.publish_figure(
-        folder / "seeds.png", draw_replicates, table, "Accuracy over several seeds", caption
+        folder / "seeds.png", draw_replicates, table, "Test accuracy across seeds", caption
     )
     drawing.publish_figure(folder / "curves.png", draw_curves, histories, caption)
     return ["seeds.csv", "seeds.md", "seeds.png", "curves.png"]
@@ -50,16 +50,16 @@ def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
 def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     """Write blocks.csv, blocks.md and blocks.png to folder; return their names."""
     results, table = _read(runs, by)
-    summary = replicates.summarise(table, [*by]).sort_values("accuracy", ascending=False)
+    summary = replicates.summarize(table, [*by]).sort_values("accuracy", ascending=False)
     parts = [replicates.summary_markdown(summary, [*by])]
     for factor in by:
         parts += [
-            f"## {factor.capitalize()}s",
+            f"## Effect of the {factor}",
             replicates.effects_markdown(replicates.effects(table, factor), factor),
         ]
-    took = format_duration(table["train_seconds"].sum())
-    budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {took} · {caption_of(results)}"
-    title = "Which block is worth what"
+    duration = format_duration(table["train_seconds"].sum())
+    budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {duration} · {caption_of(results)}"
+    title = "Effect of each block"
     publish_csv(folder / "blocks.csv", table)
     publish_text(folder / "blocks.md", _page(title, budget, parts))
     drawing.publish_figure(folder / "blocks.png", draw_blocks, table, tuple(by), title, budget)
@@ -68,8 +68,9 @@ def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
 
 def _read(runs: Runs, by: Sequence[str]) -> tuple[list[RunResult], pd.DataFrame]:
     results = [read_run(folder) for _, folder in runs]
-    rows = [{**words, **replicates.replicate_row(run)} for (words, _), run in zip(runs, results, strict=True)]
-    return results, pd.DataFrame(rows, columns=[*by, *replicates.COLUMNS])
+    pairs = zip(runs, results, strict=True)
+    rows = [{**levels, **replicates.replicate_row(run)} for (levels, _), run in pairs]
+    return results, pd.DataFrame(rows, columns=[*by, *replicates.REPLICATE_COLUMNS])
 
 
 def _page(title: str, caption: str, parts: list[str]) -> str:
@@ -77,38 +78,38 @@ def _page(title: str, caption: str, parts: list[str]) -> str:
 
 
 def draw_replicates(table: pd.DataFrame, title: str, caption: str) -> Figure:
-    """Draw test accuracy by variant: a dot a seed, the mean with its interval over seeds; best on top."""
-    summary = replicates.summarise(table, ["variant"]).sort_values(
+    """Draw test accuracy by variant, best on top: a dot for each seed, the mean with its interval."""
+    summary = replicates.summarize(table, ["variant"]).sort_values(
         "accuracy", kind="stable", ignore_index=True
     )
     figure, axes = drawing.new_figure(caption, height=2.0 + ROW_HEIGHT * len(summary))
     means, errors = 100 * summary["accuracy"], drawing.error_bars(summary, "accuracy")
-    places = table["variant"].map({variant: place for place, variant in summary["variant"].items()})
-    axes.plot(100 * table["accuracy"], places, "o", color=drawing.GREY, markersize=4, zorder=2)
+    rows = table["variant"].map({variant: row for row, variant in summary["variant"].items()})
+    axes.plot(100 * table["accuracy"], rows, "o", color=drawing.GRAY, markersize=4, zorder=2)
     axes.errorbar(
         means, summary.index, xerr=errors, color=drawing.BLUE, marker="D", zorder=3, **drawing.POINTS
     )
     above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
-    for place, mean in enumerate(means):
-        axes.annotate(f"{mean:.2f} %", (mean, place), (0, 7), **above)
+    for row, mean in enumerate(means):
+        axes.annotate(f"{mean:.2f} %", (mean, row), (0, 7), **above)
     axes.set_yticks(summary.index, summary["variant"])
     axes.set(ylim=(-0.6, len(summary) - 0.3), title=title)
     axes.margins(x=0.1)
-    axes.set_xlabel("accuracy on test, % (dots: seeds; diamond: mean with 95 % interval over seeds)")
+    axes.set_xlabel("test accuracy, % (dots: seeds; diamond: mean with 95 % CI over seeds)")
     return figure
 
 
 def draw_curves(histories: dict[str, list[pd.DataFrame]], caption: str) -> Figure:
-    """Draw accuracy against minutes of training: val as solid lines, train as dashed ones, a line a seed.
+    """Draw accuracy over training time: val as solid lines, train as dashed lines, one for each seed.
 
-    Train accuracy is that of varied images while the weights move, so it may lie below val. Where val was
-    trained on there is no line of val; what is fitted in one step has no line at all.
+    Train accuracy is measured during training on augmented images, so it may be below val. There is no val
+    line if val was trained on, and no line at all for a head that is fitted in one step.
     """
     figure, axes = drawing.new_figure(caption, width=9.0, height=5.4)
     trained = {name: [run for run in runs if len(run)] for name, runs in histories.items()}
     drawn = {name: runs for name, runs in trained.items() if runs}
-    for place, (variant, runs) in enumerate(drawn.items()):
-        marks = drawing.SERIES[place % len(drawing.SERIES)]
+    for index, (variant, runs) in enumerate(drawn.items()):
+        marks = drawing.SERIES[index % len(drawing.SERIES)]
         style: dict[str, Any] = {"color": marks["color"], "linewidth": 1.3, "alpha": 0.9}
         for number, history in enumerate(runs):
             minutes, name = history["seconds"] / 60, variant if number == 0 else None
@@ -116,55 +117,55 @@ def draw_curves(histories: dict[str, list[pd.DataFrame]], caption: str) -> Figur
                 val: dict[str, Any] = {"marker": marks["marker"], "markersize": 3, "label": name}
                 axes.plot(minutes, 100 * history["val_accuracy"], **val, **style)
                 name = None
-            train = name and f"{name} (train; val is trained on)"
+            train = name and f"{name} (train; val was trained on)"
             axes.plot(minutes, 100 * history["train_accuracy"], linestyle="--", label=train, **style)
     axes.set_xlim(left=0)
-    axes.set(title="Accuracy over time", xlabel="minutes of training")
-    axes.set_ylabel("accuracy, % (solid: val; dashed: train, as it went)")
+    axes.set(title="Learning curves", xlabel="training time, minutes")
+    axes.set_ylabel("accuracy, % (solid: val; dashed: train, during each epoch)")
     if drawn:
         axes.legend(loc="lower right", fontsize=9)
     return figure
 
 
 def draw_blocks(table: pd.DataFrame, factors: tuple[str, str], title: str, caption: str) -> Figure:
-    """Draw every combination of two factors, and what each level of either is worth, with intervals."""
+    """Draw the accuracy of every combination of two factors, and the effect of each level, with intervals."""
     down, across = factors
     rows, columns = (list(dict.fromkeys(table[name])) for name in factors)
-    summary = replicates.summarise(table, [down, across])
+    summary = replicates.summarize(table, [down, across])
     figure = drawing.empty_figure(caption, width=12.0, height=2.6 + 0.75 * len(rows), title=title)
-    means, worths = figure.subplots(1, 2, width_ratios=(3, 2), sharey=False)
+    means, effects = figure.subplots(1, 2, width_ratios=(3, 2), sharey=False)
     gap = 0.6 / max(1, len(columns))
     for number, level in enumerate(columns):
         cells = summary[summary[across] == level]
-        places = cells[down].map(rows.index) + gap * (number - (len(columns) - 1) / 2)
+        offsets = cells[down].map(rows.index) + gap * (number - (len(columns) - 1) / 2)
         marks = {
             **drawing.SERIES[number % len(drawing.SERIES)],
             **drawing.POINTS,
             "label": level,
             "zorder": 3,
         }
-        means.errorbar(100 * cells["accuracy"], places, xerr=drawing.error_bars(cells, "accuracy"), **marks)
-    means.set_yticks(range(len(rows)), [textwrap.fill(row, WRAPPED) for row in rows], fontsize=9)
+        means.errorbar(100 * cells["accuracy"], offsets, xerr=drawing.error_bars(cells, "accuracy"), **marks)
+    means.set_yticks(range(len(rows)), [textwrap.fill(row, LABEL_WIDTH) for row in rows], fontsize=9)
     means.set_ylim(len(rows) - 0.4, -0.6)
-    means.set_xlabel("accuracy on test, % (mean, 95 % interval over seeds)")
+    means.set_xlabel("test accuracy, % (mean with 95 % CI over seeds)")
     means.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
-    _draw_effects(worths, table, factors)
+    _draw_effects(effects, table, factors)
     return figure
 
 
 def _draw_effects(panel: Axes, table: pd.DataFrame, factors: tuple[str, str]) -> None:
-    places: list[int] = []
+    positions: list[int] = []
     names: list[str] = []
     for factor, marks in zip(factors, drawing.SERIES, strict=False):
-        found = replicates.effects(table, factor)
-        start = places[-1] + 2 if places else 0
-        here = range(start, start + len(found))
-        errors = drawing.error_bars(found, "effect", stem="")
-        panel.errorbar(100 * found["effect"], here, xerr=errors, **marks, **drawing.POINTS)
-        places += here
-        names += found["level"].tolist()
-    panel.axvline(0, color=drawing.GREY, linewidth=1.0, linestyle="--")
-    panel.set_yticks(places, [textwrap.fill(name, WRAPPED) for name in names], fontsize=8)
+        effects = replicates.effects(table, factor)
+        start = positions[-1] + 2 if positions else 0
+        rows = range(start, start + len(effects))
+        errors = drawing.error_bars(effects, "effect", stem="")
+        panel.errorbar(100 * effects["effect"], rows, xerr=errors, **marks, **drawing.POINTS)
+        positions += rows
+        names += effects["level"].tolist()
+    panel.axvline(0, color=drawing.GRAY, linewidth=1.0, linestyle="--")
+    panel.set_yticks(positions, [textwrap.fill(name, LABEL_WIDTH) for name in names], fontsize=8)
     panel.invert_yaxis()
     panel.margins(x=0.1)
-    panel.set_xlabel("points above the mean of all")
+    panel.set_xlabel("effect: points above the overall mean")

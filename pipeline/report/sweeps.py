@@ -1,4 +1,4 @@
-"""The picture of a sweep: val accuracy over each setting that was searched."""
+"""The plot of a sweep: val accuracy over each setting that was searched."""
 
 from __future__ import annotations
 
@@ -10,68 +10,65 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.formatting import format_value
-from pipeline.report.drawing import BLUE, ORANGE, empty_figure, heat_map, say_instead
+from pipeline.report.drawing import BLUE, ORANGE, empty_figure, heat_map, write_placeholder
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 4.2  # inches
-
-
-LONGEST_TICK = 14  # letters; longer ones are turned
-
-
-MOST_TICKS = 12
+MAX_TICK_LENGTH = 14  # characters; longer labels are rotated
+MAX_TICKS = 12
 
 
 def draw_sweep(table: pd.DataFrame, axes: list[str], title: str, caption: str) -> Figure:
-    """Draw a panel for each searched setting: every trial a dot, the best of each value joined by a line.
+    """Draw a panel for each searched setting: a dot for each trial, a line through the best of each value.
 
-    table is that of a sweep, best first. With two settings a further panel shows both at once.
+    table is the table of a sweep, best first. With two settings, another panel is a heat map of both.
     """
-    shown_axes = [name for name in axes if table[name].nunique() > 1] or axes[:1]
-    both = len(shown_axes) == 2
-    count = max(1, len(shown_axes) + both)
+    varied = [name for name in axes if table[name].nunique() > 1] or axes[:1]
+    both = len(varied) == 2
+    count = max(1, len(varied) + both)
     best = format_value(table["val_accuracy"].iloc[0], "%")
-    heading = f"Sweep of {title}: best on val {best}"
+    heading = f"Sweep of {title}: best val accuracy {best}"
     width = max(7.0, PANEL_WIDTH * count)
     figure = empty_figure(caption, width=width, height=PANEL_HEIGHT, title=heading)
     panels = figure.subplots(1, count, squeeze=False)[0]
-    if not shown_axes:
-        say_instead(panels[0], f"nothing to choose: {best} on val")
-    for panel, name in zip(panels, shown_axes, strict=False):
+    if not varied:
+        write_placeholder(panels[0], f"nothing to search: val accuracy {best}")
+    for panel, name in zip(panels, varied, strict=False):
         _draw_axis(panel, table, name)
     if both:
-        _draw_both(panels[-1], table, *shown_axes)
+        _draw_both(panels[-1], table, *varied)
     return figure
 
 
 def _draw_axis(panel: Axes, table: pd.DataFrame, name: str) -> None:
-    places = {value: place for place, value in enumerate(sorted(table[name].unique(), key=_axis_order))}
-    x, y = table[name].map(places), 100 * table["val_accuracy"]
-    panel.plot(x, y, "o", color=BLUE, alpha=0.35, markersize=4, label="a trial")
-    panel.plot(y.groupby(x).max(), color=BLUE, label="best of a value")
+    values = sorted(table[name].unique(), key=_sort_key)
+    positions = {value: position for position, value in enumerate(values)}
+    x, y = table[name].map(positions), 100 * table["val_accuracy"]
+    panel.plot(x, y, "o", color=BLUE, alpha=0.35, markersize=4, label="trial")
+    panel.plot(y.groupby(x).max(), color=BLUE, label="best for each value")
     panel.plot(x.iloc[0], y.iloc[0], "D", color=ORANGE, markersize=8, label="chosen", zorder=5)
-    panel.set(xlabel=name, ylabel="accuracy on val, %")
-    _set_ticks(panel.set_xticks, list(places), turned=True)
+    panel.set(xlabel=name, ylabel="val accuracy, %")
+    _set_ticks(panel.set_xticks, values, rotate=True)
     panel.legend(loc="best", fontsize=8)
 
 
 def _draw_both(panel: Axes, table: pd.DataFrame, down: str, across: str) -> None:
     grid = 100 * table.pivot(index=down, columns=across, values="val_accuracy")
-    rows, columns = (sorted(labels, key=_axis_order) for labels in (grid.index, grid.columns))
+    rows, columns = (sorted(labels, key=_sort_key) for labels in (grid.index, grid.columns))
     grid = grid.loc[rows, columns]
-    bar = {"shrink": 0.9, "extend": "min", "label": "accuracy on val, % (best 15 points)"}
+    bar = {"shrink": 0.9, "extend": "min", "label": "val accuracy, % (top 15 points)"}
     heat_map(panel, grid, bar, aspect="auto", vmin=max(grid.min().min(), grid.max().max() - 15))
-    _set_ticks(panel.set_yticks, rows, turned=False)
-    _set_ticks(panel.set_xticks, columns, turned=True)
+    _set_ticks(panel.set_yticks, rows, rotate=False)
+    _set_ticks(panel.set_xticks, columns, rotate=True)
     panel.set(xlabel=across, ylabel=down)
     chosen = table.iloc[0]
     panel.plot(columns.index(chosen[across]), rows.index(chosen[down]), "D", color=ORANGE, markersize=8)
 
 
-def _set_ticks(set_ticks: Callable[..., Any], values: list[Any], *, turned: bool) -> None:
-    step = -(-len(values) // MOST_TICKS)
+def _set_ticks(set_ticks: Callable[..., Any], values: list[Any], *, rotate: bool) -> None:
+    step = -(-len(values) // MAX_TICKS)
     names = [_tick_name(value) for value in values[::step]]
     style: dict[str, Any] = {"fontsize": 8}
-    if turned and (len(names) > 6 or max(map(len, names)) > LONGEST_TICK):
+    if rotate and (len(names) > 6 or max(map(len, names)) > MAX_TICK_LENGTH):
         style |= {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     set_ticks(range(0, len(values), step), names, **style)
 
@@ -82,5 +79,5 @@ def _tick_name(value: Any) -> str:
     return value.replace("block", "").replace("_pool", "").replace(",", "+") if "block" in value else value
 
 
-def _axis_order(value: Any) -> tuple[Any, ...]:
+def _sort_key(value: Any) -> tuple[Any, ...]:
     return (1, str(value)) if isinstance(value, str) else (0, value)

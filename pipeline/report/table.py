@@ -1,4 +1,4 @@
-"""The plots and findings, one row each. Planning reads their names, so functions are named, not imported."""
+"""The plots and findings, one row each. Planning reads only names: functions are named, not imported."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.extensions import resolve
 class Plot:
     """A plot: name is the file's stem, function draws a RunResult or a Comparison.
 
-    alt describes a plot of a comparison; it may use {label} and {accuracy} of the best run, {caption},
-    {count} of the runs, {pairs} of schemes and how many are {real}.
+    alt is the alt text of a comparison plot. It may use {label} and {accuracy} of the best run, {caption},
+    {count} (runs), {pairs} (of schemes) and {significant} (pairs that differ significantly).
     """
 
     name: str
@@ -29,10 +29,10 @@ class Plot:
 PLOTS = {
     row.name: row
     for row in (
-        Plot("accuracy_over_time", "Accuracy over time", "pipeline.report.plots:accuracy_over_time"),
-        Plot("loss_over_time", "Loss over time", "pipeline.report.plots:loss_over_time"),
+        Plot("accuracy_over_time", "Learning curve: accuracy", "pipeline.report.plots:accuracy_over_time"),
+        Plot("loss_over_time", "Learning curve: loss", "pipeline.report.plots:loss_over_time"),
         Plot("confusion_matrix", "Confusion matrix", "pipeline.report.plots:confusion_matrix"),
-        Plot("per_class_accuracy", "Accuracy of each class", "pipeline.report.plots:per_class_accuracy"),
+        Plot("per_class_accuracy", "Test accuracy by class", "pipeline.report.plots:per_class_accuracy"),
     )
 }
 COMPARISON_PLOTS = {
@@ -40,24 +40,23 @@ COMPARISON_PLOTS = {
     for row in (
         Plot(
             "accuracy_with_intervals",
-            "Accuracy of each scheme",
+            "Test accuracy by scheme",
             "pipeline.report.plots:accuracy_with_intervals",
             "Test accuracy with 95 % intervals of {count} runs; the best is {label} with {accuracy}. "
             "{caption}.",
         ),
         Plot(
             "accuracy_against_cost",
-            "Accuracy against cost",
+            "Accuracy vs. cost",
             "pipeline.report.plots:accuracy_against_cost",
-            "Test accuracy against total time of {count} runs; the best is {label} with {accuracy}. "
-            "{caption}.",
+            "Test accuracy over total time of {count} runs; the best is {label} with {accuracy}. {caption}.",
         ),
         Plot(
             "differences",
-            "Which differences are real",
+            "Pairwise differences in test accuracy",
             "pipeline.report.matrix:differences",
-            "Matrix of the differences in test accuracy between every two schemes; {real} of {pairs} are "
-            "real after Holm's correction. {caption}.",
+            "Matrix of pairwise differences in test accuracy; {significant} of {pairs} are significant "
+            "after Holm's correction. {caption}.",
         ),
     )
 }
@@ -65,10 +64,10 @@ COMPARISON_PLOTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding: name is the files' stem; module has what it is and how it is found.
+    """A finding about the data: name is the stem of its files, module implements it.
 
-    WORDS explains it; find(sources) makes the table, summary(sources, table) says it in a sentence,
-    cell(sources, row) shows a row of it.
+    In module, find(sources) returns the table, summary(sources, table) a sentence about it,
+    cell(sources, row) a row's cell in the figure; EXPLANATION is its text.
     """
 
     name: str
@@ -79,15 +78,15 @@ class Finding:
 FINDINGS = {
     row.name: row
     for row in (
-        Finding("label_errors", "Likely label errors", "pipeline.report.findings.labels"),
+        Finding("label_errors", "Likely label errors", "pipeline.report.findings.label_errors"),
         Finding(
             "duplicates", "Near-duplicates between train and test", "pipeline.report.findings.duplicates"
         ),
         Finding("hardest", "Hardest images", "pipeline.report.findings.hardest"),
     )
 }
-LABELS_CAPTION = "caption.txt"  # of a report of label efficiency
-FINDINGS_PAGE, PAGE = "findings.md", "index.html"
+LABELS_CAPTION = "caption.txt"  # of a label efficiency report
+FINDINGS_PAGE, COMPARISON_PAGE = "findings.md", "index.html"
 
 
 def findings_files() -> list[str]:

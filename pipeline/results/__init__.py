@@ -1,1 +1,1 @@
-"""Scores, plots and comparisons, all derived from what runs stored."""
+"""Scores, statistics and comparisons, computed from the stored results of runs."""

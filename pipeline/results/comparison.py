@@ -1,4 +1,4 @@
-"""Many runs side by side: what each scheme reached on test, what it cost, what differs, all in words."""
+"""Compare runs: test scores and costs of each scheme, significant differences, one-sentence summaries."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.formatting import format_count, format_duration, format_share, for
 from pipeline.results.paired import paired_differences
 from pipeline.results.scores import highest_row, lowest_row, score
 from pipeline.results.table import SCORES
-from pipeline.results.verdicts import Ranking, rankings, rivals_sentence, verdicts_markdown, verdicts_text
+from pipeline.results.verdicts import Ranking, rankings, ties_sentence, verdicts_markdown, verdicts_text
 from pipeline.runs.result import RunResult, data_of, family_of, label, label_of
 
-COLUMNS = (
+COMPARISON_COLUMNS = (
     "scheme", "weights", "data_set", "n_train", "n_test", "seed",
     "accuracy", "accuracy_low", "accuracy_high", "log_loss", "epochs",
     "train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb",
@@ -28,10 +28,10 @@ TEXT_WIDTH = 110
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What tables, plots and words of a comparison are made of.
+    """The data behind the tables, plots and sentences of a comparison.
 
-    table has one row a run with columns(), differences one row a pair of schemes with DIFFERENCE_COLUMNS;
-    caption is the line under all of it. warnings say in words what went wrong in a training.
+    table has one row for each run, with columns(); differences has one row for each pair of schemes, with
+    DIFFERENCE_COLUMNS. caption goes under all of them. warnings are sentences about failed trainings.
     """
 
     table: pd.DataFrame
@@ -41,19 +41,19 @@ class Comparison:
 
 
 def columns() -> tuple[str, ...]:
-    """Return COLUMNS and, after them, every further row of SCORES."""
-    return COLUMNS + tuple(name for name in SCORES if name not in COLUMNS)
+    """Return COMPARISON_COLUMNS followed by any other rows of SCORES."""
+    return COMPARISON_COLUMNS + tuple(name for name in SCORES if name not in COMPARISON_COLUMNS)
 
 
 def compare(runs: Sequence[RunResult]) -> Comparison:
-    """Return the comparison of runs: a row a run (a scheme and seed), in the order given, and what differs.
+    """Return the comparison of runs: one row for each run (a scheme and a seed), in the order given.
 
-    Scores are those on test, fractions in 0..1 (log_loss in nats); times are in seconds, memory in MB.
-    Raises BadInput when there are no runs, or runs of one data set were tested on other images.
+    Scores are on test, fractions in 0..1 (log_loss in nats); times are in seconds, memory in MB.
+    Raises BadInput if there are no runs, or if runs of one data set were tested on different images.
     """
     if not runs:
-        raise BadInput("expected at least one run to compare, found none; train a scheme first")
-    known = [
+        raise BadInput("expected at least one run to compare, received none; train a scheme first")
+    rows = [
         {**run.recipe, **run.costs, **score(run.split("test")), "data_set": run.recipe["dataset_title"]}
         for run in runs
     ]
@@ -62,12 +62,12 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
         for run in runs
         for text in run.recipe.get("warnings", ())
     )
-    table = pd.DataFrame(known, columns=list(columns()))
+    table = pd.DataFrame(rows, columns=list(columns()))
     return Comparison(table, paired_differences(runs), caption_of(runs), warnings)
 
 
 def comparison_markdown(comparison: Comparison, title: str) -> str:
-    """Return the comparison as Markdown: title, table (the best in bold), answer, caption, differences."""
+    """Return the comparison as Markdown: title, table (best in bold), summary, caption, differences."""
     titles = {
         **{"scheme": "scheme", "weights": "weights", "data_set": "data set (train / test)", "seed": "seed"},
         **{name: row.title for name, row in SCORES.items()},
@@ -77,125 +77,124 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
     }
     best = comparison.table.groupby("data_set")["accuracy"].transform("max")
     rows = []
-    for line, highest in zip(comparison.table.to_dict("records"), best, strict=True):
-        cells = _cells(line)
-        if line["accuracy"] == highest:
+    for row, highest in zip(comparison.table.to_dict("records"), best, strict=True):
+        cells = _format_row(row)
+        if row["accuracy"] == highest:
             cells["accuracy"] = f"**{cells['accuracy']}**"
         rows.append([cells[name] for name in titles])
     table = markdown_table(list(titles.values()), rows)
-    note = f"Accuracy on test with its 95 % Wilson interval. {comparison.caption}."
+    note = f"Test accuracy with 95 % Wilson interval. {comparison.caption}."
     verdicts = verdicts_markdown(comparison.differences)
     parts = [f"# {title}", table, *summaries(comparison), *comparison.warnings, note, verdicts]
     return "\n\n".join(parts) + "\n"
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Return the comparison for a terminal, at most 110 columns wide: table, answer, differences."""
+    """Return the comparison for a terminal, at most 110 columns wide: table, summary, differences."""
     titles = {
         **{"label": "scheme", "seed": "seed", "accuracy": "test accuracy", "log_loss": "log loss"},
         **{"train_seconds": "training", "total_seconds": "total time"},
         **{"peak_memory_mb": "memory", "parameters": "params"},
     }
-    rows = [list(titles.values())]
-    rows += [[cells[name] for name in titles] for cells in map(_cells, comparison.table.to_dict("records"))]
+    formatted = map(_format_row, comparison.table.to_dict("records"))
+    rows = [list(titles.values()), *([cells[name] for name in titles] for cells in formatted)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gaps = 2 * (len(widths) - 1)
     widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
     rows.insert(1, ["-" * width for width in widths])
-    lines = [_aligned(cells, widths) for cells in rows]
-    said = [*summaries(comparison), *comparison.warnings]
-    answer = [line for text in said for line in ("", *textwrap.wrap(text, TEXT_WIDTH))]
-    return "\n".join([*lines, *answer, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
+    lines = [_align(cells, widths) for cells in rows]
+    for text in (*summaries(comparison), *comparison.warnings):
+        lines += ["", *textwrap.wrap(text, TEXT_WIDTH)]
+    return "\n".join([*lines, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
 
 
 def summaries(comparison: Comparison) -> list[str]:
-    """Return one plain sentence for each data set: the most accurate scheme, its lead, price and rivals."""
+    """Return one sentence for each data set: the most accurate scheme, its lead, cost and ties."""
     ranked = {ranking.data_set: ranking for ranking in rankings(comparison.differences)}
     tables = comparison.table.groupby("data_set", sort=False)
-    return [_answer(rows, ranked.get(str(title))) for title, rows in tables]
+    return [_summary(rows, ranked.get(str(title))) for title, rows in tables]
 
 
 def headlines(comparison: Comparison) -> list[str]:
-    """Return for each data set what its most accurate scheme buys over the cheapest head, and for what."""
+    """Return one line for each data set: what its best scheme gains over the cheapest head, at what cost."""
     return [_headline(rows) for _, rows in comparison.table.groupby("data_set", sort=False)]
 
 
 def caption_of(runs: Sequence[RunResult]) -> str:
-    """Return the line under a comparison: data sets with sizes, weights, precisions, seeds, each once."""
+    """Return the caption of a comparison: data sets with sizes, weights, precisions, seeds, each once."""
     recipes = [run.recipe for run in runs]
     data = "; ".join(dict.fromkeys(map(data_of, recipes)))
     weights, precisions, seeds = (
         dict.fromkeys(str(recipe[name]) for recipe in recipes) for name in ("weights", "precision", "seed")
     )
-    words = f"{data} · weights {', '.join(weights)} · {', '.join(precisions)}"
-    return f"{words} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+    text = f"{data} · weights {', '.join(weights)} · {', '.join(precisions)}"
+    return f"{text} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 
 
-def _cells(line: dict[Hashable, Any]) -> dict[str, str]:
-    """Return the values of a row as they are shown, by column; label is the scheme with its weights."""
+def _format_row(row: dict[Hashable, Any]) -> dict[str, str]:
+    """Return the formatted values of a row by column; label is the scheme with its weights."""
     return {
-        **{name: str(line[name]) for name in ("scheme", "weights", "seed", "epochs")},
-        "label": label_of(line["scheme"], line["weights"]),
-        "data_set": f"{line['data_set']} ({line['n_train']:,} / {line['n_test']:,})",
-        **{name: row.format(line[name]) for name, row in SCORES.items()},
-        "accuracy": format_share(line, "accuracy"),
-        "log_loss": format_value(line["log_loss"], ""),
+        **{name: str(row[name]) for name in ("scheme", "weights", "seed", "epochs")},
+        "label": label_of(row["scheme"], row["weights"]),
+        "data_set": f"{row['data_set']} ({row['n_train']:,} / {row['n_test']:,})",
+        **{name: score_row.format(row[name]) for name, score_row in SCORES.items()},
+        "accuracy": format_share(row, "accuracy"),
+        "log_loss": format_value(row["log_loss"], ""),
         **{
-            name: format_duration(line[name])
-            for name in ("train_seconds", "extract_seconds", "total_seconds")
+            name: format_duration(row[name]) for name in ("train_seconds", "extract_seconds", "total_seconds")
         },
-        "peak_memory_mb": f"{line['peak_memory_mb']:,.0f} MB",
-        **{name: format_count(line[name]) for name in ("parameters", "trainable_parameters")},
+        "peak_memory_mb": f"{row['peak_memory_mb']:,.0f} MB",
+        **{name: format_count(row[name]) for name in ("parameters", "trainable_parameters")},
     }
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
     first = cells[0] if len(cells[0]) <= widths[0] else cells[0][: widths[0] - 1] + "…"
     others = (f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:], strict=True))
     return "  ".join([f"{first:<{widths[0]}}", *others])
 
 
-def _answer(rows: pd.DataFrame, ranking: Ranking | None) -> str:
+def _summary(rows: pd.DataFrame, ranking: Ranking | None) -> str:
     schemes = _by_scheme(rows)
     best = highest_row(schemes, "accuracy")
-    took = format_duration(best["total_seconds"])
+    duration = format_duration(best["total_seconds"])
     images = f"the {best['n_test']:,} test images of {best['data_set']}"
-    reached = f"{best['label']} is most accurate on {images}, with {format_share(best, 'accuracy')}"
+    result = f"{best['label']} is the most accurate on {images}, with {format_share(best, 'accuracy')}"
     if best["seeds"] > 1:
-        reached += f" (mean of {best['seeds']} seeds)"
+        result += f" (mean of {best['seeds']} seeds)"
     if len(schemes) == 1 or ranking is None:
-        return f"{reached} in {took}; there is no other scheme to compare with."
-    other, kind, is_cheapest = _compared_with(best, schemes)
-    lead = f"{_points(best['accuracy'] - other['accuracy'])} above {other['label']}"
-    times = f"{took} against {format_duration(other['total_seconds'])}"
+        return f"{result} in {duration}; there is no other scheme to compare with."
+    baseline, kind, is_cheapest = _baseline(best, schemes)
+    lead = f"{_points(best['accuracy'] - baseline['accuracy'])} above {baseline['label']}"
+    times = f"{duration} vs. {format_duration(baseline['total_seconds'])}"
     if is_cheapest:
-        price = f"and is itself the cheapest {kind} ({took})"
-    elif multiple := _multiple(best, other):
-        price = f"the cheapest {kind}, at {multiple} times its total time ({times})"
+        cost = f"and is also the cheapest {kind} ({duration})"
+    elif ratio := _cost_ratio(best, baseline):
+        cost = f"the cheapest {kind}, at {ratio} times its total time ({times})"
     else:
-        price = f"the cheapest {kind} ({times})"
-    return f"{reached}, {lead}, {price}; {rivals_sentence(ranking, best['label'])}."
+        cost = f"the cheapest {kind} ({times})"
+    return f"{result}, {lead}, {cost}; {ties_sentence(ranking, best['label'])}."
 
 
 def _headline(rows: pd.DataFrame) -> str:
     schemes = _by_scheme(rows)
     best = highest_row(schemes, "accuracy")
-    took = format_duration(best["total_seconds"])
-    reached = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
+    duration = format_duration(best["total_seconds"])
+    result = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
     if len(schemes) == 1:
-        return f"{best['label']} reaches {reached} in {took}."
-    other, kind, is_cheapest = _compared_with(best, schemes)
-    lead = _points(best["accuracy"] - other["accuracy"])
+        return f"{best['label']} reaches {result} in {duration}."
+    baseline, kind, is_cheapest = _baseline(best, schemes)
+    lead = _points(best["accuracy"] - baseline["accuracy"])
     if is_cheapest:
-        return f"{best['label']}, the cheapest {kind}, is also best: {reached}, {lead} ahead."
-    multiple = _multiple(best, other)
-    against = f"in {took} instead of {format_duration(other['total_seconds'])}"
-    price = f"for {multiple} times the time" if multiple else against
-    return f"{best['label']} buys +{lead} over {other['label']}, {price}: {reached}."
+        return f"{best['label']}, the cheapest {kind}, is also the best: {result}, {lead} ahead."
+    ratio = _cost_ratio(best, baseline)
+    times = f"in {duration} instead of {format_duration(baseline['total_seconds'])}"
+    cost = f"at {ratio} times the total time" if ratio else times
+    return f"{best['label']} gains {lead} over {baseline['label']}, {cost}: {result}."
 
 
 def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a scheme: the mean over its seeds, and an interval that spans those of all seeds."""
+    """Return one row for each scheme: the mean over its seeds, and an interval that spans all of theirs."""
     schemes = rows.groupby(["scheme", "weights"], sort=False, as_index=False).agg(
         data_set=("data_set", "first"),
         n_test=("n_test", "first"),
@@ -209,15 +208,15 @@ def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
     return schemes.assign(label=names, family=schemes["scheme"].map(family_of))
 
 
-def _compared_with(best: pd.Series, schemes: pd.DataFrame) -> tuple[pd.Series, str, bool]:
-    """Return the cheapest head, "head" and False; the second best scheme and True where best is that head.
+def _baseline(best: pd.Series, schemes: pd.DataFrame) -> tuple[pd.Series, str, bool]:
+    """Return the scheme to compare best with, "head" or "scheme", and whether best is itself the cheapest.
 
-    A head on random features is a control, not a choice: it is the cheapest only where no other is there.
-    Where there is no head at all, the cheapest scheme takes its place, with "scheme".
+    The baseline is the cheapest head, or the second best scheme if best is that head. Heads on random
+    features are controls and count only if there are no others. Without any head, the cheapest scheme counts.
     """
     heads = schemes[schemes["family"] == "head"]
-    chosen = heads[~heads["weights"].str.startswith("random")]
-    heads = heads if chosen.empty else chosen
+    pretrained = heads[~heads["weights"].str.startswith("random")]
+    heads = heads if pretrained.empty else pretrained
     kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
     cheapest = lowest_row(pool, "total_seconds")
     if cheapest["label"] != best["label"]:
@@ -225,12 +224,12 @@ def _compared_with(best: pd.Series, schemes: pd.DataFrame) -> tuple[pd.Series, s
     return highest_row(schemes.drop(index=best.name), "accuracy"), kind, True
 
 
-def _multiple(dear: pd.Series, cheap: pd.Series) -> str:
-    """Return how many times the total time of one the other takes; "" where one took none."""
+def _cost_ratio(expensive: pd.Series, cheap: pd.Series) -> str:
+    """Return the formatted ratio of two total times, or "" if the cheap one took no time."""
     if cheap["total_seconds"] <= 0:
         return ""
-    multiple = dear["total_seconds"] / cheap["total_seconds"]
-    return f"{multiple:,.{0 if multiple >= 10 else 1}f}"
+    ratio = expensive["total_seconds"] / cheap["total_seconds"]
+    return f"{ratio:,.{0 if ratio >= 10 else 1}f}"
 
 
 def _points(difference: float) -> str:

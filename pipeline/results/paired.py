@@ -1,7 +1,7 @@
-"""Schemes compared on the same test images: by how much they differ, and whether chance explains it.
+"""Paired comparison of schemes on the same test images: size and significance of their differences.
 
-One image is as hard for one scheme as for another, so pairs of answers tell apart what two separate
-intervals cannot. Everything here starts from stored predictions and gives the same numbers each time.
+An image is equally hard for all schemes, so a paired test detects differences that two separate intervals
+cannot. Everything here is computed from stored predictions and is deterministic.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pipeline.errors import BadInput
 from pipeline.results.scores import CONFIDENCE
 from pipeline.runs.result import RunResult
 
-RESAMPLES = 10_000  # as scipy.stats.bootstrap has it: the ends settle to about 1 % of the interval's width
+RESAMPLES = 10_000  # the default of scipy.stats.bootstrap: the ends vary by about 1 % of the interval's width
 BOOTSTRAP_SEED = 0
-LEVEL = 1 - CONFIDENCE  # of the tests: the chance to call anything real where nothing is
+ALPHA = 1 - CONFIDENCE  # significance level: the familywise error rate of the tests
 DIFFERENCE_COLUMNS = (
     "data_set", "scheme_a", "weights_a", "scheme_b", "weights_b", "n", "seeds_a", "seeds_b",
     "accuracy_a", "accuracy_b", "difference", "low", "high", "only_a_right", "only_b_right",
@@ -30,80 +30,81 @@ DIFFERENCE_COLUMNS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Hits:
-    """Which test images the runs of one scheme are right on: right is (S, N) bool, a row a seed."""
+class Correctness:
+    """Which test images the runs of one scheme classify correctly: correct is (S, N) bool, a row per seed."""
 
     scheme: str
     weights: str
-    right: np.ndarray
+    correct: np.ndarray
 
     @property
     def accuracy(self) -> float:
         """The mean accuracy of the S runs, a fraction in 0..1."""
-        return float(self.right.mean())
+        return float(self.correct.mean())
 
 
 def paired_differences(runs: Sequence[RunResult]) -> pd.DataFrame:
-    """Return one row for each two schemes of a data set, with DIFFERENCE_COLUMNS; no rows for one scheme.
+    """Return one row for each pair of schemes of a data set, with DIFFERENCE_COLUMNS.
 
-    A scheme is a scheme with its weights; its runs are its seeds. a is the more accurate one (of equals, the
-    one given first), and the pairs come in the order of accuracy. Accuracies are means over seeds,
-    difference is a - b with low and high from paired_interval: fractions. n counts images; only_a_right and
-    only_b_right, which sign_counts defines, are what mcnemar tests. p_holm corrects over the pairs of the
-    data set. A difference is real where p_holm is below LEVEL and low..high leaves 0 out.
-    Raises BadInput when runs of one data set were not tested on the same images.
+    Runs with the same scheme and weights are the seeds of one scheme. a is the more accurate scheme (in a
+    tie, the first one), and pairs are sorted by accuracy. Accuracies are means over seeds; difference is
+    a - b, with low and high from paired_interval, all fractions. n is the number of images; only_a_right
+    and only_b_right are the sign_counts that mcnemar tests. p_holm is corrected over the pairs of the data
+    set. real means significant: p_holm is below ALPHA and low..high excludes 0.
+    Raises BadInput if runs of one data set were not tested on the same images.
     """
     rows = []
     for title in dict.fromkeys(run.recipe["dataset_title"] for run in runs):
-        schemes = hits_of([run for run in runs if run.recipe["dataset_title"] == title])
-        ranked = sorted(schemes, key=lambda hits: -hits.accuracy)
+        schemes = correctness_of([run for run in runs if run.recipe["dataset_title"] == title])
+        ranked = sorted(schemes, key=lambda scheme: -scheme.accuracy)
         pairs = [_pair(a, b) for a, b in itertools.combinations(ranked, 2)]
         for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
-            real = p < LEVEL and not pair["low"] <= 0 <= pair["high"]
-            rows.append({"data_set": title, **pair, "p_holm": p, "real": real})
+            significant = p < ALPHA and not pair["low"] <= 0 <= pair["high"]
+            rows.append({"data_set": title, **pair, "p_holm": p, "real": significant})
     return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
 
 
-def hits_of(runs: Sequence[RunResult]) -> list[Hits]:
-    """Return the hits of each scheme in the order given; a column is the same image in all of them.
+def correctness_of(runs: Sequence[RunResult]) -> list[Correctness]:
+    """Return the correctness of each scheme, in the order given; column i is the same image in all of them.
 
-    The most probable class is the answer, the first of equals. Raises BadInput when two runs differ in the
-    index, name or label of any test image.
+    The predicted class is the most probable one, the first in a tie. Raises BadInput if two runs differ in
+    the index, name or label of any test image.
     """
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
-    first = _test_of(runs[0])
+    schemes: dict[tuple[str, str], list[np.ndarray]] = {}
+    first = _test_predictions(runs[0])
     for run in runs:
-        test = _test_of(run)
+        test = _test_predictions(run)
         if fault := _mismatch(first, test):
             raise BadInput(
-                f"{run.folder}: expected the test images of {runs[0].folder}, found {fault}; "
+                f"{run.folder}: expected the test images of {runs[0].folder}, received {fault}; "
                 "compare runs of the same data set, subset and split seed"
             )
-        right = test["probabilities"].argmax(axis=1) == test["labels"]
-        found.setdefault((run.recipe["scheme"], run.recipe["weights"]), []).append(right)
-    return [Hits(*scheme, np.stack(right)) for scheme, right in found.items()]
+        correct = test["probabilities"].argmax(axis=1) == test["labels"]
+        schemes.setdefault((run.recipe["scheme"], run.recipe["weights"]), []).append(correct)
+    return [Correctness(*scheme, np.stack(seeds)) for scheme, seeds in schemes.items()]
 
 
 def paired_interval(differences: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """Return the bootstrap percentile interval (low, high) of the mean of differences, (N,), one an image.
+    """Return the bootstrap percentile interval (low, high) of the mean of differences, (N,), one per image.
 
-    Efron & Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. N images drawn with replacement
-    hold each distinct difference a multinomial number of times; drawing those numbers draws from the
-    same distribution, in a time that does not grow with N. The images are what varies, not the training.
+    Efron & Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. In a resample of N images, the
+    counts of the distinct differences are multinomial. Drawing the counts gives the same distribution, in
+    time that does not grow with N. The interval covers the choice of test images, not the training.
     """
     values, counts = np.unique(differences, return_counts=True)
     n = len(differences)
-    drawn = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED)).multinomial(n, counts / n, size=resamples)
-    low, high = np.quantile(drawn @ values / n, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    generator = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
+    resampled = generator.multinomial(n, counts / n, size=resamples)
+    low, high = np.quantile(resampled @ values / n, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     return float(low), float(high)
 
 
 def sign_counts(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
-    """Return on how many images a is right with more seeds than b, and b with more seeds than a.
+    """Return on how many images a is correct with more seeds than b, and b with more seeds than a.
 
-    a and b are (S, N) and (T, N) bool. With one seed each these are the images that only one of them is right
-    on. The counts are exchangeable, as the test needs, between equal numbers of seeds only, so the
-    first min(S, T) seeds of each are counted.
+    a and b are (S, N) and (T, N) bool. With one seed each, these are the images that only one of them gets
+    right. Only the first min(S, T) seeds of each count: the test needs exchangeable counts, which takes
+    equal numbers of seeds.
     """
     seeds = min(len(a), len(b))
     lead = a[:seeds].sum(axis=0, dtype=int) - b[:seeds].sum(axis=0, dtype=int)
@@ -111,53 +112,53 @@ def sign_counts(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
 
 
 def mcnemar(only_a_right: int, only_b_right: int) -> float:
-    """Return the exact two-sided p of McNemar's test: that a fair coin decided who is right alone.
+    """Return the exact two-sided p-value of McNemar's test: the counts are Binomial(n, 0.5) under the null.
 
-    McNemar, Psychometrika 12 (1947), with the binomial distribution itself instead of its approximation; 1
-    where the two never differ. On counts over several seeds this is the sign test, of which it is a case.
+    McNemar, Psychometrika 12 (1947), with the exact binomial distribution instead of its approximation; 1 if
+    the two never differ. On counts over several seeds this is the sign test, of which McNemar's is a case.
     """
     disagreements = only_a_right + only_b_right
     return float(binomtest(only_a_right, disagreements, 0.5).pvalue) if disagreements else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for being several, in the order given: Holm's step-down method.
+    """Return p-values corrected for multiple tests, in the order given, by Holm's step-down method.
 
-    The i-th smallest of m (from 0) is multiplied by m - i, no smaller than the one before it, and at most 1.
-    Below LEVEL, all of them together are wrong with a chance of at most LEVEL, however the tests depend on
-    each other. Holm, Scandinavian Journal of Statistics 6 (1979).
+    The i-th smallest of m (from 0) is multiplied by m - i, made no smaller than the one before it, and
+    clipped at 1. Rejecting those below ALPHA keeps the familywise error rate at ALPHA, under any dependence
+    between the tests. Holm, Scandinavian Journal of Statistics 6 (1979).
     """
-    found = np.asarray(p_values, dtype=float)
-    order = np.argsort(found, kind="stable")
-    stepped = np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1)).clip(max=1.0)
-    return stepped[np.argsort(order)].tolist()
+    p = np.asarray(p_values, dtype=float)
+    ascending = np.argsort(p, kind="stable")
+    adjusted = np.maximum.accumulate(p[ascending] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    return adjusted[np.argsort(ascending)].tolist()
 
 
-def _pair(a: Hits, b: Hits) -> dict[str, Any]:
-    low, high = paired_interval(a.right.mean(axis=0) - b.right.mean(axis=0))
-    only_a, only_b = sign_counts(a.right, b.right)
+def _pair(a: Correctness, b: Correctness) -> dict[str, Any]:
+    low, high = paired_interval(a.correct.mean(axis=0) - b.correct.mean(axis=0))
+    only_a, only_b = sign_counts(a.correct, b.correct)
     return {
         **{"scheme_a": a.scheme, "weights_a": a.weights, "scheme_b": b.scheme, "weights_b": b.weights},
-        **{"n": a.right.shape[1], "seeds_a": len(a.right), "seeds_b": len(b.right)},
+        **{"n": a.correct.shape[1], "seeds_a": len(a.correct), "seeds_b": len(b.correct)},
         **{"accuracy_a": a.accuracy, "accuracy_b": b.accuracy, "difference": a.accuracy - b.accuracy},
         **{"low": low, "high": high, "only_a_right": only_a, "only_b_right": only_b},
         "p": mcnemar(only_a, only_b),
     }
 
 
-def _test_of(run: RunResult) -> dict[str, np.ndarray]:
-    """Return the columns of a run's predictions on test, in the order of the images' index."""
+def _test_predictions(run: RunResult) -> dict[str, np.ndarray]:
+    """Return the columns of a run's predictions on test, sorted by image index."""
     test = run.split("test")
-    order = np.argsort(test.index, kind="stable")
-    return {name: getattr(test, name)[order] for name in ("index", "names", "labels", "probabilities")}
+    rows = np.argsort(test.index, kind="stable")
+    return {name: getattr(test, name)[rows] for name in ("index", "names", "labels", "probabilities")}
 
 
-def _mismatch(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str | None:
-    """Return in words how two sets of images in order differ, or None."""
-    if len(expected["index"]) != len(found["index"]):
-        return f"{len(found['index']):,} images instead of {len(expected['index']):,}"
-    for field, word in (("index", "index"), ("names", "name"), ("labels", "label")):
-        if (apart := np.flatnonzero(expected[field] != found[field])).size:
-            example = f"{found[field][apart[0]]} instead of {expected[field][apart[0]]}"
-            return f"another {word} for {len(apart):,} images, such as {example}"
+def _mismatch(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> str | None:
+    """Return a description of how two sorted sets of images differ, or None if they do not."""
+    if len(expected["index"]) != len(actual["index"]):
+        return f"{len(actual['index']):,} images instead of {len(expected['index']):,}"
+    for field in ("index", "names", "labels"):
+        if (rows := np.flatnonzero(expected[field] != actual[field])).size:
+            example = f"{actual[field][rows[0]]} instead of {expected[field][rows[0]]}"
+            return f"different {field} for {len(rows):,} images, e.g. {example}"
     return None

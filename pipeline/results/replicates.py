@@ -1,8 +1,8 @@
-"""What several seeds of the same training say: means, intervals over seeds, and what each factor is worth.
+"""Statistics over seeds of the same training: means, intervals over seeds, and the effect of each factor.
 
 The interval of a mean is Student's: m ± t(0.975, n - 1) s / sqrt(n), over n seeds whose results have the
-standard deviation s. It says how far another set of seeds may lie, not another set of test images; those
-are in each run's own Wilson interval.
+standard deviation s. It covers the choice of seeds, not that of test images, which is in each run's own
+Wilson interval.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pipeline.formatting import format_duration, format_share, format_value, mar
 from pipeline.results.scores import CONFIDENCE, score
 from pipeline.runs.result import RunResult
 
-SCORED = ("val_accuracy", "accuracy")  # of the last weights, fractions; NaN on val that was trained on
+SCORED = ("val_accuracy", "accuracy")  # of the final weights, fractions; NaN for val if val was trained on
 COUNTS = ("n_val", "n_test", "n_train", "epochs")
-COLUMNS = ("seed", *SCORED, "accuracy_low", "accuracy_high", *COUNTS, "train_seconds")
+REPLICATE_COLUMNS = ("seed", *SCORED, "accuracy_low", "accuracy_high", *COUNTS, "train_seconds")
 
 
 def replicate_row(run: RunResult) -> dict[str, Any]:
-    """Return the values of COLUMNS of a run, in their order."""
+    """Return the values of REPLICATE_COLUMNS for a run, in that order."""
     test = score(run.split("test"))
     val = run.split("val")
     recipe = run.recipe
@@ -40,25 +40,25 @@ def replicate_row(run: RunResult) -> dict[str, Any]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean and Student's 95 % interval; its ends are NaN for one value, all where a value is."""
+    """Return mean, low and high (Student, 95 %); low and high of one value are NaN, all if a value is."""
     mean = statistics.fmean(values)
     spread = pd.Series(values).std(skipna=False) / math.sqrt(len(values))
     half = float(t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * spread)
     return mean, mean - half, mean + half
 
 
-def summarise(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Return a row for each combination of the columns by, in their first order: seeds, means, intervals.
+def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return a row for each combination of the columns in by, in order of first appearance.
 
-    For each of SCORED the mean over seeds, _low and _high of Student's interval, and the standard deviation
-    as _spread (NaN for one seed); seconds is the mean time of a training.
+    Each of SCORED has its mean over seeds, _low and _high of Student's interval, and its standard deviation
+    as _spread (NaN for one seed). seeds is the number of seeds, seconds the mean training time.
     """
     rows = []
     for names, group in table.groupby(by, sort=False):
         row = {**dict(zip(by, names, strict=True)), "seeds": len(group)}
         for score_name in SCORED:
             mean, *ends = mean_interval(group[score_name].tolist())
-            low, high = np.clip(ends, 0, 1)  # a mean of shares cannot leave 0 … 1
+            low, high = np.clip(ends, 0, 1)  # a mean of fractions stays within 0..1
             row |= {score_name: mean, f"{score_name}_low": low, f"{score_name}_high": high}
             row[f"{score_name}_spread"] = group[score_name].std(skipna=False)
         row |= {name: group[name].iloc[0] for name in COUNTS}
@@ -67,16 +67,16 @@ def summarise(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def effects(table: pd.DataFrame, factor: str, score_name: str = "accuracy") -> pd.DataFrame:
-    """Return what each level of a factor is worth: how far it lies above the mean of all levels.
+    """Return the main effect of each level of a factor: its difference from the mean over all levels.
 
-    table has every combination of its factors with every seed. Within a seed all other factors are averaged
-    over and the seed's own mean is taken off; then come mean, low and high over the seeds (Student), in
-    fractions of 1. Columns level, effect, low, high.
+    table has every combination of its factors with every seed. For each seed, scores are averaged over the
+    other factors and centered on the seed's mean; effect, low and high are their mean and Student interval
+    over seeds, as fractions. Columns level, effect, low, high.
     """
-    cells = table.groupby(["seed", factor], sort=False)[score_name].mean().unstack()
-    apart = cells.sub(cells.mean(axis=1), axis=0)
+    means = table.groupby(["seed", factor], sort=False)[score_name].mean().unstack()
+    deviations = means.sub(means.mean(axis=1), axis=0)
     levels = list(dict.fromkeys(table[factor]))
-    rows = [(level, *mean_interval(apart[level].tolist())) for level in levels]
+    rows = [(level, *mean_interval(deviations[level].tolist())) for level in levels]
     return pd.DataFrame(rows, columns=["level", "effect", "low", "high"])
 
 
@@ -84,37 +84,37 @@ def summary_markdown(summary: pd.DataFrame, by: list[str]) -> str:
     """Return a summary as a Markdown table."""
     cells = {
         "seeds": lambda row: str(row["seeds"]),
-        "test accuracy, mean (95 % over seeds)": lambda row: format_share(row, "accuracy"),
-        "± sd": lambda row: _points(row["accuracy_spread"], ".2f"),
+        "mean test accuracy (95 % CI over seeds)": lambda row: format_share(row, "accuracy"),
+        "SD": lambda row: _points(row["accuracy_spread"], ".2f"),
         "val accuracy": lambda row: format_share(row, "val_accuracy"),
         "epochs": lambda row: str(row["epochs"]),
-        "training": lambda row: format_duration(row["seconds"]),
+        "training time": lambda row: format_duration(row["seconds"]),
     }
     return _markdown(summary, by, cells)
 
 
 def runs_markdown(table: pd.DataFrame, by: list[str]) -> str:
-    """Return a row a run as a Markdown table, with the Wilson interval of its test images."""
+    """Return a Markdown table with a row for each run and the Wilson interval of its test accuracy."""
     cells = {
         "seed": lambda row: str(row["seed"]),
-        "test accuracy (95 % of the images)": lambda row: format_share(row, "accuracy"),
+        "test accuracy (95 % Wilson interval)": lambda row: format_share(row, "accuracy"),
         "val accuracy": lambda row: format_value(row["val_accuracy"], "%"),
-        "training": lambda row: format_duration(row["train_seconds"]),
+        "training time": lambda row: format_duration(row["train_seconds"]),
     }
     return _markdown(table, by, cells)
 
 
-def effects_markdown(found: pd.DataFrame, factor: str) -> str:
+def effects_markdown(table: pd.DataFrame, factor: str) -> str:
     """Return the effects of a factor as a Markdown table, best first."""
     rows = []
-    for row in found.sort_values("effect", ascending=False).to_dict("records"):
+    for row in table.sort_values("effect", ascending=False).to_dict("records"):
         effect, low, high = (_points(row[name], "+.1f") for name in ("effect", "low", "high"))
         rows.append([row["level"], effect, f"{low} … {high}"])
-    return markdown_table([factor, "points above the mean", "95 % over seeds"], rows)
+    return markdown_table([factor, "effect on test accuracy, points", "95 % CI over seeds"], rows)
 
 
 def _markdown(table: pd.DataFrame, by: list[str], cells: dict[str, Callable[[Any], str]]) -> str:
-    """Return a Markdown table: the columns by as they are, then what cells makes of a row, by title."""
+    """Return a Markdown table: the columns in by as they are, then the formatted cells under their titles."""
     rows = [
         [*(str(row[name]) for name in by), *(cell(row) for cell in cells.values())]
         for row in table.to_dict("records")
@@ -122,6 +122,6 @@ def _markdown(table: pd.DataFrame, by: list[str], cells: dict[str, Callable[[Any
     return markdown_table([*by, *cells], rows)
 
 
-def _points(value: float, form: str) -> str:
-    """Return a fraction in percentage points; a dash for NaN."""
-    return "–" if math.isnan(value) else f"{100 * value:{form}}"
+def _points(value: float, spec: str) -> str:
+    """Return a fraction as percentage points, or a dash for NaN."""
+    return "–" if math.isnan(value) else f"{100 * value:{spec}}"

@@ -1,4 +1,4 @@
-"""The scores, one row each. Planning reads their names, so functions are named and not imported."""
+"""The scores, one row each. Planning reads only their names, so functions are named, not imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.formatting import format_value
 
 @dataclass(frozen=True)
 class Score:
-    """A number for probabilities (N, C) and labels (N,) of a split; a share, of images, gets an interval."""
+    """A number for probabilities (N, C) and labels (N,) of a split; a share of images has an interval."""
 
     name: str
     title: str
@@ -18,12 +18,12 @@ class Score:
     share: bool = False
 
     def format(self, value: float) -> str:
-        """Return value for people: "61.2 %" where the unit is %, else three decimals and the unit."""
+        """Return the formatted value: "61.2 %" if the unit is %, else three decimals and the unit."""
         return format_value(value, self.unit)
 
 
 class ClassScore(Score):
-    """A number for each class: its function returns (C,); a share is a fraction of the class's images."""
+    """A number for each class: function returns (C,); a share is a fraction of the images of the class."""
 
 
 SCORES = {

@@ -1,6 +1,6 @@
-"""What a run stored, read back and checked: recipe, history, predictions, costs.
+"""The stored results of a run, read back and checked: recipe, history, predictions, costs.
 
-Everything under pipeline.results starts from these files. Nothing here trains, and nothing opens the model.
+Everything in pipeline.results starts from these files. Nothing here trains or loads the model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PREDICTIONS = "predictions.h5"
 EVALUATED = {name: code for name, code in SPLITS.items() if code != TRAIN}  # as stored in predictions.h5
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
 HISTORY_COLUMNS = ("stage", "epoch", *CURVES, "seconds")
-VALUES: dict[str, Callable[[Any], bool]] = {  # what a field of JSON may hold, in words and as a test
+FIELD_TYPES: dict[str, Callable[[Any], bool]] = {  # values of a JSON field: description and check
     "text": lambda value: isinstance(value, str),
     "a count": lambda value: isinstance(value, int) and value >= 0,
     "a number of at least 0": lambda value: (
@@ -49,13 +49,13 @@ RECIPE_FIELDS = {
 COST_FIELDS = dict.fromkeys(
     ("train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb"), "a number of at least 0"
 )
-PREDICTION_KINDS = {"index": "iu", "names": "S", "labels": "iu", "split": "iu", "probabilities": "f"}
-SUM_TOLERANCE = 1e-3  # a float32 softmax sums to 1 within 1e-6; anything beyond 1e-3 is no distribution
+PREDICTION_DTYPES = {"index": "iu", "names": "S", "labels": "iu", "split": "iu", "probabilities": "f"}
+SUM_TOLERANCE = 1e-3  # a float32 softmax sums to 1 within 1e-6; beyond 1e-3 it is not a distribution
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run predicted on one split, a row an image, in the order of the file.
+    """The predictions of a run on one split, one row per image, in the order of the file.
 
     index is (N,) int64 and names (N,) str: the image's identity in the data set. labels is (N,) int64 in
     0..C-1. probabilities is (N, C) float32 and each row sums to 1 within 1e-3. class_names has C entries.
@@ -73,7 +73,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """A run folder's content, verified: recipe and costs as dicts, history a row an epoch, predictions."""
+    """The verified contents of a run folder: recipe, history (one row per epoch), costs, predictions."""
 
     folder: Path
     recipe: dict[str, Any]
@@ -89,11 +89,11 @@ class RunResult:
 
 
 def read_run(folder: Path) -> RunResult:
-    """Return the stored results in folder; raise DamagedFile that says which file is not as it should be."""
+    """Return the stored results in folder; raise DamagedFile with the name of a damaged or missing file."""
     manifest = read_manifest(folder)
     recipe = _read_object(path := manifest.verified(RECIPE), RECIPE_FIELDS)
     repeated = [name for name, times in Counter(recipe["class_names"]).items() if times > 1]
-    _expect(path, not repeated, "class_names that differ", f"{repeated} more than once")
+    _expect(path, not repeated, "unique class_names", f"{repeated} more than once")
     costs = _read_object(manifest.verified(COSTS), COST_FIELDS)
     history = _read_history(manifest.verified(HISTORY))
     predictions = _read_predictions(manifest.verified(PREDICTIONS), recipe)
@@ -120,8 +120,8 @@ def write_predictions(
         "split": np.asarray(split, dtype=np.uint8),
         "probabilities": np.asarray(probabilities, dtype=np.float32),
     }
-    if fault := _shape_fault(arrays) or _content_fault(arrays):
-        raise BadInput(f"{path}: {fault}; nothing was written")
+    if problem := _shape_problem(arrays) or _value_problem(arrays):
+        raise BadInput(f"{path}: {problem}; nothing was written")
     with published(path) as scratch, hdf5.created(scratch) as file:
         hdf5.write_texts(file, "names", [str(name) for name in arrays.pop("names")])
         for name, array in arrays.items():
@@ -134,7 +134,7 @@ def label(run: RunResult) -> str:
 
 
 def label_of(scheme: str, weights: str) -> str:
-    """Return "scheme · weights", or the scheme alone where it starts from no weights ("none")."""
+    """Return "scheme · weights", or only the scheme if it uses no weights ("none")."""
     return scheme if weights == "none" else f"{scheme} · {weights}"
 
 
@@ -144,27 +144,27 @@ def family_of(scheme: str) -> str:
 
 
 def data_of(recipe: dict[str, Any]) -> str:
-    """Return the data set in words with the sizes of its splits; a demonstration says that it is one."""
+    """Return a description of the data set with its split sizes, marked if it is a demonstration."""
     counts = {split: recipe[f"n_{split}"] for split in SPLITS}
     return describe_data(recipe["dataset_title"], recipe.get("dataset_note", ""), counts)
 
 
 def caption(run: RunResult) -> str:
-    """Return the line under every figure of a run: data set, sizes, weights, precision, seed."""
+    """Return the caption of a run's figures: data set, sizes, weights, precision, seed."""
     recipe = run.recipe
     return f"{data_of(recipe)} · weights {recipe['weights']} · {recipe['precision']} · seed {recipe['seed']}"
 
 
 def _read_object(path: Path, fields: dict[str, str]) -> dict[str, Any]:
-    """Return a JSON object; refuse it where a value is not what its field holds."""
+    """Return a JSON object; raise DamagedFile if a field has the wrong type."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "JSON", repr(error)) from error
     _expect(path, isinstance(content, dict), "a JSON object", type(content).__name__)
-    for name, words in fields.items():
+    for name, kind in fields.items():
         value = content.get(name)
-        _expect(path, VALUES[words](value), f"{words} as {name}", value)
+        _expect(path, FIELD_TYPES[kind](value), f"{name} to be {kind}", value)
     return content
 
 
@@ -177,46 +177,46 @@ def _read_history(path: Path) -> pd.DataFrame:
     _expect(path, not missing, f"columns {', '.join(HISTORY_COLUMNS)}", f"no {missing}")
     for name in HISTORY_COLUMNS[1:]:
         numeric = history.empty or pd.api.types.is_numeric_dtype(history[name])
-        _expect(path, numeric, f"numbers as {name}", f"{history[name].dtype} values")
+        _expect(path, numeric, f"{name} to be numbers", f"{history[name].dtype} values")
     _expect(path, bool(history["stage"].notna().all()), "a stage in every row", "rows without one")
-    rising = history["epoch"].notna().all() and history["epoch"].is_monotonic_increasing
-    _expect(path, bool(rising), "epochs that rise", history["epoch"].tolist()[:10])
+    increasing = history["epoch"].notna().all() and history["epoch"].is_monotonic_increasing
+    _expect(path, bool(increasing), "increasing epochs", history["epoch"].tolist()[:10])
     return history
 
 
 def _read_predictions(path: Path, recipe: dict[str, Any]) -> dict[str, Predictions]:
-    """Return the predictions by split; sizes are checked against the recipe before a value is read."""
+    """Return the predictions by split; check sizes against the recipe before reading values."""
     rows, classes = recipe["n_val"] + recipe["n_test"], tuple(recipe["class_names"])
     with hdf5.opened(path) as file:
-        for name, kinds in PREDICTION_KINDS.items():
+        for name, dtypes in PREDICTION_DTYPES.items():
             shape = (rows, len(classes)) if name == "probabilities" else (rows,)
             dataset = file.get(name)
             _expect(path, isinstance(dataset, h5py.Dataset), f"a dataset {name}", "none")
             _expect(path, dataset.shape == shape, f"{name} of shape {shape}", dataset.shape)
-            sound = dataset.dtype.kind in kinds
-            _expect(path, sound, f"{name} of type {' or '.join(kinds)}", dataset.dtype)
-        arrays = {name: file[name][:] for name in PREDICTION_KINDS}
-    if fault := _content_fault(arrays):
-        raise DamagedFile(f"{path}: {fault}; delete its folder and run again")
+            matches = dataset.dtype.kind in dtypes
+            _expect(path, matches, f"{name} of type {' or '.join(dtypes)}", dataset.dtype)
+        arrays = {name: file[name][:] for name in PREDICTION_DTYPES}
+    if problem := _value_problem(arrays):
+        raise DamagedFile(f"{path}: {problem}; delete its folder and run again")
     try:
         names = np.array([name.decode() for name in arrays["names"]], dtype=object)
     except UnicodeDecodeError as error:
         raise _damaged(path, "names in UTF-8", repr(error)) from error
-    found = {}
+    predictions = {}
     for split, code in EVALUATED.items():
         chosen, expected = arrays["split"] == code, recipe[f"n_{split}"]
         _expect(path, chosen.sum() == expected, f"{expected} rows of {split}", int(chosen.sum()))
-        found[split] = Predictions(
+        predictions[split] = Predictions(
             index=arrays["index"][chosen].astype(np.int64),
             names=names[chosen],
             labels=arrays["labels"][chosen].astype(np.int64),
             probabilities=arrays["probabilities"][chosen].astype(np.float32),
             class_names=classes,
         )
-    return found
+    return predictions
 
 
-def _shape_fault(arrays: dict[str, np.ndarray]) -> str | None:
+def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
     rows, classes = arrays["probabilities"].shape if arrays["probabilities"].ndim == 2 else (0, 0)
     columns = [array for name, array in arrays.items() if name != "probabilities"]
     if rows and classes and all(column.shape == (rows,) for column in columns):
@@ -225,8 +225,8 @@ def _shape_fault(arrays: dict[str, np.ndarray]) -> str | None:
     return f"expected one-dimensional arrays of one length and probabilities of shape (N, C), found {shapes}"
 
 
-def _content_fault(arrays: dict[str, np.ndarray]) -> str | None:
-    """Return in words the first value that makes no sense, or None."""
+def _value_problem(arrays: dict[str, np.ndarray]) -> str | None:
+    """Return a description of the first invalid value, or None."""
     probabilities, labels = arrays["probabilities"], arrays["labels"]
     classes = probabilities.shape[1]
     if not np.isfinite(probabilities).all():
@@ -235,19 +235,19 @@ def _content_fault(arrays: dict[str, np.ndarray]) -> str | None:
         return f"expected probabilities of at least 0, found {probabilities.min()}"
     worst = np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max(initial=0)
     if worst > SUM_TOLERANCE:
-        return f"expected rows that sum to 1 within {SUM_TOLERANCE}, found one that is {worst:.4g} off"
+        return f"expected rows that sum to 1 within {SUM_TOLERANCE}, found one off by {worst:.4g}"
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
         return f"expected labels in 0..{classes - 1}, found {labels.min()}..{labels.max()}"
-    strangers = sorted(set(np.unique(arrays["split"]).tolist()) - set(EVALUATED.values()))
-    if strangers:
-        return f"expected split codes 1 (val) and 2 (test), found {strangers}"
+    unknown = sorted(set(np.unique(arrays["split"]).tolist()) - set(EVALUATED.values()))
+    if unknown:
+        return f"expected split codes 1 (val) and 2 (test), found {unknown}"
     return None
 
 
-def _expect(path: Path, holds: bool, expected: str, found: object) -> None:
-    if not holds:
-        raise _damaged(path, expected, found)
+def _expect(path: Path, condition: bool, expected: str, actual: object) -> None:
+    if not condition:
+        raise _damaged(path, expected, actual)
 
 
-def _damaged(path: Path, expected: str, found: object) -> DamagedFile:
-    return DamagedFile(f"{path}: expected {expected}, found {found}; delete its folder and run again")
+def _damaged(path: Path, expected: str, actual: object) -> DamagedFile:
+    return DamagedFile(f"{path}: expected {expected}, found {actual}; delete its folder and run again")

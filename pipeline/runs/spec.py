@@ -1,4 +1,4 @@
-"""What a training is told, and the folders that it reads: what a task hands to the process that trains."""
+"""Run specifications and their input folders, which a task passes to the training process."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.backbones.table import BACKBONES
-from pipeline.recipes.heads import with_layers
+from pipeline.recipes.heads import resolve_layers
 from pipeline.recipes.prefix import Prefix
 from pipeline.recipes.schemes import SCHEMES, Scheme
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A training: a row of a scheme's recipes with all its settings as JSON has them, a seed, a precision.
+    """What defines a training: a scheme, a recipe with all its settings as JSON values, a seed, a precision.
 
-    recipe is the recipe's name, row the row that it is or that a search started from. weights and backbone
-    are names for tables, "none" for a scheme that reads neither. prefix says where the frozen blocks of a
-    fine-tuned network are computed. fingerprint is everything that the result depends on.
+    recipe is the recipe's name; row is its row in the scheme's table, or the row that a search started from.
+    weights and backbone are names for tables, "none" for a scheme that reads neither. prefix describes the
+    frozen blocks of a fine-tuned network. fingerprint is everything that the result depends on.
     """
 
     scheme: str
@@ -38,33 +38,33 @@ class RunSpec:
 
     @property
     def scheme_row(self) -> Scheme:
-        """The row of SCHEMES."""
+        """The scheme's row in SCHEMES."""
         return SCHEMES[self.scheme]
 
     def load_recipe(self) -> Any:
-        """Return the recipe with the settings of this training; raise BadInput where they do not fit."""
+        """Return the recipe with the settings of this training; raise BadInput if they are invalid."""
         recipe = self.scheme_row.recipe(self.row, self.settings)
-        return with_layers(recipe, BACKBONES[self.backbone].taps) if self.scheme_row.needs else recipe
+        return resolve_layers(recipe, BACKBONES[self.backbone].taps) if self.scheme_row.needs else recipe
 
     def with_settings(self, settings: dict[str, Any], seed: int | None = None) -> RunSpec:
-        """Return the same training with some settings replaced, and another seed where one is given."""
+        """Return this training with some settings replaced, and optionally another seed."""
         seed = self.seed if seed is None else seed
         return replace(self, settings={**self.settings, **settings}, seed=seed)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values, which from_json reads back."""
+        """Return JSON values that from_json reads back."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunSpec:
-        """Return the training that as_json wrote; raises TypeError for fields that it does not have."""
+        """Return the specification that as_json wrote; raises TypeError for unknown fields."""
         prefix = values["prefix"]
         return cls(**{**values, "prefix": Prefix.from_json(prefix) if prefix else None})
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The folders that a training reads; None for what its scheme does not need."""
+    """The folders that a training reads, None if its scheme does not need them."""
 
     dataset: str
     weights: str | None = None

@@ -1,4 +1,4 @@
-"""Train one run from start to end, and leave its folder: recipe, history, model, predictions, costs."""
+"""Train one run and write its folder: recipe, history, model, predictions, costs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from pipeline.storage.layout import COSTS, MODEL, RECIPE
 from pipeline.storage.publishing import MANIFEST, publish_json, publish_manifest, published
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.history import Clock
-from pipeline.training.job import Job, Trained
+from pipeline.training.job import Job, TrainingResult
 
-EVENTS = "events.out.tfevents.headstart"  # TensorBoard looks for names with tfevents in them
-FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, EVENTS, COSTS]
+EVENTS = "events.out.tfevents.headstart"  # TensorBoard looks for "tfevents" in names
+RUN_FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, EVENTS, COSTS]
 
 
 def train_run(
@@ -35,7 +35,7 @@ def train_run(
 ) -> dict[str, Any]:
     """Train a RunSpec from RunInputs, both as JSON; publish the run's folder and return its costs.
 
-    Raises Diverged when the loss or the predictions are not finite numbers.
+    Raises Diverged if the loss or the predictions are not finite.
     """
     clock, target, run = Clock(), Path(folder), RunSpec.from_json(spec)
     with clock.stage("start"):
@@ -46,7 +46,7 @@ def train_run(
             clock=clock,
             progress=progress,
             checkpoint=checkpoint,
-            watch=lambda history: publish_events(target, history.rows),
+            on_epoch_end=lambda history: publish_events(target, history.rows),
         )
     trained = train(run, job)
     with clock.stage("publish"):
@@ -54,14 +54,14 @@ def train_run(
     publish_json(target / RECIPE, _description(run, trained, job.images, state))
     costs = _costs(target, job, run, trained.tune_seconds)
     publish_json(target / COSTS, costs)
-    publish_manifest(target, run.fingerprint, FILES)
+    publish_manifest(target, run.fingerprint, RUN_FILES)
     checkpoint.remove()
     return costs
 
 
 def prepare_job(spec: RunSpec, inputs: RunInputs, **more: Any) -> tuple[Job[Any], dict[str, Any]]:
-    """Set TensorFlow up for a training; return its job, with more fields, and that state."""
-    state = numerics.start(seed=spec.seed, precision=spec.scheme_row.precision or spec.precision)
+    """Set up TensorFlow for a training; return its job, with more fields, and the state of TensorFlow."""
+    state = numerics.configure(seed=spec.seed, precision=spec.scheme_row.precision or spec.precision)
     job = Job(
         recipe=spec.load_recipe(),
         seed=spec.seed,
@@ -77,33 +77,32 @@ def prepare_job(spec: RunSpec, inputs: RunInputs, **more: Any) -> tuple[Job[Any]
     return job, state
 
 
-def train(spec: RunSpec, job: Job[Any]) -> Trained:
-    """Return what the training function of a scheme makes of a job."""
+def train(spec: RunSpec, job: Job[Any]) -> TrainingResult:
+    """Run the scheme's training function on a job."""
     return resolve(spec.scheme_row.train)(job)
 
 
 def publish_events(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the curves of a history, a row an epoch, into a run's folder; what is no number is left out.
+    """Write the finite values of a history's curves into a run's folder as a TensorBoard file.
 
-    It is one file for `tensorboard --logdir data/runs`. Its times are seconds of training, not of the day:
-    the same training gives the same bytes wherever its seconds do not count.
+    Its wall times are seconds of training, not the time of day: the same history gives the same bytes.
     """
     with published(folder / EVENTS) as scratch, tf.io.TFRecordWriter(str(scratch)) as file:
         file.write(tf.compat.v1.Event(file_version="brain.Event:2").SerializeToString())
         for row in rows:
-            known = {name: float(row[name]) for name in CURVES if math.isfinite(row[name])}
-            values = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in known.items()]
+            tags = [name for name in CURVES if math.isfinite(row[name])]
+            values = [tf.compat.v1.Summary.Value(tag=tag, simple_value=float(row[tag])) for tag in tags]
             summary = tf.compat.v1.Summary(value=values)
             event = tf.compat.v1.Event(step=row["epoch"], wall_time=row["seconds"], summary=summary)
             file.write(event.SerializeToString())
 
 
-def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None:
+def _publish_results(folder: Path, trained: TrainingResult, images: ImageStore) -> None:
     if not np.isfinite(trained.probabilities).all():
         raise Diverged(f"{folder.name}: the trained model's probabilities are not finite numbers")
     with published(folder / MODEL) as scratch:
         trained.model.save(scratch)
-        (folder / MANIFEST).unlink(missing_ok=True)  # one of an earlier training would vouch for a mixture
+        (folder / MANIFEST).unlink(missing_ok=True)  # an old one would certify the new files
     with published(folder / HISTORY) as scratch, scratch.open("w", newline="") as file:
         writer = csv.DictWriter(file, HISTORY_COLUMNS)
         writer.writeheader()
@@ -116,7 +115,7 @@ def _publish_results(folder: Path, trained: Trained, images: ImageStore) -> None
 
 
 def _description(
-    spec: RunSpec, trained: Trained, images: ImageStore, state: dict[str, Any]
+    spec: RunSpec, trained: TrainingResult, images: ImageStore, state: dict[str, Any]
 ) -> dict[str, Any]:
     model, features = trained.model, spec.fingerprint.get("features", {})
     counts = {split: int((images.split[trained.rows] == code).sum()) for split, code in SPLITS.items()}
@@ -145,20 +144,20 @@ def _description(
 
 
 def _costs(folder: Path, job: Job[Any], spec: RunSpec, tune_seconds: float) -> dict[str, Any]:
-    """Return seconds, peak memory and bytes; of each cache that was read, what its layers and views cost."""
+    """Return seconds, peak memory and bytes, including what extracting the cached layers and views cost."""
     caches, parts = {"features": job.features, "maps": job.maps}, spec.fingerprint
-    read = {name: store for name, store in caches.items() if store and name in parts}
-    if len(read) == 2 and read["maps"].folder == read["features"].folder:
-        del read["features"]  # maps of one pixel are the features
-    extractions = [store.costs(parts[name]["layers"], parts[name]["views"]) for name, store in read.items()]
-    extracted, seconds = round(sum(one["seconds"] for one in extractions), 3), job.clock.total()
-    peaks = [machine.peak_memory_mb(), *(one["peak_memory_mb"] for one in extractions)]
+    used = {name: store for name, store in caches.items() if store and name in parts}
+    if len(used) == 2 and used["maps"].folder == used["features"].folder:
+        del used["features"]  # maps of one pixel are the features: count them once
+    extractions = [store.costs(parts[name]["layers"], parts[name]["views"]) for name, store in used.items()]
+    extracted, seconds = round(sum(costs["seconds"] for costs in extractions), 3), job.clock.total()
+    peaks = [machine.peak_memory_mb(), *(costs["peak_memory_mb"] for costs in extractions)]
     return {
         "train_seconds": seconds,
         "tune_seconds": tune_seconds,
         "extract_seconds": extracted,
         "total_seconds": round(seconds + tune_seconds + extracted, 3),
         "peak_memory_mb": round(max(peaks), 1),
-        "bytes": sum((folder / name).stat().st_size for name in FILES if name != COSTS),
+        "bytes": sum((folder / name).stat().st_size for name in RUN_FILES if name != COSTS),
         "stages": dict(job.clock.stages),
     }

@@ -1,4 +1,4 @@
-"""Train a network that is written in the notation, from random weights."""
+"""Train a network written in the notation from random weights."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import tensorflow as tf
 
 from pipeline.datasets.table import FINAL
 from pipeline.networks.build import add_block, add_classifier, add_neck
-from pipeline.networks.fast_copy import quick_copy
-from pipeline.networks.initializers import WHITENED_IMAGES, start_dirac, whitening_kernel
-from pipeline.networks.view_averaging import over_views
+from pipeline.networks.fast_copy import fast_copy
+from pipeline.networks.initializers import WHITENED_IMAGES, initialize_dirac, whitening_kernel
+from pipeline.networks.view_averaging import average_over_views
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes.base import PATCH
 from pipeline.recipes.from_scratch import ScratchRecipe
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
-from pipeline.training.job import Job, Trained
+from pipeline.training.job import Job, TrainingResult
 from pipeline.training.optimizers import Multiplier
 from pipeline.training.stage import Stage
 
-STANDARDISE, WHITENING = "standardise", "whitening"
+STANDARDIZE, WHITENING = "standardise", "whitening"  # layer names
 
 
-def train_from_scratch(job: Job[ScratchRecipe]) -> Trained:
-    """Return the recipe's network, pixels in, trained on the training images."""
+def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
+    """Train the recipe's network (pixels in) on the training images."""
     recipe, images, history = job.recipe, job.images, History()
     with job.clock.stage("read images"):
         pixels = images.images()
@@ -39,24 +39,24 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> Trained:
     model = build_network(
         recipe, mean=mean, variance=variance, size=pixels.shape[1], classes=examples.classes
     )
-    start_weights(recipe, model, pixels[examples.train[:WHITENED_IMAGES]])
-    network = Classifier(quick_copy(model))
+    initialize_weights(recipe, model, pixels[examples.train[:WHITENED_IMAGES]])
+    classifier = Classifier(fast_copy(model))
     with job.clock.stage("blocks"):
         stage = stage_of(recipe, examples.epochs(recipe))
-        multipliers = functools.partial(lr_multipliers, recipe, network.model)
-        job.fit(network, examples, stage, history=history, multipliers=multipliers)
-    model.set_weights(network.model.get_weights())
+        multipliers = functools.partial(lr_multipliers, recipe, classifier.model)
+        job.fit(classifier, examples, stage, history=history, multipliers=multipliers)
+    model.set_weights(classifier.model.get_weights())
     rows = job.rows()
-    network = Classifier(over_views(model, recipe.test_views))
+    classifier = Classifier(average_over_views(model, recipe.test_views))
     with job.clock.stage("predict"):
-        probabilities = network.predict(pixels, rows)
-    return Trained(network.model, history, rows, probabilities, n_train=len(examples.train))
+        probabilities = classifier.predict(pixels, rows)
+    return TrainingResult(classifier.model, history, rows, probabilities, n_train=len(examples.train))
 
 
 def stage_of(recipe: ScratchRecipe, epochs: int) -> Stage:
-    """Return the one stage of a training from random weights."""
-    rule = {"momentum": recipe.momentum, "decay_biases": recipe.decay_biases}
-    return Stage.of(recipe, "blocks", epochs=epochs, **rule)
+    """Return the only stage of training from scratch."""
+    options = {"momentum": recipe.momentum, "decay_biases": recipe.decay_biases}
+    return Stage.of(recipe, "blocks", epochs=epochs, **options)
 
 
 def build_network(
@@ -64,12 +64,12 @@ def build_network(
 ) -> keras.Model:
     """Return the network of a recipe: (B, size, size, 3) uint8 RGB in, class probabilities out.
 
-    mean and variance are of the three channels of 0…255 pixels; the network standardises by them first.
+    The network first standardizes pixels by the mean and variance of each channel, in units of pixel values.
     """
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     deviation = [value**0.5 for value in variance]
     scale, offset = [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
-    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDISE)(pixels)
+    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDIZE)(pixels)
     if recipe.stem == "whitening":
         x = keras.layers.Conv2D(8 * x.shape[-1], PATCH, name=WHITENING)(x)
         x = keras.layers.Activation("gelu", name=f"{WHITENING}_activation")(x)
@@ -77,23 +77,23 @@ def build_network(
     for number, (block, filters) in enumerate(zip(blocks, recipe.filters, strict=True), start=1):
         x = add_block(x, block, name=f"block{number}", width=filters, dropout=recipe.dropout)
     x = add_neck(x, recipe.neck)
-    tops = parse_dense_blocks(recipe.dense_blocks, len(recipe.units))
-    for number, (block, units) in enumerate(zip(tops, recipe.units, strict=True), start=1):
+    dense_blocks = parse_dense_blocks(recipe.dense_blocks, len(recipe.units))
+    for number, (block, units) in enumerate(zip(dense_blocks, recipe.units, strict=True), start=1):
         x = add_block(x, block, name=f"dense{number}", width=units, dropout=recipe.dense_dropout)
     return keras.Model(pixels, add_classifier(x, classes, scale=recipe.logit_scale))
 
 
-def start_weights(recipe: ScratchRecipe, model: keras.Model, images: np.ndarray) -> None:
-    """Give a network the start of its recipe; images (N, H, W, 3) uint8 are what a stem whitens.
+def initialize_weights(recipe: ScratchRecipe, model: keras.Model, images: np.ndarray) -> None:
+    """Apply a recipe's initializers; a whitening stem is computed from images (N, H, W, 3) uint8.
 
-    A whitening kernel never moves, nor does a scale of batch normalisation that the recipe does not want.
+    Freezes the whitening kernel, and the scales of batch normalization if the recipe does not train them.
     """
     if recipe.initializer == "dirac":
-        start_dirac(model)
+        initialize_dirac(model)
     if recipe.stem == "whitening":
         stem = model.get_layer(WHITENING)
-        seen = keras.ops.convert_to_numpy(model.get_layer(STANDARDISE)(images))
-        stem.kernel.assign(whitening_kernel(seen))
+        standardized = keras.ops.convert_to_numpy(model.get_layer(STANDARDIZE)(images))
+        stem.kernel.assign(whitening_kernel(standardized))
         stem.kernel.trainable = False
     if not recipe.norm_scale:
         for layer in _norms(model):
@@ -101,14 +101,15 @@ def start_weights(recipe: ScratchRecipe, model: keras.Model, images: np.ndarray)
 
 
 def lr_multipliers(recipe: ScratchRecipe, model: keras.Model, steps: int) -> dict[str, Multiplier]:
-    """Return the factors of the rate of single variables, where an epoch has so many steps."""
-    found: dict[str, Multiplier] = {}
+    """Return learning-rate multipliers by variable; steps is the number of steps per epoch."""
+    multipliers: dict[str, Multiplier] = {}
     if recipe.norm_bias_lr_multiplier != 1:
-        found |= {layer.beta.path: lambda _: recipe.norm_bias_lr_multiplier for layer in _norms(model)}
+        multiplier = recipe.norm_bias_lr_multiplier
+        multipliers |= {layer.beta.path: lambda _: multiplier for layer in _norms(model)}
     if recipe.stem == "whitening":
         last = recipe.stem_epochs * steps
-        found[model.get_layer(WHITENING).bias.path] = lambda number: tf.cast(number < last, tf.float32)
-    return found
+        multipliers[model.get_layer(WHITENING).bias.path] = lambda step: tf.cast(step < last, tf.float32)
+    return multipliers
 
 
 def _norms(model: keras.Model) -> list[Any]:
@@ -116,9 +117,9 @@ def _norms(model: keras.Model) -> list[Any]:
 
 
 def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Return mean and variance of each channel of images (N, H, W, 3) uint8, in units of pixel values.
+    """Return the mean and variance of each channel of images (N, H, W, 3) uint8, in units of pixel values.
 
-    Sums of whole numbers, so the result does not depend on their order; a constant channel has variance 1.
+    Sums integers, so the result does not depend on their order. A constant channel gets variance 1.
     """
     counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
     values = np.arange(256)

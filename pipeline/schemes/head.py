@@ -1,4 +1,4 @@
-"""Train a head on cached features, or the best head of a sweep; the backbone is not run."""
+"""Train a head on cached features, or the best head of a sweep, without running the backbone."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from dataclasses import replace
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import FINAL
-from pipeline.heads.fit import Reader, fit_head, read_choice
+from pipeline.heads.fit import HeadDataLoader, fit_head, read_choice
 from pipeline.recipes.heads import Head
 from pipeline.recipes.settings import as_dict, override
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History
-from pipeline.training.job import Job, Trained
+from pipeline.training.job import Job, TrainingResult
 
 
-def train_head(job: Job[Head]) -> Trained:
-    """Return a head of any kind on the layers that its recipe names, joined: (N, D) features in."""
+def train_head(job: Job[Head]) -> TrainingResult:
+    """Train a head of any kind on the concatenated features (N, D) of its recipe's layers."""
     recipe = job.recipe
     assert job.features is not None
     with job.clock.stage("read features"):
-        data = Reader.of(recipe, job.features, len(job.images.class_names))(recipe.layers)
+        data = HeadDataLoader.of(recipe, job.features, len(job.images.class_names))(recipe.layers)
     history, rows = History(), job.rows()
     with job.clock.stage("head"):
         model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
     with job.clock.stage("predict"):
         probabilities = Classifier(model).predict(data.examples.inputs, rows, data.views)
     below = parameters_below(job.backbone, recipe.layers)
-    return Trained(model, history, rows, probabilities, below, n_train=len(data.examples.train))
+    return TrainingResult(model, history, rows, probabilities, below, n_train=len(data.examples.train))
 
 
-def train_tuned_head(job: Job[Head]) -> Trained:
-    """Return the head that a sweep chose on val, fitted anew on train and val together.
+def train_tuned_head(job: Job[Head]) -> TrainingResult:
+    """Fit the head that a sweep chose on val again, on train and val together.
 
-    The job's recipe is what was swept. Raises DamagedFile when the sweep is not what its manifest says.
+    The job's recipe is the one that was swept. Raises DamagedFile if the sweep does not match its manifest.
     """
     assert job.sweep is not None
     choice = read_choice(job.sweep)
-    wanted = {**choice["settings"], "fit_on": FINAL}
+    settings = {**choice["settings"], "fit_on": FINAL}
     if not job.recipe.calibrated:
-        wanted["temperature"] = choice["temperature"]
-    recipe = override(job.recipe, wanted)
+        settings["temperature"] = choice["temperature"]
+    recipe = override(job.recipe, settings)
     recipe.check()
     trained = train_head(replace(job, recipe=recipe))
     return replace(trained, settings=as_dict(recipe), tune_seconds=choice["seconds"])
 
 
 def parameters_below(backbone: str, layers: tuple[str, ...]) -> int:
-    """Return how many parameters the backbone has up to the deepest of the layers."""
+    """Return the number of backbone parameters up to the deepest of the layers."""
     row = BACKBONES[backbone]
     deepest = max(row.taps.index(layer) for layer in layers) + 1
     weights = row.shapes(through=deepest).values()

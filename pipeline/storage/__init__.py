@@ -1,1 +1,1 @@
-"""How results are stored: published files, fingerprints, HDF5, and the layout of the data folder."""
+"""Storage of results: published files, fingerprints, HDF5, and the layout of the data folder."""

@@ -1,4 +1,4 @@
-"""What a result depends on, as one nested dict of plain values, and the key that stands for it."""
+"""Fingerprints: everything a result depends on, as a nested dict of plain values, and its key."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 KEY_LENGTH = 12  # 48 bits: a collision among a million entries has a chance below one in 500
-LONGEST_WORDS = 80  # letters of a value in a sentence about it
-ABSENT = object()  # what a fingerprint has where another one has a field
+MAX_VALUE_LENGTH = 80  # characters of a value in a message
+ABSENT = object()  # the value of a field that only the other fingerprint has
 
 
 def canonical(fingerprint: Any) -> str:
-    """Return fingerprint as JSON whose text does not depend on the order of keys.
+    """Return fingerprint as JSON text that does not depend on the order of keys.
 
-    Raises TypeError for values that JSON does not know and ValueError for NaN or infinity.
+    Raises TypeError for values that JSON does not support and ValueError for NaN or infinity.
     """
     return json.dumps(fingerprint, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -30,72 +30,72 @@ def digest_of_values(values: Any) -> str:
     return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
-def first_difference(have: Any, want: Any, path: str = "") -> str | None:
-    """Return in words the first field in which two fingerprints differ, or None when they are equal.
+def first_difference(actual: Any, expected: Any, path: str = "") -> str | None:
+    """Return a message on the first field in which two fingerprints differ, or None if they are equal.
 
     >>> first_difference({"weights": {"name": "hed"}}, {"weights": {"name": "imagenet"}})
-    "weights.name: 'hed', wanted 'imagenet'"
+    "weights.name: 'hed', expected 'imagenet'"
     """
-    if isinstance(have, dict) and isinstance(want, dict):
-        for field in sorted(have.keys() | want.keys()):
-            here = f"{path}.{field}" if path else field
-            if field not in have:
-                return f"{here}: missing, wanted {want[field]!r}"
-            if field not in want:
-                return f"{here}: {have[field]!r}, not wanted"
-            difference = first_difference(have[field], want[field], here)
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        for field in sorted(actual.keys() | expected.keys()):
+            inner_path = f"{path}.{field}" if path else field
+            if field not in actual:
+                return f"{inner_path}: missing, expected {expected[field]!r}"
+            if field not in expected:
+                return f"{inner_path}: {actual[field]!r}, not expected"
+            difference = first_difference(actual[field], expected[field], inner_path)
             if difference:
                 return difference
         return None
-    if canonical(have) == canonical(want):
+    if canonical(actual) == canonical(expected):
         return None
-    return f"{path}: {have!r}, wanted {want!r}"
+    return f"{path}: {actual!r}, expected {expected!r}"
 
 
-def differences(have: Any, want: Any) -> list[str]:
-    """Return in words all fields in which two fingerprints differ; those that say most come first.
+def differences(actual: Any, expected: Any) -> list[str]:
+    """Return a message on each field in which two fingerprints differ, the most informative ones first.
 
-    Outer fields come before inner ones, a name before what only identifies it. Fields of dicts and of
-    dicts in lists count one by one; any other list is one field.
+    Outer fields come before inner ones, names before identities. Fields of dicts and of dicts in lists count
+    one by one; any other list is one field.
 
     >>> differences({"weights": {"name": "hed"}, "size": 32}, {"weights": {"name": "imagenet"}, "size": 64})
-    ['size: 32, wanted 64', 'weights.name: hed, wanted imagenet']
+    ['size: 32, expected 64', 'weights.name: hed, expected imagenet']
     """
-    ours, theirs = dict(_fields(have)), dict(_fields(want))
-    paths = sorted(ours.keys() | theirs.keys(), key=_by_weight)
+    ours, theirs = dict(_fields(actual)), dict(_fields(expected))
     return [
-        f"{'.'.join(path)}: {said(ours.get(path, ABSENT))}, wanted {said(theirs.get(path, ABSENT))}"
-        for path in paths
+        f"{'.'.join(path)}: {format_field(ours.get(path, ABSENT))}, "
+        f"expected {format_field(theirs.get(path, ABSENT))}"
+        for path in sorted(ours.keys() | theirs.keys(), key=_field_order)
         if path not in ours or path not in theirs or canonical(ours[path]) != canonical(theirs[path])
     ]
 
 
-def said(value: Any) -> str:
-    """Return a plain value as people write it: texts without quotes, lists by commas, ABSENT as nothing."""
+def format_field(value: Any) -> str:
+    """Return a plain value as text: strings without quotes, lists separated by commas, ABSENT as nothing."""
     if value is ABSENT:
         return "nothing"
     if isinstance(value, (list, tuple)) and value and not any(isinstance(part, dict) for part in value):
-        return ", ".join(map(said, value))
+        return ", ".join(map(format_field, value))
     text = value if isinstance(value, str) and value.strip() else json.dumps(value)
-    return text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS]}…"
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 
 def fields(fingerprint: Any) -> list[tuple[str, Any]]:
-    """Return the fields of a fingerprint as (dotted path, value); those that say most come first."""
-    found = dict(_fields(fingerprint))
-    return [(".".join(path), found[path]) for path in sorted(found, key=_by_weight)]
+    """Return the fields of a fingerprint as (dotted path, value), the most informative ones first."""
+    values = dict(_fields(fingerprint))
+    return [(".".join(path), values[path]) for path in sorted(values, key=_field_order)]
 
 
 def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    listed = isinstance(value, (list, tuple)) and any(isinstance(part, dict) for part in value)
-    inner = enumerate(value) if listed else value.items() if isinstance(value, dict) else ()
-    if not (isinstance(value, dict) or listed) or not value:
+    has_dicts = isinstance(value, (list, tuple)) and any(isinstance(part, dict) for part in value)
+    inner = enumerate(value) if has_dicts else value.items() if isinstance(value, dict) else ()
+    if not (isinstance(value, dict) or has_dicts) or not value:
         yield path, value
     for step, part in inner:
         yield from _fields(part, (*path, str(step)))
 
 
-def _by_weight(path: tuple[str, ...]) -> tuple[int, list[tuple[int, str]]]:
-    """Return what sorts fields: outer ones first, then names, what can be chosen, what follows from it."""
+def _field_order(path: tuple[str, ...]) -> tuple[int, list[tuple[int, str]]]:
+    """Return a sort key: outer fields first, then names, settings, and values derived from them."""
     ranks = {"name": 0, "scheme": 0, "identity": 2, "source": 2}
     return len(path), [(ranks.get(step, 1), step) for step in path]

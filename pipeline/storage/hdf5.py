@@ -1,4 +1,4 @@
-"""HDF5 as this project writes and reads it: same data, same bytes; no surprises from foreign files."""
+"""Write HDF5 reproducibly, byte for byte, and read HDF5 files of any origin safely."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 from pipeline.errors import DamagedFile
 
 CHUNK_BYTES = 1 << 20
-LARGEST_PACKING = 1032  # to one: the limit of deflate, see zlib.net/zlib_tech.html
+MAX_COMPRESSION = 1032  # to one: the limit of deflate, see zlib.net/zlib_tech.html
 
 
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[h5py.File]:
-    """Open a new HDF5 file for writing; its metadata carry checksums and no times.
+    """Open a new HDF5 file for writing; its metadata has checksums and no timestamps.
 
-    The file is made in memory and written at the end: where HDF5 itself meets a full disk, it can end the
-    process with a segmentation fault (1.14). Nothing is written when the block raises.
+    The file is created in memory and written at the end, because HDF5 (1.14) can crash with a segmentation
+    fault on a full disk. Nothing is written if the block raises.
     """
     memory = io.BytesIO()
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
@@ -35,12 +35,12 @@ def created(path: Path) -> Iterator[h5py.File]:
 
 
 def create_group(parent: h5py.Group, name: str) -> h5py.Group:
-    """Return a new group; h5py's own method notes the time in it, so that bytes would differ."""
+    """Return a new group without a timestamp; h5py's own method stores one, so that bytes would differ."""
     return h5py.Group(h5py.h5g.create(parent.id, name.encode(), gcpl=_untimed(h5py.h5p.GROUP_CREATE)))
 
 
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
-    """Write a numeric array in equal chunks of up to a megabyte with a fletcher32 checksum each, untimed."""
+    """Write a numeric array in equal chunks of up to 1 MiB, each with a fletcher32 checksum; no timestamp."""
     row_bytes = max(1, array[:1].nbytes)
     chunks = max(1, -(-len(array) // max(1, CHUNK_BYTES // row_bytes)))
     rows = max(1, -(-len(array) // chunks))
@@ -50,14 +50,14 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
 
 
 def write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
-    """Write texts as fixed-length UTF-8, which carries a checksum where variable length cannot."""
+    """Write texts as fixed-length UTF-8; variable-length strings cannot have checksums."""
     encoded = [text.encode() for text in texts]
-    kind = h5py.string_dtype("utf-8", max(1, max(map(len, encoded), default=1)))
-    write_array(group, name, np.array(encoded, dtype=kind))
+    dtype = h5py.string_dtype("utf-8", max(1, max(map(len, encoded), default=1)))
+    write_array(group, name, np.array(encoded, dtype=dtype))
 
 
 def read_texts(group: h5py.Group, name: str) -> list[str]:
-    """Return the texts that write_texts wrote; raise DamagedFile where they are none."""
+    """Return the texts that write_texts wrote; raise DamagedFile if they are not valid texts."""
     try:
         return [text.decode() for text in read_array(group, name, kinds="S")]
     except UnicodeDecodeError as error:
@@ -65,26 +65,26 @@ def read_texts(group: h5py.Group, name: str) -> list[str]:
 
 
 def read_array(group: h5py.Group, name: str, *, kinds: str) -> np.ndarray:
-    """Return what write_array wrote; raise DamagedFile for what is no dataset of one of NumPy's kinds."""
+    """Return the array that write_array wrote; raise DamagedFile unless its dtype is of one of the kinds."""
     return find_dataset(group, name, kinds=kinds)[:]
 
 
 def find_dataset(group: h5py.Group, name: str, *, kinds: str) -> h5py.Dataset:
-    """Return a dataset with rows, unread; raise DamagedFile where it is none or of none of NumPy's kinds."""
+    """Return a dataset with rows, not yet read; raise DamagedFile unless its dtype is of one of the kinds."""
     item = group.get(name)
     if not isinstance(item, h5py.Dataset) or not item.shape or item.dtype.kind not in kinds:
-        found = item.dtype if isinstance(item, h5py.Dataset) else "none"
-        raise DamagedFile(f"{group.file.filename}: expected a dataset {name} of kind {kinds}, found {found}")
+        actual = item.dtype if isinstance(item, h5py.Dataset) else "none"
+        raise DamagedFile(f"{group.file.filename}: expected a dataset {name} of kind {kinds}, found {actual}")
     return item
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; raise DamagedFile unless it is one and all in it is its own.
+    """Open an HDF5 file for reading; raise DamagedFile unless it is valid and self-contained.
 
-    External and soft links, external storage and virtual datasets are refused: through them a hostile
-    file could show the contents of others. So are values of varying length, and datasets that claim more
-    than the file can hold: reading them would take any amount of memory.
+    External and soft links, external storage and virtual datasets are refused: a malicious file could use
+    them to expose other files. Variable-length values and datasets that declare more data than the file can
+    hold are refused, too: reading them could take any amount of memory.
     """
     try:
         file = h5py.File(path, "r")
@@ -92,8 +92,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise DamagedFile(f"{path}: expected an HDF5 file ({error})") from error
     with file:
         try:
-            _refuse_foreign_parts(file, path)
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # h5py's, of hostile files
+            _check_self_contained(file, path)
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # from h5py
             raise DamagedFile(f"{path}: could not be read ({error})") from error
         try:
             yield file
@@ -107,34 +107,34 @@ def _untimed(kind: h5py.h5p.PropClassID) -> h5py.h5p.PropOCID:
     return properties
 
 
-def _refuse_foreign_parts(group: h5py.Group, path: Path) -> None:
-    waiting, seen, size = [group], 0, Path(path).stat().st_size
-    while waiting:
-        here = waiting.pop()
-        for name in here:
-            seen += 1
-            if seen > 10_000:
-                raise DamagedFile(f"{path}: holds more than 10,000 entries")
-            if not isinstance(here.get(name, getlink=True), h5py.HardLink):
-                raise DamagedFile(f"{path}: {name} links elsewhere; only plain datasets are accepted")
-            item = here[name]
+def _check_self_contained(root: h5py.Group, path: Path) -> None:
+    groups, count, size = [root], 0, Path(path).stat().st_size
+    while groups:
+        group = groups.pop()
+        for name in group:
+            count += 1
+            if count > 10_000:
+                raise DamagedFile(f"{path}: has more than 10,000 entries")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise DamagedFile(f"{path}: {name} is a link; only plain datasets are accepted")
+            item = group[name]
             if isinstance(item, h5py.Group):
-                waiting.append(item)
+                groups.append(item)
             elif not isinstance(item, h5py.Dataset):
-                raise DamagedFile(f"{path}: {name} is no dataset; only plain datasets are accepted")
+                raise DamagedFile(f"{path}: {name} is not a dataset; only plain datasets are accepted")
             elif item.external or item.is_virtual:
-                raise DamagedFile(f"{path}: {name} keeps its data in another file; refused")
+                raise DamagedFile(f"{path}: {name} stores its data in another file; this is not accepted")
             else:
-                _refuse_empty_claims(item, size, path)
+                _check_size(item, size, path)
 
 
-def _refuse_empty_claims(item: h5py.Dataset, size: int, path: Path) -> None:
-    """Refuse a dataset that would take more memory than a file of size bytes can hold values for."""
+def _check_size(item: h5py.Dataset, size: int, path: Path) -> None:
+    """Raise DamagedFile if a dataset would take more memory than a file of size bytes can hold values for."""
     if item.shape is None or item.dtype.kind == "O":
-        raise DamagedFile(f"{path}: {item.name} holds nothing or values of varying length; refused")
-    packed = item.id.get_create_plist().get_nfilters() > int(item.fletcher32)
-    claimed = item.dtype.itemsize * max(math.prod(item.shape), math.prod(item.chunks or (0,)))
-    if claimed > size * (LARGEST_PACKING if packed else 1):
+        raise DamagedFile(f"{path}: {item.name} is empty or has variable-length values; this is not accepted")
+    compressed = item.id.get_create_plist().get_nfilters() > int(item.fletcher32)
+    declared = item.dtype.itemsize * max(math.prod(item.shape), math.prod(item.chunks or (0,)))
+    if declared > size * (MAX_COMPRESSION if compressed else 1):
         raise DamagedFile(
-            f"{path}: {item.name} claims {claimed} bytes, more than its file of {size} bytes can hold"
+            f"{path}: {item.name} declares {declared} bytes, more than its file of {size} bytes can hold"
         )

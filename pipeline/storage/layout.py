@@ -1,6 +1,6 @@
-"""The layout of the data folder: the one place that knows which folder and which file lies where.
+"""The layout of the data folder: the only module that defines where folders and files are.
 
-Folders of the graph are named `<place>-<key>`; a place is a path below the data folder.
+Folders of the graph are named `<place>-<key>`; a place is a path relative to the data folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.storage.fingerprint import key_of
 
 KEYED = r"[^/.][^/]*-[0-9a-f]{12}"
-KINDS = {  # kind of folder: the folder below the data folder that holds all of them, and their names
+KINDS = {  # kind of folder: the folder that holds all of them, relative to the data folder; name pattern
     "download": ("raw", KEYED),
     "weights": ("raw/weights", KEYED),
     "dataset": ("datasets", KEYED),
@@ -33,48 +33,48 @@ KINDS = {  # kind of folder: the folder below the data folder that holds all of 
     "blocks": ("reports/blocks", KEYED),
     "comparison": ("reports", r"(?!(?:runs|atlas|labels|seeds|blocks)$)[^/.][^/]*"),
 }
-TRAINED = ("run", "sweep", "curve", "study")  # kinds that read images and features
-OWN_PAGES = ("README.md", ".gitignore")
+TRAINED_KINDS = ("run", "sweep", "curve", "study")  # kinds that read images and features
+OWN_FILES = ("README.md", ".gitignore")  # the files of the data folder in the repository
 
-LOCKS = ".locks"  # below the data folder and below a section of features
-INDEX = ".folders"  # what is known of the files of folders of pictures
-MAPPED = ".mapped"  # below a cache: copies of its features that can be mapped into memory
+LOCKS = ".locks"  # in the data folder and in each section of features
+INDEX = ".folders"  # index of the files in folders of pictures
+MAPPED = ".mapped"  # in a cache: copies of its features for memory mapping
 QUARANTINE = "quarantine"
 MANIFEST = "manifest.json"  # in every finished folder
 
-# Files that others than the modules that write them read, too.
+# Files that are also read outside the module that writes them.
 COSTS, RECIPE, MODEL, CHECKPOINT = "costs.json", "recipe.json", "model.keras", "checkpoint.npz"
 
 
 def kind_of(place: str) -> str | None:
-    """Return the kind of folder that belongs at a place below the data folder, None for no kind."""
+    """Return the kind of the folder at a place, None if the place matches no kind."""
     patterns = {kind: f"{folder}/{name}" for kind, (folder, name) in KINDS.items()}
     return next((kind for kind, pattern in patterns.items() if re.fullmatch(pattern, place)), None)
 
 
 def folder_of(kind: str) -> str:
-    """Return the folder below the data folder that holds all of a kind, such as runs or raw/weights."""
+    """Return the folder that holds all folders of a kind, relative to the data folder: runs, raw/weights."""
     return KINDS[kind][0]
 
 
-def keyed(data: Path, place: str, fingerprint: Any) -> Path:
-    """Return the folder of a place and the key of a fingerprint."""
+def keyed_path(data: Path, place: str, fingerprint: Any) -> Path:
+    """Return the path of the folder at a place with the key of a fingerprint."""
     return data / f"{place}-{key_of(fingerprint)}"
 
 
 def finished(data: Path, kind: str) -> Iterator[Path]:
-    """Yield the folders of a kind that have a manifest, by name."""
+    """Yield the folders of a kind that have a manifest, sorted by name."""
     for path in sorted((data / folder_of(kind)).glob(f"*/{MANIFEST}")):
         yield path.parent
 
 
-def begun(data: Path, kind: str) -> list[Path]:
-    """Return the folders of a kind, finished or not, by name."""
+def list_folders(data: Path, kind: str) -> list[Path]:
+    """Return the folders of a kind, finished or not, sorted by name."""
     return [path for path in sorted((data / folder_of(kind)).glob("*")) if path.is_dir()]
 
 
 def finished_by_key(data: Path, kind: str, key: str) -> Path | None:
-    """Return the finished folder of a kind that has a key, None where there is none."""
+    """Return the finished folder of a kind with a key, None if it does not exist."""
     return next((folder for folder in finished(data, kind) if folder.name.endswith(f"-{key}")), None)
 
 
@@ -84,12 +84,12 @@ def weights_place(backbone: str, name: str) -> str:
 
 
 def recipes_folder(data: Path) -> Path:
-    """Return the folder of the recipes that searches left."""
+    """Return the folder of the recipes that searches wrote."""
     return data / folder_of("recipe")
 
 
 def raw_folder(data: Path) -> Path:
-    """Return the folder of downloads, in which people put their own copies, too."""
+    """Return the folder of downloads, where users can also put their own copies."""
     return data / folder_of("download")
 
 
@@ -99,22 +99,22 @@ def report_folder(data: Path, name: str) -> Path:
 
 
 def run_reports(data: Path, run: Path) -> Path:
-    """Return the folder of what is derived from one run."""
+    """Return the folder of the reports on a run."""
     return data / folder_of("metrics") / run.name
 
 
 def lock_of(data: Path, folder: Path) -> Path:
-    """Return the lock file that a process holds while it makes a folder."""
+    """Return the lock file that a process holds while it creates a folder."""
     return data / LOCKS / f"{'-'.join(folder.relative_to(data).parts)}.lock"
 
 
 def locks_of_kinds(data: Path, kinds: Iterable[str]) -> list[Path]:
-    """Return the lock files that are there for folders of some kinds."""
-    starts = {"-".join(Path(folder_of(kind)).parts) for kind in kinds}
-    return [lock for start in starts for lock in (data / LOCKS).glob(f"{start}-*.lock")]
+    """Return the existing lock files for folders of some kinds."""
+    prefixes = {"-".join(Path(folder_of(kind)).parts) for kind in kinds}
+    return [lock for prefix in prefixes for lock in (data / LOCKS).glob(f"{prefix}-*.lock")]
 
 
-def made(data: Path) -> list[Path]:
-    """Return the folders of all that the graph makes, downloads excepted."""
-    rooms = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
-    return [data / name for name in (*rooms, LOCKS, INDEX) if name != folder_of("download")]
+def generated_folders(data: Path) -> list[Path]:
+    """Return the folders of everything that the graph creates, except downloads."""
+    parents = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
+    return [data / name for name in (*parents, LOCKS, INDEX) if name != folder_of("download")]

@@ -1,8 +1,8 @@
-"""The one way in which files come into being: whole or not at all.
+"""Atomic writes of files and folders; the rest of the project writes results only through this module.
 
-A file is written to a scratch name beside its target, with the same suffix, flushed to the disk and
-renamed over the target. A folder is finished by its manifest, written last, which lists every file with
-size and sha256 and carries the whole fingerprint. A folder without a valid manifest is not there.
+A file is written to a scratch file beside its target, with the same suffix, flushed to disk and renamed to
+the target. A folder is finished by its manifest, written last, which lists every file with size and sha256
+and contains the full fingerprint. A folder without a valid manifest does not count as a result.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 @contextlib.contextmanager
 def published(target: Path) -> Iterator[Path]:
-    """Yield a scratch path beside target; when the block ends well, it becomes target at once.
+    """Yield a scratch path beside target; when the block succeeds, rename it to target atomically.
 
-    The scratch file has target's suffix, for the libraries that look at it. When the block raises,
-    the scratch file is removed and target stays as it was. Scratch files that dead processes of this
-    machine left for the same target are swept first. Raises HeadstartError when the block wrote nothing
-    and when the disk is full or read-only.
+    The scratch file has target's suffix, because some libraries depend on it. When the block raises, the
+    scratch file is removed and target is unchanged. Scratch files of dead processes on this machine for the
+    same target are removed first. Raises HeadstartError when the block wrote nothing and when the disk is
+    full or read-only.
     """
     target = Path(target)
-    with explained(target):
+    with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         for old in target.parent.glob(f".{target.stem}{SCRATCH_MARK}*{target.suffix}"):
-            if is_left_behind(old):
+            if is_orphaned(old):
                 old.unlink(missing_ok=True)
     name = f"{process_name()}-{uuid.uuid4().hex[:8]}"
     scratch = target.parent / f".{target.stem}{SCRATCH_MARK}{name}{target.suffix}"
     try:
-        with explained(target):
+        with explain_disk_errors(target):
             yield scratch
             if not scratch.exists():
-                raise HeadstartError(f"{target}: nothing was written to publish")
-            with scratch.open("rb") as file:  # a linked file may be read-only
+                raise HeadstartError(f"{target}: no file was written")
+            with scratch.open("rb") as file:  # a linked file can be read-only
                 os.fsync(file.fileno())
             scratch.replace(target)
             _sync_folder(target.parent)
@@ -66,11 +66,11 @@ def published(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Hold the lock file at path; a second process that claims it waits until the first is done.
+    """Hold the lock file at path; other processes that claim it wait until it is released.
 
-    The claim is a lock of the operating system, so it ends with the process that holds it.
+    It is a lock of the operating system, so it is released when the process that holds it ends.
     """
-    with explained(path):
+    with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path).acquire()
     with lock:
@@ -78,73 +78,73 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def publish_text(target: Path, text: str) -> None:
-    """Write text (UTF-8) to target, whole or not at all."""
+    """Write text (UTF-8) to target atomically."""
     with published(target) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
 def publish_json(target: Path, value: Any) -> None:
-    """Write value as indented JSON with sorted keys to target, whole or not at all."""
+    """Write value as indented JSON with sorted keys to target atomically."""
     publish_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def publish_csv(target: Path, table: pd.DataFrame) -> None:
-    """Write a table without its index as CSV to target, whole or not at all."""
+    """Write a table without its index as CSV to target atomically."""
     with published(target) as scratch:
         table.to_csv(scratch, index=False)
 
 
 def publish_sealed(target: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object with a digest of itself to target, whole or not at all; see read_sealed."""
+    """Write a JSON object with a digest of its content to target atomically; see read_sealed."""
     publish_json(target, {**value, SEAL: digest_of_values(value)})
 
 
-def read_sealed(path: Path, what: str = "JSON object") -> dict[str, Any]:
-    """Return a JSON object without its seal; one without a seal, from before there were any, is taken.
+def read_sealed(path: Path, kind: str = "JSON object") -> dict[str, Any]:
+    """Return a JSON object without its seal; one from an old version, which has no seal, is accepted.
 
-    Raises DamagedFile where there is no file, it is no JSON object, or it is not what was written.
+    Raises DamagedFile when the file is missing, is not a JSON object, or does not match its seal.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DamagedFile(f"{path}: expected a {what}, found none") from None
+        raise DamagedFile(f"{path}: file is missing, expected a {kind}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedFile(f"{path}: could not be read ({error})") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: not a {what} of this project ({error!r})") from error
+        raise DamagedFile(f"{path}: not a {kind} of this project ({error!r})") from error
     if not isinstance(content, dict):
-        raise DamagedFile(f"{path}: not a {what} of this project ({type(content).__name__})")
+        raise DamagedFile(f"{path}: not a {kind} of this project ({type(content).__name__})")
     seal = content.pop(SEAL, None)
     if seal is not None and seal != digest_of_values(content):
-        raise DamagedFile(f"{path}: its content is not what was written; delete it and run again")
+        raise DamagedFile(f"{path}: content does not match its seal; delete the file and run again")
     return content
 
 
 @contextlib.contextmanager
-def explained(target: Path) -> Iterator[None]:
-    """Turn an OSError of the disk into a HeadstartError that names target and what to do."""
+def explain_disk_errors(target: Path) -> Iterator[None]:
+    """Turn an OSError of the disk into a HeadstartError that names target and says what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in DISK_FAULTS or any(os.strerror(fault) in str(error) for fault in DISK_FAULTS):
             raise HeadstartError(
                 f"{target}: could not be written ({error.strerror or error}); nothing was published. "
-                "Make room or make the folder writable, or set HEADSTART_DATA_DIR to another one"
+                "Free up space or make the folder writable, or set HEADSTART_DATA_DIR to another folder"
             ) from error
         raise
 
 
 def is_scratch(path: Path) -> bool:
-    """Say whether the name of path is that of a scratch file."""
+    """Return whether path has the name of a scratch file."""
     return path.name.startswith(".") and SCRATCH_MARK in path.name
 
 
-def is_left_behind(scratch: Path) -> bool:
-    """Say whether path is a scratch file whose process, on this machine, is gone."""
+def is_orphaned(scratch: Path) -> bool:
+    """Return whether path is a scratch file of a process on this machine that no longer exists."""
     if not is_scratch(scratch):
         return False
     host, _, pid = scratch.name.split(SCRATCH_MARK)[1].rsplit("-", 1)[0].rpartition("_")
-    return host == _host() and pid.isdigit() and not _alive(int(pid))
+    return host == _host() and pid.isdigit() and not _is_alive(int(pid))
 
 
 def sha256_of(path: Path) -> str:
@@ -153,7 +153,7 @@ def sha256_of(path: Path) -> str:
 
 
 def digest_of(path: Path, algorithm: str) -> str:
-    """Return the digest of a file's bytes under a hashlib algorithm, as hex digits."""
+    """Return the digest of a file's bytes by a hashlib algorithm, as hex digits."""
     digest = hashlib.new(algorithm)
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -163,7 +163,7 @@ def digest_of(path: Path, algorithm: str) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished folder holds: its fingerprint, its files with bytes and sha256, and facts about it."""
+    """The content of a finished folder: fingerprint, files with bytes and sha256, and facts."""
 
     folder: Path
     fingerprint: dict[str, Any]
@@ -181,7 +181,7 @@ class Manifest:
         return sum(entry["bytes"] for entry in self.files.values())
 
     def missing(self) -> str | None:
-        """Return in words the first listed file that is absent or of another size, or None."""
+        """Return a message on the first listed file that is missing or has the wrong size, or None."""
         for name, entry in self.files.items():
             path = self.folder / name
             if not _is_file(path):
@@ -191,16 +191,16 @@ class Manifest:
         return None
 
     def verified(self, name: str) -> Path:
-        """Return the path of a listed file whose bytes were just checked; raise DamagedFile otherwise."""
+        """Check the sha256 of a listed file and return its path; raise DamagedFile if it does not match."""
         path = self.folder / name
         if name not in self.files:
             raise DamagedFile(f"{path}: not listed in {self.folder / MANIFEST}")
         if not _is_file(path):
-            raise DamagedFile(f"{path}: expected a file, found none; delete {self.folder} and run again")
-        found = sha256_of(path)
-        if found != self.files[name]["sha256"]:
+            raise DamagedFile(f"{path}: file is missing; delete {self.folder} and run again")
+        digest = sha256_of(path)
+        if digest != self.files[name]["sha256"]:
             raise DamagedFile(
-                f"{path}: expected sha256 {self.files[name]['sha256']}, found {found}; "
+                f"{path}: expected sha256 {self.files[name]['sha256']}, found {digest}; "
                 f"the file was changed or damaged: delete it and run again"
             )
         return path
@@ -217,34 +217,34 @@ def publish_manifest(
     files: list[str] | dict[str, dict[str, Any]],
     facts: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Finish folder by writing its manifest; files are names in it, or entries that are known already."""
+    """Finish folder by writing its manifest; files are names in it, or their manifest entries."""
     entries = files if isinstance(files, dict) else {name: describe_file(folder / name) for name in files}
-    about = {"format": MANIFEST_FORMAT, "key": key_of(fingerprint), "fingerprint": fingerprint}
-    publish_sealed(folder / MANIFEST, {**about, "files": entries, "facts": facts or {}})
+    header = {"format": MANIFEST_FORMAT, "key": key_of(fingerprint), "fingerprint": fingerprint}
+    publish_sealed(folder / MANIFEST, {**header, "files": entries, "facts": facts or {}})
     return read_manifest(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of folder; raise DamagedFile when there is none or it is not one."""
+    """Return the manifest of folder; raise DamagedFile if it is missing or not valid."""
     path = Path(folder) / MANIFEST
     content = read_sealed(path, "manifest")
     try:
         manifest = Manifest(Path(folder), content["fingerprint"], content["files"], content["facts"])
-        sound = content["format"] == MANIFEST_FORMAT and content["key"] == manifest.key
-        sound = sound and all(_sound_entry(name, entry) for name, entry in manifest.files.items())
+        valid = content["format"] == MANIFEST_FORMAT and content["key"] == manifest.key
+        valid = valid and all(_is_valid_entry(name, entry) for name, entry in manifest.files.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a manifest of this project ({error!r})") from error
     if not (isinstance(manifest.fingerprint, dict) and isinstance(manifest.facts, dict)):
         raise DamagedFile(
-            f"{path}: not a manifest of this project (its fingerprint or its facts are no object)"
+            f"{path}: not a manifest of this project (expected objects as fingerprint and facts)"
         )
-    if not sound:
+    if not valid:
         raise DamagedFile(f"{path}: its key does not match its fingerprint, or an entry is malformed")
     return manifest
 
 
 def why_incomplete(folder: Path, fingerprint: dict[str, Any]) -> str | None:
-    """Return in words why folder does not hold the result of fingerprint, or None when it does."""
+    """Return a message on why folder does not hold the result of fingerprint, or None if it does."""
     try:
         manifest = read_manifest(folder)
     except DamagedFile as error:
@@ -254,27 +254,27 @@ def why_incomplete(folder: Path, fingerprint: dict[str, Any]) -> str | None:
     return manifest.missing()
 
 
-def whole_files(folder: Path, facts: dict[str, Any]) -> set[str]:
-    """Return the files of folder that are as its manifest says; none where the manifest has other facts."""
+def undamaged_files(folder: Path, facts: dict[str, Any]) -> set[str]:
+    """Return the files of folder that match its manifest; an empty set if the manifest has other facts."""
     try:
         manifest = read_manifest(folder)
     except DamagedFile:
         return set()
     if manifest.facts != facts:
         return set()
-    there = {name: entry for name, entry in manifest.files.items() if _is_file(folder / name)}
-    return {name for name, entry in there.items() if describe_file(folder / name) == entry}
+    existing = {name: entry for name, entry in manifest.files.items() if _is_file(folder / name)}
+    return {name for name, entry in existing.items() if describe_file(folder / name) == entry}
 
 
 def _is_file(path: Path) -> bool:
-    """Say whether path is a file; a name that no disk takes is none."""
+    """Return whether path is a file; False for names that the file system does not support."""
     try:
         return path.is_file()
     except (OSError, ValueError):
         return False
 
 
-def _sound_entry(name: str, entry: dict[str, Any]) -> bool:
+def _is_valid_entry(name: str, entry: dict[str, Any]) -> bool:
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     return inside and isinstance(entry["bytes"], int) and len(entry["sha256"]) == 64
 
@@ -284,16 +284,16 @@ def _host() -> str:
 
 
 def process_name() -> str:
-    """Return a name of this process that no other running process has, on this machine or another."""
+    """Return a name of this process that is unique among running processes on all machines."""
     return f"{_host()}_{os.getpid()}"
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is somebody else's
+    except PermissionError:  # it belongs to another user
         pass
     return True
 

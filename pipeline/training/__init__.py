@@ -1,1 +1,1 @@
-"""Recipes, the training loop, and the three schemes that use it."""
+"""The training loop and its parts: examples, optimizers, augmentation, weight averages, checkpoints."""

@@ -1,59 +1,59 @@
-"""Random variations of images in the training loop; the seed and the number of the step decide them all."""
+"""Random augmentation in the training loop, determined by the seed and the step number."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 
-def augmented(
-    images: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, mirrored: tf.Tensor | None = None
+def augment(
+    images: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, flipped: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Return images (B, H, W, C) uint8, each flipped with chance 1/2 and shifted by -shift … shift pixels.
+    """Return images (B, H, W, C) uint8, each flipped with probability 1/2 and shifted by up to shift pixels.
 
-    seed is (2,) int32: the same seed gives the same variations, whatever came before. Pixels that a shift
-    brings in from outside are the reflected edge. mirrored (B,) bool says which images are flipped where
-    that is not left to chance.
+    seed is (2,) int32 and stateless: the same seed gives the same augmentation. A shift fills the border by
+    reflection. flipped (B,) bool says which images to flip instead of drawing them.
     """
     if not (flip or shift):
         return images
     count, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
-    mirrored, start = _drawn(count, seed, flip=flip, shift=shift, mirrored=mirrored)
+    flipped, offset = _draw(count, seed, flip=flip, shift=shift, flipped=flipped)
     rows, columns = tf.range(height)[None], tf.range(width)[None]
     if shift:
-        rows, columns = _reflected(rows + start[:, :1], height), _reflected(columns + start[:, 1:], width)
+        rows, columns = _reflect(rows + offset[:, :1], height), _reflect(columns + offset[:, 1:], width)
     if flip:
-        columns = tf.where(mirrored[:, None], width - 1 - columns, columns)
-    # One lookup a pixel: flips and shifts of whole images would copy them three times more.
+        columns = tf.where(flipped[:, None], width - 1 - columns, columns)
+    # One gather per pixel; flipping and shifting separately would make three more copies.
     pixels = tf.reshape(rows[:, :, None] * width + columns[:, None, :], (count, height * width))
     flat = tf.reshape(images, (count, height * width, channels))
     return tf.reshape(tf.gather(flat, pixels, axis=1, batch_dims=1), tf.shape(images))
 
 
-def drawn_views(
-    count: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, mirrored: tf.Tensor | None = None
+def draw_views(
+    count: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, flipped: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Return positions (count,) int32 in variation_views: what `augmented` does by the same seed."""
-    mirrored, start = _drawn(count, seed, flip=flip, shift=shift, mirrored=mirrored)
-    moves = 2 * shift + 1
-    down, right = start[:, 0] % moves, start[:, 1] % moves
-    return (tf.cast(mirrored, tf.int32) * moves + down) * moves + right
+    """Return positions (count,) int32 in augmentation_views of what `augment` does with the same seed."""
+    flipped, offset = _draw(count, seed, flip=flip, shift=shift, flipped=flipped)
+    span = 2 * shift + 1
+    down, right = offset[:, 0] % span, offset[:, 1] % span
+    return (tf.cast(flipped, tf.int32) * span + down) * span + right
 
 
-def _drawn(
-    count: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, mirrored: tf.Tensor | None
+def _draw(
+    count: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, flipped: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return which of count images are mirrored, and where each starts (count, 2), down and to the right."""
-    start = tf.zeros((count, 2), tf.int32)
+    """Return which of count images are flipped, and the offset (count, 2) of each, down and to the right."""
+    offset = tf.zeros((count, 2), tf.int32)
     if shift:
-        second = seed + tf.constant([0, 1], seed.dtype)
-        start = tf.random.stateless_uniform((count, 2), second, maxval=2 * shift + 1, dtype=tf.int32) - shift
+        shift_seed = seed + tf.constant([0, 1], seed.dtype)
+        draws = tf.random.stateless_uniform((count, 2), shift_seed, maxval=2 * shift + 1, dtype=tf.int32)
+        offset = draws - shift
     if not flip:
-        mirrored = tf.zeros((count,), tf.bool)
-    elif mirrored is None:
-        mirrored = tf.random.stateless_uniform((count,), seed) < 0.5
-    return mirrored, start
+        flipped = tf.zeros((count,), tf.bool)
+    elif flipped is None:
+        flipped = tf.random.stateless_uniform((count,), seed) < 0.5
+    return flipped, offset
 
 
-def _reflected(places: tf.Tensor, size: int) -> tf.Tensor:
-    """Return places at most size - 1 outside of 0 … size - 1 mirrored at the edge that they passed."""
-    return size - 1 - tf.abs(size - 1 - tf.abs(places))
+def _reflect(positions: tf.Tensor, size: int) -> tf.Tensor:
+    """Return positions reflected into 0 … size - 1; they may lie at most size - 1 outside."""
+    return size - 1 - tf.abs(size - 1 - tf.abs(positions))

@@ -1,7 +1,7 @@
-"""The state of a training after its last completed epoch, on disk, from which a killed training resumes.
+"""Checkpoints: the state of a training after its last completed epoch, from which a killed training resumes.
 
-One file, published whole: the variables of model, optimizer and averages, the stage and epoch, the history,
-and the seconds so far. Row order and augmentation follow from the seed and the number of the epoch.
+One file, replaced atomically: the variables of the model, optimizer and weight averages, the stage and epoch,
+the history, and the seconds so far. The seed and the epoch number determine row order and augmentation.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ from pipeline.storage.layout import CHECKPOINT
 from pipeline.storage.publishing import published
 from pipeline.training.history import Clock, History
 
-STATE = "state"
+STATE_ARRAY = "state"
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """The state of one training in one folder; clock counts the seconds of all its attempts."""
+    """The checkpoint of the training in a folder; clock counts the seconds of all its attempts."""
 
     def __init__(self, folder: Path, clock: Clock):
         self._path, self._clock = Path(folder) / CHECKPOINT, clock
-        self._kept = self._read()
-        if self._kept:
-            clock.resume(self._kept[0]["seconds"], self._kept[0]["stages"])
+        self._saved = self._read()
+        if self._saved:
+            clock.resume(self._saved[0]["seconds"], self._saved[0]["stages"])
 
     @property
     def stage(self) -> str | None:
-        """The stage in which the training was broken off, None where there is nothing to go on from."""
-        return self._kept[0]["stage"] if self._kept else None
+        """The stage in which the training was interrupted, None without a checkpoint."""
+        return self._saved[0]["stage"] if self._saved else None
 
     def restore(self, stage: str, variables: list[Any], history: History) -> int:
-        """Put the kept state of a stage into variables and history; return how many epochs are done.
+        """Load the saved state of a stage into variables and history; return how many epochs are completed.
 
-        Returns 0 where nothing of that stage is kept. Raises DamagedFile where it is of another network.
+        Returns 0 if the checkpoint has no state of that stage. Raises DamagedFile if it is another network's.
         """
-        if self._kept is None or self.stage != stage:
+        if self._saved is None or self.stage != stage:
             return 0
-        state, arrays = self._kept
+        state, arrays = self._saved
         expected = [tuple(variable.shape) for variable in variables]
         if [tuple(array.shape) for array in arrays] != expected:
             raise DamagedFile(
                 f"{self._path}: expected the {len(expected)} variables of this network, found {len(arrays)} "
-                "of another, kept by another version of the project; delete the file and run again"
+                "of another, saved by another version of the project; delete the file and run again"
             )
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         history.rows[:] = state["history"]
         history.seconds = state["training_seconds"]
-        logger.info("%s goes on behind epoch %d of the stage %s", self._path.parent, state["epoch"], stage)
+        logger.info("%s: resuming stage %s after epoch %d", self._path.parent, stage, state["epoch"])
         return state["epoch"]
 
-    def keep(self, stage: str, epoch: int, variables: list[Any], history: History) -> None:
-        """Publish the state after so many epochs of a stage in place of the one before."""
+    def save(self, stage: str, epoch: int, variables: list[Any], history: History) -> None:
+        """Save the state after an epoch of a stage, in place of the previous checkpoint."""
         state = {
             "stage": stage,
             "epoch": epoch,
@@ -72,14 +72,13 @@ class Checkpoint:
             "stages": self._clock.so_far(),
             "variables": len(variables),
         }
-        text = np.frombuffer(json.dumps(state).encode(), np.uint8)
-        arrays: dict[str, Any] = {STATE: text}
-        arrays |= {f"variable{number}": np.asarray(one) for number, one in enumerate(variables)}
+        arrays: dict[str, Any] = {STATE_ARRAY: np.frombuffer(json.dumps(state).encode(), np.uint8)}
+        arrays |= {f"variable{number}": np.asarray(value) for number, value in enumerate(variables)}
         with published(self._path) as scratch:
             np.savez(scratch, **arrays)
 
     def remove(self) -> None:
-        """Remove what is kept, when the run is finished."""
+        """Delete the checkpoint of a finished run."""
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, Any], list[Any]] | None:
@@ -87,18 +86,18 @@ class Checkpoint:
             return None
         try:
             with np.load(self._path, allow_pickle=False) as file:  # each member has a CRC
-                _refuse_empty_claims(file, self._path.stat().st_size)
-                state = json.loads(file[STATE].tobytes())
+                _check_array_sizes(file, self._path.stat().st_size)
+                state = json.loads(file[STATE_ARRAY].tobytes())
                 arrays = [file[f"variable{number}"] for number in range(state["variables"])]
-                return _sound(state), arrays
-        except Exception as problem:  # a flipped bit can name another compression, a password, a version
-            logger.warning("%s is damaged (%s); the training starts from its beginning", self._path, problem)
+                return _checked(state), arrays
+        except Exception as error:  # a flipped bit can select another compression, a password or a version
+            logger.warning("%s is damaged (%s); training restarts from the beginning", self._path, error)
             self._path.unlink(missing_ok=True)
             return None
 
 
-def _refuse_empty_claims(file: NpzFile, size: int) -> None:
-    """Raise ValueError where an array claims more than a file of size bytes holds; NumPy makes room first."""
+def _check_array_sizes(file: NpzFile, size: int) -> None:
+    """Raise ValueError for an array larger than the file's size bytes: NumPy allocates before it reads."""
     archive = file.zip
     assert archive is not None  # until the file is closed
     for member in archive.infolist():
@@ -107,18 +106,18 @@ def _refuse_empty_claims(file: NpzFile, size: int) -> None:
             header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = header(stream)
         if dtype.itemsize * math.prod(shape) > size:
-            raise ValueError(f"{member.filename} claims an array of shape {shape} in {size} bytes")
+            raise ValueError(f"{member.filename} declares an array of shape {shape} in {size} bytes")
 
 
-def _sound(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state that has what a training goes on from; raise ValueError or KeyError otherwise."""
-    kinds: dict[str, Any] = {"stage": str, "epoch": int, "history": list, "stages": dict}
-    kinds |= dict.fromkeys(("training_seconds", "seconds"), (int, float))
-    for name, kind in kinds.items():
-        if not isinstance(state[name], kind):
-            raise ValueError(f"expected {name} as {kind}, found {state[name]!r}")
+def _checked(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state after checking its fields; raise ValueError or KeyError for one that is wrong."""
+    types: dict[str, Any] = {"stage": str, "epoch": int, "history": list, "stages": dict}
+    types |= dict.fromkeys(("training_seconds", "seconds"), (int, float))
+    for name, expected in types.items():
+        if not isinstance(state[name], expected):
+            raise ValueError(f"expected {name} of type {expected}, found {state[name]!r}")
     if not all(isinstance(seconds, (int, float)) for seconds in state["stages"].values()):
         raise ValueError(f"expected seconds by stage, found {state['stages']}")
     if not all(isinstance(row, dict) for row in state["history"]):
-        raise ValueError("expected a history of rows with names")
+        raise ValueError("expected history rows with named values")
     return state

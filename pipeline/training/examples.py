@@ -1,4 +1,4 @@
-"""What a classifier learns from: inputs, labels, and which rows are train and val."""
+"""Training data of a classifier: inputs, labels, and which rows are train and val."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.datasets.split import given_rows
+from pipeline.datasets.split import budget_rows
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import ALL_LABELS
 from pipeline.features.store import FeatureStore
-from pipeline.recipes.base import Training
+from pipeline.recipes.base import TrainingRecipe
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a classifier learns from: inputs (N, …) uint8 images or float32 features, labels (N,) int64.
+    """Training data of a classifier: inputs (N, …) uint8 images or float32 features, labels (N,) int64.
 
-    train and val are positions (n,) in them; classes is the number of classes. With several views, inputs
-    has as many blocks of len(labels) rows, one block a view: training draws a view of each example anew in
-    every epoch, answers are averaged over the views. Where they are varied, inputs has a block for each of
-    views.variation_views instead: a step draws among them what it would do to images, and the first,
-    which is not varied, answers.
+    train and val are row numbers (n,); classes is the number of classes. With several views, inputs has a
+    block of len(labels) rows for each view: each epoch draws a random view of each example, and predictions
+    are averaged over the views. With cached_augmentation, inputs has a block for each of
+    views.augmentation_views instead: each step draws among them instead of augmenting images, and
+    predictions use the first, the unchanged image.
     """
 
     inputs: np.ndarray
@@ -31,8 +31,8 @@ class Examples:
     val: np.ndarray
     classes: int
     views: int = 1
-    share: float = 1.0  # of all training images, that train is
-    varied: bool = False
+    share: float = 1.0  # fraction of all training images that train contains
+    cached_augmentation: bool = False
 
     @classmethod
     def of(
@@ -44,25 +44,25 @@ class Examples:
         *,
         budget: str = ALL_LABELS,
     ) -> Examples:
-        """Return the examples of an image or feature store whose rows inputs are, a block for each view.
+        """Return the examples of a store; inputs has its images or features, a block for each view.
 
-        budget says how many training labels are used (see datasets.table).
+        budget says how many training labels to use (see datasets.table).
         """
         rows = store.rows("train")
-        train = given_rows(store.labels, rows, budget, store.index)
+        train = budget_rows(store.labels, rows, budget, store.index)
         return cls(inputs, store.labels, train, store.rows("val"), classes, views, len(train) / len(rows))
 
-    def epochs(self, recipe: Training) -> int:
-        """Return how many epochs a recipe takes here: epochs / sqrt(share) where it stretches over fewer."""
+    def epochs(self, recipe: TrainingRecipe) -> int:
+        """Return how many epochs to train: the recipe's, divided by sqrt(share) if it sets stretch."""
         return math.ceil(recipe.epochs / math.sqrt(self.share)) if recipe.stretch else recipe.epochs
 
     def with_val(self) -> Examples:
-        """Return the examples with val among what is learnt from, and nothing left as val."""
-        both = np.sort(np.concatenate([self.train, self.val]))
-        return replace(self, train=both, val=self.val[:0])
+        """Return the examples with val merged into train; val becomes empty."""
+        merged = np.sort(np.concatenate([self.train, self.val]))
+        return replace(self, train=merged, val=self.val[:0])
 
-    def shown(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return positions in inputs of a randomly drawn view of each of rows."""
+    def sample_views(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return rows of inputs, with a random view of each of rows."""
         if self.views == 1:
             return rows
         return rows + len(self.labels) * generator.integers(0, self.views, rows.shape)

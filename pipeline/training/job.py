@@ -1,4 +1,4 @@
-"""What a scheme's training function is given, and what it returns."""
+"""The input and output of a scheme's training function."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import SPLITS
 from pipeline.features.store import FeatureStore
 from pipeline.progress import Progress
-from pipeline.recipes.base import Labelled
+from pipeline.recipes.base import BaseRecipe
 from pipeline.recipes.prefix import Prefix
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.history import Clock, History
 from pipeline.training.loop import fit
 
-Recipe = TypeVar("Recipe", bound=Labelled)
+Recipe = TypeVar("Recipe", bound=BaseRecipe)
 
 
 @dataclass(frozen=True)
 class Job(Generic[Recipe]):
-    """What a scheme's training function is given; inputs of other schemes are None.
+    """The input of a scheme's training function; what the scheme does not use is None.
 
-    features are those that a head is fitted on, maps those at the cut of a network whose frozen part is
-    cached, prefix says which these are; sweep is the folder of the sweep that chose a head.
+    A head is fitted on features. maps are the cached feature maps at the cut of a fine-tuned network, and
+    prefix describes them. sweep is the folder of the sweep that selected a head's settings.
     """
 
     recipe: Recipe
@@ -44,34 +44,34 @@ class Job(Generic[Recipe]):
     maps: FeatureStore | None = None
     prefix: Prefix | None = None
     checkpoint: Checkpoint | None = None
-    splits: tuple[str, ...] = ("val", "test")  # whose images the trained network is asked about
-    watch: Callable[[History], None] | None = None  # called after each epoch
+    splits: tuple[str, ...] = ("val", "test")  # to predict after training
+    on_epoch_end: Callable[[History], None] | None = None
 
     @property
     def fit(self) -> functools.partial[None]:
-        """The function loop.fit with what the job says; keywords of a call come last."""
+        """loop.fit with the seed and callbacks of this job."""
         return functools.partial(
-            fit, seed=self.seed, progress=self.progress, checkpoint=self.checkpoint, watch=self.watch
+            fit,
+            seed=self.seed,
+            progress=self.progress,
+            checkpoint=self.checkpoint,
+            on_epoch_end=self.on_epoch_end,
         )
 
     def rows(self) -> np.ndarray:
-        """Return the positions (n,) of the images that the trained network is asked about.
-
-        They come in the data set's order; val is left out where it was trained on.
-        """
-        asked = [SPLITS[name] for name in self.splits if not (name == "val" and self.recipe.fits_val)]
-        return np.flatnonzero(np.isin(self.images.split, asked))
+        """Return positions (n,) of the images to predict in the data set, without val if it is trained on."""
+        codes = [SPLITS[name] for name in self.splits if not (name == "val" and self.recipe.fits_val)]
+        return np.flatnonzero(np.isin(self.images.split, codes))
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a scheme's training function returns.
+class TrainingResult:
+    """The output of a scheme's training function.
 
-    probabilities (N, C) float32 has a row for each row of rows (N,), positions in the data set.
-    backbone_parameters are those that the model file does not hold because features stand before it.
-    n_train is how many images it was trained on, by default all training images. settings are those that
-    were used where a search chose them, which took tune_seconds. facts say what else is worth knowing of
-    the training, and go into its recipe.json.
+    probabilities (N, C) float32 correspond to rows (N,), positions in the data set. backbone_parameters
+    counts the backbone's parameters below cached features, which the model file does not contain. n_train is
+    the number of training images, by default all. settings are those that a search selected in tune_seconds.
+    facts are further fields of recipe.json.
     """
 
     model: keras.Model

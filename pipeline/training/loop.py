@@ -1,7 +1,7 @@
-"""The training loop that all schemes share: whole stretches of updates inside one TensorFlow graph.
+"""The training loop that all schemes share; each call of its TensorFlow graph runs many updates.
 
-The images (uint8) or features (float32) of all splits lie in memory as one tensor; an epoch is a matrix of
-row numbers, and a batch is gathered inside the graph. Order, augmentation and dropout follow from the seed.
+The images (uint8) or features (float32) of all splits are one tensor in memory, an epoch is a matrix of row
+numbers, and the graph gathers each batch. The seed determines shuffling, augmentation and dropout.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import tensorflow as tf
 
 from pipeline.errors import Diverged
 from pipeline.progress import Progress, silent
-from pipeline.training.augmentation import augmented, drawn_views
+from pipeline.training.augmentation import augment, draw_views
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
-from pipeline.training.kept_weights import AVERAGES, Lookahead, Patience
 from pipeline.training.optimizers import Multiplier, make_optimizer
 from pipeline.training.stage import Stage
+from pipeline.training.weight_copies import AVERAGES, EarlyStopping, Lookahead
 
 Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
 
-REPORT_SECONDS = 1.0  # how long one call into the graph should last, so that progress can be shown
+REPORT_SECONDS = 1.0  # how long one call of the graph should take, so that progress is reported
 
 
 def fit(
@@ -41,19 +41,18 @@ def fit(
     progress: Progress = silent,
     checkpoint: Checkpoint | None = None,
     multipliers: Callable[[int], dict[str, Multiplier]] | None = None,
-    watch: Callable[[History], None] | None = None,
+    on_epoch_end: Callable[[History], None] | None = None,
 ) -> None:
-    """Train the weights of a classifier that are trainable now, and add a row an epoch to history.
+    """Train the trainable weights of a classifier, and add one row per epoch to history.
 
-    The loss is cross-entropy with label smoothing; train loss and accuracy are means over the epoch as it
-    went (with augmentation and dropout), val loss is plain cross-entropy after it. Raises Diverged when the
-    loss or a weight is not a finite number; a fused ReLU turns NaN into 0, so the loss alone can hide it.
+    The loss is cross-entropy with label smoothing. Train loss and accuracy are means over the epoch's steps
+    (with augmentation and dropout); val loss is plain cross-entropy after the epoch. Raises Diverged if the
+    loss or a weight is not finite; a fused ReLU turns NaN into 0, so the loss alone can hide it.
 
-    With a checkpoint the state after each epoch is kept there, and a stage that was broken off goes on
-    behind its last whole epoch as if nothing had happened. multipliers gives factors of the rate by variable,
-    told how many updates an epoch has (see make_optimizer). watch is called after each epoch; what it raises
-    ends the training. With the stage's patience it ends after so many epochs without a better accuracy on
-    val, and the best epoch's weights are left.
+    With a checkpoint, each epoch's state is saved, and an interrupted stage resumes after its last completed
+    epoch with the same result. multipliers returns learning-rate multipliers by variable for a number of
+    steps per epoch (see make_optimizer). An exception from on_epoch_end ends the training. With patience in
+    the stage, training stops after so many epochs without better val accuracy and restores the best weights.
     """
     batch = min(stage.batch_size, len(examples.train))
     steps = len(examples.train) // batch
@@ -63,32 +62,32 @@ def fit(
     average = averages(classifier.model, total) if averages else None
     update = _update_function(classifier.logits, examples, stage, optimizer, average, seed=seed, steps=steps)
     generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
-    pace = _CallLength()
-    stopping = Patience(classifier.model, stage.patience) if stage.patience else None
-    keepers = [classifier.model, optimizer, *(one for one in (average, stopping) if one)]
-    state = [variable for keeper in keepers for variable in keeper.variables]
-    done_before = checkpoint.restore(stage.name, state, history) if checkpoint else 0
+    chunks = _Chunks()
+    stopping = EarlyStopping(classifier.model, stage.patience) if stage.patience else None
+    owners = [classifier.model, optimizer, *(part for part in (average, stopping) if part)]
+    state = [variable for owner in owners for variable in owner.variables]
+    completed = checkpoint.restore(stage.name, state, history) if checkpoint else 0
     for epoch in range(stage.epochs):
-        began = time.perf_counter()
-        order = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
-        order = examples.shown(order, generator)
-        if epoch < done_before:  # drawn all the same, so that what follows is what it would have been
+        start = time.perf_counter()
+        epoch_rows = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
+        epoch_rows = examples.sample_views(epoch_rows, generator)
+        if epoch < completed:  # its random numbers are drawn, so the next epochs get theirs
             continue
-        if stopping and stopping.over:
+        if stopping and stopping.should_stop:
             break
         sums = np.zeros(2)
-        for done, found in pace.over(order, update):
-            sums += found
-            _refuse_divergence(stage, epoch, finite=math.isfinite(sums[0]), found=f"the loss is {sums[0]}")
+        for done, chunk_sums in chunks.run(epoch_rows, update):
+            sums += chunk_sums
+            _check_finite(stage, epoch, finite=math.isfinite(sums[0]), problem=f"the loss is {sums[0]}")
             progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
         if average and epoch + 1 == stage.epochs:
-            average.end()
-        sound = all(np.isfinite(array).all() for array in classifier.model.get_weights())
-        _refuse_divergence(stage, epoch, finite=sound, found="weights are not finite numbers")
+            average.finish()
+        finite = all(np.isfinite(array).all() for array in classifier.model.get_weights())
+        _check_finite(stage, epoch, finite=finite, problem="weights are not finite numbers")
         val_loss, val_accuracy = classifier.evaluate(examples, examples.val)
         if stopping:
-            stopping.after(val_accuracy)
-        history.seconds += time.perf_counter() - began
+            stopping.after_epoch(val_accuracy)
+        history.seconds += time.perf_counter() - start
         history.add(
             stage=stage.name,
             train_loss=float(sums[0] / steps),
@@ -98,35 +97,35 @@ def fit(
             learning_rate=float(np.asarray(optimizer.learning_rate)),
         )
         if checkpoint:
-            checkpoint.keep(stage.name, epoch + 1, state, history)
-        if watch:
-            watch(history)
+            checkpoint.save(stage.name, epoch + 1, state, history)
+        if on_epoch_end:
+            on_epoch_end(history)
     if stopping:
-        stopping.end()
+        stopping.finish()
 
 
-class _CallLength:
-    """How many steps one call into the graph takes, so that it lasts about REPORT_SECONDS."""
+class _Chunks:
+    """Runs the steps of an epoch in calls of the graph that take about REPORT_SECONDS each."""
 
     def __init__(self) -> None:
-        self._steps, self._built = 1, False
+        self._steps, self._traced = 1, False
 
-    def over(self, order: np.ndarray, update: Update) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield how many of the steps of an order are done, and the sums of the last call."""
+    def run(self, epoch_rows: np.ndarray, update: Update) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield after each call how many steps of the epoch are done, and the sums of that call."""
         done = 0
-        while done < len(order):
-            chunk, began = order[done : done + self._steps], time.perf_counter()
+        while done < len(epoch_rows):
+            chunk, start = epoch_rows[done : done + self._steps], time.perf_counter()
             sums = update(chunk)
-            each = (time.perf_counter() - began) / len(chunk)
-            if self._built:
-                self._steps = max(1, min(4 * self._steps, math.ceil(REPORT_SECONDS / max(each, 1e-6))))
-            self._built = True  # by the first call, which takes longer
+            step_seconds = max((time.perf_counter() - start) / len(chunk), 1e-6)
+            if self._traced:
+                self._steps = max(1, min(4 * self._steps, math.ceil(REPORT_SECONDS / step_seconds)))
+            self._traced = True  # the first call builds the graph and takes longer
             done += len(chunk)
             yield done, sums
 
 
 def _update_function(
-    logits: keras.Model,
+    model: keras.Model,
     examples: Examples,
     stage: Stage,
     optimizer: keras.optimizers.Optimizer,
@@ -135,56 +134,56 @@ def _update_function(
     seed: int,
     steps: int,
 ) -> Update:
-    """Return a function from row numbers (n, B) to the sum of losses over n steps and of right answers.
+    """Return a function from row numbers (n, B) to two sums over n steps: losses and correct predictions.
 
-    steps is how many there are in an epoch.
+    steps is the number of steps in an epoch.
     """
     inputs = tf.constant(examples.inputs)
     labels = tf.tile(tf.constant(examples.labels), [examples.views])
-    weights = logits.trainable_variables
+    weights = model.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes
     count = len(examples.labels)
     draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, count)
-    moves: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift}
-    parity = tf.constant(draws, tf.int32)  # whether an image is mirrored in even or in odd epochs
+    augmentation: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift}
+    parity = tf.constant(draws, tf.int32)  # whether an image is flipped in even or in odd epochs
 
     def step(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        wanted, number = tf.gather(labels, rows), tf.cast(optimizer.iterations, tf.int32)
+        batch_labels, number = tf.gather(labels, rows), tf.cast(optimizer.iterations, tf.int32)
         if stage.flip or stage.shift:
-            drawn_by = tf.stack([seed, 4 * number + 2 * stage.salt])  # augmented() uses two seeds of it
-            how = moves | {"seed": drawn_by}
+            step_seed = tf.stack([seed, 4 * number + 2 * stage.salt])  # augment() uses two consecutive seeds
+            how = augmentation | {"seed": step_seed}
             if stage.alternate:
-                how["mirrored"] = (tf.gather(parity, rows % count) + number // steps) % 2 == 1
-            if examples.varied:
-                batch = tf.gather(inputs, rows + count * drawn_views(tf.size(rows), **how))
+                how["flipped"] = (tf.gather(parity, rows % count) + number // steps) % 2 == 1
+            if examples.cached_augmentation:
+                batch = tf.gather(inputs, rows + count * draw_views(tf.size(rows), **how))
             else:
-                batch = augmented(tf.gather(inputs, rows), **how)
+                batch = augment(tf.gather(inputs, rows), **how)
         else:
             batch = tf.gather(inputs, rows)
-        targets = tf.one_hot(wanted, classes) * (1 - smoothing) + smoothing / classes
+        targets = tf.one_hot(batch_labels, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
-            answers = logits(batch, training=True)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, answers))
+            logits = model(batch, training=True)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         optimizer.apply(tape.gradient(loss, weights), weights)
         if average:
-            average.after(number + 1)
-        right = tf.reduce_sum(tf.cast(tf.argmax(answers, axis=1) == wanted, tf.float32))
-        return loss, right
+            average.after_update(number + 1)
+        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == batch_labels, tf.float32))
+        return loss, correct
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-    def run(order: tf.Tensor) -> tf.Tensor:
-        sums = tf.zeros(2, tf.float64)  # in float32 they would depend on how many steps a call takes
-        for rows in order:
+    def run(chunk: tf.Tensor) -> tf.Tensor:
+        sums = tf.zeros(2, tf.float64)  # float32 sums would depend on how many steps a call runs
+        for rows in chunk:
             sums += tf.cast(tf.stack(step(rows)), tf.float64)
         return sums
 
-    return lambda order: run(tf.constant(order, tf.int32)).numpy()
+    return lambda chunk: run(tf.constant(chunk, tf.int32)).numpy()
 
 
-def _refuse_divergence(stage: Stage, epoch: int, *, finite: bool, found: str) -> None:
+def _check_finite(stage: Stage, epoch: int, *, finite: bool, problem: str) -> None:
     if not finite:
         raise Diverged(
-            f"{stage.name}: {found} in epoch {epoch + 1}; "
+            f"{stage.name}: {problem} in epoch {epoch + 1}; "
             f"try a learning rate below {stage.learning_rate:g}, or a longer warmup"
         )

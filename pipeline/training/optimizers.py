@@ -1,4 +1,4 @@
-"""Optimisers and the course of the learning rate, one row each."""
+"""Optimizers and learning-rate schedules, one row each."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from keras.optimizers.schedules import (
 
 from pipeline.training.stage import Stage
 
-TRIANGLE_START, TRIANGLE_END = 0.2, 0.07  # shares of the peak: those of airbench (Jordan 2024)
-UNDECAYED = ("bias", "gamma", "beta")  # decay is for kernels: Loshchilov & Hutter 2019, and common practice
+TRIANGLE_START, TRIANGLE_END = 0.2, 0.07  # fractions of the peak, from airbench (Jordan 2024)
+UNDECAYED = ("bias", "gamma", "beta")  # decay kernels only: Loshchilov & Hutter 2019, and common practice
 
-Multiplier = Callable[[tf.Tensor], tf.Tensor]  # from the number of the update to a factor of the rate
+Multiplier = Callable[[tf.Tensor], tf.Tensor]  # from the update number to a factor of the learning rate
 
 
 def _constant(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
@@ -37,7 +37,7 @@ def _triangle(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
         return PolynomialDecay(rate, updates, rate * TRIANGLE_END)
 
     class Triangle(PolynomialDecay):
-        """A straight line up to the peak, and another down from it."""
+        """A linear rise to the peak and a linear decay after it."""
 
         def __call__(self, step: tf.Tensor) -> tf.Tensor:
             number = tf.cast(step, tf.float32)
@@ -50,18 +50,18 @@ def _triangle(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
 SCHEDULES = {"constant": _constant, "cosine": _cosine, "triangle": _triangle}
 
 
-class _OnePassAdamW(keras.optimizers.AdamW):
-    """AdamW with TensorFlow's own operation, one pass over memory where Keras takes one for each term.
+class _FusedAdamW(keras.optimizers.AdamW):
+    """AdamW with TensorFlow's fused kernel: one pass over memory instead of one for each term.
 
-    It computes what Keras computes, each weight in the same order of terms, within rounding.
+    Its updates equal those of Keras within rounding.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        place, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[place].value.handle,
-            v=self._velocities[place].value.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
             beta1_power=tf.pow(self.beta_1, step),
             beta2_power=tf.pow(self.beta_2, step),
             lr=tf.convert_to_tensor(learning_rate),
@@ -72,8 +72,8 @@ class _OnePassAdamW(keras.optimizers.AdamW):
         )
 
 
-class _Multiplied(keras.optimizers.Optimizer):
-    """A mixin for optimisers: learning-rate multipliers for some variables, by path."""
+class _Multipliers(keras.optimizers.Optimizer):
+    """Adds learning-rate multipliers for some variables, by path, to an optimizer."""
 
     multipliers: dict[str, Multiplier]
 
@@ -88,34 +88,34 @@ class _Multiplied(keras.optimizers.Optimizer):
         super().update_step(gradient, variable, learning_rate)
 
 
-OPTIMIZERS = {"adamw": _OnePassAdamW, "sgd": keras.optimizers.SGD}
+OPTIMIZERS = {"adamw": _FusedAdamW, "sgd": keras.optimizers.SGD}
 
 
 def warmup_updates(share: float, updates: int) -> int:
-    """Return over how many of all updates the learning rate rises; the last update is never one of them."""
+    """Return how many of the updates are warmup; the last update never is."""
     return min(round(share * updates), updates - 1)
 
 
 def make_optimizer(
-    stage: Stage, updates: int, *, multipliers: dict[str, Multiplier] | None = None, quick: bool = True
+    stage: Stage, updates: int, *, multipliers: dict[str, Multiplier] | None = None, fused: bool = True
 ) -> keras.optimizers.Optimizer:
-    """Return a Keras optimiser whose learning rate follows the stage's over a known number of updates.
+    """Return a Keras optimizer with the stage's learning-rate schedule over so many updates.
 
-    Biases and the weights of batch normalisation are not decayed unless the stage's decay_biases says so.
-    multipliers has, by the path of a variable, a factor of its learning rate (not of its decay), a function
-    of the number of the update. Without quick AdamW is Keras's own.
+    Weight decay skips biases and batch normalization unless the stage sets decay_biases. multipliers maps the
+    path of a variable to a factor of its learning rate (not of its decay), a function of the update number.
+    With fused=False, AdamW is Keras's own.
     """
     warmup = warmup_updates(stage.warmup, updates)
     rate = SCHEDULES[stage.lr_schedule](stage.learning_rate, max(1, updates), warmup)
-    kind = OPTIMIZERS[stage.optimizer]
+    optimizer_class = OPTIMIZERS[stage.optimizer]
     settings: dict[str, Any] = {"weight_decay": stage.weight_decay}
     if stage.optimizer == "sgd":
         settings |= {"momentum": stage.momentum, "nesterov": True}
-    elif not quick:
-        kind = keras.optimizers.AdamW
+    elif not fused:
+        optimizer_class = keras.optimizers.AdamW
     if multipliers:
-        kind = type("Multiplied", (_Multiplied, kind), {"multipliers": multipliers})
-    made = kind(rate, **settings)
+        optimizer_class = type("Multiplied", (_Multipliers, optimizer_class), {"multipliers": multipliers})
+    optimizer = optimizer_class(rate, **settings)
     if not stage.decay_biases:
-        made.exclude_from_weight_decay(var_names=list(UNDECAYED))
-    return made
+        optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    return optimizer

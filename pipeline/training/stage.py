@@ -1,16 +1,16 @@
-"""One stretch of training, with the settings that hold in it."""
+"""One stage of training and its settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.recipes.base import Augmented, Training
+from pipeline.recipes.base import ImageRecipe, TrainingRecipe
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training: a name for the history, and the settings that hold in it."""
+    """One stage of training: its name in the history, and its settings."""
 
     name: str
     epochs: int
@@ -28,15 +28,15 @@ class Stage:
     decay_biases: bool = False
     averaging: str = "none"
     patience: int = 0
-    salt: int = 0  # makes the random order of one stage differ from another's
+    salt: int = 0  # gives each stage its own random numbers
 
     @classmethod
-    def of(cls, recipe: Training, name: str, *, epochs: int, **changes: Any) -> Stage:
-        """Return a stage with the course of a recipe, and its augmentation if it has one; changes come last.
+    def of(cls, recipe: TrainingRecipe, name: str, *, epochs: int, **changes: Any) -> Stage:
+        """Return a stage with a recipe's training settings, including augmentation; changes override them.
 
-        What only some recipes have (patience, momentum, decay_biases) is among the changes.
+        Pass settings that only some recipes have (patience, momentum, decay_biases) as changes.
         """
-        if isinstance(recipe, Augmented):
+        if isinstance(recipe, ImageRecipe):
             changes = {
                 "flip": recipe.flip,
                 "alternate": recipe.alternate,

@@ -1,1 +1,1 @@
-"""Searches for the settings of a training: spaces, studies that outlive a kill, recipes that they leave."""
+"""Searches for settings: sweeps of heads, resumable Optuna studies, and the recipes that they produce."""

@@ -1,4 +1,4 @@
-"""A sweep from cached features to its folder: the table of all settings, its picture, and the choice."""
+"""Run a sweep on cached features and publish its folder: a table of all settings, a plot and the choice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from pipeline import machine, numerics
-from pipeline.datasets.split import given_rows
+from pipeline.datasets.split import budget_rows
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
-from pipeline.heads.fit import CHOICE, Reader
-from pipeline.heads.sweep import Trial, sweep
+from pipeline.heads.fit import SWEEP_CHOICE, HeadDataLoader
+from pipeline.heads.sweep import SweepTrial, sweep
 from pipeline.progress import Progress, silent
 from pipeline.recipes.settings import override, plain
 from pipeline.recipes.sweep import SEED, SweepSpec, points_of
@@ -22,32 +22,32 @@ from pipeline.results.scores import wilson_interval
 from pipeline.storage.publishing import publish_csv, publish_json, publish_manifest
 from pipeline.training.history import Clock
 
-TABLE, PICTURE = "sweep.csv", "sweep.png"
+SWEEP_TABLE, SWEEP_PLOT = "sweep.csv", "sweep.png"
 
 
 def tune_head(
     spec: dict[str, Any], dataset: str, features: str, folder: str, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Run the sweep of a SweepSpec as JSON, publish it in folder, and return its choice.
+    """Run the sweep of a SweepSpec, given as JSON; publish it in folder and return its choice.
 
-    Heads are trained on the training images and ranked on val; no test image is looked at.
+    Heads are trained on train and ranked on val; test is not used.
     """
     clock, target = Clock(), Path(folder)
-    state = numerics.start(seed=0, precision="float32")
-    told = SweepSpec(**spec)
-    recipe, space = told.head(), told.axes()
+    state = numerics.configure(seed=0, precision="float32")
+    sweep_spec = SweepSpec(**spec)
+    recipe, space = sweep_spec.head(), sweep_spec.axes()
     images, store = ImageStore(dataset), FeatureStore(features)
-    read = Reader.of(override(recipe, {"fit_on": "train"}), store, len(images.class_names))
-    trials = sweep(recipe, space, read, precision=told.precision, progress=progress)
+    loader = HeadDataLoader.of(override(recipe, {"fit_on": "train"}), store, len(images.class_names))
+    trials = sweep(recipe, space, loader, precision=sweep_spec.precision, progress=progress)
     axes = [name for name in space if name != SEED]
-    table = trial_table(trials, axes, images.counts["val"])
-    publish_csv(target / TABLE, table)
-    given = len(given_rows(store.labels, store.rows("train"), recipe.label_budget, store.index))
+    table = sweep_table(trials, axes, images.counts["val"])
+    publish_csv(target / SWEEP_TABLE, table)
+    n_train = len(budget_rows(store.labels, store.rows("train"), recipe.label_budget, store.index))
     caption = (
-        f"{images.row.title}, {given:,} train / {images.counts['val']:,} val · weights "
-        f"{told.weights} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
+        f"{images.row.title}, {n_train:,} train / {images.counts['val']:,} val · weights "
+        f"{sweep_spec.weights} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
     )
-    publish_figure(target / PICTURE, draw_sweep, table, axes, recipe.title, caption)
+    publish_figure(target / SWEEP_PLOT, draw_sweep, table, axes, recipe.title, caption)
     best = trials[0]
     choice = {
         "recipe": recipe.name,
@@ -57,20 +57,20 @@ def tune_head(
         "val_loss": best.val_loss,
         "heads": len(points_of(space)),
         "seconds": clock.total(),
-        "precision": told.precision,
+        "precision": sweep_spec.precision,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
         "versions": machine.versions(),
         "machine": {**machine.describe(), **state},
     }
-    publish_json(target / CHOICE, choice)
-    publish_manifest(target, told.fingerprint, [TABLE, PICTURE, CHOICE])
+    publish_json(target / SWEEP_CHOICE, choice)
+    publish_manifest(target, sweep_spec.fingerprint, [SWEEP_TABLE, SWEEP_PLOT, SWEEP_CHOICE])
     return choice
 
 
-def trial_table(trials: list[Trial], axes: list[str], n_val: int) -> pd.DataFrame:
-    """Return a row a trial, best first: rank, the axes, and what it reached on n_val images.
+def sweep_table(trials: list[SweepTrial], axes: list[str], n_val: int) -> pd.DataFrame:
+    """Return a row per trial, best first: its rank, its settings on the axes, its scores on n_val images.
 
-    low and high bound val_accuracy with 95 % confidence (Wilson); spread is over seeds, seconds its share.
+    val_accuracy_low and _high are its 95 % Wilson interval; spread is over seeds, seconds the trial's share.
     """
     rows = []
     for rank, trial in enumerate(trials, start=1):
@@ -78,7 +78,7 @@ def trial_table(trials: list[Trial], axes: list[str], n_val: int) -> pd.DataFram
         rows.append(
             {
                 "rank": rank,
-                **{name: _text(trial.settings[name]) for name in axes},
+                **{name: _joined(trial.settings[name]) for name in axes},
                 "seeds": trial.seeds,
                 "val_accuracy": trial.val_accuracy,
                 "val_accuracy_low": low,
@@ -92,5 +92,5 @@ def trial_table(trials: list[Trial], axes: list[str], n_val: int) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _text(value: Any) -> Any:
+def _joined(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, tuple) else value

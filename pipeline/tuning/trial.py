@@ -1,4 +1,4 @@
-"""One trial of a study, in a process of its own: settings are drawn, trained, and judged on val alone."""
+"""One trial of a study in its own process: sample settings, train, and evaluate on val."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.recipes.space import read_axes
 from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.runs.train import prepare_job, train
 from pipeline.training.history import Clock, History
-from pipeline.tuning.study import REASON, distributions, opened, seal, settings_of
+from pipeline.tuning.study import FAILURE_REASON, distributions, open_study, seal_study, settings_of
 
 
 class Pruned(Exception):
-    """A trial lies below the median of those before it, and is ended."""
+    """Ends a trial whose val accuracy is below the median of earlier trials."""
 
 
 def run_trial(
@@ -30,49 +30,51 @@ def run_trial(
     draw: int,
     progress: Progress = silent,
 ) -> None:
-    """Ask the study in a file for settings, train with them, and tell it val accuracy or how it ended.
+    """Ask the study in a file for settings, train with them, and report val accuracy or failure to it.
 
-    spec and inputs are a RunSpec and RunInputs as JSON, space the axes; draw decides what is drawn. A trial
-    whose loss diverges, or whose settings contradict each other, has failed with a reason and is no error.
+    spec and inputs are a RunSpec and RunInputs as JSON, space the axes; draw seeds the sampler. If the loss
+    diverges or the settings contradict each other, the trial is marked as failed and nothing is raised.
     """
     run = RunSpec.from_json(spec)
     path, recipe = Path(study), recipe_of(run)
-    told = opened(path, draw, run.seed)
-    trial = told.ask(distributions(recipe, read_axes(recipe, space)))
+    optuna_study = open_study(path, draw, run.seed)
+    trial = optuna_study.ask(distributions(recipe, read_axes(recipe, space)))
 
-    def watch(history: History) -> None:
+    def on_epoch_end(history: History) -> None:
         trial.report(history.rows[-1]["val_accuracy"], len(history.rows))
         if trial.should_prune():
             raise Pruned
 
-    drawn = run.with_settings(settings_of(recipe, trial.params))
+    trial_spec = run.with_settings(settings_of(recipe, trial.params))
     value, state = None, TrialState.COMPLETE
     try:
-        value = val_accuracy(drawn, RunInputs(**inputs), watch=watch, progress=progress)
+        value = val_accuracy(trial_spec, RunInputs(**inputs), on_epoch_end=on_epoch_end, progress=progress)
     except Pruned:
         state = TrialState.PRUNED
     except (Diverged, BadInput) as error:
-        trial.set_user_attr(REASON, str(error))
+        trial.set_user_attr(FAILURE_REASON, str(error))
         state = TrialState.FAIL
-    told.tell(trial, value, state=state)
-    seal(path)
+    optuna_study.tell(trial, value, state=state)
+    seal_study(path)
 
 
-def run_again(spec: dict[str, Any], inputs: dict[str, str], progress: Progress = silent) -> float:
-    """Return the accuracy on val of a training to its end, by its own settings and seed."""
-    return val_accuracy(RunSpec.from_json(spec), RunInputs(**inputs), watch=None, progress=progress)
+def run_once(spec: dict[str, Any], inputs: dict[str, str], progress: Progress = silent) -> float:
+    """Return the val accuracy of one full training with the settings and seed of spec."""
+    return val_accuracy(RunSpec.from_json(spec), RunInputs(**inputs), on_epoch_end=None, progress=progress)
 
 
 def val_accuracy(
-    spec: RunSpec, inputs: RunInputs, *, watch: Callable[[History], None] | None, progress: Progress
+    spec: RunSpec, inputs: RunInputs, *, on_epoch_end: Callable[[History], None] | None, progress: Progress
 ) -> float:
-    """Return the accuracy on val, 0 … 1, of a network that is trained by spec; no test image is seen."""
-    job, _ = prepare_job(spec, inputs, clock=Clock(), progress=progress, splits=("val",), watch=watch)
+    """Train a network by spec and return its accuracy on val, 0 … 1; test is not used."""
+    job, _ = prepare_job(
+        spec, inputs, clock=Clock(), progress=progress, splits=("val",), on_epoch_end=on_epoch_end
+    )
     trained = train(spec, job)
-    right = trained.probabilities.argmax(axis=1) == job.images.labels[trained.rows]
-    return float(right.mean())
+    correct = trained.probabilities.argmax(axis=1) == job.images.labels[trained.rows]
+    return float(correct.mean())
 
 
 def recipe_of(spec: RunSpec) -> Any:
-    """Return the recipe that a study starts from."""
+    """Return the recipe whose settings a study searches."""
     return override(spec.scheme_row.recipes[spec.row], spec.settings)

@@ -1,1 +1,1 @@
-"""The data folder as a whole: what is there, whether it is intact, what can go, what is still to do."""
+"""Maintenance of the data folder: inventory, verification, cleaning and cost estimates."""

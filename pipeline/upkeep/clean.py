@@ -1,8 +1,8 @@
-"""What nobody needs any more in the data folder: neither a preset nor an existing run. And its removal.
+"""Find and remove what no preset and no existing run uses in the data folder.
 
-Runs and reports that are finished are results and stay, whatever refers to them, unless a run's settings have
-other names than this version gives them: it can never be asked for again. What a person put into the data
-folder stays, too.
+Finished runs and reports are results and are always kept, with one exception: a run of an earlier version
+whose settings have been renamed since, because no command can ask for it again. Files that users put into
+the data folder are kept, too.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import HeadstartError
-from pipeline.features.sections import missing_sections, without_columns
+from pipeline.features.sections import base_fingerprint, missing_sections
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import as_dict
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import canonical, key_of
-from pipeline.storage.publishing import is_left_behind, is_scratch
+from pipeline.storage.publishing import is_orphaned, is_scratch
 from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_held, is_in_use, locks_of, walk
 
-SOURCES = ("download", "weights", "dataset", "cache", "section")  # what tasks further down read
+SOURCES = ("download", "weights", "dataset", "cache", "section")  # what downstream tasks read
 DERIVED = ("metrics", "plots", "findings", "atlas", "labels", "seeds", "blocks", "recipe")
-PREPARED = ("download", "weights", "dataset")  # what an extraction reads, or a preparation
+PREPARED = ("download", "weights", "dataset")  # what extraction or preparation reads
 
 
 @dataclass(frozen=True)
 class Request:
-    """Layers of views of a feature cache that somebody needs; base is the cache's fingerprint."""
+    """Layers and views of a feature cache that a task uses; base is the cache's fingerprint."""
 
     base: dict[str, Any]
     layers: tuple[str, ...]
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Needs:
-    """What somebody needs: folders by their path below the data folder, and features by what is in them."""
+    """What is in use: folders, by path below the data folder or by key, and features, by their content."""
 
     folders: frozenset[str]
     requests: tuple[Request, ...]
@@ -50,60 +50,60 @@ class Needs:
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something below the data folder, what it is in words, and its size in bytes."""
+    """A file or folder in the data folder, why it is unused or kept, and its size in bytes."""
 
     path: Path
-    words: str
+    reason: str
     bytes: int
 
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What can be removed, and what was left out of it for a reason that its words give."""
+    """What can be removed, and what is kept although nothing uses it."""
 
     removable: list[Leftover]
     kept: list[Leftover]
 
 
 def leftovers(data: Path, presets: Needs) -> Leftovers:
-    """Return what neither presets nor the runs in the data folder need; changes nothing."""
-    known = entries(data)
-    runs = needs_of_runs(known)
+    """Return what neither presets nor the runs in the data folder use; changes nothing."""
+    inventory = entries(data)
+    runs = needs_of_runs(inventory)
     needs = Needs(presets.folders | runs.folders, presets.requests + runs.requests)
-    going_on = _unfinished_sections(data, needs.requests)
-    found = {entry.folder: why for entry in known if (why := _why_unneeded(data, entry, needs, going_on))}
-    found |= _whole_caches(known, found, needs) | _loose_ends(data, needs) | _checkpoints_of_finished(known)
-    found = {path: why for path, why in found.items() if not any(up in found for up in path.parents)}
+    resumable = _unfinished_sections(data, needs.requests)
+    unused = {entry.folder: why for entry in inventory if (why := _why_unused(data, entry, needs, resumable))}
+    unused |= _unused_caches(inventory, unused, needs) | _scratch_and_links(data, needs)
+    unused |= _checkpoints_of_finished(inventory)
+    unused = {path: why for path, why in unused.items() if not any(up in unused for up in path.parents)}
     removable: list[Leftover] = []
-    kept, busy = _put_by_people(data), _busy_kinds(data)
-    for path, why in sorted(found.items()):
-        reason = (
-            None if path.is_symlink() else busy.get(layout.kind_of(path.relative_to(data).as_posix()) or "")
-        )
-        if not path.is_symlink() and is_in_use(data, path):
-            reason = "kept: a process works on it"
-        (kept if reason else removable).append(Leftover(path, reason or why, bytes_of(path)))
+    kept, busy = _user_files(data), _busy_kinds(data)
+    for path, why in sorted(unused.items()):
+        why_kept = None
+        if not path.is_symlink():
+            why_kept = busy.get(layout.kind_of(path.relative_to(data).as_posix()) or "")
+            why_kept = "in use by another process" if is_in_use(data, path) else why_kept
+        (kept if why_kept else removable).append(Leftover(path, why_kept or why, bytes_of(path)))
     return Leftovers(removable, kept)
 
 
-def needs_of_runs(known: list[Entry]) -> Needs:
-    """Return what runs, sweeps and curves among entries were made from: data sets, weights, features."""
+def needs_of_runs(inventory: list[Entry]) -> Needs:
+    """Return the data sets, weights and features that runs, sweeps and curves were made from."""
     folders, requests = set(), []
-    for entry in known:
-        fingerprint = _fingerprint_of_run(entry) if entry.kind in layout.TRAINED else None
+    for entry in inventory:
+        fingerprint = _fingerprint_of_run(entry) if entry.kind in layout.TRAINED_KINDS else None
         if not fingerprint or _is_of_earlier_version(entry):
             continue
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
             for features in (fingerprint[name] for name in ("features", "maps") if name in fingerprint):
-                base = without_columns(features)
+                base = base_fingerprint(features)
                 requests.append(Request(base, tuple(features["layers"]), tuple(features["views"])))
                 folders.add(key_of({"backbone": features["backbone"], **features["weights"]}))
     return Needs(frozenset(folders), tuple(requests))
 
 
 def _fingerprint_of_run(entry: Entry) -> Any:
-    """Return the fingerprint in a run's manifest or, where that is damaged, in its recipe; else None."""
+    """Return the fingerprint from a run's manifest or, if that is damaged, from its recipe; else None."""
     if entry.manifest:
         return entry.manifest.fingerprint
     try:
@@ -113,124 +113,125 @@ def _fingerprint_of_run(entry: Entry) -> Any:
 
 
 def _is_of_earlier_version(entry: Entry) -> bool:
-    """Say whether the settings of a finished run, sweep or curve have other names than its recipe's here."""
+    """Return whether a finished run, sweep or curve has settings that were renamed or removed since."""
     if entry.kind not in ("run", "sweep", "curve") or not entry.manifest:
         return False
-    has = entry.manifest.fingerprint
-    text = str(has.get("scheme") or f"head:{has.get('recipe') or has.get('curve')}")
+    fingerprint = entry.manifest.fingerprint
+    text = str(fingerprint.get("scheme") or f"head:{fingerprint.get('recipe') or fingerprint.get('curve')}")
     scheme, _, recipe = text.partition(":")
     rows = SCHEMES[scheme].recipes if scheme in SCHEMES else {}
-    if recipe not in rows or not isinstance(has.get("settings"), dict):
+    if recipe not in rows or not isinstance(fingerprint.get("settings"), dict):
         return False  # a row of an extension that is not loaded, or a recipe from a search
-    return as_dict(rows[recipe]).keys() != has["settings"].keys()
+    return as_dict(rows[recipe]).keys() != fingerprint["settings"].keys()
 
 
-def _why_unneeded(data: Path, entry: Entry, needs: Needs, going_on: set[Path]) -> str | None:
-    """Return in words why a folder is not needed, None when it is or when that is not for us to say."""
+def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) -> str | None:
+    """Return why a folder is unused; None if it is used or is kept in any case."""
     finished = entry.manifest is not None or entry.fault is not None
-    named = entry.folder.relative_to(data).as_posix() in needs.folders
+    used = entry.folder.relative_to(data).as_posix() in needs.folders
     if _is_of_earlier_version(entry):
-        return f"{entry.kind} of an earlier version, whose settings have other names"
+        return f"{entry.kind} of an earlier version whose settings have been renamed"
     if entry.kind == "study" and not finished:
-        return None  # it goes on behind its last trial
-    if entry.kind in (*layout.TRAINED, *DERIVED, "dataset") and not finished:
-        return f"unfinished {entry.kind}, without a manifest"
+        return None  # it resumes after its last trial
+    if entry.kind in (*layout.TRAINED_KINDS, *DERIVED, "dataset") and not finished:
+        return f"unfinished {entry.kind} without a manifest"
     if entry.kind == "section" and not finished:
-        return None if entry.folder in going_on else "unfinished features, without a manifest"
+        return None if entry.folder in resumable else "unfinished features without a manifest"
     if entry.kind in PREPARED:
-        if named or entry.folder.name.rpartition("-")[2] in needs.folders:
+        if used or entry.folder.name.rpartition("-")[2] in needs.folders:
             return None
-        return f"{entry.kind} that no preset and no run needs" if finished else f"unfinished {entry.kind}"
+        return f"{entry.kind} that no preset or run uses" if finished else f"unfinished {entry.kind}"
     if entry.kind in ("cache", "section") and entry.manifest:
-        asked = any(satisfies(entry, request) for request in needs.requests)
-        return None if asked else "features that no preset and no run needs"
+        used = any(satisfies(entry, request) for request in needs.requests)
+        return None if used else "features that no preset or run uses"
     return None
 
 
 def satisfies(entry: Entry, request: Request) -> bool:
-    """Say whether the features of an entry are among those that a request asks for."""
-    has = entry.manifest.fingerprint if entry.manifest else {}
-    if canonical(without_columns(has)) != canonical(request.base):
+    """Return whether an entry holds features that a request asks for."""
+    fingerprint = entry.manifest.fingerprint if entry.manifest else {}
+    if canonical(base_fingerprint(fingerprint)) != canonical(request.base):
         return False
     if entry.kind == "cache":
         return True
-    return has.get("view") in request.views and bool({*has.get("layers", ())} & {*request.layers})
+    common_layers = {*fingerprint.get("layers", ())} & {*request.layers}
+    return fingerprint.get("view") in request.views and bool(common_layers)
 
 
 def _unfinished_sections(data: Path, requests: tuple[Request, ...]) -> set[Path]:
-    """Return the folders of sections that the next run would go on with."""
+    """Return the folders of sections that the next run would resume."""
     return {
         section.folder
         for request in requests
-        for cache in layout.begun(data, "cache")
+        for cache in layout.list_folders(data, "cache")
         if cache.name.endswith(f"-{key_of(request.base)}")
         for section in missing_sections(cache, request.base, request.layers, request.views)
     }
 
 
-def _whole_caches(known: list[Entry], found: dict[Path, str], needs: Needs) -> dict[Path, str]:
-    """Return the caches of which nothing is needed; they go in the place of their sections."""
+def _unused_caches(inventory: list[Entry], unused: dict[Path, str], needs: Needs) -> dict[Path, str]:
+    """Return the caches of which nothing is used; they are listed in place of their sections."""
     bases = {key_of(request.base) for request in needs.requests}
-    needed = {entry.folder.parent for entry in known if entry.folder not in found}
-    caches = [one.folder for one in known if one.kind == "cache" and not (one.manifest or one.fault)]
-    unneeded = [one for one in caches if one.name.rpartition("-")[2] not in bases and one not in needed]
-    return dict.fromkeys(unneeded, "features that no preset and no run needs")
+    used = {entry.folder.parent for entry in inventory if entry.folder not in unused}
+    caches = [one.folder for one in inventory if one.kind == "cache" and not (one.manifest or one.fault)]
+    paths = [path for path in caches if path.name.rpartition("-")[2] not in bases and path not in used]
+    return dict.fromkeys(paths, "features that no preset or run uses")
 
 
-def _loose_ends(data: Path, needs: Needs) -> dict[Path, str]:
-    """Return scratch files of dead processes, links in places of ours, and what verify put aside."""
-    found = dict.fromkeys(data.glob(f"{layout.QUARANTINE}/*"), "put aside by `headstart verify --repair`")
+def _scratch_and_links(data: Path, needs: Needs) -> dict[Path, str]:
+    """Return scratch files of dead processes, links in place of the graph's folders, and the quarantine."""
+    reasons = dict.fromkeys(data.glob(f"{layout.QUARANTINE}/*"), "moved by `headstart verify --repair`")
     if (data / layout.QUARANTINE).is_symlink():
-        found = {data / layout.QUARANTINE: "a link; what it leads to stays"}
+        reasons = {data / layout.QUARANTINE: "a link; its target is kept"}
     for _, files, links in walk(data):
-        found |= {path: "scratch file of a process that is gone" for path in files if is_left_behind(path)}
+        reasons |= {path: "scratch file of a dead process" for path in files if is_orphaned(path)}
         for path in links:
             place = path.relative_to(data).as_posix()
             if layout.kind_of(place) not in (None, "comparison", "run") and place not in needs.folders:
-                found[path] = "a link; what it leads to stays"
-    return found
+                reasons[path] = "a link; its target is kept"
+    return reasons
 
 
-def _checkpoints_of_finished(known: list[Entry]) -> dict[Path, str]:
-    """Return the checkpoints of trainings that were killed behind their manifest."""
-    whole = [one.folder for one in known if one.manifest and one.manifest.missing() is None]
-    paths = [folder / layout.CHECKPOINT for folder in whole if (folder / layout.CHECKPOINT).is_file()]
-    return dict.fromkeys(paths, "state of a training that is finished")
+def _checkpoints_of_finished(inventory: list[Entry]) -> dict[Path, str]:
+    """Return the checkpoints of runs that were killed after publishing their manifest."""
+    finished = [one.folder for one in inventory if one.manifest and one.manifest.missing() is None]
+    paths = [folder / layout.CHECKPOINT for folder in finished if (folder / layout.CHECKPOINT).is_file()]
+    return dict.fromkeys(paths, "checkpoint of a finished run")
 
 
 def _busy_kinds(data: Path) -> dict[str, str]:
-    """Return the kinds that a living process may be reading, with what it does."""
+    """Return the kinds of folder that a running process may be reading, and what it is doing."""
     busy: dict[str, str] = {}
     if any(map(is_held, layout.locks_of_kinds(data, ["dataset"]))):
-        busy["download"] = "kept while a data set is prepared"
+        busy["download"] = "a data set is being prepared"
     if any(map(is_held, data.glob(f"{layout.folder_of('section')}/*/*/{layout.LOCKS}/*.lock"))):
-        busy |= dict.fromkeys(PREPARED, "kept while features are extracted")
-    if any(map(is_held, layout.locks_of_kinds(data, layout.TRAINED))):
-        busy |= dict.fromkeys(SOURCES, "kept while a run is trained, which may read it")
+        busy |= dict.fromkeys(PREPARED, "features are being extracted")
+    if any(map(is_held, layout.locks_of_kinds(data, layout.TRAINED_KINDS))):
+        busy |= dict.fromkeys(SOURCES, "a run is being trained and may read it")
     return busy
 
 
-def _put_by_people(data: Path) -> list[Leftover]:
-    """Return what lies in raw/ beside the folders of ours; it is a person's own."""
-    found = []
-    rooms = [layout.folder_of("download"), layout.folder_of("weights")]
-    for folder in (data / room for room in rooms):
+def _user_files(data: Path) -> list[Leftover]:
+    """Return the files in raw/ that the graph did not create."""
+    leftovers = []
+    places = [layout.folder_of("download"), layout.folder_of("weights")]
+    for folder in (data / place for place in places):
         for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
             place = path.relative_to(data).as_posix()
-            ours = layout.kind_of(place) or place in rooms or re.fullmatch(r"\..*\.lock", path.name)
-            if not (ours or is_scratch(path)):
-                found.append(Leftover(path, "kept: put there by a person", bytes_of(path)))
-    return found
+            created = layout.kind_of(place) or place in places or re.fullmatch(r"\..*\.lock", path.name)
+            if not (created or is_scratch(path)):
+                leftovers.append(Leftover(path, "not created by headstart", bytes_of(path)))
+    return leftovers
 
 
-def remove(data: Path, found: list[Leftover]) -> tuple[list[Leftover], list[Leftover]]:
-    """Remove leftovers from the data folder; return those that are gone and those that are in use since.
+def remove(data: Path, unused: list[Leftover]) -> tuple[list[Leftover], list[Leftover]]:
+    """Remove leftovers from the data folder; return those that were removed and those now in use.
 
-    A link is removed and not followed. Locks of a folder are held while it is removed. Raises
-    HeadstartError for a path that is not inside the data folder, or that the disk refuses to remove.
+    Links are removed, not followed. A folder's locks are held while it is removed. Raises HeadstartError
+    for a path outside the data folder, and for one that the operating system refuses to remove.
     """
-    gone, kept = [], []
-    for leftover in found:
+    removed, in_use = [], []
+    for leftover in unused:
         path = leftover.path
         locks = locks_of(data, path) if path.is_dir() and not path.is_symlink() else []
         try:
@@ -239,18 +240,18 @@ def remove(data: Path, found: list[Leftover]) -> tuple[list[Leftover], list[Left
                     held.enter_context(FileLock(lock).acquire(timeout=0))
                 _delete(data, path)
         except Timeout:
-            kept.append(leftover)
+            in_use.append(leftover)
         else:
-            gone.append(leftover)
+            removed.append(leftover)
     with contextlib.suppress(OSError):
-        (data / layout.QUARANTINE).rmdir()  # only where it is empty
-    return gone, kept
+        (data / layout.QUARANTINE).rmdir()  # fails unless it is empty
+    return removed, in_use
 
 
 def _delete(data: Path, path: Path) -> None:
     inside = path.parent.resolve().is_relative_to(data.resolve()) and ".." not in path.parts
-    if not inside or path in {data / name for name in layout.OWN_PAGES}:
-        raise HeadstartError(f"{path}: not removed, it is not inside {data}")
+    if not inside or path in {data / name for name in layout.OWN_FILES}:
+        raise HeadstartError(f"{path}: not removed, because it is not inside {data}")
     try:
         if path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)

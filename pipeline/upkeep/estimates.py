@@ -1,4 +1,4 @@
-"""How long a task will take and how much room it will need, from what was measured on this machine."""
+"""Estimates of a task's time and disk space, from measurements on this machine."""
 
 from __future__ import annotations
 
@@ -11,26 +11,18 @@ from typing import Any
 from pipeline import machine
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.errors import DamagedFile
-from pipeline.features.sections import Section, known_sections, multiply_adds
+from pipeline.features.sections import Section, multiply_adds, published_sections
 from pipeline.storage.fingerprint import differences
-from pipeline.storage.layout import COSTS, RECIPE, begun
+from pipeline.storage.layout import COSTS, RECIPE, list_folders
 from pipeline.storage.publishing import read_manifest, read_sealed
 
-FAULTS = (  # of files that are not what they should be
-    DamagedFile,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    ZeroDivisionError,
-)
+FAULTS: tuple[type[Exception], ...] = (DamagedFile, OSError, ValueError, KeyError, TypeError)
+FAULTS += (AttributeError, RecursionError, ZeroDivisionError)  # errors that malformed files can raise
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds and bytes that a task will take; None for what was not measured on this machine."""
+    """The seconds and bytes that a task will take; None if there is no measurement on this machine."""
 
     seconds: float | None
     bytes: int | None
@@ -38,7 +30,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MeasuredSection:
-    """What a finished section of features cost: seconds before the first image, and seconds an image."""
+    """The cost of a finished section of features: seconds before the first image, and seconds per image."""
 
     base: dict[str, Any]
     layers: tuple[str, ...]
@@ -50,7 +42,7 @@ class MeasuredSection:
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """What a run cost: seconds before its training, seconds in all, bytes, images times epochs."""
+    """The cost of a run: seconds before training, total seconds, bytes, and images times epochs."""
 
     scheme: str
     settings: dict[str, Any]
@@ -58,27 +50,27 @@ class MeasuredRun:
     start_seconds: float
     seconds: float
     bytes: int
-    seen: int
+    image_passes: int
 
 
 class Measurements:
-    """The costs below a data folder that were measured on a processor like this one; nothing is changed."""
+    """The costs that were measured in a data folder on the same model of processor; changes nothing."""
 
     def __init__(self, data: Path):
         self._data, self._processor = data, machine.describe()["processor"]
-        known = (section for cache in begun(data, "cache") for section in known_sections(cache))
-        self.sections = list(filter(None, map(self._section, known)))
-        self.runs = list(filter(None, map(self._run, begun(data, "run"))))
+        sections = (section for cache in list_folders(data, "cache") for section in published_sections(cache))
+        self.sections = list(filter(None, map(self._section, sections)))
+        self.runs = list(filter(None, map(self._run, list_folders(data, "run"))))
 
     def features(self, sections: list[Section], images: int) -> Estimate:
-        """Return what it takes to compute sections, all of one backbone, for so many images."""
+        """Return the estimate for computing sections, all of one backbone, for a number of images."""
         if not sections:
             return Estimate(0.0, 0)
         if not self.sections:
             return Estimate(None, sum(section.row_bytes for section in sections) * images)
         seconds, size = 0.0, 0
         for section in sections:
-            near = min(self.sections, key=lambda found: _distance(found, section))
+            near = min(self.sections, key=lambda other: _distance(other, section))
             work = multiply_adds(section.base, section.layers) / multiply_adds(near.base, near.layers)
             start = near.start_seconds if section is sections[0] else 0.0
             seconds += start + near.image_seconds * work * images
@@ -88,14 +80,14 @@ class Measurements:
         return Estimate(seconds, size)
 
     def run(self, fingerprint: dict[str, Any], images: int) -> Estimate:
-        """Return what it takes to train the run of a fingerprint on so many training images.
+        """Return the estimate for training the run of a fingerprint on a number of training images.
 
-        Runs of the same recipe are looked at first, then of the same scheme; among them the one whose
-        precision and settings differ least. What comes before the training is not scaled.
+        It is based on a run of the same recipe if there is one, else of the same scheme, with the fewest
+        differences in precision and settings. The time before training is not scaled.
         """
-        kind = fingerprint["scheme"].partition(":")[0]
-        alike = [run for run in self.runs if run.scheme.partition(":")[0] == kind]
-        if not alike:
+        scheme = fingerprint["scheme"].partition(":")[0]
+        candidates = [run for run in self.runs if run.scheme.partition(":")[0] == scheme]
+        if not candidates:
             return Estimate(None, None)
 
         def distance(run: MeasuredRun) -> tuple[Any, ...]:
@@ -103,21 +95,21 @@ class Measurements:
                 run.scheme != fingerprint["scheme"],
                 run.precision != fingerprint["precision"],
                 len(differences(run.settings, fingerprint["settings"])),
-                -run.seen,
+                -run.image_passes,
             )
 
-        near = min(alike, key=distance)
-        seen = images * passes(fingerprint["settings"])
-        training = (near.seconds - near.start_seconds) * seen / near.seen
+        near = min(candidates, key=distance)
+        image_passes = images * passes(fingerprint["settings"])
+        training = (near.seconds - near.start_seconds) * image_passes / near.image_passes
         return Estimate(near.start_seconds + training, near.bytes)
 
     def images(self, dataset: dict[str, Any], split: str | None = None) -> int:
-        """Return how many images, of a split or in all, a data set of this fingerprint has, or about has."""
+        """Return the number of images in a data set or in one split, estimated unless it is prepared."""
         row = stored_dataset(dataset)
         total = dataset["subset"] or row.size
         if split is None:
             return total
-        for folder in begun(self._data, "dataset"):
+        for folder in list_folders(self._data, "dataset"):
             with contextlib.suppress(*FAULTS):
                 manifest = read_manifest(folder)
                 if all(manifest.fingerprint[field] == dataset[field] for field in ("name", "split")):
@@ -130,7 +122,7 @@ class Measurements:
     def _section(self, section: Section) -> MeasuredSection | None:
         with contextlib.suppress(*FAULTS):
             costs = read_sealed(section.folder / COSTS)
-            multiply_adds(section.base, section.layers)  # raises for layers and sizes that are none
+            multiply_adds(section.base, section.layers)  # raises for invalid layers and sizes
             image_seconds, images = 1 / float(costs["images_per_second"]), int(costs["images"])
             if costs["processor"] == self._processor:
                 return MeasuredSection(
@@ -154,24 +146,24 @@ class Measurements:
                     start_seconds=float(costs["stages"].get("start", 0.0)),
                     seconds=float(costs["train_seconds"]),
                     bytes=int(costs["bytes"]),
-                    seen=int(recipe["n_train"]) * passes(recipe["settings"]) or 1,
+                    image_passes=int(recipe["n_train"]) * passes(recipe["settings"]) or 1,
                 )
         return None
 
 
 def passes(settings: dict[str, Any]) -> int:
-    """Return how often a recipe's training sees its images; heads that are solved count as one pass."""
+    """Return the number of passes over the training images; 1 for heads with a direct solver."""
     return max(1, int(settings.get("epochs", 1)))
 
 
-def _distance(found: MeasuredSection, wanted: Section) -> tuple[Any, ...]:
-    """Return what sorts measured sections by how much they tell about a wanted one, the best first."""
-    base = wanted.base
+def _distance(measured: MeasuredSection, section: Section) -> tuple[Any, ...]:
+    """Return a sort key that puts the measurements most similar to a section first."""
+    base = section.base
     return (
-        found.base["precision"] != base["precision"],
-        found.base["backbone"] != base["backbone"],
-        found.layers[-1] != wanted.layers[-1],
-        abs(found.base["input_size"] - base["input_size"]),
-        found.layers != wanted.layers,
-        -found.images,
+        measured.base["precision"] != base["precision"],
+        measured.base["backbone"] != base["backbone"],
+        measured.layers[-1] != section.layers[-1],
+        abs(measured.base["input_size"] - base["input_size"]),
+        measured.layers != section.layers,
+        -measured.images,
     )

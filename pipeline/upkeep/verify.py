@@ -1,4 +1,4 @@
-"""Check every file that a manifest lists, and a sample of cached features against their images; repair."""
+"""Check every file that a manifest lists and a sample of the cached features, and repair damage."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from pipeline.upkeep.inventory import Damage, Entry, damages, entries, is_in_use
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """How far a section's sampled rows are from their images; refused says why they were not recomputed.
+    """How much a section's sampled rows differ from recomputed ones; skipped says why there are none.
 
     layers has the largest absolute and relative difference by layer; see features.verify.
     """
 
     folder: Path
-    refused: str | None = None
+    skipped: str | None = None
     rows: int = 0
     layers: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found: all entries, the damaged files, files that nobody lists, and recomputed rows."""
+    """All entries, the damaged files, the files that no manifest lists, and the recomputed rows."""
 
     entries: list[Entry]
     damages: list[Damage]
@@ -40,95 +40,95 @@ class Verification:
 
 
 def verify(data: Path, *, sample: int, seed: int, progress: Progress = silent) -> Verification:
-    """Check a data folder, which may be empty or absent; up to sample rows of each section are recomputed."""
-    known = entries(data)
-    found, sound = [], []
-    for done, entry in enumerate(known):
-        progress("check files", done, len(known), "folders")
-        damaged = damages(data, entry)
-        found += damaged
-        sound += [entry] if entry.manifest and not damaged else []
-    compared, wrong = _compare_rows(sound, sample, seed, progress)
-    return Verification(known, found + wrong, unlisted(data, known), compared)
+    """Check a data folder, which may not exist, and recompute up to sample rows of each section."""
+    inventory = entries(data)
+    damaged, intact = [], []
+    for done, entry in enumerate(inventory):
+        progress("check files", done, len(inventory), "folders")
+        damage = damages(data, entry)
+        damaged += damage
+        intact += [entry] if entry.manifest and not damage else []
+    compared, wrong_rows = _compare_rows(intact, sample, seed, progress)
+    return Verification(inventory, damaged + wrong_rows, unlisted(data, inventory), compared)
 
 
 def _compare_rows(
-    sound: list[Entry], sample: int, seed: int, progress: Progress
+    intact: list[Entry], sample: int, seed: int, progress: Progress
 ) -> tuple[list[ComparedRows], list[Damage]]:
-    """Recompute rows of the sections among sound entries in one child process."""
-    found, orders, asked, wrong = [], [], [], []
-    for entry in sound if sample else ():
+    """Recompute rows of the intact sections in one child process."""
+    compared, requests, sections, damaged = [], [], [], []
+    for entry in intact if sample else ():
         if entry.kind != "section" or entry.manifest is None:
             continue
-        sources, lacking = sources_of(entry.manifest.fingerprint, sound)
-        if lacking:
-            found.append(ComparedRows(entry.folder, refused=f"{lacking} not in the data folder"))
+        sources, missing = sources_of(entry.manifest.fingerprint, intact)
+        if missing:
+            compared.append(ComparedRows(entry.folder, skipped=f"{missing} not in the data folder"))
         else:
-            orders.append({"folder": str(entry.folder), **sources})
-            asked.append(entry)
-    arguments = {"sections": orders, "sample": sample, "seed": seed}
+            requests.append({"folder": str(entry.folder), **sources})
+            sections.append(entry)
+    arguments = {"sections": requests, "sample": sample, "seed": seed}
     try:
         function = "pipeline.features.verify:compare_sections"
-        answers = run_in_child(function, arguments, progress) if orders else []
-    except HeadstartError as error:  # the process died, such as for want of memory
-        answers = [{"refused": " ".join(str(error).splitlines()[:1])}] * len(orders)
-    for entry, answer in zip(asked, answers, strict=True):
-        row = {name: answer[name] for name in ("refused", "rows", "layers") if name in answer}
-        found.append(ComparedRows(entry.folder, **row))
-        damaged = answer.get("damaged", {})
-        wrong += [Damage(entry, entry.folder / name, why) for name, why in damaged.items()]
-    return sorted(found, key=lambda row: row.folder), wrong
+        results = run_in_child(function, arguments, progress) if requests else []
+    except HeadstartError as error:  # the process died, for example because memory ran out
+        results = [{"refused": " ".join(str(error).splitlines()[:1])}] * len(requests)
+    for entry, result in zip(sections, results, strict=True):
+        rows = {name: result[name] for name in ("rows", "layers") if name in result}
+        compared.append(ComparedRows(entry.folder, skipped=result.get("refused"), **rows))
+        files = result.get("damaged", {})
+        damaged += [Damage(entry, entry.folder / name, why) for name, why in files.items()]
+    return sorted(compared, key=lambda row: row.folder), damaged
 
 
-def sources_of(fingerprint: dict[str, Any], sound: list[Entry]) -> tuple[dict[str, str], str | None]:
-    """Return the folders {dataset, weights} that features were made from, and in words what is not there."""
-    folders, wanted = {}, fingerprint.get("weights")
-    for entry in sound:
-        has = entry.manifest.fingerprint if entry.manifest else {}
-        if entry.kind == "dataset" and canonical(has) == canonical(fingerprint.get("dataset")):
+def sources_of(fingerprint: dict[str, Any], intact: list[Entry]) -> tuple[dict[str, str], str | None]:
+    """Return the folders {dataset, weights} of a section's sources, and a phrase for one that is missing."""
+    folders, weights = {}, fingerprint.get("weights")
+    for entry in intact:
+        stored = entry.manifest.fingerprint if entry.manifest else {}
+        if entry.kind == "dataset" and canonical(stored) == canonical(fingerprint.get("dataset")):
             folders["dataset"] = str(entry.folder)
-        same = isinstance(wanted, dict) and has.get("identity") == wanted.get("identity")
-        if entry.kind == "weights" and same and has.get("backbone") == fingerprint.get("backbone"):
+        same = isinstance(weights, dict) and stored.get("identity") == weights.get("identity")
+        if entry.kind == "weights" and same and stored.get("backbone") == fingerprint.get("backbone"):
             folders["weights"] = str(entry.folder)
-    words = {"dataset": "the prepared data set is", "weights": "the weights are"}
-    return folders, next((words[name] for name in words if name not in folders), None)
+    phrases = {"dataset": "the prepared data set is", "weights": "the weights are"}
+    return folders, next((phrases[name] for name in phrases if name not in folders), None)
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair did: moved files as (from, to), and in words what was rebuilt, left or comes next."""
+    """What a repair did: moved files as (from, to), and notes on what was rebuilt or skipped."""
 
     moved: list[tuple[Path, Path]]
-    words: list[str]
+    notes: list[str]
 
 
-def repair(data: Path, found: Verification, *, stamp: str, progress: Progress = silent) -> Repair:
-    """Move damaged files to quarantine/<stamp>/ and rebuild what the data folder has the sources for.
+def repair(data: Path, result: Verification, *, stamp: str, progress: Progress = silent) -> Repair:
+    """Move damaged files to quarantine/<stamp>/ and rebuild features whose sources are in the data folder.
 
-    Of features only the damaged shards are computed again; anything else is left for the next run, which
-    finds it unfinished. Folders that a living process works on are left as they are.
+    Only the damaged shards of a section are recomputed. Any other folder becomes unfinished, so the next run
+    that needs it makes it again. Folders in use by a running process are skipped.
     """
-    done = Repair([], [])
-    for folder in dict.fromkeys(damage.entry.folder for damage in found.damages):
-        damaged = [damage for damage in found.damages if damage.entry.folder == folder]
+    repaired = Repair([], [])
+    for folder in dict.fromkeys(damage.entry.folder for damage in result.damages):
+        damaged = [damage for damage in result.damages if damage.entry.folder == folder]
         place = folder.relative_to(data)
         if is_in_use(data, folder):
-            done.words.append(f"{place}: in use by another process, left as it is")
+            repaired.notes.append(f"{place}: skipped, in use by another process")
             continue
         entry = damaged[0].entry
         features = entry.kind == "section" and entry.manifest
-        if features and _rebuilt(data, found, damaged, stamp, done, progress):
+        if features and _rebuild(data, result, damaged, stamp, repaired, progress):
             continue
         for path in dict.fromkeys([*(damage.path for damage in damaged), folder / MANIFEST]):
-            quarantine(data, path, stamp, done)
-        done.words.append(f"{place}: unfinished now; the next `headstart run` that needs it makes it again")
-    return done
+            quarantine(data, path, stamp, repaired)
+        repaired.notes.append(f"{place}: now unfinished; the next `headstart run` that needs it rebuilds it")
+    return repaired
 
 
-def _rebuilt(
-    data: Path, found: Verification, damaged: list[Damage], stamp: str, done: Repair, progress: Progress
+def _rebuild(
+    data: Path, result: Verification, damaged: list[Damage], stamp: str, repaired: Repair, progress: Progress
 ) -> bool:
-    """Compute the damaged shards of a section again; say whether it is whole then."""
+    """Recompute the damaged shards of a section; return whether it is complete afterwards."""
     entry = damaged[0].entry
     place = entry.folder.relative_to(data)
     try:
@@ -136,39 +136,39 @@ def _rebuilt(
     except (DamagedFile, KeyError, TypeError):
         return False
     for damage in damaged:
-        for path in (damage.path, damage.path.with_suffix(".json")):  # the note of a shard
-            quarantine(data, path, stamp, done)
-    broken = {damage.entry.folder for damage in found.damages}
-    sound = [other for other in found.entries if other.manifest and other.folder not in broken]
-    sources, lacking = sources_of(section.fingerprint, sound)
-    if lacking:
-        done.words.append(f"{place}: not rebuilt, {lacking} not in the data folder")
+        for path in (damage.path, damage.path.with_suffix(".json")):  # the shard and its note
+            quarantine(data, path, stamp, repaired)
+    broken = {damage.entry.folder for damage in result.damages}
+    intact = [other for other in result.entries if other.manifest and other.folder not in broken]
+    sources, missing = sources_of(section.fingerprint, intact)
+    if missing:
+        repaired.notes.append(f"{place}: not rebuilt, because {missing} not in the data folder")
         return False
     columns = {"base": section.base, "layers": list(section.layers), "views": [section.view]}
     request = {**columns, "folder": str(section.cache), **sources}
     try:
         run_in_child("pipeline.features.extract:extract", request, progress)
     except HeadstartError as error:
-        done.words.append(f"{place}: not rebuilt: {error}")
+        repaired.notes.append(f"{place}: not rebuilt: {error}")
         return False
     if section.why_missing():
         return False
     shards = ", ".join(sorted(damage.path.name for damage in damaged))
-    done.words.append(f"{place}: {shards} computed again")
+    repaired.notes.append(f"{place}: {shards} recomputed")
     return True
 
 
-def quarantine(data: Path, path: Path, stamp: str, done: Repair) -> None:
-    """Move a file, or the link that a path goes through, to quarantine/<stamp>/; nothing where it is gone."""
+def quarantine(data: Path, path: Path, stamp: str, repaired: Repair) -> None:
+    """Move a file, or the first link on its path, to quarantine/<stamp>/ if it exists."""
     if (data / QUARANTINE).is_symlink():
         raise HeadstartError(
-            f"{data / QUARANTINE}: expected a folder, found a link; nothing was moved through it"
+            f"{data / QUARANTINE}: expected a folder, found a link; remove it and repair again"
         )
-    way = [step for step in (*reversed(path.parents), path) if data in step.parents]
-    place = next((step for step in way if step.is_symlink()), path)
-    if not place.is_symlink() and not place.is_file():
+    parts = [part for part in (*reversed(path.parents), path) if data in part.parents]
+    source = next((part for part in parts if part.is_symlink()), path)
+    if not source.is_symlink() and not source.is_file():
         return
-    target = data / QUARANTINE / stamp / place.relative_to(data)
+    target = data / QUARANTINE / stamp / source.relative_to(data)
     target.parent.mkdir(parents=True, exist_ok=True)
-    place.rename(target)
-    done.moved.append((place, target))
+    source.rename(target)
+    repaired.moved.append((source, target))

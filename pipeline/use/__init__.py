@@ -1,1 +1,1 @@
-"""Finished runs put to use: whole networks, answers for pictures, exports."""
+"""Using a trained model: standalone models, predictions for pictures, exports."""

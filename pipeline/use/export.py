@@ -1,7 +1,7 @@
-"""A finished run as a model for elsewhere: one file that takes raw pixels, with names, a card and a proof.
+"""Export a finished run as a standalone model that takes raw pixels, with class names and a model card.
 
-Nothing is published unless the exported model, read back from the disk, answers the data set's own test
-images as the run's stored probabilities say, within the rounding of the precision they were computed in.
+An export is published only if the model, loaded from disk, reproduces the run's stored probabilities on the
+test images, within the rounding error of the precision in which they were computed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from pipeline.formatting import format_duration, markdown_table
 from pipeline.progress import Progress, silent
 from pipeline.results.scores import score
 from pipeline.runs.result import RunResult, data_of, read_run
-from pipeline.storage.publishing import explained, publish_text, published
-from pipeline.use.network import whole_network
+from pipeline.storage.publishing import explain_disk_errors, publish_text, published
+from pipeline.use.network import standalone_model
 
-BATCH = 250
-CHECKED = 500  # images at least, where val and test have as many
-# Largest mean distance of answers (half of the sum of absolute differences), and least share of images on
-# which both name the same class. bfloat16 keeps 8 bits; an export computes in float32.
+BATCH_SIZE = 250
+MIN_CHECKED = 500  # images, if val and test have as many
+# Maximum mean distance of probabilities (half the sum of absolute differences), and minimum share of images
+# with the same predicted class. bfloat16 has 8 significant bits; an export computes in float32.
 BOUNDS = {"float32": (1e-3, 0.995), "bfloat16": (0.03, 0.97)}
-NAMES, CARD = "class_names.json", "card.md"
+NAMES_FILE, CARD_FILE = "class_names.json", "card.md"
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an export's answers are from the stored ones: mean distance 0 … 1, share of equal classes."""
+    """An export's predictions compared with the stored ones: mean distance 0..1, share of equal classes."""
 
     images: int
     distance: float
@@ -48,26 +48,26 @@ class Parity:
     precision: str
 
     def __str__(self) -> str:
-        limit, least = BOUNDS[self.precision]
+        maximum, minimum = BOUNDS[self.precision]
         return (
-            f"{self.images} images: the same class on {100 * self.agreement:.2f} % "
-            f"(at least {100 * least:g}), mean distance of probabilities {self.distance:.2g} "
-            f"(at most {limit:g}, {self.precision})"
+            f"{self.images} images: same class on {100 * self.agreement:.2f} % (at least "
+            f"{100 * minimum:g}), mean distance of probabilities {self.distance:.2g} (at most "
+            f"{maximum:g}, {self.precision})"
         )
 
     @property
     def holds(self) -> bool:
-        """Say whether the export gives the run's own answers."""
-        limit, least = BOUNDS[self.precision]
-        return self.distance <= limit and self.agreement >= least
+        """Whether the export reproduces the run's predictions."""
+        maximum, minimum = BOUNDS[self.precision]
+        return self.distance <= maximum and self.agreement >= minimum
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of export: how its place is named, how it is written, and how what was written answers.
+    """A file format of exports: its suffix, how to write it, and how to load it for predictions.
 
-    load opens what write wrote: a function of images (n, 32, 32, 3) uint8, n up to BATCH, that returns
-    probabilities (n, C). A folder is published as a whole, too.
+    load returns a function from images (n, 32, 32, 3) uint8, n up to BATCH_SIZE, to probabilities (n, C).
+    folder is true if the export is a folder; it is published atomically as well.
     """
 
     suffix: str
@@ -79,88 +79,90 @@ class Format:
 def export(
     run: str, weights: str | None, dataset: str, out: str, formats: list[str], progress: Progress = silent
 ) -> dict[str, Any]:
-    """Write the whole network of a run to out, in each of formats; return {"files", "parity"}.
+    """Write the standalone model of a run to out in each of formats; return {"files", "parity"}.
 
-    out is the path of the .keras file. Class names and a model card lie inside it and beside it, and so do
-    the other formats. Raises DamagedFile where an export's answers are not those of the run on its test and
-    val images; that format and those behind it are not published.
+    out is the path of the .keras file, which contains class names and a model card. The other formats and
+    copies of both texts are written next to it. Raises DamagedFile if an export does not reproduce the run's
+    predictions on its test and val images; that format and those after it are not published.
     """
-    result, target = read_run(Path(run)), Path(out)
-    network = whole_network(result, Path(weights) if weights else None)
-    pixels, stored = evaluated(result, ImageStore(dataset))
-    texts = {NAMES: json.dumps(result.recipe["class_names"], indent=2) + "\n"}
-    said, files = {}, []
+    finished_run, target = read_run(Path(run)), Path(out)
+    model = standalone_model(finished_run, Path(weights) if weights else None)
+    pixels, stored = stored_predictions(finished_run, ImageStore(dataset))
+    texts = {NAMES_FILE: json.dumps(finished_run.recipe["class_names"], indent=2) + "\n"}
+    parities, files = {}, []
     for number, kind in enumerate(formats):
         progress(f"export {kind}", number, len(formats), "formats")
-        how, place = FORMATS[kind], target.with_suffix(FORMATS[kind].suffix)
-        with (_published_folder if how.folder else published)(place) as scratch:
-            how.write(network, scratch)
-            answer = how.load(scratch)
-            answers = [answer(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
-            found = parity(np.concatenate(answers), stored, result.recipe["precision"])
-            if not found.holds:
-                raise DamagedFile(f"{kind} export of {result.folder.name} is not what the run is: {found}")
-            texts[CARD] = card(result, found)
+        export_format, path = FORMATS[kind], target.with_suffix(FORMATS[kind].suffix)
+        with (_published_folder if export_format.folder else published)(path) as scratch:
+            export_format.write(model, scratch)
+            predict = export_format.load(scratch)
+            starts = range(0, len(pixels), BATCH_SIZE)
+            probabilities = np.concatenate([predict(pixels[at : at + BATCH_SIZE]) for at in starts])
+            result = parity(probabilities, stored, finished_run.recipe["precision"])
+            if not result.holds:
+                export_name = f"{kind} export of {finished_run.folder.name}"
+                raise DamagedFile(f"{export_name} does not reproduce the run's predictions: {result}")
+            texts[CARD_FILE] = model_card(finished_run, result)
             if kind == "keras":
-                with zipfile.ZipFile(scratch, "a") as file:  # Keras does not look at other files in it
+                with zipfile.ZipFile(scratch, "a") as file:  # Keras ignores other files in the archive
                     for name, text in texts.items():
                         file.writestr(zipfile.ZipInfo(name), text)
-        said[kind] = str(found)
-        files.append(str(place))
+        parities[kind] = str(result)
+        files.append(str(path))
     for name, text in texts.items():
         publish_text(target.with_suffix(f".{name}"), text)
         files.append(str(target.with_suffix(f".{name}")))
-    return {"files": files, "parity": said}
+    return {"files": files, "parity": parities}
 
 
 def check_target(out: str, formats: list[str]) -> None:
-    """Raise BadInput for formats that do not exist, and for a place that an export cannot take."""
+    """Raise BadInput for unknown formats and for a path that cannot hold an export."""
     for kind in formats:
         if kind not in FORMATS:
             raise unknown_name("format", kind, FORMATS)
     target = Path(out)
     if target.suffix != ".keras":
-        raise BadInput(f"{out}: expected a file name that ends in .keras, such as model.keras")
+        raise BadInput(f"{out}: expected a file name ending in .keras, such as model.keras")
     folder = target.with_suffix(FORMATS["saved_model"].suffix)
     if "saved_model" in formats and folder.exists():
-        raise BadInput(f"{folder}: expected no such folder yet; remove it, or choose another name")
+        raise BadInput(f"{folder}: the folder already exists; remove it or choose another name")
 
 
-def evaluated(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, 32, 32, 3) uint8 that the run has answers for, and these answers (n, C).
+def stored_predictions(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 32, 32, 3) uint8 of test and their stored probabilities (n, C).
 
-    They are those of test, and of val as well where test has fewer than CHECKED. Raises DamagedFile where
-    the images are not those of the run.
+    If test has fewer than MIN_CHECKED images, val is included. Raises DamagedFile if the data set does not
+    have all images of the run.
     """
     splits = [run.split("test")]
-    if len(splits[0]) < CHECKED and len(run.split("val")):
+    if len(splits[0]) < MIN_CHECKED and len(run.split("val")):
         splits.append(run.split("val"))
-    wanted = np.concatenate([split.index for split in splits])
-    rows = pd.Index(images.index).get_indexer(wanted)
+    index = np.concatenate([split.index for split in splits])
+    rows = pd.Index(images.index).get_indexer(index)
     if (rows < 0).any():
-        missing = wanted[rows < 0][0]
-        raise DamagedFile(f"{images.path}: expected image {missing} of {run.folder.name}, found none")
+        missing = index[rows < 0][0]
+        raise DamagedFile(f"{images.path}: image {missing} of {run.folder.name} is missing")
     return images.images()[rows], np.concatenate([split.probabilities for split in splits])
 
 
-def parity(answers: np.ndarray, stored: np.ndarray, precision: str) -> Parity:
-    """Return how far answers (n, C) are from the stored probabilities (n, C)."""
-    distance = np.abs(answers - stored).sum(axis=1).mean() / 2
-    agreement = (answers.argmax(axis=1) == stored.argmax(axis=1)).mean()
+def parity(probabilities: np.ndarray, stored: np.ndarray, precision: str) -> Parity:
+    """Compare probabilities (n, C) with the stored ones (n, C)."""
+    distance = np.abs(probabilities - stored).sum(axis=1).mean() / 2
+    agreement = (probabilities.argmax(axis=1) == stored.argmax(axis=1)).mean()
     return Parity(len(stored), float(distance), float(agreement), precision)
 
 
-def card(run: RunResult, found: Parity) -> str:
-    """Return the model card: what it is, how it was made, how good it is, and on what that was seen."""
+def model_card(run: RunResult, result: Parity) -> str:
+    """Return the model card: input and output, data, training, accuracy and settings."""
     recipe, scores = run.recipe, score(run.split("test"))
     share, low, high = (100 * scores[f"accuracy{end}"] for end in ("", "_low", "_high"))
     facts = [
         ["scheme", recipe["scheme"]],
-        ["weights it started from", recipe["weights"]],
+        ["initial weights", recipe["weights"]],
         ["data", data_of(recipe)],
         ["accuracy on test", f"{share:.2f} % (95 %: {low:.2f} to {high:.2f})"],
         ["log loss on test", f"{scores['log_loss']:.4f} nats"],
-        ["training", f"{format_duration(run.costs['total_seconds'])} in all, {recipe['precision']}"],
+        ["training", f"{format_duration(run.costs['total_seconds'])} total, {recipe['precision']}"],
         ["seed", str(recipe["seed"])],
         ["run", run.folder.name],
         ["versions", ", ".join(f"{name} {version}" for name, version in recipe["versions"].items())],
@@ -168,13 +170,13 @@ def card(run: RunResult, found: Parity) -> str:
     names = recipe["class_names"]
     parts = [
         f"# {recipe['scheme']}",
-        "Takes images (n, 32, 32, 3), uint8, RGB, and gives probabilities "
-        f"(n, {len(names)}), float32, of the classes in this order: {', '.join(names)}. Scaling, "
-        "preprocessing and the backbone are part of it. Images of other sizes are cut to their "
-        "middle square and scaled first, as `headstart predict` does it.",
-        markdown_table(["what", ""], facts),
-        f"Compared with the answers that the run stored: {found}.",
-        "It knows the classes above and nothing else: an image of anything else is still given one.",
+        f"Input: RGB images (n, 32, 32, 3), uint8. Output: probabilities (n, {len(names)}), float32, of the "
+        f"classes in this order: {', '.join(names)}. The model includes scaling, preprocessing and the "
+        "backbone. Crop images of other sizes to the center square and resize them first, as `headstart "
+        "predict` does.",
+        markdown_table(["property", "value"], facts),
+        f"Comparison with the run's stored predictions: {result}.",
+        "The model only knows the classes above and assigns one of them to every image.",
         "## Settings",
         "```json\n" + json.dumps(recipe["settings"], indent=2, sort_keys=True) + "\n```",
     ]
@@ -183,10 +185,10 @@ def card(run: RunResult, found: Parity) -> str:
 
 @contextlib.contextmanager
 def _published_folder(target: Path) -> Iterator[Path]:
-    """Yield a place in a scratch folder beside target, which becomes target when the block ends well."""
-    name, place = f".{target.name}-", target.parent
-    beside = tempfile.TemporaryDirectory(prefix=name, dir=place, ignore_cleanup_errors=True)
-    with beside as folder, explained(target):
+    """Yield a path in a temporary folder next to target; on success, move it to target."""
+    prefix, parent = f".{target.name}-", target.parent
+    temporary = tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
+    with temporary as folder, explain_disk_errors(target):
         scratch = Path(folder) / target.name
         yield scratch
         scratch.replace(target)
@@ -194,38 +196,38 @@ def _published_folder(target: Path) -> Iterator[Path]:
 
 def _load_saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     loaded = tf.saved_model.load(str(path))
-    return lambda images: loaded.serve(images).numpy()  # loaded's variables live as long as it does
+    return lambda images: loaded.serve(images).numpy()  # loaded keeps its variables alive
 
 
-def _write_tflite(network: keras.Model, path: Path) -> None:
+def _write_tflite(model: keras.Model, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        network.export(folder, format="tf_saved_model", verbose=False)
+        model.export(folder, format="tf_saved_model", verbose=False)
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
 def _load_tflite(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     interpreter = tf.lite.Interpreter(model_path=str(path), num_threads=machine.usable_cores())
-    (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def answer(images: np.ndarray) -> np.ndarray:
-        interpreter.resize_tensor_input(takes["index"], images.shape)
+    def predict(images: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(inputs["index"], images.shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(takes["index"], images)
+        interpreter.set_tensor(inputs["index"], images)
         interpreter.invoke()
-        return interpreter.get_tensor(gives["index"])
+        return interpreter.get_tensor(outputs["index"])
 
-    return answer
+    return predict
 
 
 FORMATS: dict[str, Format] = {
     "keras": Format(
         ".keras",
-        lambda network, path: network.save(path),
+        lambda model, path: model.save(path),
         lambda path: keras.models.load_model(path, compile=False).predict_on_batch,
     ),
     "saved_model": Format(
         ".saved_model",
-        lambda network, path: network.export(path, format="tf_saved_model", verbose=False),
+        lambda model, path: model.export(path, format="tf_saved_model", verbose=False),
         _load_saved_model,
         folder=True,
     ),

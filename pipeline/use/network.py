@@ -1,7 +1,7 @@
-"""The whole network of a finished run: raw pixels in, class probabilities out, in float32 everywhere.
+"""The standalone model of a finished run: raw pixels in, class probabilities out, all in float32.
 
-A head's run holds the head alone; its backbone, the views that it averages over and its input size are put
-before it again, from the weights in the data folder.
+A head's run stores only the head. The standalone model adds its backbone, input size and the views that it
+averages over, with weights from the data folder.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from typing import Any
 
 import keras
 
-import pipeline.heads.neighbours  # noqa: F401 - saved networks may hold its layer, which Keras must know
+import pipeline.heads.neighbours  # noqa: F401 - registers a Keras layer that saved models may use
 from pipeline.backbones.model import backbone_features
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import DamagedFile
-from pipeline.networks.view_averaging import over_views
+from pipeline.networks.view_averaging import average_over_views
 from pipeline.runs.result import RunResult, family_of
 from pipeline.storage.layout import MODEL
 from pipeline.storage.publishing import read_manifest
 
-HEADS = ("head", "tuned-head")
+HEAD_FAMILIES = ("head", "tuned-head")
 
 
 def needs_weights(recipe: dict[str, Any]) -> bool:
-    """Say whether a run, by its recipe.json, needs the weights of a backbone to be whole."""
-    return family_of(recipe["scheme"]) in HEADS
+    """Return whether the standalone model of a run, given its recipe.json, needs backbone weights."""
+    return family_of(recipe["scheme"]) in HEAD_FAMILIES
 
 
-def whole_network(run: RunResult, weights: Path | None = None) -> keras.Model:
-    """Return the network of a run: (B, 32, 32, 3) uint8 RGB in, (B, C) float32 probabilities out.
+def standalone_model(run: RunResult, weights: Path | None = None) -> keras.Model:
+    """Return the standalone model of a run: (B, 32, 32, 3) uint8 RGB in, (B, C) float32 probabilities out.
 
-    weights is the folder of the backbone's weights, which a run of a head needs. Raises DamagedFile where
-    the model or the weights are not what their manifests say.
+    weights is the folder of the backbone's weights, needed if needs_weights(run.recipe). Raises DamagedFile
+    if the model or the weights do not match their manifests.
     """
-    model = _stored(read_manifest(run.folder).verified(MODEL))
+    model = _load_float32(read_manifest(run.folder).verified(MODEL))
     if not needs_weights(run.recipe):
         return model
 
@@ -44,17 +44,17 @@ def whole_network(run: RunResult, weights: Path | None = None) -> keras.Model:
     features, settings = run.recipe["fingerprint"]["features"], run.recipe["settings"]
     row, size = BACKBONES[features["backbone"]], features["input_size"]
     pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="pixels")
-    found = backbone_features(row, read_weights(weights), pixels, size, list(settings["layers"]))
-    return over_views(keras.Model(pixels, model(found)), tuple(settings["views"]))
+    outputs = backbone_features(row, read_weights(weights), pixels, size, list(settings["layers"]))
+    return average_over_views(keras.Model(pixels, model(outputs)), tuple(settings["views"]))
 
 
-def _stored(path: Path) -> keras.Model:
-    """Return a saved model in float32, whichever precision it was trained in; no code in it is run."""
+def _load_float32(path: Path) -> keras.Model:
+    """Return a saved model in float32, whatever its training precision, without running code from it."""
     try:
-        found = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # Keras has none of its own
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DamagedFile(f"{path}: expected a network without code of its own, found: {why}") from error
-    single = keras.models.model_from_json(found.to_json().replace("mixed_bfloat16", "float32"))
-    single.set_weights(found.get_weights())
-    return single
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # from Keras
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DamagedFile(f"{path}: expected a Keras model without custom code, got: {reason}") from error
+    float32_model = keras.models.model_from_json(model.to_json().replace("mixed_bfloat16", "float32"))
+    float32_model.set_weights(model.get_weights())
+    return float32_model

@@ -1,4 +1,4 @@
-"""Answers of a finished run for picture files: class, probability, and the classes that come next."""
+"""Predictions of a finished run for picture files: the most probable classes with their probabilities."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.runs.result import read_run
-from pipeline.use.network import whole_network
+from pipeline.use.network import standalone_model
 
-BATCH = 256
-SHOWN = 3  # classes that are named for each picture
+BATCH_SIZE = 256
+TOP_CLASSES = 3  # reported for each picture
 
 
-def find_pictures(places: Sequence[str]) -> list[str]:
-    """Return the paths of the pictures that places name, those in folders included; raise BadInput for none.
+def find_pictures(names: Sequence[str]) -> list[str]:
+    """Return the paths of pictures, including those in folders; raise BadInput if there are none.
 
-    A file that is named itself is taken whatever its name ends in.
+    A file named directly is included whatever its extension.
     """
-    found: list[str] = []
-    for place in map(Path, places):
-        if place.is_dir():
-            found += map(str, pictures_below(place))
-        elif place.is_file():
-            found.append(str(place))
+    pictures: list[str] = []
+    for path in map(Path, names):
+        if path.is_dir():
+            pictures += map(str, pictures_below(path))
+        elif path.is_file():
+            pictures.append(str(path))
         else:
-            raise BadInput(f"{place}: expected a picture or a folder, found neither")
-    if not found:
-        raise BadInput(f"{', '.join(places)}: expected pictures (PNG, JPEG, WebP, BMP, GIF), found none")
-    return list(dict.fromkeys(found))
+            raise BadInput(f"{path}: expected a picture or a folder, but it does not exist")
+    if not pictures:
+        raise BadInput(f"{', '.join(names)}: expected pictures (PNG, JPEG, WebP, BMP, GIF), got none")
+    return list(dict.fromkeys(pictures))
 
 
 def predict(run: str, weights: str | None, paths: list[str], progress: Progress = silent) -> dict[str, Any]:
-    """Return {"rows", "unreadable"}: what the run in a folder answers for picture files.
+    """Return {"rows", "unreadable"}: the predictions of the run in a folder for picture files.
 
     rows has a dict for each readable picture, in order: path, class, probability, and top, a list of the
-    classes with the highest probabilities as [class, probability]. unreadable has [path, why] of the rest.
+    most probable classes as [class, probability]. unreadable has [path, reason] of the other files.
     """
-    result = read_run(Path(run))
-    names = result.recipe["class_names"]
-    network = whole_network(result, Path(weights) if weights else None)
+    finished_run = read_run(Path(run))
+    names = finished_run.recipe["class_names"]
+    model = standalone_model(finished_run, Path(weights) if weights else None)
     rows: list[dict[str, Any]] = []
     unreadable: list[list[str]] = []
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
-        for start in range(0, len(paths), BATCH):
-            some = paths[start : start + BATCH]
-            found = list(zip(some, pool.map(_read, some), strict=True))
-            unreadable += [[path, str(one)] for path, one in found if isinstance(one, DamagedFile)]
-            good = [(path, one) for path, one in found if not isinstance(one, DamagedFile)]
-            if good:
-                pixels = np.zeros((BATCH, *good[0][1].shape), np.uint8)  # filled up: one graph serves all
-                pixels[: len(good)] = [one for _, one in good]
-                answers = zip(good, network.predict_on_batch(pixels), strict=False)
-                rows += [_row(path, probabilities, names) for (path, _), probabilities in answers]
+        for start in range(0, len(paths), BATCH_SIZE):
+            batch = paths[start : start + BATCH_SIZE]
+            results = list(zip(batch, pool.map(_read, batch), strict=True))
+            unreadable += [[path, str(result)] for path, result in results if isinstance(result, DamagedFile)]
+            images = [(path, result) for path, result in results if not isinstance(result, DamagedFile)]
+            if images:
+                pixels = np.zeros((BATCH_SIZE, *images[0][1].shape), np.uint8)  # padded: one graph serves all
+                pixels[: len(images)] = [image for _, image in images]
+                predictions = zip(images, model.predict_on_batch(pixels), strict=False)
+                rows += [_row(path, probabilities, names) for (path, _), probabilities in predictions]
             progress("predict", len(rows) + len(unreadable), len(paths), "images")
     return {"rows": rows, "unreadable": unreadable}
 
@@ -74,6 +74,6 @@ def _read(path: str) -> np.ndarray | DamagedFile:
 
 
 def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict[str, Any]:
-    order = np.argsort(-probabilities, kind="stable")[:SHOWN]
-    top = [[names[place], round(float(probabilities[place]), 6)] for place in order]
+    best = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES]
+    top = [[names[number], round(float(probabilities[number]), 6)] for number in best]
     return {"path": path, "class": top[0][0], "probability": top[0][1], "top": top}

@@ -1,10 +1,10 @@
-"""List what lies in the data folder and neither a preset nor a run needs; remove it with --yes.
+"""List what no preset or run uses in the data folder; remove it with --yes.
 
 examples:
-  headstart clean                                 list what no preset and no run needs, with sizes
-  headstart clean --yes                           remove just that
+  headstart clean                                 list unused files and folders with their sizes
+  headstart clean --yes                           remove them
 
-Runs and reports that are finished stay, and so does what a person put into data/.
+Finished runs and reports are kept, and so are files that you put into data/ yourself.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import argparse
 
 from pipeline.formatting import align_columns, format_bytes, pluralize
 from pipeline.upkeep.clean import Leftover, leftovers, remove
-from tasks.commands.shared import place_of, show
+from tasks.commands.shared import short_path, show
 from tasks.commands.why import needs_of, preset_graphs
 from tasks.configuration import data_folder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="remove what is listed")
+    parser.add_argument("--yes", action="store_true", help="remove the listed files and folders")
 
 
 def run(options: argparse.Namespace) -> int:
     data = data_folder()
-    found = leftovers(data, needs_of([root for roots in preset_graphs().values() for root in roots]))
-    kept = [("kept", *_row(one)) for one in found.kept]
-    if not found.removable:
-        return show([*align_columns(kept), "nothing to clean: presets and runs need all that is there"])
-    some, busy = remove(data, found.removable) if options.yes else (found.removable, [])
-    rows = [("removed" if options.yes else "unneeded", *_row(one)) for one in some]
-    rows += [("kept", *_row(one)[:2], "a process works on it") for one in busy]
-    count, size = pluralize(len(some), "entry"), format_bytes(sum(one.bytes for one in some))
-    words = f"{count}, {size}; `headstart clean --yes` removes them"
+    result = leftovers(data, needs_of([root for roots in preset_graphs().values() for root in roots]))
+    kept = [("kept", *_row(leftover)) for leftover in result.kept]
+    if not result.removable:
+        return show([*align_columns(kept), "nothing to clean: presets and runs use everything"])
+    unused, busy = remove(data, result.removable) if options.yes else (result.removable, [])
+    rows = [("removed" if options.yes else "unused", *_row(leftover)) for leftover in unused]
+    rows += [("kept", *_row(leftover)[:2], "in use by another process") for leftover in busy]
+    count, size = pluralize(len(unused), "entry"), format_bytes(sum(one.bytes for one in unused))
+    summary = f"{count}, {size}; `headstart clean --yes` removes them"
     if options.yes:
-        words = f"{count} removed, {size} freed"
-    return show([*align_columns(rows + kept), "", words])
+        summary = f"{count} removed, {size} freed"
+    return show([*align_columns(rows + kept), "", summary])
 
 
-def _row(one: Leftover) -> tuple[str, str, str]:
-    return format_bytes(one.bytes), place_of(one.path), one.words
+def _row(leftover: Leftover) -> tuple[str, str, str]:
+    return format_bytes(leftover.bytes), short_path(leftover.path), leftover.reason

@@ -1,4 +1,4 @@
-"""Compare any runs on the same images, with paired statistics, in a report of its own.
+"""Compare two or more runs on the same test images in a separate report with paired statistics.
 
 examples:
   headstart compare fine-tune-whole-digits-hed tuned-head-linear-digits-hed --name mine
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.recipes.named import NAME
+from pipeline.recipes.named import RECIPE_NAME
 from pipeline.recipes.presets import PRESETS
-from pipeline.report.table import PAGE
+from pipeline.report.table import COMPARISON_PAGE
 from pipeline.runs.result import RunResult, read_run
 from pipeline.storage import layout
 from pipeline.storage.publishing import publish_manifest
@@ -26,51 +26,51 @@ from tasks.reproducing import write_with_commands
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders, names or parts of names")
-    parser.add_argument("--name", default="compared", help="data/reports/NAME (default: compared)")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, names or parts of names")
+    parser.add_argument("--name", default="compared", help="writes data/reports/NAME (default: compared)")
 
 
 def run(options: argparse.Namespace) -> int:
     name = options.name
-    if not re.fullmatch(NAME, name) or name in PRESETS:
+    if not re.fullmatch(RECIPE_NAME, name) or name in PRESETS:
         raise BadInput(
-            f"--name {name!r}: expected up to 100 letters, digits and . _ + -, and no preset's name"
+            f"--name {name!r}: expected up to 100 letters, digits and . _ + -, and not the name of a preset"
         )
     folders = list(dict.fromkeys(find_run(text) for text in options.runs))
     if len(folders) < 2:
-        raise BadInput(f"expected two runs or more to compare, received {len(folders)}")
-    runs = told_apart([read_run(folder) for folder in folders])
+        raise BadInput(f"expected at least two runs to compare, received {len(folders)}")
+    runs = with_distinct_names([read_run(folder) for folder in folders])
     target = layout.report_folder(data_folder(), name)
     names = [folder.name for folder in folders]
     command = shlex.join(["headstart", "compare", *names, "--name", name])
     text, files = write_with_commands(target, runs, f"Comparison of {len(runs)} runs", command=command)
     publish_manifest(target, {"compared": names}, files)
-    return show([*text.splitlines(), f"The page: {target / PAGE}"])
+    return show([*text.splitlines(), f"Report: {target / COMPARISON_PAGE}"])
 
 
-def told_apart(runs: Sequence[RunResult]) -> list[RunResult]:
-    """Return runs; where several have one scheme, its name says in what they differ: settings, images, …"""
+def with_distinct_names(runs: Sequence[RunResult]) -> list[RunResult]:
+    """Return runs; runs of the same scheme get the settings in which they differ appended to its name."""
     groups: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
         groups.setdefault((run.recipe["scheme"], run.recipe["weights"]), []).append(run)
-    return [_named_apart(run, groups[run.recipe["scheme"], run.recipe["weights"]]) for run in runs]
+    return [_with_distinct_name(run, groups[run.recipe["scheme"], run.recipe["weights"]]) for run in runs]
 
 
-def _named_apart(run: RunResult, alike: list[RunResult]) -> RunResult:
-    settings = [one.recipe["settings"] for one in alike]
-    names = sorted({name for one in settings for name in one})
-    differ = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
-    words = [f"{name} {_brief(run.recipe['settings'].get(name))}" for name in differ]
+def _with_distinct_name(run: RunResult, same_scheme: list[RunResult]) -> RunResult:
+    settings = [other.recipe["settings"] for other in same_scheme]
+    names = sorted({name for values in settings for name in values})
+    differing = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
+    parts = [f"{name} {_format(run.recipe['settings'].get(name))}" for name in differing]
     for field, unit in (("n_train", " images"), ("precision", ""), ("backbone", "")):
-        if len({one.recipe[field] for one in alike}) > 1:
-            words.append(f"{run.recipe[field]}{unit}")
-    if not words:
+        if len({other.recipe[field] for other in same_scheme}) > 1:
+            parts.append(f"{run.recipe[field]}{unit}")
+    if not parts:
         return run
-    scheme = f"{run.recipe['scheme']} ({', '.join(words)})"
+    scheme = f"{run.recipe['scheme']} ({', '.join(parts)})"
     return dataclasses.replace(run, recipe={**run.recipe, "scheme": scheme})
 
 
-def _brief(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, list):
         return "+".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

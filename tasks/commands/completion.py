@@ -1,4 +1,4 @@
-"""Print a script that completes the commands and options of headstart in a shell.
+"""Print a shell script that completes the commands and options of headstart.
 
 examples:
   headstart completion bash > ~/.local/share/bash-completion/completions/headstart
@@ -16,7 +16,7 @@ from tasks.commands.shared import show
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="shell to print the script for")
 
 
 def run(options: argparse.Namespace) -> int:

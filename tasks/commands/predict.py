@@ -2,9 +2,9 @@
 
 examples:
   headstart predict fine-tune-whole-cifar10-hed photo.jpg holiday/      CSV on the terminal
-  headstart predict fine-tune-whole-cifar10-hed holiday/ --format json --output answers.json
+  headstart predict fine-tune-whole-cifar10-hed holiday/ --format json --output out.json
 
-exit codes: 0 all is classified, 1 some pictures could not be read (they are named), 2 bad input
+exit codes: 0 all pictures classified, 1 some could not be read (they are listed), 2 bad input
 """
 
 from __future__ import annotations
@@ -22,56 +22,57 @@ from pipeline.runs.result import read_run
 from pipeline.storage import layout
 from pipeline.storage.publishing import MANIFEST, publish_text
 from pipeline.use.network import needs_weights
-from pipeline.use.predict import SHOWN, find_pictures
+from pipeline.use.predict import TOP_CLASSES, find_pictures
 from tasks.commands.shared import RUN_HELP, find_run, report_unreadable
 from tasks.configuration import data_folder
-from tasks.progress import ShownProgress
+from tasks.progress import ProgressReporter
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="pictures, and folders of pictures")
-    parser.add_argument("--format", default="csv", choices=("csv", "json"), help="(default: csv)")
-    parser.add_argument("--output", metavar="FILE", help="a file to write instead of the terminal")
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="pictures or folders of pictures")
+    parser.add_argument("--format", default="csv", choices=("csv", "json"), help="format (default: csv)")
+    parser.add_argument("--output", metavar="FILE", help="write to FILE instead of the terminal")
 
 
 def run(options: argparse.Namespace) -> int:
     folder, paths = find_run(options.run), find_pictures(options.paths)
-    told = {"run": str(folder), "weights": weights_of(folder), "paths": paths}
-    with ShownProgress() as progress:
-        found = run_in_child("pipeline.use.predict:predict", told, progress)
+    arguments = {"run": str(folder), "weights": weights_of(folder), "paths": paths}
+    with ProgressReporter() as progress:
+        result = run_in_child("pipeline.use.predict:predict", arguments, progress)
     if options.format == "json":
-        text = json.dumps(found["rows"], indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(result["rows"], indent=2, ensure_ascii=False) + "\n"
     else:
-        text = _as_csv(found["rows"])
+        text = _as_csv(result["rows"])
     if options.output:
         publish_text(Path(options.output), text)
     else:
         print(text, end="")
-    return report_unreadable([why for _, why in found["unreadable"]])
+    return report_unreadable([why for _, why in result["unreadable"]])
 
 
 def weights_of(folder: Path) -> str | None:
-    """Return the folder of the weights that a run needs to be whole, None where it needs none."""
+    """Return the folder of the backbone weights that a run needs, or None if its model includes them."""
     recipe = read_run(folder).recipe
     if not needs_weights(recipe):
         return None
     features = recipe["fingerprint"]["features"]
-    wanted = {"backbone": features["backbone"], **features["weights"]}
-    place = layout.keyed(data_folder(), layout.weights_place(wanted["backbone"], wanted["name"]), wanted)
-    if not (place / MANIFEST).is_file():
+    backbone, name = features["backbone"], features["weights"]["name"]
+    identity = {"backbone": backbone, **features["weights"]}
+    weights = layout.keyed_path(data_folder(), layout.weights_place(backbone, name), identity)
+    if not (weights / MANIFEST).is_file():
         raise BadInput(
-            f"{folder.name}: its backbone's weights are not at {place}; get them with `luigi --module tasks "
-            f"DownloadWeights --backbone {wanted['backbone']} --weights {wanted['name']}`"
+            f"{folder.name}: the backbone weights are missing at {weights}; get them with "
+            f"`luigi --module tasks DownloadWeights --backbone {backbone} --weights {name}`"
         )
-    return str(place)
+    return str(weights)
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:
-    """Return a line for each picture: the likeliest class and its probability, then the next ones."""
+    """Return one line for each picture: its most likely classes with their probabilities."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    places = ["", *(f"_{place}" for place in range(2, SHOWN + 1))]
+    places = ["", *(f"_{place}" for place in range(2, TOP_CLASSES + 1))]
     writer.writerow(["path", *(f"{word}{place}" for place in places for word in ("class", "probability"))])
     for row in rows:
         writer.writerow([row["path"], *(value for pair in row["top"] for value in pair)])

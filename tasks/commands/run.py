@@ -1,10 +1,10 @@
-"""Run all schemes of a preset and compare them; what is done already is not done again.
+"""Run all schemes of a preset and compare them; finished tasks are not repeated.
 
 examples:
-  headstart run                                   all schemes on scanned digits, no download
+  headstart run                                   all schemes on scanned digits, without a download
   headstart run --preset quick                    all schemes on a subset of CIFAR-10
-  headstart run --preset full --weights hed       CIFAR-10 without the ImageNet weights
-  headstart run --preset quick --seeds 0,1,2      three seeds each
+  headstart run --preset full --weights hed       all of CIFAR-10 with weights that need no download
+  headstart run --preset quick --seeds 0,1,2      each scheme with three seeds
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import time
 import luigi
 
 from pipeline.errors import BadInput
-from pipeline.report.table import PAGE
-from tasks.commands.shared import EXIT_FAILED, add_graph_options, comparison_of, place_of
+from pipeline.report.table import COMPARISON_PAGE
+from tasks.commands.shared import EXIT_FAILED, add_graph_options, comparison_of, short_path
 from tasks.task import Task
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_graph_options(parser)
     parser.add_argument("--workers", type=int, default=1, help="tasks that run at the same time (default: 1)")
-    parser.add_argument("--scheduler-url", help="a luigid to ask, such as http://localhost:8082")
+    parser.add_argument("--scheduler-url", help="URL of a luigid, such as http://localhost:8082")
 
 
 def run(options: argparse.Namespace) -> int:
-    began = time.perf_counter()
+    start = time.perf_counter()
     if options.workers < 1:
         raise BadInput(f"--workers: expected 1 or more, received {options.workers}")
     root = comparison_of(options)
@@ -36,14 +36,14 @@ def run(options: argparse.Namespace) -> int:
         url = {"scheduler_url": options.scheduler_url} if options.scheduler_url else {}
         luigi.build([root], workers=options.workers, local_scheduler=not url, log_level="WARNING", **url)
     if not root.complete():
-        print("headstart: some tasks failed, see above; what is finished is kept", file=sys.stderr)
+        print("headstart: some tasks failed, see above; finished results are kept", file=sys.stderr)
         return EXIT_FAILED
     print(root.row.title)
     print((root.folder / "comparison.txt").read_text(encoding="utf-8"))
-    print(f"The page: {root.folder / PAGE}  (in {time.perf_counter() - began:.1f} s)")
+    print(f"Report: {root.folder / COMPARISON_PAGE}  (in {time.perf_counter() - start:.1f} s)")
     return 0
 
 
 @Task.event_handler(luigi.Event.PROCESSING_TIME)
 def _show_time(task: Task, seconds: float) -> None:
-    sys.stderr.write(f"{seconds:8.1f} s  {task.task_family:<16}  {place_of(task.folder)}\n")
+    sys.stderr.write(f"{seconds:8.1f} s  {task.task_family:<16}  {short_path(task.folder)}\n")

@@ -1,8 +1,8 @@
-"""List finished runs with their results.
+"""List finished runs with accuracy, log loss, time and seed.
 
 examples:
   headstart runs                                  all finished runs, the most accurate first
-  headstart runs cifar10 --sort seconds           those with cifar10 in their name, the quickest first
+  headstart runs cifar10 --sort seconds           runs with cifar10 in their name, the fastest first
   headstart runs --only 'scheme=head:*' --only 'accuracy>0.6' --json
 """
 
@@ -28,36 +28,36 @@ SORTS = {"accuracy": True, "log_loss": False, "seconds": False, "run": False}  #
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pattern", nargs="?", default="", help="a part of their names (default: all)")
+    parser.add_argument("pattern", nargs="?", default="", help="part of the run's name (default: all)")
     parser.add_argument("--sort", default="accuracy", help=f"{', '.join(SORTS)} (default: accuracy)")
-    words = "a filter such as scheme=head:*, accuracy>0.6 or seconds<60; may be given several times"
-    parser.add_argument("--only", action="append", default=[], metavar="FILTER", help=words)
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    filters = "such as scheme=head:*, accuracy>0.6 or seconds<60; can be repeated"
+    parser.add_argument("--only", action="append", default=[], metavar="FILTER", help=filters)
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     if options.sort not in SORTS:
         raise BadInput(f"--sort: expected one of {', '.join(SORTS)}, received {options.sort!r}")
-    tests, rows, unread = [_filter(text) for text in options.only], [], []
+    filters, rows, unreadable = [_filter(text) for text in options.only], [], []
     for folder in layout.finished(data_folder(), "run"):
         if options.pattern not in folder.name:
             continue
         try:
             row = row_of(read_run(folder))
         except DamagedFile as error:
-            unread.append(str(error))
+            unreadable.append(str(error))
             continue
-        if all(test(row) for test in tests):
+        if all(matches(row) for matches in filters):
             rows.append(row)
     rows.sort(key=lambda row: row[options.sort], reverse=SORTS[options.sort])
     show([json.dumps(rows, indent=2)] if options.json else _table(rows))
-    return report_unreadable(unread)
+    return report_unreadable(unreadable)
 
 
 def row_of(run: RunResult) -> dict[str, Any]:
-    """Return what is worth knowing of a run in a table, by COLUMNS."""
+    """Return a run's row of the table, with a value for each of COLUMNS."""
     recipe, scores = run.recipe, score(run.split("test"))
-    known = {
+    values = {
         **recipe,
         "run": run.folder.name,
         "data_set": recipe["dataset_title"],
@@ -67,12 +67,12 @@ def row_of(run: RunResult) -> dict[str, Any]:
         "log_loss": scores["log_loss"],
         "seconds": run.costs["total_seconds"],
     }
-    return {name: known[name] for name in COLUMNS}
+    return {name: values[name] for name in COLUMNS}
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
-        return ["no finished runs; `headstart run` makes some"]
+        return ["no finished runs; `headstart run` trains some"]
     cells = [
         [
             format_interval(row["accuracy"], row["low"], row["high"]),
@@ -87,7 +87,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _filter(text: str) -> Callable[[dict[str, Any]], bool]:
-    """Return the test of a row that scheme=head:*, accuracy>0.6 or seconds<60 stands for."""
+    """Return the predicate on rows for a filter such as scheme=head:*, accuracy>0.6 or seconds<60."""
     sign = next((sign for sign in "=<>" if sign in text), None)
     if sign is None:
         raise BadInput(f"--only {text!r}: expected a filter such as scheme=head:* or accuracy>0.6")
@@ -99,7 +99,7 @@ def _filter(text: str) -> Callable[[dict[str, Any]], bool]:
     try:
         bound = float(value)
     except ValueError:
-        raise BadInput(f"--only {text!r}: expected a number behind {sign}, received {value!r}") from None
+        raise BadInput(f"--only {text!r}: expected a number after {sign}, received {value!r}") from None
     if name in TEXTS:
-        raise BadInput(f"--only {text!r}: expected = behind {name}, which is no number")
+        raise BadInput(f"--only {text!r}: {name} is text; filter it with =")
     return lambda row: bool(row[name] < bound if sign == "<" else row[name] > bound)

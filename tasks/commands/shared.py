@@ -1,4 +1,4 @@
-"""What several sub-commands share: options that choose a preset, exit codes, and finding a stored run."""
+"""Code that several sub-commands share: preset options, exit codes, and looking up a finished run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.backbones.table import BACKBONES, USUAL
+from pipeline.backbones.table import BACKBONES, DEFAULT_BACKBONE
 from pipeline.errors import BadInput
 from pipeline.storage import layout
 from pipeline.storage.publishing import MANIFEST
@@ -15,49 +15,50 @@ from tasks import CompareSchemes
 from tasks.configuration import data_folder
 
 EXIT_DAMAGED, EXIT_FAILED = 1, 30
-RUN_HELP = "a run's folder, name, or a part of its name"
+RUN_HELP = "folder or name of a finished run, or part of its name"
 
 
 def add_graph_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which preset is meant, and on which data."""
+    """Add the options that choose a preset and override its data, weights and seeds."""
     parser.add_argument("--preset", default="demo", help="demo, quick or full (default: demo)")
-    parser.add_argument("--dataset", help="data set instead of the preset's: cifar10 or digits")
-    parser.add_argument("--subset", type=int, help="images of a stratified subset, 0 for all")
-    parser.add_argument("--backbone", default=USUAL, help=f"{', '.join(BACKBONES)} (default: {USUAL})")
+    parser.add_argument("--dataset", help="cifar10, digits or folder:PATH (default: the preset's)")
+    parser.add_argument("--subset", type=int, help="images in a stratified subset, 0 for all")
+    backbones = f"{', '.join(BACKBONES)} (default: {DEFAULT_BACKBONE})"
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help=backbones)
     parser.add_argument("--weights", help="imagenet, hed, random, a path, or a URL#sha256=...")
     parser.add_argument("--seeds", help="seeds, such as 0,1,2")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
 
 
 def comparison_of(options: argparse.Namespace) -> CompareSchemes:
-    """Return the comparison that the options of a preset stand for; raise BadInput."""
+    """Return the comparison that the graph options describe. Raises BadInput."""
     names = ("preset", "dataset", "subset", "backbone", "weights", "precision")
-    given = {name: getattr(options, name) for name in names}
+    parameters = {name: getattr(options, name) for name in names}
     text = options.seeds or ""
     try:
         seeds = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise BadInput(f"--seeds: expected whole numbers separated by commas, received {text!r}") from None
-    return CompareSchemes(**given, seeds=seeds or None)
+    return CompareSchemes(**parameters, seeds=seeds or None)
 
 
 def find_run(text: str) -> Path:
-    """Return the folder of the finished run that text names: a path, a name, or a part of one name alone."""
-    place = Path(text)
-    if (place / MANIFEST).is_file():
-        return place.resolve()
-    known = {folder.name: folder for folder in layout.finished(data_folder(), "run")}
-    found = [name for name in known if text == name] or [name for name in known if text in name]
-    if len(found) == 1:
-        return known[found[0]]
-    if found:
-        raise BadInput(f"run {text!r}: expected one run, found {len(found)}: {', '.join(found[:5])}")
-    some = ", ".join(list(known)[:5]) or "none yet"
-    raise BadInput(f"run {text!r}: expected a folder of a finished run, or a part of its name; known: {some}")
+    """Return the folder of a finished run from its path, its name, or a part of its name that is unique."""
+    path = Path(text)
+    if (path / MANIFEST).is_file():
+        return path.resolve()
+    runs = {folder.name: folder for folder in layout.finished(data_folder(), "run")}
+    matches = [name for name in runs if text == name] or [name for name in runs if text in name]
+    if len(matches) == 1:
+        return runs[matches[0]]
+    if matches:
+        raise BadInput(f"run {text!r}: expected one run, got {len(matches)}: {', '.join(matches[:5])}")
+    some = ", ".join(list(runs)[:5]) or "none yet"
+    raise BadInput(f"run {text!r}: expected the folder or part of the name of a run; finished runs: {some}")
 
 
-def place_of(path: Path) -> str:
-    """Return where a path is below the data folder."""
+def short_path(path: Path) -> str:
+    """Return a path relative to the data folder."""
     return path.relative_to(data_folder()).as_posix()
 
 
@@ -68,8 +69,8 @@ def show(lines: Iterable[str]) -> int:
     return 0
 
 
-def report_unreadable(faults: list[str]) -> int:
-    """Print what could not be read on standard error, and return the exit code."""
-    for text in faults:
+def report_unreadable(errors: list[str]) -> int:
+    """Print errors about unreadable files on standard error, and return the exit code."""
+    for text in errors:
         print(f"headstart: {text}", file=sys.stderr)
-    return EXIT_DAMAGED if faults else 0
+    return EXIT_DAMAGED if errors else 0

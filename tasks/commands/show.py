@@ -1,7 +1,7 @@
-"""Print one run.
+"""Print the results, costs and settings of one run.
 
 examples:
-  headstart show head-linear-digits-hed-seed0     a run by its name, or a part of it that no other has
+  headstart show head-linear-digits-hed-seed0     by name, or by a part of the name that is unique
   headstart show data/runs/head-linear-digits-hed-seed0-5d3bd8b9e05c
 """
 
@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
         f"  {data_of(recipe)}",
         f"  test: {100 * row['accuracy']:.2f} % (95 %: {100 * row['low']:.2f} to {100 * row['high']:.2f}), "
         f"log loss {row['log_loss']:.4f}",
-        f"  time: {format_duration(costs['total_seconds'])} in all, training "
-        f"{format_duration(costs['train_seconds'])}, memory {costs['peak_memory_mb']:,.0f} MB",
+        f"  time: {format_duration(costs['total_seconds'])}, of which training "
+        f"{format_duration(costs['train_seconds'])}; peak memory {costs['peak_memory_mb']:,.0f} MB",
     ]
     for epoch in run.history.to_dict("records")[-1:]:
         lines.append(

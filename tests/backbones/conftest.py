@@ -1,4 +1,4 @@
-"""Weights drawn once, and files in the layouts of others that hold them."""
+"""Random weights, and weight files in Keras's layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arrays() -> dict:
 
 @pytest.fixture(scope="session")
 def published_layout(tmp_path_factory, arrays) -> Path:
-    """A file in the layout of Keras's published notop files; read-only, copy it to change it."""
+    """A file in the layout of Keras's published notop files; read-only, copy it before changing it."""
     path = tmp_path_factory.mktemp("weights") / "notop.h5"
     with h5py.File(path, "w") as file:
         for layer, (kernel, bias) in arrays.items():

@@ -1,4 +1,4 @@
-"""Every row of BACKBONES is the network that Keras builds: names, shapes, preprocessing, features."""
+"""Every row of BACKBONES matches the network that Keras builds: names, shapes, preprocessing, features."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone
 from pipeline.backbones.weights import publish_weights, random_arrays, read_keras_notop, read_weights
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
 ROWS = list(BACKBONES.values())
 rows = pytest.mark.parametrize("row", ROWS, ids=list(BACKBONES))
 
 
-def trained(row: Backbone) -> dict:
-    """Return random weights, none of which is what a layer starts with."""
+def nonzero_weights(row: Backbone) -> dict:
+    """Return random weights, all of which differ from a layer's initial values."""
     generator = np.random.default_rng(1)
-    found = {}
+    arrays = {}
     for layer, weights in random_arrays(row, seed=0).items():
         kernels = weights[0].ndim == 4
-        found[layer] = weights[:1] if kernels else ()
+        arrays[layer] = weights[:1] if kernels else ()
         for values in weights[kernels:]:
-            found[layer] += (generator.uniform(0.5, 1.0, values.shape).astype(np.float32),)
-    return found
+            arrays[layer] += (generator.uniform(0.5, 1.0, values.shape).astype(np.float32),)
+    return arrays
 
 
 @pytest.fixture(scope="module", params=ROWS, ids=list(BACKBONES))
 def network(request):
-    """A row, its weights, and Keras's network with them, pixels in."""
-    arrays = trained(request.param)
+    """A row, its weights, and Keras's network with these weights, which takes pixels."""
+    arrays = nonzero_weights(request.param)
     return request.param, arrays, build_backbone(request.param, arrays, input_size=32)
 
 
-def test_layers_and_shapes_are_those_of_keras(network):
+def test_layers_and_shapes_match_keras(network):
     row, _, model = network
-    have = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers}
-    weighted = {name: shapes for name, shapes in have.items() if shapes}
+    shapes = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers}
+    weighted = {name: shape for name, shape in shapes.items() if shape}
     assert weighted == {name: list(weights.values()) for name, weights in row.shapes().items()}
 
 
-def test_every_layer_with_weights_is_in_one_block_and_the_blocks_end_in_their_taps(network):
+def test_every_layer_with_weights_is_in_one_block_and_blocks_end_in_their_taps(network):
     row, arrays, model = network
     names = [layer.name for layer in model.layers]
     ends = [names.index(tap) for tap in row.taps]
@@ -59,7 +59,7 @@ def test_every_layer_with_weights_is_in_one_block_and_the_blocks_end_in_their_ta
 
 @rows
 @pytest.mark.parametrize("size", [33, *(pytest.param(size, marks=pytest.mark.slow) for size in (32, 47, 64))])
-def test_maps_have_the_shapes_that_are_foretold(row, size):
+def test_map_shape_matches_keras(row, size):
     import keras
 
     application = getattr(keras.applications, row.application)
@@ -70,7 +70,7 @@ def test_maps_have_the_shapes_that_are_foretold(row, size):
 
 @pytest.mark.slow
 @rows
-def test_products_of_convolutions_are_counted(row):
+def test_multiply_adds_match_keras(row):
     import keras
 
     model = getattr(keras.applications, row.application)(
@@ -85,36 +85,36 @@ def test_products_of_convolutions_are_counted(row):
 
 
 @rows
-def test_preprocessing_and_digests_are_those_of_keras(row):
+def test_preprocessing_and_digests_match_keras(row):
     module = importlib.import_module(f"keras.src.applications.{row.name.replace('50', '')}")
-    grey = np.full((1, 2, 2, 3), (200.0, 100.0, 50.0), np.float32)
-    shown = grey - np.float32(row.subtract)
-    shown = shown[..., ::-1] if row.flip_channels else shown
-    np.testing.assert_allclose(shown, module.preprocess_input(grey.copy()), atol=1e-4)
+    pixels = np.full((1, 2, 2, 3), (200.0, 100.0, 50.0), np.float32)
+    preprocessed = pixels - np.float32(row.subtract)
+    preprocessed = preprocessed[..., ::-1] if row.flip_channels else preprocessed
+    np.testing.assert_allclose(preprocessed, module.preprocess_input(pixels.copy()), atol=1e-4)
     assert WEIGHTS[row.name, "imagenet"].check[1] in inspect.getsource(module)
 
 
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("float32", 1e-4), pytest.param("bfloat16", 0.04, marks=pytest.mark.slow)]
 )
-def test_features_are_those_of_keras_within_the_precision(network, precision, tolerance):
+def test_features_match_keras_within_the_precision(network, precision, tolerance):
     import keras
 
     row, arrays, model = network
-    want = keras.Model(model.input, [model.get_layer(tap).output for tap in row.taps])(PICTURES)
+    reference = keras.Model(model.input, [model.get_layer(tap).output for tap in row.taps])(IMAGES)
     options = {"image_size": 32, "input_size": 32, "layers": list(row.taps), "batch_size": 3}
     for pooling in ("none", "average"):
         compute = forward_function(row, arrays, pooling=pooling, precision=precision, **options)
-        for found, maps in zip(compute(PICTURES), want, strict=True):
+        for features, maps in zip(compute(IMAGES), reference, strict=True):
             expected = maps.numpy() if pooling == "none" else maps.numpy().mean((1, 2))
-            assert found.dtype == np.float32
-            assert np.linalg.norm(found - expected) < tolerance * np.linalg.norm(expected)
+            assert features.dtype == np.float32
+            assert np.linalg.norm(features - expected) < tolerance * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("pooling", ["none", "average"])
-def test_a_single_layer_of_resnet50_is_computed_alone(pooling):
+def test_single_layer_of_resnet50_equals_the_same_layer_of_two(pooling):
     row = BACKBONES["resnet50"]
-    arrays, tap = trained(row), row.taps[1]
+    arrays, tap = nonzero_weights(row), row.taps[1]
     options = {
         "image_size": 32,
         "input_size": 32,
@@ -122,28 +122,24 @@ def test_a_single_layer_of_resnet50_is_computed_alone(pooling):
         "precision": "float32",
         "batch_size": 3,
     }
-    (alone,) = forward_function(row, arrays, layers=[tap], **options)(PICTURES)
-    _, joined = forward_function(row, arrays, layers=[row.taps[0], tap], **options)(PICTURES)
+    (alone,) = forward_function(row, arrays, layers=[tap], **options)(IMAGES)
+    _, joined = forward_function(row, arrays, layers=[row.taps[0], tap], **options)(IMAGES)
     np.testing.assert_allclose(alone, joined, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_are_published_and_read_back(network, tmp_path):
+def test_published_weights_are_read_back(network, tmp_path):
     row, arrays, _ = network
     publish_weights(tmp_path, {"backbone": row.name}, arrays, {})
-    found = read_weights(tmp_path)
-    assert list(found) == list(arrays)
-    assert all(
-        np.array_equal(a, b) for name in arrays for a, b in zip(found[name], arrays[name], strict=True)
-    )
+    read = read_weights(tmp_path)
+    assert list(read) == list(arrays)
+    assert all(np.array_equal(a, b) for name in arrays for a, b in zip(read[name], arrays[name], strict=True))
 
 
-def test_a_file_in_keras_published_layout_is_read(network, tmp_path):
+def test_file_in_keras_published_layout_is_read(network, tmp_path):
     row, arrays, _ = network
     with h5py.File(tmp_path / "notop.h5", "w") as file:
         for layer, weights in arrays.items():
             for name, values in zip(row.shapes()[layer], weights, strict=True):
                 file[f"{layer}/{layer}/{name}:0"] = values
-    found = read_keras_notop(tmp_path / "notop.h5", row)
-    assert all(
-        np.array_equal(a, b) for name in arrays for a, b in zip(found[name], arrays[name], strict=True)
-    )
+    read = read_keras_notop(tmp_path / "notop.h5", row)
+    assert all(np.array_equal(a, b) for name in arrays for a, b in zip(read[name], arrays[name], strict=True))

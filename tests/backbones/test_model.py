@@ -21,30 +21,30 @@ def network(arrays):
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
 
 
-def test_raw_pixels_give_the_features_of_keras_applications(network, arrays, pictures):
+def test_features_of_raw_pixels_match_keras_applications(network, arrays, images):
     import keras
 
     reference = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     for layer, pair in arrays.items():
         reference.get_layer(layer).set_weights(pair)
-    centred = keras.applications.vgg16.preprocess_input(pictures.astype(np.float32))
+    preprocessed = keras.applications.vgg16.preprocess_input(images.astype(np.float32))
     for tap in VGG16.taps:
-        have = keras.Model(network.input, network.get_layer(tap).output)(pictures)
-        want = keras.Model(reference.input, reference.get_layer(tap).output)(centred)
-        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-3 * float(np.abs(want).max()))
+        actual = keras.Model(network.input, network.get_layer(tap).output)(images)
+        expected = keras.Model(reference.input, reference.get_layer(tap).output)(preprocessed)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3 * float(np.abs(expected).max()))
 
 
-def test_pixels_are_not_changed(network, pictures):
-    before = pictures.copy()
-    network(pictures)
-    assert (pictures == before).all()
+def test_input_images_are_not_modified(network, images):
+    before = images.copy()
+    network(images)
+    assert (images == before).all()
 
 
-def test_layers_are_addressed_by_the_names_of_the_table(network):
+def test_layers_have_the_names_of_the_table(network):
     names = {layer.name for layer in network.layers}
     assert {*VGG16.taps, *VGG16.shapes()} <= names
     assert network.input_shape == (None, 32, 32, 3)
@@ -52,11 +52,11 @@ def test_layers_are_addressed_by_the_names_of_the_table(network):
     assert network.count_params() == 14_714_688
 
 
-def test_images_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_an_error():
     with pytest.raises(BadInput, match="VGG16: expected images of 32 px or more, received 16"):
         build_backbone(VGG16, {}, input_size=16)
 
 
-def test_weights_of_a_layer_that_the_network_lacks_are_refused(network, arrays):
+def test_weights_of_a_missing_layer_are_an_error(network, arrays):
     with pytest.raises(BadInput, match="the network has no layer 'block6_conv1' for these weights"):
         load_arrays(network, {"block6_conv1": arrays["block1_conv1"]})

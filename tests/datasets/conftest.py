@@ -22,7 +22,7 @@ PER_BATCH = 20
 
 @pytest.fixture
 def prepared(tmp_path) -> Callable[..., Path]:
-    """Return a function that prepares a data set in a folder of its own; digits unless told otherwise."""
+    """Return a function that prepares a data set in a folder of its own; digits by default."""
 
     def make(folder: str = "digits", *, name="digits", source=None, subset=0, split_seed=0) -> Path:
         fingerprint = dataset_fingerprint(name, subset=subset, split_seed=split_seed)
@@ -34,7 +34,7 @@ def prepared(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def small_archive(tmp_path, monkeypatch) -> Path:
-    """An archive of six batches of twenty images, and a table of members that knows it.
+    """An archive of six batches of twenty images; MEMBERS is patched to match it.
 
     Image i of batch b has the red value b, the green value i and the label i % 10.
     """
@@ -48,7 +48,7 @@ def small_archive(tmp_path, monkeypatch) -> Path:
     packed = {name: pickle.dumps(content, protocol=3) for name, content in members.items()}
     with tarfile.open(tmp_path / ARCHIVE, "w:gz") as archive:
         for name, data in packed.items():
-            header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
     table = [

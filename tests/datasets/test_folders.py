@@ -1,4 +1,4 @@
-"""A folder of pictures is a data set: stable splits, keys by content, and words for what cannot be read."""
+"""A folder of pictures is a data set: stable splits, keys by content, clear reports of unreadable files."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ CLASSES = ("daisy", "rose", "tulip")
 
 
 @pytest.fixture(autouse=True)
-def _looked_at_anew():
-    folders._scanned.cache_clear()
+def clear_scan_cache():
+    folders._scan.cache_clear()
     yield
-    folders._scanned.cache_clear()
+    folders._scan.cache_clear()
 
 
 def picture(number: int, size=(40, 32)) -> Image.Image:
-    """Return a picture unlike that of any other number."""
-    draws = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    return Image.fromarray(draws)
+    """Return a noise picture that is different for every number."""
+    pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return Image.fromarray(pixels)
 
 
 def fill(root: Path, classes=CLASSES, each=30, first=0) -> Path:
-    """Write so many pictures of each class below root."""
-    for place, name in enumerate(classes):
+    """Write `each` pictures per class below root."""
+    for label, name in enumerate(classes):
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(each):
-            picture(1000 * place + first + number).save(root / name / f"{first + number:04d}.png")
+            picture(1000 * label + first + number).save(root / name / f"{first + number:04d}.png")
     return root
 
 
@@ -48,7 +48,7 @@ def root(tmp_path) -> Path:
 
 
 def fingerprint_of(root: Path, index: Path | None = None, subset=0) -> dict:
-    folders._scanned.cache_clear()
+    folders._scan.cache_clear()
     return dataset_fingerprint(f"folder:{root}", subset=subset, split_seed=0, index=index)
 
 
@@ -61,7 +61,7 @@ def splits_by_name(store: ImageStore) -> dict[str, int]:
     return dict(zip(store.names, store.split.tolist(), strict=True))
 
 
-def test_classes_are_the_sub_folders_and_names_the_paths_below(root, tmp_path):
+def test_sub_folders_are_classes_and_relative_paths_are_names(root, tmp_path):
     (root / "rose" / "deep").mkdir()
     picture(9000, (70, 90)).save(root / "rose" / "deep" / "wild é.jpg")
     (root / "notes.txt").write_text("beside the classes")
@@ -76,7 +76,7 @@ def test_classes_are_the_sub_folders_and_names_the_paths_below(root, tmp_path):
     assert store.class_names[label] == "rose"
 
 
-def test_adding_pictures_moves_no_old_one_between_splits(root, tmp_path):
+def test_adding_pictures_keeps_the_split_of_existing_ones(root, tmp_path):
     before = splits_by_name(prepared(root, tmp_path / "before"))
     fill(root, each=40, first=500)
     fill(root, classes=("aster",), each=20)  # a new class before all others: every label changes
@@ -85,37 +85,37 @@ def test_adding_pictures_moves_no_old_one_between_splits(root, tmp_path):
     assert {name: after[name] for name in before} == before
 
 
-def test_duplicates_stay_on_one_side_whatever_they_are_called_and_however_stored(root, tmp_path):
+def test_duplicates_get_the_same_split_whatever_their_names_and_formats(root, tmp_path):
     for number in range(20):
         source = root / "daisy" / f"{number:04d}.png"
         shutil.copy(source, root / "daisy" / f"copy-{number}.png")
         Image.open(source).save(root / "tulip" / f"again-{number}.bmp")
-    found = splits_by_name(prepared(root, tmp_path / "set"))
+    splits = splits_by_name(prepared(root, tmp_path / "set"))
     for number in range(20):
         names = f"daisy/{number:04d}.png", f"daisy/copy-{number}.png", f"tulip/again-{number}.bmp"
-        assert len({found[name] for name in names}) == 1
-    assert len(set(found.values())) == 3
+        assert len({splits[name] for name in names}) == 1
+    assert len(set(splits.values())) == 3
 
 
-def test_shares_of_the_splits_are_those_promised_on_average(tmp_path):
+def test_split_fractions_hold_on_average(tmp_path):
     store = prepared(fill(tmp_path / "many", each=300), tmp_path / "set")
     assert store.counts["test"] / len(store) == pytest.approx(0.2, abs=0.04)
     assert store.counts["val"] / len(store) == pytest.approx(0.08, abs=0.03)
 
 
-def test_another_seed_splits_otherwise(root):
+def test_another_seed_gives_another_split_by_content(root):
     contents = np.random.default_rng(0).integers(0, 256, (500, 32), np.uint8)
-    given = np.full(500, folders.UNGIVEN, np.uint8)
+    unassigned = np.full(500, folders.UNASSIGNED, np.uint8)
     from pipeline.datasets.split import split_by_content
 
     shares = {"val_fraction": 0.1, "test_fraction": 0.2}
-    one, other = (split_by_content(contents, given, seed=seed, **shares) for seed in (0, 1))
+    one, other = (split_by_content(contents, unassigned, seed=seed, **shares) for seed in (0, 1))
     assert 0.2 < (one != other).mean() < 0.7
-    order = np.random.default_rng(1).permutation(500)
-    assert (split_by_content(contents[order], given, seed=0, **shares) == one[order]).all()
+    permutation = np.random.default_rng(1).permutation(500)
+    assert (split_by_content(contents[permutation], unassigned, seed=0, **shares) == one[permutation]).all()
 
 
-def test_folders_train_val_and_test_decide_themselves(tmp_path):
+def test_folders_named_train_val_and_test_define_the_split(tmp_path):
     root = tmp_path / "split"
     for first, part in enumerate(("train", "validation", "test")):
         fill(root / part, each=5, first=100 * first)
@@ -124,7 +124,7 @@ def test_folders_train_val_and_test_decide_themselves(tmp_path):
     assert {name.partition("/")[0] for name in np.array(store.names)[store.rows("val")]} == {"validation"}
 
 
-def test_val_is_drawn_from_train_where_the_folder_has_none(tmp_path):
+def test_val_is_drawn_from_train_if_the_folder_has_none(tmp_path):
     root = tmp_path / "split"
     fill(root / "train", each=60)
     fill(root / "test", each=5, first=700)
@@ -139,7 +139,7 @@ def broken(root: Path) -> list[str]:
     return ["rose/cut.png", "tulip/text.jpg"]
 
 
-def test_files_that_cannot_be_read_are_named_and_left_out(root, tmp_path, caplog):
+def test_unreadable_files_are_listed_and_left_out(root, tmp_path, caplog):
     names = broken(root)
     with caplog.at_level(logging.WARNING):
         store = prepared(root, tmp_path / "set")
@@ -150,7 +150,7 @@ def test_files_that_cannot_be_read_are_named_and_left_out(root, tmp_path, caplog
     assert store.row.note == "2 files left out"
 
 
-def test_files_that_cannot_be_read_are_an_error_where_that_was_asked(root, tmp_path):
+def test_unreadable_files_are_an_error_if_refuse_unreadable_is_set(root, tmp_path):
     broken(root)
     with pytest.raises(BadInput, match=r"2 files left out: rose/cut.png .*tulip/text.jpg"):
         prepared(root, tmp_path / "set", refuse_unreadable=True)
@@ -158,7 +158,7 @@ def test_files_that_cannot_be_read_are_an_error_where_that_was_asked(root, tmp_p
 
 
 @pytest.mark.parametrize("change", ["content", "name", "more", "fewer"])
-def test_every_change_of_the_files_is_another_data_set(root, change):
+def test_every_change_of_the_files_changes_the_fingerprint(root, change):
     before = fingerprint_of(root)
     one = root / "rose" / "0001.png"
     if change == "content":
@@ -172,25 +172,25 @@ def test_every_change_of_the_files_is_another_data_set(root, change):
     assert fingerprint_of(root) != before
 
 
-def test_the_same_files_elsewhere_are_the_same_data_set(root, tmp_path):
+def test_fingerprint_does_not_depend_on_the_location_of_the_folder(root, tmp_path):
     copy = tmp_path / "elsewhere" / "flowers"
     shutil.copytree(root, copy)
     assert fingerprint_of(copy) == fingerprint_of(root)
 
 
-def test_index_saves_reading_what_was_read_before(root, tmp_path, monkeypatch):
+def test_index_avoids_hashing_unchanged_files(root, tmp_path, monkeypatch):
     for path in root.rglob("*.png"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
-    wanted = fingerprint_of(root, tmp_path / "index")
+    fingerprint = fingerprint_of(root, tmp_path / "index")
     read = []
     real = folders._digest
     monkeypatch.setattr(folders, "_digest", lambda file: read.append(file.name) or real(file))
-    assert fingerprint_of(root, tmp_path / "index") == wanted and read == []
+    assert fingerprint_of(root, tmp_path / "index") == fingerprint and read == []
     picture(77).save(root / "rose" / "0001.png")
-    assert fingerprint_of(root, tmp_path / "index") != wanted and read == ["rose/0001.png"]
+    assert fingerprint_of(root, tmp_path / "index") != fingerprint and read == ["rose/0001.png"]
 
 
-def test_index_does_not_trust_what_changed_a_moment_ago(root, tmp_path, monkeypatch):
+def test_index_does_not_store_recently_modified_files(root, tmp_path, monkeypatch):
     fingerprint_of(root, tmp_path / "index")
     one = root / "rose" / "0001.png"
     stamp, before = one.stat(), fingerprint_of(root, tmp_path / "index")
@@ -202,41 +202,41 @@ def test_index_does_not_trust_what_changed_a_moment_ago(root, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"rose/0001.png": [1]}', "{" * 2000])
-def test_damaged_index_is_made_again(root, tmp_path, content):
-    wanted = fingerprint_of(root, tmp_path / "index")
-    (place,) = (tmp_path / "index").glob("*.json")
-    place.write_text(content)
-    assert fingerprint_of(root, tmp_path / "index") == wanted
+def test_damaged_index_is_rebuilt(root, tmp_path, content):
+    fingerprint = fingerprint_of(root, tmp_path / "index")
+    (path,) = (tmp_path / "index").glob("*.json")
+    path.write_text(content)
+    assert fingerprint_of(root, tmp_path / "index") == fingerprint
 
 
-def test_files_that_change_between_looking_and_reading_are_refused(root, tmp_path):
-    wanted = fingerprint_of(root)
+def test_files_that_change_between_scan_and_read_are_an_error(root, tmp_path):
+    fingerprint = fingerprint_of(root)
     picture(77).save(root / "rose" / "0001.png")
-    with pytest.raises(BadInput, match="its files have changed since it was looked at"):
-        prepare(wanted, str(root), str(tmp_path / "set"))
+    with pytest.raises(BadInput, match="files have changed since the folder was scanned"):
+        prepare(fingerprint, str(root), str(tmp_path / "set"))
     assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
-        (lambda root: None, "found nothing there"),
-        (lambda root: root.write_text("x"), "found a file there"),
+        (lambda root: None, "but it does not exist"),
+        (lambda root: root.write_text("x"), "but it is a file"),
         (lambda root: root.mkdir(), r"found 0 with pictures \(none\)"),
         (lambda root: fill(root, classes=("rose",)), r"found 1 with pictures \(rose\)"),
         (
             lambda root: (fill(root / "train", classes=("a", "b")), fill(root / "test", classes=("c",))),
-            r"pictures of every class in train, found none of \['c'\]",
+            r"pictures of every class in train, missing: \['c'\]",
         ),
     ],
 )
-def test_folders_that_are_laid_out_otherwise_are_refused_in_words(tmp_path, make, words):
+def test_unexpected_folder_layout_is_a_clear_error(tmp_path, make, message):
     make(tmp_path / "x")
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(BadInput, match=message):
         picture_files(tmp_path / "x")
 
 
-def test_too_few_pictures_for_three_splits_are_refused_in_words(tmp_path):
+def test_too_few_pictures_for_three_splits_are_a_clear_error(tmp_path):
     with pytest.raises(BadInput, match="in each of train, val and test, and of each class in train"):
         prepared(fill(tmp_path / "few", each=1), tmp_path / "set")
 
@@ -247,18 +247,18 @@ def test_subset_of_a_folder_is_checked_against_its_size(root):
         fingerprint_of(root, subset=91)
 
 
-def test_stored_row_is_that_of_the_folder(root):
+def test_stored_row_equals_the_row_of_the_folder(root):
     row = folder_dataset(f"folder:{root}", None)
     assert stored_dataset(fingerprint_of(root)) == row == find_dataset(f"folder:{root}")
 
 
-def test_identity_depends_on_names_and_bytes_not_on_the_order_of_files():
+def test_identity_depends_on_names_and_bytes_but_not_on_order():
     one = identity_of({"a": "1", "b": "2"})
     assert one == identity_of({"b": "2", "a": "1"}) != identity_of({"a": "2", "b": "1"})
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("cifar10", "cifar10"),
         ("folder:/a/b/My photos", "folder-My_photos"),
@@ -266,11 +266,11 @@ def test_identity_depends_on_names_and_bytes_not_on_the_order_of_files():
         ("folder:x/", "folder-x"),
     ],
 )
-def test_name_in_paths_holds_no_character_that_a_path_might_not(name, wanted):
-    assert path_name(name) == wanted
+def test_path_name_replaces_unsafe_characters(name, expected):
+    assert path_name(name) == expected
 
 
-def test_names_that_are_no_utf8_are_read(tmp_path):
+def test_names_that_are_not_utf8_are_read(tmp_path):
     root = fill(tmp_path / "flowers")
     raw = os.fsencode(root / "rose") + b"/bad-\xff.png"
     shutil.copy(root / "rose" / "0001.png", os.fsdecode(raw))
@@ -278,29 +278,29 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
     assert "rose/bad-\ufffd.png" in store.names
 
 
-def test_control_characters_of_names_are_spelled_out_and_spaces_stay(root, tmp_path):
+def test_control_characters_in_names_are_escaped_and_spaces_are_kept(root, tmp_path):
     (root / "rose").rename(root / "ro\x1b[31mse\n\u3000")
     store = prepared(root, tmp_path / "set")
     assert "ro\\x1b[31mse\\n\u3000" in store.class_names
     assert not any("\n" in name or "\x1b" in name for name in store.names)
 
 
-def test_link_to_nothing_is_left_out(root, tmp_path):
+def test_broken_link_is_left_out(root, tmp_path):
     (root / "rose" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     assert len(prepared(root, tmp_path / "set")) == 90
     assert "rose/gone.png" in (tmp_path / "set" / UNREADABLE).read_text()
 
 
-def test_fault_27_a_users_folder_is_read_as_expected_and_what_is_not_is_listed_by_name(
+def test_fault_27_pictures_of_a_users_folder_are_read_and_other_files_are_listed_by_name(
     root, tmp_path, caplog
 ):
     odd = root / "tulip"
-    grey = picture(1).convert("L")
+    gray = picture(1).convert("L")
     for name, one in {
-        "grey.png": grey,
+        "gray.png": gray,
         "alpha.png": picture(2).convert("RGBA"),
         "print.jpg": picture(3).convert("CMYK"),
-        "deep.png": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+        "deep.png": Image.fromarray(np.asarray(gray).astype(np.uint16) * 257),
         "palette.gif": picture(4).convert("P"),
         "bits.bmp": picture(5).convert("1"),
         "web.webp": picture(6),

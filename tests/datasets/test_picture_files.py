@@ -1,4 +1,4 @@
-"""Pictures of every format, size and mode become the same square RGB arrays; what is none is refused."""
+"""Pictures of every format, size and mode become square RGB arrays; other files are an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 
 
 def smooth(width: int, height: int) -> Image.Image:
-    """Return a picture whose colours change slowly, so that JPEG keeps them."""
+    """Return a picture whose colors change slowly, so that JPEG keeps them."""
     rows, columns = np.mgrid[:height, :width]
     red, green = 255 * rows / height, 255 * columns / width
     return Image.fromarray(np.stack([red, green, 255 - red], axis=-1).astype(np.uint8))
@@ -29,48 +29,48 @@ def test_every_format_is_read(tmp_path, suffix):
     path = tmp_path / f"one{suffix}"
     options = {"lossless": True} if suffix == ".webp" else {"quality": 95} if "jp" in suffix else {}
     smooth(32, 32).save(path, **options)
-    found = read_picture(path, 32)
-    assert (found.shape, found.dtype) == ((32, 32, 3), np.uint8)
-    tolerance = {".jpg": 12, ".jpeg": 12, ".gif": 60}.get(suffix, 0)  # GIF has 256 colours
-    assert np.abs(found.astype(int) - np.asarray(smooth(32, 32), int)).max() <= tolerance
+    pixels = read_picture(path, 32)
+    assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+    tolerance = {".jpg": 12, ".jpeg": 12, ".gif": 60}.get(suffix, 0)  # GIF has 256 colors
+    assert np.abs(pixels.astype(int) - np.asarray(smooth(32, 32), int)).max() <= tolerance
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_every_mode_is_read(tmp_path, mode):
-    grey = Image.fromarray(np.full((40, 50), 200, np.uint8))
+    gray = Image.fromarray(np.full((40, 50), 200, np.uint8))
     if mode == "I;16":
         picture = Image.fromarray(np.full((40, 50), 200 * 257, np.uint16))
     elif mode == "1":
         picture = Image.new("1", (50, 40), 1)
     elif mode in ("LA", "RGBA", "CMYK", "P"):
-        picture = grey.convert("RGB").convert(mode) if mode != "LA" else grey.convert("LA")
+        picture = gray.convert("RGB").convert(mode) if mode != "LA" else gray.convert("LA")
     else:
-        picture = grey.convert(mode)
+        picture = gray.convert(mode)
     path = tmp_path / ("one.jpg" if mode == "CMYK" else "one.png")
     picture.save(path)
-    found = read_picture(path, 32)
-    assert found.shape == (32, 32, 3)
-    expected, tolerance = {"1": (255, 0), "P": (200, 22)}.get(mode, (200, 3))  # a palette has few colours
-    assert np.abs(found.astype(int) - expected).max() <= tolerance
+    pixels = read_picture(path, 32)
+    assert pixels.shape == (32, 32, 3)
+    expected, tolerance = {"1": (255, 0), "P": (200, 22)}.get(mode, (200, 3))  # a palette has few colors
+    assert np.abs(pixels.astype(int) - expected).max() <= tolerance
 
 
-def test_what_is_transparent_is_white(tmp_path):
+def test_transparent_pixels_become_white(tmp_path):
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[16:, :, 3] = 255
     Image.fromarray(pixels).save(tmp_path / "half.png")
-    found = read_picture(tmp_path / "half.png", 32)
-    assert (found[:16] == 255).all()
-    assert (found[16:] == 0).all()
+    pixels = read_picture(tmp_path / "half.png", 32)
+    assert (pixels[:16] == 255).all()
+    assert (pixels[16:] == 0).all()
 
 
-def test_a_picture_of_the_size_is_returned_pixel_by_pixel(tmp_path):
+def test_picture_of_the_target_size_keeps_its_pixels(tmp_path):
     pixels = RNG.integers(0, 256, (32, 32, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     assert np.array_equal(read_picture(tmp_path / "noise.png", 32), pixels)
 
 
 @pytest.mark.parametrize("size", [(90, 60), (60, 90)])
-def test_of_other_sizes_the_middle_square_is_scaled(tmp_path, size):
+def test_picture_of_another_size_is_center_cropped_and_resized(tmp_path, size):
     picture = Image.new("RGB", size, "red")
     picture.paste(
         "blue", ((size[0] - 60) // 2, (size[1] - 60) // 2, (size[0] + 60) // 2, (size[1] + 60) // 2)
@@ -79,70 +79,70 @@ def test_of_other_sizes_the_middle_square_is_scaled(tmp_path, size):
     assert (read_picture(tmp_path / "wide.png", 32) == (0, 0, 255)).all()
 
 
-def test_a_photo_is_turned_as_its_camera_says(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     picture, notes = Image.new("RGB", (32, 32), "black"), Image.Exif()
     picture.paste("white", (0, 0, 32, 16))
-    notes[0x0112] = 6  # to be turned a quarter to the right
+    notes[0x0112] = 6  # rotate by 90 degrees clockwise
     picture.save(tmp_path / "turned.png", exif=notes)
-    found = read_picture(tmp_path / "turned.png", 32)
-    assert found[:, 20:].min() == 255
-    assert found[:, :12].max() == 0
+    pixels = read_picture(tmp_path / "turned.png", 32)
+    assert pixels[:, 20:].min() == 255
+    assert pixels[:, :12].max() == 0
 
 
-def test_of_an_animation_the_first_picture_is_read(tmp_path):
+def test_first_frame_of_an_animation_is_read(tmp_path):
     first, second = Image.new("RGB", (32, 32), "white"), Image.new("RGB", (32, 32), "black")
     first.save(tmp_path / "two.gif", save_all=True, append_images=[second])
     assert read_picture(tmp_path / "two.gif", 32).min() == 255
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
-def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
+def test_file_that_is_not_a_picture_is_an_error_with_its_name(tmp_path, content):
     (tmp_path / "odd.png").write_bytes(content)
-    with pytest.raises(DamagedFile, match=r"odd\.png: no readable picture"):
+    with pytest.raises(DamagedFile, match=r"odd\.png: not a readable picture"):
         read_picture(tmp_path / "odd.png", 32)
 
 
-def test_a_picture_that_breaks_off_is_refused(tmp_path):
+def test_truncated_picture_is_an_error(tmp_path):
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(tmp_path / "cut.png")
-    whole = (tmp_path / "cut.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DamagedFile, match="no readable picture"):
+    data = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedFile, match="not a readable picture"):
         read_picture(tmp_path / "cut.png", 32)
 
 
-def test_a_format_that_is_not_listed_is_refused(tmp_path):
+def test_unlisted_format_is_an_error(tmp_path):
     smooth(32, 32).save(tmp_path / "one.tiff")
     (tmp_path / "one.tiff").rename(tmp_path / "one.png")
     with pytest.raises(DamagedFile, match="cannot identify"):
         read_picture(tmp_path / "one.png", 32)
 
 
-def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+def test_picture_that_declares_a_huge_size_is_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "LARGEST_PIXELS", 1000)
     smooth(40, 30).save(tmp_path / "huge.png")
     with pytest.raises(DamagedFile, match="expected 1,000 pixels at most, found 40 x 30"):
         read_picture(tmp_path / "huge.png", 32)
 
 
-def test_pictures_are_found_below_a_folder_in_order(tmp_path):
+def test_pictures_below_a_folder_are_listed_in_order(tmp_path):
     for name in ("b/2.PNG", "b/1.jpg", "a.webp", ".hidden/3.png", "b/.4.png", "b/words.txt"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
     (tmp_path / "c").symlink_to(tmp_path / "b")
-    found = [path.relative_to(tmp_path).as_posix() for path in pictures_below(tmp_path)]
-    assert found == ["a.webp", "b/1.jpg", "b/2.PNG"]
+    names = [path.relative_to(tmp_path).as_posix() for path in pictures_below(tmp_path)]
+    assert names == ["a.webp", "b/1.jpg", "b/2.PNG"]
 
 
-def test_a_chunk_that_claims_four_gigabytes_takes_no_memory(tmp_path):
+def test_chunk_that_declares_four_gigabytes_allocates_no_memory(tmp_path):
     path = tmp_path / "one.png"
     smooth(32, 32).save(path)
     content = path.read_bytes()
-    place = content.index(b"IDAT") - 4
-    path.write_bytes(content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :])
+    start = content.index(b"IDAT") - 4
+    path.write_bytes(content[:start] + b"\xff\xff\xff\xff" + content[start + 4 :])
     tracemalloc.start()
     try:
-        with contextlib.suppress(DamagedFile):  # Pillow takes what is there for enough
+        with contextlib.suppress(DamagedFile):  # Pillow accepts the truncated chunk
             read_picture(path, 32)
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.datasets.split import shares, split_images, subset_images
+from pipeline.datasets.split import apportion, split_images, subset_images
 from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL
 
 FRACTIONS = {"val_fraction": 0.125, "test_fraction": 0.2}
@@ -34,21 +34,21 @@ def random_labels(seed: int) -> np.ndarray:
 
 
 def within_one_image(part: np.ndarray, whole: np.ndarray) -> bool:
-    """Say whether every class has its share of whole in part, to within one image."""
+    """Return whether part has the class proportions of whole, to within one image."""
     sizes = np.bincount(whole)
     expected = sizes * (len(part) / len(whole))
     return bool((abs(np.bincount(part, minlength=len(sizes)) - expected) < 1).all())
 
 
-def test_shares_sum_exactly_and_stay_within_one():
+def test_quotas_sum_exactly_and_are_off_by_less_than_one():
     rng = np.random.default_rng(0)
     for _ in range(300):
         sizes = rng.integers(1, 1000, size=rng.integers(1, 30))
         count = int(rng.integers(0, sizes.sum() + 1))
-        given = shares(sizes, count)
-        assert given.sum() == count
-        assert (given <= sizes).all()
-        assert (abs(given - sizes * (count / sizes.sum())) < 1).all()
+        quotas = apportion(sizes, count)
+        assert quotas.sum() == count
+        assert (quotas <= sizes).all()
+        assert (abs(quotas - sizes * (count / sizes.sum())) < 1).all()
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_shares_sum_exactly_and_stay_within_one():
         ([7], 7, [7]),
     ],
 )
-def test_shares_are_given_by_largest_remainder(sizes, count, expected):
-    assert shares(np.array(sizes), count).tolist() == expected
+def test_apportion_uses_the_largest_remainder(sizes, count, expected):
+    assert apportion(np.array(sizes), count).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_part_is_stratified_to_within_one_image(seed):
+def test_every_split_is_stratified_to_within_one_image(seed):
     labels = random_labels(seed)
     split = split_images(labels, None, **FRACTIONS, seed=seed)
     assert (split.shape, split.dtype) == (labels.shape, np.uint8)
@@ -77,18 +77,18 @@ def test_every_part_is_stratified_to_within_one_image(seed):
 
 
 @pytest.mark.filterwarnings("error")
-def test_where_all_images_are_test_none_is_val():
+def test_no_image_is_val_if_all_are_test():
     split = split_images(random_labels(1), None, val_fraction=0.5, test_fraction=1.0, seed=0)
     assert (split == TEST).all()
 
 
-def test_no_image_is_in_two_splits_and_none_in_none():
+def test_every_image_is_in_exactly_one_split():
     split = split_images(random_labels(1), None, **FRACTIONS, seed=0)
     members = [set(np.flatnonzero(split == code)) for code in SPLITS.values()]
     assert sum(map(len, members)) == len(set.union(*members)) == len(split)
 
 
-def test_the_official_test_part_stays_test():
+def test_official_test_images_stay_test():
     labels = np.arange(1000) % 10
     is_test = np.arange(1000) >= 800
     for seed in range(5):
@@ -111,7 +111,7 @@ def test_arguments_are_not_changed():
     assert is_test.sum() == 20
 
 
-def test_the_split_is_the_same_in_another_process_under_any_hash_seed():
+def test_split_is_the_same_in_another_process_under_any_hash_seed():
     labels = np.arange(500) * 7 % 10
     split = split_images(labels, None, **FRACTIONS, seed=3)
     subset = subset_images(labels, split, count=120, seed=3)
@@ -124,7 +124,7 @@ def test_the_split_is_the_same_in_another_process_under_any_hash_seed():
 
 
 def test_which_images_are_val_follows_from_the_documented_hash():
-    """Worked out by hand: of one class, the images with the smallest sha256 of seed, purpose, position."""
+    """Computed by hand: in a single class, the images with the smallest sha256 of seed, purpose, position."""
     split = split_images(np.zeros(40, int), np.zeros(40, bool), val_fraction=0.1, test_fraction=0.0, seed=5)
     ranked = sorted(range(40), key=lambda position: hashlib.sha256(f"5/val/{position}".encode()).digest())
     assert np.flatnonzero(split == VAL).tolist() == sorted(ranked[:4])
@@ -132,7 +132,7 @@ def test_which_images_are_val_follows_from_the_documented_hash():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_smaller_subset_is_part_of_every_larger_one(seed):
+def test_smaller_subset_is_part_of_every_larger_one(seed):
     labels = random_labels(seed)
     split = split_images(labels, None, **FRACTIONS, seed=seed)
     smaller = set()
@@ -145,7 +145,7 @@ def test_a_smaller_subset_is_part_of_every_larger_one(seed):
 
 
 @pytest.mark.parametrize("count", [100, 250, 1000, 3000])
-def test_a_subset_keeps_the_shares_of_classes_and_splits(count):
+def test_subset_keeps_the_proportions_of_classes_and_splits(count):
     labels, is_test = np.arange(6000) % 10, np.arange(6000) >= 5000
     split = split_images(labels, is_test, val_fraction=0.1, test_fraction=0.0, seed=0)
     subset = subset_images(labels, split, count=count, seed=0)

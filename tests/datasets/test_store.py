@@ -1,4 +1,4 @@
-"""A prepared data set reads back whole and unaltered, or not at all."""
+"""A prepared data set reads back unchanged; damage is an error."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from pipeline.datasets import readers
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.readers import read_digits
-from pipeline.datasets.store import FILE, ImageStore
+from pipeline.datasets.store import DATASET_FILE, ImageStore
 from pipeline.datasets.table import DATASETS, TEST
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import silent
 
 
-def test_digits_have_the_counts_shapes_types_and_names_that_the_store_promises(prepared):
+def test_digits_have_the_documented_counts_shapes_types_and_names(prepared):
     store = ImageStore(prepared())
     assert len(store) == DATASETS["digits"].size == 1797
     images = store.images()
@@ -30,13 +30,13 @@ def test_digits_have_the_counts_shapes_types_and_names_that_the_store_promises(p
     assert store.row is DATASETS["digits"]
 
 
-def test_labels_are_those_of_the_source(prepared):
+def test_labels_match_the_source(prepared):
     from sklearn.datasets import load_digits
 
     assert (ImageStore(prepared()).labels == load_digits().target).all()
 
 
-def test_images_are_the_digits_enlarged():
+def test_images_are_enlarged_digits():
     from sklearn.datasets import load_digits
 
     images, small = read_digits(None, silent).images, load_digits().images
@@ -47,55 +47,55 @@ def test_images_are_the_digits_enlarged():
     assert np.corrcoef(blocks.ravel(), small.ravel())[0, 1] > 0.97
 
 
-def test_other_digits_than_the_known_ones_are_refused(monkeypatch):
+def test_digits_with_another_checksum_are_refused(monkeypatch):
     monkeypatch.setattr(readers, "DIGITS_SHA256", "0" * 64)
     with pytest.raises(DamagedFile, match="scikit-learn's digits: expected sha256 0{64}, found 8f26b2bd"):
         read_digits(None, silent)
 
 
-def test_a_slice_of_images_is_that_slice(prepared):
+def test_images_returns_the_requested_slice(prepared):
     store = ImageStore(prepared(subset=100))
-    whole = store.images()
-    assert (store.images(10, 13) == whole[10:13]).all()
-    assert (store.images(95) == whole[95:]).all()
+    full = store.images()
+    assert (store.images(10, 13) == full[10:13]).all()
+    assert (store.images(95) == full[95:]).all()
 
 
-def test_the_same_data_set_made_twice_has_the_same_bytes(prepared):
-    first = prepared("first", subset=100) / FILE
-    time.sleep(1.1)  # HDF5 notes times in whole seconds
-    assert first.read_bytes() == (prepared("second", subset=100) / FILE).read_bytes()
+def test_preparing_twice_gives_the_same_bytes(prepared):
+    first = prepared("first", subset=100) / DATASET_FILE
+    time.sleep(1.1)  # HDF5 stores times in seconds
+    assert first.read_bytes() == (prepared("second", subset=100) / DATASET_FILE).read_bytes()
 
 
-def test_a_subset_keeps_each_images_label_name_split_and_pixels(prepared):
-    whole, part = ImageStore(prepared("whole")), ImageStore(prepared("part", subset=150))
+def test_subset_keeps_label_name_split_and_pixels_of_each_image(prepared):
+    full, part = ImageStore(prepared("full")), ImageStore(prepared("part", subset=150))
     assert len(part) == 150
-    assert (part.labels == whole.labels[part.index]).all()
-    assert (part.split == whole.split[part.index]).all()
-    assert part.names == [whole.names[position] for position in part.index]
-    assert (part.images() == whole.images()[part.index]).all()
+    assert (part.labels == full.labels[part.index]).all()
+    assert (part.split == full.split[part.index]).all()
+    assert part.names == [full.names[position] for position in part.index]
+    assert (part.images() == full.images()[part.index]).all()
     assert part.counts == {"train": 105, "val": 15, "test": 30}
 
 
 @pytest.mark.parametrize("subset", [1, 99, 1798, -5])
-def test_a_subset_out_of_bounds_is_refused_with_the_bounds(subset):
+def test_subset_out_of_bounds_is_an_error_with_the_bounds(subset):
     message = rf"subset of digits: expected 0 \(all images\) or 100 to 1797 images, received {subset}"
     with pytest.raises(BadInput, match=message):
         dataset_fingerprint("digits", subset=subset, split_seed=0)
 
 
-def test_a_subset_of_all_images_is_the_whole_data_set():
-    whole, all_images = (dataset_fingerprint("digits", subset=count, split_seed=0) for count in (0, 1797))
-    assert whole == all_images
+def test_subset_of_all_images_has_the_fingerprint_of_the_full_data_set():
+    full, all_images = (dataset_fingerprint("digits", subset=count, split_seed=0) for count in (0, 1797))
+    assert full == all_images
 
 
-def test_an_unknown_data_set_is_refused_with_the_known_ones():
+def test_unknown_data_set_is_an_error_that_lists_the_names():
     with pytest.raises(BadInput, match="unknown dataset 'cifar100': expected one of cifar10, digits"):
         dataset_fingerprint("cifar100", subset=0, split_seed=0)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_fault_13_a_flipped_bit_is_refused(prepared, flip_byte, share):
-    path = prepared(subset=100) / FILE
+    path = prepared(subset=100) / DATASET_FILE
     flip_byte(path, int(share * path.stat().st_size))
     with pytest.raises(DamagedFile, match="dataset.h5: expected sha256"):
         ImageStore(path.parent)
@@ -108,7 +108,7 @@ def test_fault_07_a_damaged_archive_prepares_nothing(prepared, small_archive, tm
     assert not (tmp_path / "cifar10").exists()
 
 
-def test_cifar10_comes_from_its_archive_with_the_official_test_part(prepared, small_archive):
+def test_cifar10_is_read_from_its_archive_with_the_official_test_split(prepared, small_archive):
     store = ImageStore(prepared("cifar10", name="cifar10", source=small_archive))
     assert store.counts == {"train": 90, "val": 10, "test": 20}
     assert store.class_names == [f"class {number}" for number in range(10)]

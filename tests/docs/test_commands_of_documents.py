@@ -97,7 +97,7 @@ def check_export(folder: Path, output: str) -> None:
 
 
 def check_page(folder: Path, output: str) -> None:
-    page = Path(re.findall(r"The page: (\S+)", output)[0])
+    page = Path(re.findall(r"Report: (\S+)", output)[0])
     assert page.is_file() and (page.parent / "comparison.csv").is_file()
 
 
@@ -110,9 +110,9 @@ def says(pattern: str) -> Callable[[Path, str], None]:
 
 CHECKS = {  # what each sub-command of headstart prints or writes
     "run": check_page,
-    "plan": says(r"^\d+ of \d+ tasks to do"),
+    "plan": says(r"^\d+ of \d+ tasks to run"),
     "why": says(r"^  (missing|stale|done): features/"),
-    "verify": says(r"finished folders?, .*: all sound"),
+    "verify": says(r"finished folders?, .*: no damage"),
     "clean": says(r"`headstart clean --yes` removes them$|^nothing to clean"),
     "runs": says(r"^test accuracy .*\n(?:.+\n)*.*fine-tune-whole-digits-hed"),
     "show": says(r"^fine-tune-whole-digits-hed.*\n(?:.*\n)*  test: \d+\.\d\d %"),

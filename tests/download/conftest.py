@@ -1,4 +1,4 @@
-"""A mirror on the loopback interface that can be told to misbehave, and that remembers what it was asked."""
+"""A mirror on the loopback interface that can misbehave on request and records the requests it gets."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ PIECE = 2048
 
 @dataclass
 class Mirror:
-    """What the server does next; an honest server by default. Sizes in bytes, times in seconds."""
+    """What the server does next; it works correctly by default. Sizes in bytes, times in seconds."""
 
     body: bytes
     etag: str | None = '"first"'
     last_modified: str | None = None
     status: int | None = None  # instead of the file
-    knows_range: bool = True
-    minds_if_range: bool = True
-    content_range: str | None = None  # instead of the right one
+    supports_range: bool = True
+    respects_if_range: bool = True
+    content_range: str | None = None  # instead of the correct one
     declares_length: bool = True
     chunked: bool = False
-    stops_after: int | None = None  # closes the connection in mid-body
-    stalls_after: int | None = None  # falls silent in mid-body, until released
+    stops_after: int | None = None  # closes the connection in the middle of the body
+    stalls_after: int | None = None  # stops sending in the middle of the body, until released
     trickles_headers: bool = False
     bytes_per_second: float | None = None
     moved_to: str | None = None
@@ -49,13 +49,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.mirror.requests.append(dict(self.headers))
-        with contextlib.suppress(ConnectionError):  # the client may leave whenever it likes
-            self._answer()
+        with contextlib.suppress(ConnectionError):  # the client may disconnect at any time
+            self._respond()
 
     def log_message(self, *_: object) -> None:
         pass
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         mirror = self.mirror
         if mirror.trickles_headers:
             self._trickle()
@@ -67,13 +67,13 @@ class Handler(BaseHTTPRequestHandler):
             self._send_file(self._start())
 
     def _start(self) -> int | None:
-        """Return the first byte that a valid Range asks for, or None for the whole file."""
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if not asked or not self.mirror.knows_range:
+        """Return the first byte that a valid Range requests, or None for the full file."""
+        requested = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if not requested or not self.mirror.supports_range:
             return None
         condition = self.headers.get("If-Range")
         changed = condition not in (None, self.mirror.etag, self.mirror.last_modified)
-        return None if changed and self.mirror.minds_if_range else int(asked[1])
+        return None if changed and self.mirror.respects_if_range else int(requested[1])
 
     def _send_file(self, start: int | None) -> None:
         mirror, total = self.mirror, len(self.mirror.body)
@@ -83,8 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         rest = mirror.body[start or 0 :]
         if start is not None:
-            right = f"bytes {start}-{total - 1}/{total}"
-            headers["Content-Range"] = right if mirror.content_range is None else mirror.content_range
+            correct = f"bytes {start}-{total - 1}/{total}"
+            headers["Content-Range"] = correct if mirror.content_range is None else mirror.content_range
         if mirror.chunked:
             headers["Transfer-Encoding"] = "chunked"
         elif mirror.declares_length:
@@ -128,7 +128,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Stay quiet about clients that left."""
+        """Ignore clients that disconnected."""
 
 
 @pytest.fixture
@@ -137,8 +137,8 @@ def mirrors(monkeypatch) -> Iterator[Callable[..., Mirror]]:
     monkeypatch.setenv("NO_PROXY", "*")
     running: list[tuple[Server, Mirror]] = []
 
-    def start(body: bytes, name: str = "file.bin", **behaviour) -> Mirror:
-        mirror = Mirror(body, **behaviour)
+    def start(body: bytes, name: str = "file.bin", **behavior) -> Mirror:
+        mirror = Mirror(body, **behavior)
         server = Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"mirror": mirror}))
         mirror.url = f"http://127.0.0.1:{server.server_port}/{name}"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

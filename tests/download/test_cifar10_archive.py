@@ -1,4 +1,4 @@
-"""Only an archive with the seven members, byte for byte, is CIFAR-10; nothing of it touches the disk."""
+"""Only an archive with the seven members, byte for byte, is CIFAR-10; reading it writes no files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.download import archive as cifar10
-from pipeline.download.archive import FOLDER, check_archive, read_archive
+from pipeline.download.archive import ARCHIVE_FOLDER, check_archive, read_archive
 from pipeline.download.cifar10 import ARCHIVE, Member, find_existing
 from pipeline.errors import DamagedFile
 
@@ -26,7 +26,7 @@ REAL = os.environ.get("HEADSTART_CIFAR10_URLS", "")
 
 
 def batch(number: int, **changes) -> bytes:
-    """Return a batch of four images; pixel values, labels and names tell where each belongs."""
+    """Return a batch of four images; pixel values, labels and names identify each one."""
     rows = np.full((PER_BATCH, 3072), number, np.uint8)
     rows[:, :1024] = 100  # the red plane
     rows[:, 1024 + 33] = 200  # the green plane's second row, second column
@@ -48,7 +48,7 @@ def entry(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, linkname:
 
 
 def entries(members: dict[str, bytes]) -> list[tuple]:
-    return [entry(f"{FOLDER}/{name}", data) for name, data in members.items()]
+    return [entry(f"{ARCHIVE_FOLDER}/{name}", data) for name, data in members.items()]
 
 
 def archived(path: Path, parts: list[tuple], mode: str = "w:gz") -> Path:
@@ -59,7 +59,7 @@ def archived(path: Path, parts: list[tuple], mode: str = "w:gz") -> Path:
 
 
 def expect(monkeypatch, members: dict[str, bytes]) -> None:
-    """Make the table of members that of a tiny data set."""
+    """Replace the table of members by that of a tiny data set."""
     table = [Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()]
     monkeypatch.setattr(cifar10, "MEMBERS", tuple(table))
     monkeypatch.setattr(cifar10, "IMAGES_PER_BATCH", PER_BATCH)
@@ -67,9 +67,9 @@ def expect(monkeypatch, members: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def members(monkeypatch) -> dict[str, bytes]:
-    made = contents()
-    expect(monkeypatch, made)
-    return made
+    members = contents()
+    expect(monkeypatch, members)
+    return members
 
 
 @pytest.fixture
@@ -79,16 +79,19 @@ def path(tmp_path) -> Path:
 
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_an_honest_repack_is_accepted(members, path, mode, layout):
+def test_a_repacked_archive_is_accepted(members, path, mode, layout):
     with tarfile.open(path, mode, format=layout, pax_headers={"comment": "packed again"}) as archive:
-        archive.addfile(entry(FOLDER, kind=tarfile.DIRTYPE)[0])
-        for header, data in [*reversed(entries(members)), entry(f"{FOLDER}/readme.html", b"<html>" * 200)]:
+        archive.addfile(entry(ARCHIVE_FOLDER, kind=tarfile.DIRTYPE)[0])
+        for header, data in [
+            *reversed(entries(members)),
+            entry(f"{ARCHIVE_FOLDER}/readme.html", b"<html>" * 200),
+        ]:
             header.mtime = 1234567890.5  # needs an extended header in the pax format
             archive.addfile(header, io.BytesIO(data))
     check_archive(path)
 
 
-def test_images_labels_and_names_come_in_batch_order_whatever_the_archives_order(members, path):
+def test_images_labels_and_names_are_in_batch_order_in_any_archive_order(members, path):
     data = read_archive(archived(path, entries(members)[::-1]))
     assert (data.images.shape, data.images.dtype) == ((24, 32, 32, 3), np.uint8)
     assert (data.labels.shape, data.labels.dtype) == ((24,), np.int64)
@@ -102,16 +105,16 @@ def test_images_labels_and_names_come_in_batch_order_whatever_the_archives_order
 
 def test_reading_writes_nothing(members, path):
     read_archive(archived(path, entries(members)))
-    assert [found.name for found in path.parent.iterdir()] == [ARCHIVE]
+    assert [file.name for file in path.parent.iterdir()] == [ARCHIVE]
 
 
 LINK, HARD_LINK, DEVICE, PIPE = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE
-HOSTILE = {
+MALICIOUS = {
     "parent folder": (entry("../outside", b"x"), "points outside"),
-    "parent folder inside": (entry(f"{FOLDER}/../../outside", b"x"), "points outside"),
+    "parent folder inside": (entry(f"{ARCHIVE_FOLDER}/../../outside", b"x"), "points outside"),
     "absolute path": (entry("/outside", b"x"), "points outside"),
     "symbolic link": (
-        entry(f"{FOLDER}/readme.html", kind=LINK, linkname="/etc/passwd"),
+        entry(f"{ARCHIVE_FOLDER}/readme.html", kind=LINK, linkname="/etc/passwd"),
         "is a link, a device",
     ),
     "hard link": (entry("copy", kind=HARD_LINK, linkname="/etc/passwd"), "is a link, a device"),
@@ -120,18 +123,20 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("extra", "reason"), HOSTILE.values(), ids=HOSTILE)
-def test_fault_05_hostile_members_are_refused_and_nothing_is_written(members, path, extra, reason):
+@pytest.mark.parametrize(("extra", "reason"), MALICIOUS.values(), ids=MALICIOUS)
+def test_fault_05_malicious_members_are_refused_and_nothing_is_written(members, path, extra, reason):
     archived(path, [extra, *entries(members)])
     with pytest.raises(DamagedFile, match=reason):
         check_archive(path)
-    assert [found.name for found in path.parent.iterdir()] == [ARCHIVE]
+    assert [file.name for file in path.parent.iterdir()] == [ARCHIVE]
 
 
 @pytest.mark.parametrize("kind", [LINK, HARD_LINK, DEVICE, PIPE, tarfile.DIRTYPE, tarfile.CONTTYPE])
 def test_fault_05_a_member_must_be_a_regular_file(members, path, kind):
     del members["data_batch_2"]
-    archived(path, [*entries(members), entry(f"{FOLDER}/data_batch_2", kind=kind, linkname="data_batch_1")])
+    archived(
+        path, [*entries(members), entry(f"{ARCHIVE_FOLDER}/data_batch_2", kind=kind, linkname="data_batch_1")]
+    )
     with pytest.raises(DamagedFile, match="data_batch_2.* is (a link, a device|not a regular file)"):
         check_archive(path)
 
@@ -142,13 +147,13 @@ def test_fault_05_missing_members_are_named(members, path):
         check_archive(archived(path, entries(members)))
 
 
-def test_fault_05_a_doubled_member_is_refused(members, path):
+def test_fault_05_a_duplicate_member_is_refused(members, path):
     with pytest.raises(DamagedFile, match="data_batch_1 is in the archive twice"):
         check_archive(archived(path, entries(members) + entries(members)[:1]))
 
 
-def test_fault_05_a_member_of_another_size_is_refused_before_it_is_read(members, path):
-    wrong = [entry(f"{FOLDER}/data_batch_1", members["data_batch_1"] + b"x")]
+def test_fault_05_a_member_of_the_wrong_size_is_refused_before_it_is_read(members, path):
+    wrong = [entry(f"{ARCHIVE_FOLDER}/data_batch_1", members["data_batch_1"] + b"x")]
     with pytest.raises(DamagedFile, match=r"size of data_batch_1 differs: expected \d+ bytes, found \d+"):
         check_archive(archived(path, wrong))
 
@@ -157,7 +162,7 @@ def test_fault_05_a_member_that_claims_a_huge_size_is_refused(members, path):
     header, _ = entry("huge")
     header.size = 10**12
     path.write_bytes(header.tobuf(tarfile.GNU_FORMAT))
-    with pytest.raises(DamagedFile, match="member 'huge' takes 1000000000000 bytes, more than"):
+    with pytest.raises(DamagedFile, match="member 'huge' takes 1000000000000 bytes, which exceeds"):
         check_archive(path)
 
 
@@ -169,13 +174,13 @@ def test_fault_05_a_negative_size_is_refused(members, path):
         check_archive(path)
 
 
-def test_fault_05_a_gzip_bomb_is_left_at_the_cap(members, path, monkeypatch):
+def test_fault_05_a_gzip_bomb_is_stopped_at_the_limit(members, path, monkeypatch):
     monkeypatch.setattr(cifar10, "MAX_UNPACKED_BYTES", 1 << 20)
     zeros = bytes(300 << 10)
     archived(path, [entry(f"filler {number}", zeros) for number in range(4)])
     assert path.stat().st_size < 10_000
     with pytest.raises(
-        DamagedFile, match="member 'filler 3' takes 307200 bytes, more than the 1048576 bytes"
+        DamagedFile, match="member 'filler 3' takes 307200 bytes, which exceeds the limit of 1048576 bytes"
     ):
         check_archive(path)
 
@@ -184,11 +189,11 @@ def test_fault_05_an_extended_header_of_any_length_takes_no_memory(members, path
     monkeypatch.setattr(cifar10, "MAX_UNPACKED_BYTES", 4 << 20)
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * (5 << 20)}):
         pass
-    with pytest.raises(DamagedFile, match=r"takes 52\d+ bytes, more than"):
+    with pytest.raises(DamagedFile, match=r"takes 52\d+ bytes, which exceeds"):
         check_archive(path)
 
 
-def test_fault_05_a_chain_of_extended_headers_ends_at_a_limit(members, path):
+def test_fault_05_a_chain_of_extended_headers_is_stopped_at_a_limit(members, path):
     header, _ = entry("x", kind=tarfile.XHDTYPE)
     path.write_bytes(header.tobuf(tarfile.USTAR_FORMAT) * 5000)
     with pytest.raises(DamagedFile, match="more than 256 tar headers"):
@@ -210,7 +215,7 @@ NOT_TARS = {
 
 
 @pytest.mark.parametrize(("content", "reason"), NOT_TARS.values(), ids=NOT_TARS)
-def test_fault_02_what_is_not_an_archive_is_told_apart(members, path, content, reason):
+def test_fault_02_a_file_that_is_not_an_archive_is_refused_with_the_reason(members, path, content, reason):
     path.write_bytes(content)
     with pytest.raises(DamagedFile, match=reason):
         check_archive(path)
@@ -224,33 +229,33 @@ def test_a_missing_archive_is_a_damaged_file(path):
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 def test_a_truncated_archive_is_refused(members, path, mode, share):
-    whole = archived(path, entries(members), mode).read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
+    complete = archived(path, entries(members), mode).read_bytes()
+    path.write_bytes(complete[: int(len(complete) * share)])
     with pytest.raises(DamagedFile, match="truncated in|damaged tar header|missing"):
         check_archive(path)
 
 
 @pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("function", [check_archive, read_archive])
-def test_fault_07_one_flipped_byte_is_found_and_its_member_named(members, path, name, function):
+def test_fault_07_one_flipped_byte_is_detected_and_its_member_named(members, path, name, function):
     damaged = bytearray(members[name])
     damaged[len(damaged) // 2] ^= 1
     archived(path, entries({**members, name: bytes(damaged)}))
-    expected, found = (hashlib.sha256(data).hexdigest() for data in (members[name], damaged))
-    with pytest.raises(DamagedFile, match=f"sha256 of {name} differs: expected {expected}, found {found}"):
+    expected, actual = (hashlib.sha256(data).hexdigest() for data in (members[name], damaged))
+    with pytest.raises(DamagedFile, match=f"sha256 of {name} differs: expected {expected}, found {actual}"):
         function(path)
 
 
 def test_fault_07_no_flip_in_the_packed_bytes_changes_what_is_read(members, path):
-    whole = archived(path, entries(members)).read_bytes()
-    undisturbed = read_archive(path)
+    original = archived(path, entries(members)).read_bytes()
+    expected = read_archive(path)
     refused = 0
-    for position in range(0, len(whole), len(whole) // 100):
-        damaged = bytearray(whole)
+    for position in range(0, len(original), len(original) // 100):
+        damaged = bytearray(original)
         damaged[position] ^= 0x10
         path.write_bytes(damaged)
-        try:  # some bytes carry nothing, like the file's name in the header of gzip
-            np.testing.assert_array_equal(read_archive(path).images, undisturbed.images)
+        try:  # some bytes do not matter, such as the file name in the gzip header
+            np.testing.assert_array_equal(read_archive(path).images, expected.images)
         except DamagedFile:
             refused += 1
     assert refused > 50
@@ -259,10 +264,13 @@ def test_fault_07_no_flip_in_the_packed_bytes_changes_what_is_read(members, path
 WRONG_CONTENTS = {
     "a label of ten": (batch(1, labels=[0, 1, 2, 10]), "expected labels 0 to 9, found 0 to 10"),
     "a negative label": (batch(1, labels=[0, 1, 2, -1]), "expected labels 0 to 9, found -1 to 2"),
-    "a label too few": (batch(1, labels=[0, 1, 2]), "expected 4 labels, found 3"),
-    "labels of another type": (batch(1, labels=["a", "b", "c", "d"]), "expected labels to be a list of int"),
+    "too few labels": (batch(1, labels=[0, 1, 2]), "expected 4 labels, found 3"),
+    "labels of the wrong type": (
+        batch(1, labels=["a", "b", "c", "d"]),
+        "expected labels to be a list of int",
+    ),
     "no file names": (batch(1, filenames=None), "expected filenames to be a list of bytes"),
-    "images of another size": (batch(1, data=np.zeros((4, 12), np.uint8)), r"\(4, 3072\), found \(4, 12\)"),
+    "images of the wrong size": (batch(1, data=np.zeros((4, 12), np.uint8)), r"\(4, 3072\), found \(4, 12\)"),
     "no images": (batch(1, data=b"x"), r"expected data of shape \(4, 3072\), found None"),
     "floats": (batch(1, data=np.zeros((4, 3072))), "dtype 'f8', expected uint8"),
     "a list": (pickle.dumps([1], protocol=3), "expected a dictionary, found list"),
@@ -271,7 +279,7 @@ WRONG_CONTENTS = {
 
 
 @pytest.mark.parametrize(("content", "reason"), WRONG_CONTENTS.values(), ids=WRONG_CONTENTS)
-def test_content_that_does_not_fit_is_refused_with_its_members_name(monkeypatch, path, content, reason):
+def test_invalid_content_is_refused_and_its_member_named(monkeypatch, path, content, reason):
     members = {**contents(), "data_batch_2": content}
     expect(monkeypatch, members)
     with pytest.raises(DamagedFile, match=f"data_batch_2: .*{reason}"):
@@ -281,11 +289,11 @@ def test_content_that_does_not_fit_is_refused_with_its_members_name(monkeypatch,
 def test_a_label_without_a_class_name_is_refused(monkeypatch, path):
     members = {**contents(), cifar10.META: pickle.dumps({b"label_names": [b"cat"]}, protocol=3)}
     expect(monkeypatch, members)
-    with pytest.raises(DamagedFile, match="label 9 has no name, found 1 names"):
+    with pytest.raises(DamagedFile, match="expected a name for label 9, found 1 names"):
         read_archive(archived(path, entries(members)))
 
 
-def test_archives_that_exist_already_are_found_best_guess_first(tmp_path):
+def test_existing_archives_are_found_most_likely_first(tmp_path):
     folder, keras = tmp_path / "data", tmp_path / "keras"
     (keras / "datasets" / "cifar-10-batches-py-target").mkdir(parents=True)
     folder.mkdir()
@@ -298,7 +306,7 @@ def test_archives_that_exist_already_are_found_best_guess_first(tmp_path):
     assert find_existing(folder, None) == expected[:1]
 
 
-def test_the_table_holds_seven_members_that_fit_the_caps():
+def test_the_table_holds_seven_members_within_the_limits():
     assert [member.name for member in cifar10.MEMBERS] == [*BATCHES, cifar10.META]
     assert sum(member.bytes for member in cifar10.MEMBERS) < cifar10.MAX_UNPACKED_BYTES
     assert max(member.bytes for member in cifar10.MEMBERS) < cifar10.PICKLE_LIMIT
@@ -306,13 +314,13 @@ def test_the_table_holds_seven_members_that_fit_the_caps():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.startswith("file://"), reason="HEADSTART_CIFAR10_URLS names no file:// archive")
-def test_the_real_archive_is_read_whole():
+def test_the_real_archive_is_read_completely():
     data = read_archive(Path(url2pathname(urlsplit(REAL.split(",")[0].strip()).path)))
     assert data.images.shape == (60_000, 32, 32, 3)
     assert np.bincount(data.labels[: data.train_count]).tolist() == [5000] * 10
     assert np.bincount(data.labels[data.train_count :]).tolist() == [1000] * 10
     assert data.class_names[:3] == ("airplane", "automobile", "bird")
     assert len(set(data.names)) == 60_000
-    # The mean that the field quotes for the training images, in fractions of 255.
+    # The usual mean of the training images, in fractions of 255.
     mean = data.images[: data.train_count].mean((0, 1, 2)) / 255
     np.testing.assert_allclose(mean, (0.49139968, 0.48215841, 0.44653091), atol=1e-7)

@@ -1,4 +1,4 @@
-"""Fetching survives kills, lying and slow mirrors, and leaves either the right file or none."""
+"""Downloads survive kills and broken or slow mirrors, and leave either the right file or none."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.download.fetch import Patience, fetch
+from pipeline.download.fetch import TransferLimits, fetch
 from pipeline.errors import BadInput, DamagedFile, DownloadFailed
 
 ROOT = Path(__file__).parents[2]
 BODY = random.Random(0).randbytes(120_000)
 HALF = len(BODY) // 2
 HTML = b"<!DOCTYPE html><title>Down for maintenance</title>"
-BRISK = Patience(connect_seconds=1, stall_seconds=0.8, window_seconds=0.3)
+FAST_LIMITS = TransferLimits(connect_seconds=1, stall_seconds=0.8, window_seconds=0.3)
 
 
 def check(path: Path) -> None:
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != hashlib.sha256(BODY).hexdigest():
-        raise DamagedFile(f"{path}: sha256 differs: found {found}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != hashlib.sha256(BODY).hexdigest():
+        raise DamagedFile(f"{path}: sha256 differs: found {digest}")
 
 
-def attempt(target: Path, *mirrors, patience: Patience = BRISK, **options) -> str:
+def attempt(target: Path, *mirrors, limits: TransferLimits = FAST_LIMITS, **options) -> str:
     """Fetch from mirrors or URLs."""
     return fetch(
-        [getattr(mirror, "url", mirror) for mirror in mirrors], target, check, patience=patience, **options
+        [getattr(mirror, "url", mirror) for mirror in mirrors], target, check, limits=limits, **options
     )
 
 
 def interrupted(target: Path, mirror, sent: int = HALF) -> None:
-    """Leave a part of about sent bytes from mirror, which is honest afterwards."""
+    """Leave a part of about sent bytes from mirror, which works again afterwards."""
     mirror.stops_after = sent
     with pytest.raises(DownloadFailed):
         attempt(target, mirror)
@@ -63,13 +63,13 @@ def target(tmp_path) -> Path:
 
 @pytest.fixture
 def dead_url() -> Iterator[str]:
-    """A port of this machine that is taken, but that nobody listens on."""
+    """A URL on a port of this machine that is bound but not listening."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{reserved.getsockname()[1]}/file.bin"
 
 
-def test_a_file_comes_whole_and_alone(mirrors, target):
+def test_a_download_leaves_the_complete_file_and_nothing_else(mirrors, target):
     mirror = mirrors(BODY)
     assert attempt(target, mirror) == mirror.url
     assert target.read_bytes() == BODY
@@ -78,22 +78,22 @@ def test_a_file_comes_whole_and_alone(mirrors, target):
 
 
 def test_progress_counts_bytes_up_to_the_total(mirrors, target):
-    seen = []
-    attempt(target, mirrors(BODY), progress=lambda *report: seen.append(report))
-    assert seen[0] == ("download file.bin", 0, len(BODY), "bytes")
-    assert seen[-1] == ("download file.bin", len(BODY), len(BODY), "bytes")
-    assert [done for _, done, _, _ in seen] == sorted(done for _, done, _, _ in seen)
+    reports = []
+    attempt(target, mirrors(BODY), progress=lambda *report: reports.append(report))
+    assert reports[0] == ("download file.bin", 0, len(BODY), "bytes")
+    assert reports[-1] == ("download file.bin", len(BODY), len(BODY), "bytes")
+    assert [done for _, done, _, _ in reports] == sorted(done for _, done, _, _ in reports)
 
 
 CHILD = """
 import sys
 from pathlib import Path
-from pipeline.download.fetch import Patience, fetch
-fetch([sys.argv[1]], Path(sys.argv[2]), lambda path: None, patience=Patience(stall_seconds=30))
+from pipeline.download.fetch import TransferLimits, fetch
+fetch([sys.argv[1]], Path(sys.argv[2]), lambda path: None, limits=TransferLimits(stall_seconds=30))
 """
 
 
-def test_fault_01_a_download_killed_halfway_is_continued_by_the_rerun(mirrors, target):
+def test_fault_01_a_rerun_resumes_a_download_killed_halfway(mirrors, target):
     mirror = mirrors(BODY, stalls_after=HALF)
     child = subprocess.Popen([sys.executable, "-c", CHILD, mirror.url, str(target)], cwd=ROOT)
     try:
@@ -117,11 +117,11 @@ def test_fault_01_a_download_killed_halfway_is_continued_by_the_rerun(mirrors, t
 def wait_for(condition, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "condition was not met in time"
         time.sleep(0.02)
 
 
-def test_fault_02_a_short_body_is_an_error_and_kept_for_the_rerun(mirrors, target):
+def test_fault_02_a_short_body_is_an_error_and_is_kept_for_the_rerun(mirrors, target):
     mirror = mirrors(BODY, stops_after=HALF)
     with pytest.raises(DownloadFailed, match=f"body ended after {HALF} of {len(BODY)} bytes"):
         attempt(target, mirror)
@@ -130,29 +130,29 @@ def test_fault_02_a_short_body_is_an_error_and_kept_for_the_rerun(mirrors, targe
 
 
 def test_fault_02_after_a_short_body_the_next_mirror_is_tried(mirrors, target):
-    short, honest = mirrors(BODY, stops_after=HALF), mirrors(BODY)
-    assert attempt(target, short, honest) == honest.url
+    short, working = mirrors(BODY, stops_after=HALF), mirrors(BODY)
+    assert attempt(target, short, working) == working.url
     assert names_in(target.parent) == ["file.bin"]
 
 
-def test_fault_02_an_html_page_with_status_200_is_removed_and_the_next_mirror_tried(mirrors, target):
-    page, honest = mirrors(HTML), mirrors(BODY)
+def test_fault_02_an_html_page_with_status_200_is_removed_and_the_next_mirror_is_tried(mirrors, target):
+    page, working = mirrors(HTML), mirrors(BODY)
     with pytest.raises(DownloadFailed, match=f"{page.url}: sha256 differs: found"):
         attempt(target, page)
     assert names_in(target.parent) == []
-    assert attempt(target, page, honest) == honest.url
+    assert attempt(target, page, working) == working.url
 
 
-def test_fault_03_a_mirror_that_ignores_range_starts_from_zero(mirrors, target):
+def test_fault_03_a_mirror_that_ignores_range_restarts_the_download(mirrors, target):
     mirror = mirrors(BODY)
     interrupted(target, mirror)
-    mirror.knows_range = False
+    mirror.supports_range = False
     attempt(target, mirror)
     assert mirror.ranges == [f"bytes={HALF}-"]
     assert target.read_bytes() == BODY
 
 
-def test_fault_03_a_changed_file_starts_from_zero(mirrors, target):
+def test_fault_03_a_changed_file_restarts_the_download(mirrors, target):
     mirror = mirrors(BODY[::-1], etag='"old"')
     interrupted(target, mirror)
     mirror.body, mirror.etag = BODY, '"new"'
@@ -170,7 +170,7 @@ WRONG_CONTENT_RANGES = {
 
 
 @pytest.mark.parametrize("content_range", WRONG_CONTENT_RANGES.values(), ids=WRONG_CONTENT_RANGES)
-def test_fault_03_a_wrong_content_range_starts_from_zero(mirrors, target, content_range):
+def test_fault_03_a_wrong_content_range_restarts_the_download(mirrors, target, content_range):
     mirror = mirrors(BODY)
     interrupted(target, mirror)
     mirror.content_range = content_range
@@ -179,16 +179,16 @@ def test_fault_03_a_wrong_content_range_starts_from_zero(mirrors, target, conten
     assert target.read_bytes() == BODY
 
 
-def test_fault_03_a_206_of_another_version_starts_from_zero(mirrors, target):
+def test_fault_03_a_206_for_another_version_restarts_the_download(mirrors, target):
     mirror = mirrors(BODY[::-1], etag='"old"')
     interrupted(target, mirror)
-    mirror.body, mirror.etag, mirror.minds_if_range = BODY, '"new"', False
+    mirror.body, mirror.etag, mirror.respects_if_range = BODY, '"new"', False
     attempt(target, mirror)
     assert mirror.ranges == [f"bytes={HALF}-", None]
     assert target.read_bytes() == BODY
 
 
-def test_fault_03_a_416_for_a_whole_part_goes_on_to_the_check(mirrors, target):
+def test_fault_03_a_416_for_a_complete_part_proceeds_to_the_check(mirrors, target):
     mirror = mirrors(BODY)
     interrupted(target, mirror)
     part_of(target).write_bytes(BODY)
@@ -197,7 +197,7 @@ def test_fault_03_a_416_for_a_whole_part_goes_on_to_the_check(mirrors, target):
     assert target.read_bytes() == BODY
 
 
-def test_fault_03_a_416_for_another_size_starts_from_zero(mirrors, target):
+def test_fault_03_a_416_for_another_size_restarts_the_download(mirrors, target):
     mirror = mirrors(BODY)
     interrupted(target, mirror)
     part_of(target).write_bytes(BODY + b"more")
@@ -207,7 +207,7 @@ def test_fault_03_a_416_for_another_size_starts_from_zero(mirrors, target):
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"weak"', "unquoted"])
-def test_fault_03_without_a_strong_validator_a_rerun_starts_from_zero(mirrors, target, etag):
+def test_fault_03_without_a_strong_validator_a_rerun_restarts_the_download(mirrors, target, etag):
     mirror = mirrors(BODY, etag=etag)
     interrupted(target, mirror)
     attempt(target, mirror)
@@ -215,7 +215,7 @@ def test_fault_03_without_a_strong_validator_a_rerun_starts_from_zero(mirrors, t
     assert target.read_bytes() == BODY
 
 
-def test_the_date_of_the_last_change_stands_in_for_a_weak_etag(mirrors, target):
+def test_last_modified_replaces_a_weak_etag(mirrors, target):
     mirror = mirrors(BODY, etag='W/"weak"', last_modified="Thu, 04 Jun 2009 19:58:09 GMT")
     interrupted(target, mirror)
     attempt(target, mirror)
@@ -225,7 +225,7 @@ def test_the_date_of_the_last_change_stands_in_for_a_weak_etag(mirrors, target):
 
 
 @pytest.mark.parametrize("note", ["", '{"url": "http', "[1]", '{"url": 1, "validator": 2, "total": "x"}'])
-def test_a_part_whose_note_is_damaged_starts_from_zero(mirrors, target, note):
+def test_a_part_with_a_damaged_note_is_downloaded_again(mirrors, target, note):
     mirror = mirrors(BODY)
     interrupted(target, mirror)
     Path(f"{part_of(target)}.json").write_text(note)
@@ -241,15 +241,15 @@ def test_the_note_keeps_url_validator_and_total(mirrors, target):
     assert note == {"url": mirror.url, "validator": '"first"', "total": len(BODY)}
 
 
-def test_fault_04_a_mirror_that_stalls_is_left_for_the_next(mirrors, target):
-    silent, honest = mirrors(BODY, stalls_after=HALF), mirrors(BODY)
+def test_fault_04_a_stalled_mirror_is_replaced_by_the_next(mirrors, target):
+    stalled, working = mirrors(BODY, stalls_after=HALF), mirrors(BODY)
     started = time.monotonic()
-    assert attempt(target, silent, honest) == honest.url
+    assert attempt(target, stalled, working) == working.url
     assert time.monotonic() - started < 3
     assert target.read_bytes() == BODY
 
 
-def test_fault_04_headers_that_come_byte_by_byte_do_not_hold_the_download(mirrors, target):
+def test_fault_04_headers_that_arrive_byte_by_byte_do_not_block_the_download(mirrors, target):
     mirror = mirrors(BODY, trickles_headers=True)
     started = time.monotonic()
     with pytest.raises(DownloadFailed, match=r"stalled for 1\.8 s"):
@@ -257,12 +257,12 @@ def test_fault_04_headers_that_come_byte_by_byte_do_not_hold_the_download(mirror
     assert time.monotonic() - started < 4
 
 
-def test_fault_04_a_mirror_that_crawls_is_left_for_a_better_one(mirrors, target):
-    slow, honest = mirrors(BODY, bytes_per_second=60_000), mirrors(BODY)
-    assert attempt(target, slow, honest) == honest.url
+def test_fault_04_a_slow_mirror_is_replaced_by_a_faster_one(mirrors, target):
+    slow, working = mirrors(BODY, bytes_per_second=60_000), mirrors(BODY)
+    assert attempt(target, slow, working) == working.url
 
 
-def test_fault_04_a_crawling_mirror_is_used_and_resumed_when_the_others_are_dead(mirrors, target, dead_url):
+def test_fault_04_a_slow_mirror_is_resumed_when_the_others_are_dead(mirrors, target, dead_url):
     slow = mirrors(BODY, bytes_per_second=90_000)
     assert attempt(target, slow, dead_url) == slow.url
     assert slow.ranges[0] is None
@@ -270,66 +270,66 @@ def test_fault_04_a_crawling_mirror_is_used_and_resumed_when_the_others_are_dead
     assert target.read_bytes() == BODY
 
 
-def test_fault_04_the_only_mirror_may_crawl_at_once(mirrors, target):
+def test_fault_04_the_only_mirror_may_be_slow_from_the_start(mirrors, target):
     slow = mirrors(BODY, bytes_per_second=90_000)
     attempt(target, slow)
     assert slow.ranges == [None]
 
 
-def test_fault_04_the_last_resort_has_a_limit_too(mirrors, target):
+def test_fault_04_the_last_resort_also_has_a_speed_limit(mirrors, target):
     slow = mirrors(BODY, bytes_per_second=40_000)
-    patience = Patience(stall_seconds=1, window_seconds=0.3, last_resort_bytes_per_second=90_000)
-    with pytest.raises(DownloadFailed, match=r"crawls at \d+(\.\d+)? kB/s"):
-        attempt(target, slow, patience=patience)
+    limits = TransferLimits(stall_seconds=1, window_seconds=0.3, last_resort_bytes_per_second=90_000)
+    with pytest.raises(DownloadFailed, match=r"too slow: \d+(\.\d+)? kB/s"):
+        attempt(target, slow, limits=limits)
 
 
-def test_a_file_that_is_whole_is_not_called_slow(mirrors, target):
-    impatient = Patience(window_seconds=0, last_resort_bytes_per_second=float("inf"))
-    fetch([mirrors(b"one chunk").url], target, lambda path: None, patience=impatient)
+def test_a_complete_file_is_never_too_slow(mirrors, target):
+    strict = TransferLimits(window_seconds=0, last_resort_bytes_per_second=float("inf"))
+    fetch([mirrors(b"one chunk").url], target, lambda path: None, limits=strict)
     assert target.read_bytes() == b"one chunk"
 
 
-def test_fault_04_when_all_are_dead_each_url_is_listed_with_its_reason(mirrors, target, dead_url, tmp_path):
-    missing, silent, page = mirrors(BODY, status=404), mirrors(BODY, stalls_after=0), mirrors(HTML)
+def test_fault_04_when_all_mirrors_fail_each_is_listed_with_its_reason(mirrors, target, dead_url, tmp_path):
+    missing, stalled, page = mirrors(BODY, status=404), mirrors(BODY, stalls_after=0), mirrors(HTML)
     absent = (tmp_path / "absent").as_uri()
     with pytest.raises(DownloadFailed) as caught:
         attempt(
-            target, dead_url, missing, silent, page, absent, "ftp://host/x", advice="Set a mirror of your own"
+            target, dead_url, missing, stalled, page, absent, "ftp://host/x", advice="Use your own mirror"
         )
     first, *reasons, advice = str(caught.value).splitlines()
-    assert first == "file.bin: no mirror gave the file"
+    assert first == "file.bin: no mirror provided the file"
     assert reasons[:3] == [
         f"  {dead_url}: connection refused",
         f"  {missing.url}: HTTP 404",
-        f"  {silent.url}: stalled for 0.8 s",
+        f"  {stalled.url}: stalled for 0.8 s",
     ]
     assert reasons[3].startswith(f"  {page.url}: sha256 differs: found ")
     assert reasons[4:] == [
         f"  {absent}: no such file",
         "  ftp://host/x: scheme 'ftp' is not supported, expected http, https or file",
     ]
-    assert advice == "Set a mirror of your own"
+    assert advice == "Use your own mirror"
     assert not target.exists()
 
 
-def test_more_bytes_than_the_limit_are_refused_before_they_are_sent(mirrors, target):
-    with pytest.raises(DownloadFailed, match="at most 1000 are accepted"):
-        attempt(target, mirrors(BODY), patience=Patience(size_limit=1000))
+def test_a_file_above_the_size_limit_is_refused_before_it_is_sent(mirrors, target):
+    with pytest.raises(DownloadFailed, match="expected at most 1000"):
+        attempt(target, mirrors(BODY), limits=TransferLimits(size_limit=1000))
     assert names_in(target.parent) == []
 
 
 def test_a_body_of_unknown_length_stops_at_the_limit(mirrors, target):
-    with pytest.raises(DownloadFailed, match="at most 60000 are accepted"):
-        attempt(target, mirrors(BODY, declares_length=False), patience=Patience(size_limit=60_000))
+    with pytest.raises(DownloadFailed, match="expected at most 60000"):
+        attempt(target, mirrors(BODY, declares_length=False), limits=TransferLimits(size_limit=60_000))
     assert names_in(target.parent) == []
 
 
-def test_a_body_of_unknown_length_is_accepted_when_its_check_passes(mirrors, target):
+def test_a_body_of_unknown_length_is_accepted_if_its_check_passes(mirrors, target):
     attempt(target, mirrors(BODY, declares_length=False))
     assert target.read_bytes() == BODY
 
 
-def test_a_body_in_chunks_is_accepted_and_a_cut_one_is_not(mirrors, target):
+def test_a_chunked_body_is_accepted_and_a_truncated_one_is_not(mirrors, target):
     mirror = mirrors(BODY, chunked=True, stops_after=HALF)
     with pytest.raises(DownloadFailed, match="Response ended prematurely"):
         attempt(target, mirror)
@@ -342,8 +342,8 @@ def test_a_body_in_chunks_is_accepted_and_a_cut_one_is_not(mirrors, target):
 def test_a_redirect_is_followed_to_http_but_not_to_a_file(mirrors, target, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(BODY)
-    honest = mirrors(BODY)
-    attempt(target, mirrors(BODY, moved_to=honest.url))
+    working = mirrors(BODY)
+    attempt(target, mirrors(BODY, moved_to=working.url))
     target.unlink()
     with pytest.raises(DownloadFailed, match="No connection adapters"):
         attempt(target, mirrors(BODY, moved_to=secret.as_uri()))
@@ -360,7 +360,7 @@ def test_a_file_url_with_escaped_characters_is_copied(target, tmp_path):
 
 
 def test_a_file_url_of_another_host_is_refused(target):
-    with pytest.raises(DownloadFailed, match="names the host 'server', expected file:///"):
+    with pytest.raises(DownloadFailed, match="file URL has the host 'server', expected file:///"):
         attempt(target, "file://server/share/file.bin")
 
 
@@ -372,7 +372,7 @@ def test_parts_of_other_files_in_the_folder_are_left_alone(mirrors, target):
     assert names_in(target.parent) == [other.name, "file.bin"]
 
 
-def test_a_target_stays_as_it_was_when_no_mirror_gives_the_file(mirrors, target):
+def test_a_target_is_unchanged_when_no_mirror_provides_the_file(mirrors, target):
     target.parent.mkdir()
     target.write_bytes(b"yesterday's")
     with pytest.raises(DownloadFailed):
@@ -389,7 +389,7 @@ fetch(sys.argv[2:], Path(sys.argv[1]), lambda path: None)
 """
 
 
-def test_a_full_disk_is_explained_and_no_mirror_is_blamed(mirrors, target):
+def test_a_full_disk_is_reported_and_no_mirror_is_blamed(mirrors, target):
     first, second = mirrors(BODY), mirrors(BODY)
     command = [sys.executable, "-c", FULL_DISK, str(target), first.url, second.url]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -397,11 +397,11 @@ def test_a_full_disk_is_explained_and_no_mirror_is_blamed(mirrors, target):
     assert error.startswith(
         f"pipeline.errors.HeadstartError: {target}: could not be written (File too large)"
     )
-    assert "Make room" in error
+    assert "Free up space" in error
     assert second.requests == []
     assert not target.exists()
 
 
-def test_no_urls_are_a_mistake_of_the_caller(target):
+def test_an_empty_list_of_urls_is_refused(target):
     with pytest.raises(BadInput, match="expected at least one URL"):
         attempt(target)

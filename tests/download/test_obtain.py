@@ -1,4 +1,4 @@
-"""A file that is here already is taken when it is sound, and passed over when it is not."""
+"""A local file is used if it is valid, and skipped if it is not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.errors import DamagedFile
 
 
 @pytest.mark.parametrize("error", [DamagedFile("not this one"), PermissionError(13, "Permission denied")])
-def test_a_file_that_is_refused_or_cannot_be_read_is_passed_over(tmp_path, caplog, error):
+def test_a_file_that_is_refused_or_cannot_be_read_is_skipped(tmp_path, caplog, error):
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"bad")
     second.write_bytes(b"good")
@@ -20,8 +20,8 @@ def test_a_file_that_is_refused_or_cannot_be_read_is_passed_over(tmp_path, caplo
         if path == first:
             raise error
 
-    target = tmp_path / "kept" / "file"
+    target = tmp_path / "target" / "file"
     came_from = obtain(target, urls=[], existing=[first, second], check=check, advice="")
     assert came_from == str(second)
     assert target.read_bytes() == b"good"
-    assert f"{first} is passed over: {error}" in caplog.text
+    assert f"skipping {first}: {error}" in caplog.text

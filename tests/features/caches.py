@@ -1,4 +1,4 @@
-"""Small caches to test with: which features, where, in which shards."""
+"""Helpers that build small feature caches."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LAYERS = ("block1_pool", "block2_pool")
 
 def base_of(**changes) -> dict:
     """Return the fingerprint of a cache; changes replace arguments of cache_fingerprint."""
-    wanted = {"dataset": DATASET, "backbone": "vgg16", "weights": CHOICE, "precision": "float32"}
-    return cache_fingerprint(**{**wanted, **changes})
+    settings = {"dataset": DATASET, "backbone": "vgg16", "weights": CHOICE, "precision": "float32"}
+    return cache_fingerprint(**{**settings, **changes})
 
 
 def extract_to(
@@ -34,12 +34,12 @@ def extract_to(
     **changes,
 ) -> dict:
     """Extract features to folder in shards of shard_rows images; return the costs of each section."""
-    places = {"dataset": str(sources.dataset), "weights": str(sources.weights), "folder": str(folder)}
-    which = {name: changes.pop(name) for name in ("part", "parts") if name in changes}
+    folders = {"dataset": str(sources.dataset), "weights": str(sources.weights), "folder": str(folder)}
+    options = {name: changes.pop(name) for name in ("part", "parts") if name in changes}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sections, "SHARD_BYTES", 1)  # a pass is the least that a shard holds
+        patch.setattr(sections, "SHARD_BYTES", 1)  # a shard holds at least one pass
         patch.setattr(sections, "PASS_IMAGES", shard_rows)
-        return extract(base_of(**changes), list(layers), list(views), **places, **which)
+        return extract(base_of(**changes), list(layers), list(views), **folders, **options)
 
 
 def section_of(folder: Path, *, layers=LAYERS, view: str = "identity", **changes) -> sections.Section:

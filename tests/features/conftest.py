@@ -1,4 +1,4 @@
-"""A hundred digits and random weights, made once, and the features of both."""
+"""Session fixtures: a hundred digits, random weights, and features extracted from them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def extracted(sources, tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(sources, made_once) -> Path:
-    """Features in ten shards of ten images; read-only."""
-    return made_once("undisturbed", lambda folder: extract_to(folder, sources, shard_rows=10))
+def cached(sources, made_once) -> Path:
+    """A finished cache: ten shards of ten images; read-only."""
+    return made_once("cached", lambda folder: extract_to(folder, sources, shard_rows=10))
 
 
 @pytest.fixture
-def copied(undisturbed, tmp_path) -> Path:
-    """A copy of the ten shards, to damage."""
-    return shutil.copytree(undisturbed, tmp_path / "copied")
+def copied(cached, tmp_path) -> Path:
+    """A copy of the finished cache that tests may damage."""
+    return shutil.copytree(cached, tmp_path / "copied")

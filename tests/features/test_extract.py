@@ -1,4 +1,4 @@
-"""Extraction gives what a plain forward pass gives, and no fault makes it lose or repeat work."""
+"""Extraction matches a plain forward pass, and no fault makes it lose or repeat work."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ EXTRACT = """
 import json, os, pathlib, sys, time
 from pipeline.features import extract, sections
 
-def meet(others):
+def wait_for(others):
     here = pathlib.Path(sys.argv[6]).parent
-    (here / f"met-{os.getpid()}").touch()
-    while len(list(here.glob("met-*"))) < others:
+    (here / f"started-{os.getpid()}").touch()
+    while len(list(here.glob("started-*"))) < others:
         time.sleep(0.01)
 
 def progress(stage, done, total, unit):
-    meet(int(sys.argv[7]))
+    wait_for(int(sys.argv[7]))
     time.sleep(float(sys.argv[5]))
     if done >= int(sys.argv[4]):
-        print("standing still", flush=True)
+        print("paused", flush=True)
         time.sleep(60)
 
 sections.SHARD_BYTES, sections.PASS_IMAGES = 1, 10
@@ -54,55 +54,55 @@ print("finished", flush=True)
 
 def shards(folder: Path) -> dict[str, bytes]:
     """Return the bytes of shards and manifests by their paths in the cache."""
-    kept = [*folder.rglob("shard-*.h5"), *folder.rglob("manifest.json")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(kept)}
+    paths = [*folder.rglob("shard-*.h5"), *folder.rglob("manifest.json")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
 
 
 def versions(folder: Path) -> dict[str, tuple]:
-    """Return what changes when a shard is written again, even with the same bytes."""
-    found = {path.name: path.stat() for path in sorted(folder.rglob("shard-*.h5"))}
-    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in found.items()}
+    """Return inode and modification time by shard; they change when a shard is rewritten with equal bytes."""
+    stats = {path.name: path.stat() for path in sorted(folder.rglob("shard-*.h5"))}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
 @pytest.fixture
 def rerun(extracted):
-    """Return a function that extracts to the folder of the copied shards once more."""
+    """Return a function that extracts to the copied cache again."""
     return lambda **changes: extracted("copied", shard_rows=10, **changes)
 
 
 @pytest.fixture
 def in_process(start_script, sources):
-    """Return a function that starts an extraction in ten shards in a process of its own."""
+    """Return a function that starts an extraction to ten shards in another process."""
 
-    def start(folder: Path, *, stand_still_at: int = 1000, pause: float = 0.0, processes: int = 1):
-        """With processes, an extraction waits after its first images until so many have come as far."""
-        wanted, places = json.dumps(base_of()), (sources.dataset, sources.weights)
-        return start_script(EXTRACT, wanted, *places, stand_still_at, pause, folder, processes)
+    def start(folder: Path, *, pause_at: int = 1000, pause: float = 0.0, processes: int = 1):
+        """An extraction waits after its first images until `processes` extractions have started."""
+        base, folders = json.dumps(base_of()), (sources.dataset, sources.weights)
+        return start_script(EXTRACT, base, *folders, pause_at, pause, folder, processes)
 
     return start
 
 
-def test_features_are_those_of_a_plain_forward_pass(undisturbed, sources):
+def test_features_match_a_plain_forward_pass(cached, sources):
     import keras
 
     network = build_backbone(VGG16, read_weights(sources.weights), input_size=32)
-    store = FeatureStore(undisturbed)
+    store = FeatureStore(cached)
     for layer, channels in (("block1_pool", 64), ("block2_pool", 128)):
         maps = keras.Model(network.input, network.get_layer(layer).output)(
             ImageStore(sources.dataset).images()
         )
-        want, have = np.asarray(maps).mean((1, 2)), store.load([layer])
-        assert (have.shape, have.dtype) == ((100, channels), np.float32)
-        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-4 * want.max())
+        expected, actual = np.asarray(maps).mean((1, 2)), store.load([layer])
+        assert (actual.shape, actual.dtype) == ((100, channels), np.float32)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * expected.max())
 
 
-def test_rows_keep_their_identity(undisturbed, sources):
-    store, images = FeatureStore(undisturbed), ImageStore(sources.dataset)
+def test_columns_match_the_data_set(cached, sources):
+    store, images = FeatureStore(cached), ImageStore(sources.dataset)
     assert store.names == images.names
     for column in ("index", "labels", "split"):
-        have, want = getattr(store, column), getattr(images, column)
-        assert have.dtype == want.dtype
-        assert (have == want).all()
+        actual, expected = getattr(store, column), getattr(images, column)
+        assert actual.dtype == expected.dtype
+        assert (actual == expected).all()
 
 
 def test_pooling_none_caches_maps(extracted):
@@ -111,29 +111,29 @@ def test_pooling_none_caches_maps(extracted):
     assert (maps.shape, maps.dtype) == ((100, 8, 8, 128), np.float32)
 
 
-def test_features_do_not_depend_on_the_size_of_a_shard(undisturbed, extracted):
-    whole = FeatureStore(extracted(shard_rows=100))
-    np.testing.assert_allclose(FeatureStore(undisturbed).load(LAYERS), whole.load(LAYERS), rtol=1e-5)
+def test_features_do_not_depend_on_the_shard_size(cached, extracted):
+    single = FeatureStore(extracted(shard_rows=100))
+    np.testing.assert_allclose(FeatureStore(cached).load(LAYERS), single.load(LAYERS), rtol=1e-5)
 
 
-def test_storage_as_float16_halves_the_features_and_rounds_them(undisturbed, extracted):
-    half, full = FeatureStore(extracted(storage="float16", shard_rows=10)), FeatureStore(undisturbed)
+def test_storage_as_float16_halves_the_features_and_rounds_them(cached, extracted):
+    half, full = FeatureStore(extracted(storage="float16", shard_rows=10)), FeatureStore(cached)
     assert half.load(LAYERS).dtype == np.float32
     np.testing.assert_array_equal(half.load(LAYERS), full.load(LAYERS).astype(np.float16))
     with h5py.File(next(half.folder.rglob("*.h5"))) as file:
         assert file["features/block1_pool"].dtype == np.float16
 
 
-def test_values_that_float16_cannot_hold_are_refused(sources, tmp_path, monkeypatch):
+def test_values_that_overflow_float16_are_an_error(sources, tmp_path, monkeypatch):
     arrays = {name: [kernel * 100, bias] for name, (kernel, bias) in read_weights(sources.weights).items()}
     monkeypatch.setattr(module, "read_weights", lambda folder: arrays)
-    with pytest.raises(DamagedFile, match=r"block1_pool for images 0…99 reach \d+, beyond float16"):
+    with pytest.raises(DamagedFile, match=r"block1_pool for images 0…99 reach \d+, which overflows float16"):
         extract_to(tmp_path / "features", sources, storage="float16")
     assert not list(tmp_path.rglob("*.h5"))
 
 
-def test_costs_and_manifest_tell_what_was_done(undisturbed):
-    section = section_of(undisturbed)
+def test_costs_and_manifest_describe_the_extraction(cached):
+    section = section_of(cached)
     manifest = read_manifest(section.folder)
     costs = json.loads((section.folder / module.COSTS).read_text())
     assert list(manifest.files) == [f"shard-{number:05d}.h5" for number in range(10)]
@@ -144,7 +144,7 @@ def test_costs_and_manifest_tell_what_was_done(undisturbed):
     assert not (section.folder / LOCKS).exists()
 
 
-def test_a_layer_that_comes_later_is_computed_alone(copied, rerun, monkeypatch):
+def test_layer_requested_later_is_computed_alone(copied, rerun, monkeypatch):
     before = versions(copied)
     computed = []
     monkeypatch.setattr(passes, "forward_function", _recorded(passes.forward_function, computed))
@@ -163,7 +163,7 @@ def _recorded(forward_function, computed: list):
     return record
 
 
-def test_a_view_that_comes_later_is_computed_alone_and_is_that_of_the_mirrored_images(copied, rerun, sources):
+def test_view_requested_later_is_computed_alone_from_flipped_images(copied, rerun, sources):
     import keras
 
     before = shards(copied)
@@ -173,20 +173,20 @@ def test_a_view_that_comes_later_is_computed_alone_and_is_that_of_the_mirrored_i
     assert {name.partition("-")[0] for name in set(after) - set(before)} == {"hflip"}
     assert FeatureStore(copied).views == ["identity", "hflip"]
     network = build_backbone(VGG16, read_weights(sources.weights), input_size=32)
-    mirrored = ImageStore(sources.dataset).images()[:, :, ::-1]
-    maps = np.asarray(keras.Model(network.input, network.get_layer("block2_pool").output)(mirrored))
-    have = FeatureStore(copied).load(["block2_pool"], "hflip")
-    np.testing.assert_allclose(have, maps.mean((1, 2)), rtol=1e-4, atol=1e-4 * have.max())
+    flipped = ImageStore(sources.dataset).images()[:, :, ::-1]
+    maps = np.asarray(keras.Model(network.input, network.get_layer("block2_pool").output)(flipped))
+    features = FeatureStore(copied).load(["block2_pool"], "hflip")
+    np.testing.assert_allclose(features, maps.mean((1, 2)), rtol=1e-4, atol=1e-4 * features.max())
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
-def test_fault_08_extractions_killed_at_random_moments_go_on_where_they_stopped(
-    undisturbed, sources, tmp_path, in_process, kills
+def test_fault_08_extraction_killed_at_random_moments_resumes_where_it_stopped(
+    cached, sources, tmp_path, in_process, kills
 ):
     folder, generator = tmp_path / "killed", np.random.Generator(np.random.PCG64(kills))
     finished: dict[str, tuple] = {}
     for stop in generator.integers(0, 100, kills):
-        child = in_process(folder, stand_still_at=int(stop), pause=0.05)
+        child = in_process(folder, pause_at=int(stop), pause=0.05)
         child.stdout.readline()
         time.sleep(generator.uniform(0, 0.3))
         child.send_signal(signal.SIGKILL)
@@ -198,22 +198,20 @@ def test_fault_08_extractions_killed_at_random_moments_go_on_where_they_stopped(
     extract_to(folder, sources, shard_rows=10)
     after = versions(folder)
     assert {name: after[name] for name in finished} == finished
-    assert shards(folder) == shards(undisturbed)
+    assert shards(folder) == shards(cached)
 
 
-def test_fault_17_two_extractions_at_once_share_the_work_and_do_none_of_it_twice(
-    undisturbed, tmp_path, in_process
-):
+def test_fault_17_concurrent_extractions_share_the_work_and_repeat_none(cached, tmp_path, in_process):
     folder = tmp_path / "shared"
     running = [in_process(folder, pause=0.05, processes=2) for _ in range(2)]
     assert [child.stdout.readline() for child in running] == ["finished\n"] * 2
-    assert shards(folder) == shards(undisturbed)
+    assert shards(folder) == shards(cached)
     notes = [json.loads(path.read_text()) for path in sorted(folder.rglob("shard-*.json"))]
     assert len(notes) == 10
     assert len({note["process"] for note in notes}) == 2
 
 
-def test_a_claimed_shard_is_left_to_its_claimant_and_taken_over_when_that_is_gone(undisturbed, tmp_path):
+def test_claimed_shard_can_be_claimed_again_after_its_release(tmp_path):
     section = section_of(tmp_path)
     lock = claim(section, 3)
     assert claim(section, 3) is None
@@ -221,23 +219,23 @@ def test_a_claimed_shard_is_left_to_its_claimant_and_taken_over_when_that_is_gon
     assert claim(section, 3) is not None
 
 
-def test_parts_make_what_one_extraction_makes(undisturbed, extracted):
+def test_parts_give_the_same_cache_as_one_extraction(cached, extracted):
     folder = extracted("in parts", shard_rows=10, part=1, parts=3)
     assert sorted(versions(folder)) == [f"shard-{number:05d}.h5" for number in (1, 4, 7)]
     extracted("in parts", shard_rows=10, part=0, parts=3)
     assert not list(folder.rglob("manifest.json"))
     extracted("in parts", shard_rows=10, part=2, parts=3)
-    assert shards(folder) == shards(undisturbed)
+    assert shards(folder) == shards(cached)
 
 
-@pytest.mark.parametrize("finished", [True, False], ids=["after the end", "before the manifest"])
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "without manifest"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "empty"])
-def test_fault_13_and_14_only_the_damaged_shard_is_computed_again(
-    undisturbed, copied, rerun, flip_byte, damage, finished
+def test_fault_13_and_14_only_the_damaged_shard_is_recomputed(
+    cached, copied, rerun, flip_byte, damage, finished
 ):
     section = section_of(copied)
     before, path = versions(copied), section.shard(4)
-    if not finished or damage == "flipped":  # of a finished section only sizes are looked at, until verify
+    if not finished or damage == "flipped":  # only sizes are checked in a finished section
         (section.folder / "manifest.json").unlink()
     if damage == "flipped":
         flip_byte(path)
@@ -248,10 +246,10 @@ def test_fault_13_and_14_only_the_damaged_shard_is_computed_again(
     rerun()
     changed = {name for name, version in versions(copied).items() if version != before[name]}
     assert changed == {path.name}
-    assert shards(copied) == shards(undisturbed)
+    assert shards(copied) == shards(cached)
 
 
-def test_a_shard_without_its_note_is_computed_again(undisturbed, copied, rerun):
+def test_shard_without_a_valid_note_is_recomputed(cached, copied, rerun):
     section, before = section_of(copied), versions(copied)
     (section.folder / "manifest.json").unlink()
     section.note(2).write_text('{"key": "cut')
@@ -259,7 +257,7 @@ def test_a_shard_without_its_note_is_computed_again(undisturbed, copied, rerun):
     rerun()
     changed = {name for name, version in versions(copied).items() if version != before[name]}
     assert changed == {section.shard(2).name, section.shard(3).name}
-    assert shards(copied) == shards(undisturbed)
+    assert shards(copied) == shards(cached)
 
 
 def test_shards_of_other_spans_never_mix(copied, extracted):
@@ -270,7 +268,7 @@ def test_shards_of_other_spans_never_mix(copied, extracted):
     assert read_manifest(section_of(copied).folder).facts["rows_by_shard"] == [25] * 4
 
 
-def test_fault_25_features_that_are_not_finite_are_refused_and_not_published(sources, tmp_path, monkeypatch):
+def test_fault_25_features_that_are_not_finite_are_not_published(sources, tmp_path, monkeypatch):
     arrays = read_weights(sources.weights)
     arrays["block1_conv1"][0][0, 0, 0, 0] = np.inf
     monkeypatch.setattr(module, "read_weights", lambda folder: arrays)
@@ -279,7 +277,7 @@ def test_fault_25_features_that_are_not_finite_are_refused_and_not_published(sou
     assert not list(tmp_path.rglob("*.h5"))
 
 
-def test_fault_10_a_failure_to_write_ends_the_extraction(sources, tmp_path):
+def test_fault_10_failure_to_write_ends_the_extraction(sources, tmp_path):
     section = section_of(tmp_path / "cache", layers=["block1_pool"])
     section.cache.mkdir()
     locks = [claim(section, number) for number in range(5)]
@@ -293,18 +291,18 @@ def test_fault_10_a_failure_to_write_ends_the_extraction(sources, tmp_path):
 
 
 @pytest.mark.parametrize("damaged", ["dataset", "weights"])
-def test_damaged_sources_are_refused(sources, tmp_path, flip_byte, damaged):
-    places = {name: tmp_path / name for name in ("dataset", "weights")}
-    for name, place in places.items():
-        shutil.copytree(getattr(sources, name), place)
-    flip_byte(next(places[damaged].glob("*.h5")))
+def test_damaged_sources_are_an_error(sources, tmp_path, flip_byte, damaged):
+    folders = {name: tmp_path / name for name in ("dataset", "weights")}
+    for name, folder in folders.items():
+        shutil.copytree(getattr(sources, name), folder)
+    flip_byte(next(folders[damaged].glob("*.h5")))
     with pytest.raises(DamagedFile, match=r"\.h5: expected sha256"):
-        extract_to(tmp_path / "features", SimpleNamespace(**places))
+        extract_to(tmp_path / "features", SimpleNamespace(**folders))
     assert not list((tmp_path / "features").rglob("*.h5"))
 
 
-def test_a_shard_is_under_checksums_throughout(undisturbed):
-    with h5py.File(section_of(undisturbed).shard(0)) as file:
+def test_every_dataset_of_a_shard_has_checksums(cached):
+    with h5py.File(section_of(cached).shard(0)) as file:
         checked = []
         file.visititems(
             lambda _, item: checked.append(item.fletcher32) if hasattr(item, "fletcher32") else None

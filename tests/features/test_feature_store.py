@@ -1,4 +1,4 @@
-"""Cached features are read whole, checked and in order, or not at all."""
+"""Cached features are verified and read in order; missing or damaged ones are an error."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import publish_manifest, publish_sealed, read_manifest, read_sealed
 
 
-def test_two_layers_are_joined_in_the_order_given(undisturbed):
-    store = FeatureStore(undisturbed)
+def test_layers_are_concatenated_in_the_requested_order(cached):
+    store = FeatureStore(cached)
     first, second = store.load(["block1_pool"]), store.load(["block2_pool"])
     assert (store.load(["block2_pool", "block1_pool"]) == np.concatenate([second, first], axis=1)).all()
     assert (store.load(("block1_pool", "block2_pool")) == np.concatenate([first, second], axis=1)).all()
 
 
-def test_the_store_tells_what_it_holds(undisturbed):
-    store = FeatureStore(undisturbed)
+def test_store_lists_its_contents(cached):
+    store = FeatureStore(cached)
     assert (store.layers, store.views) == (list(LAYERS), ["identity"])
     assert store.base["weights"]["name"] == "random"
-    assert store.bytes == sum(path.stat().st_size for path in undisturbed.rglob("*.h5"))
+    assert store.bytes == sum(path.stat().st_size for path in cached.rglob("*.h5"))
     rows = [store.rows(split) for split in ("train", "val", "test")]
     assert sorted(np.concatenate(rows).tolist()) == list(range(100))
     assert all((np.diff(part) > 0).all() for part in rows)
 
 
-def test_mapped_features_stay_on_the_disk_and_are_those_that_were_loaded(copied):
+def test_mapped_features_are_a_memory_map_with_the_same_values(copied):
     store = FeatureStore(copied)
     mapped = store.load(LAYERS, mapped=True)
     assert isinstance(mapped, np.memmap)
@@ -38,19 +38,19 @@ def test_mapped_features_stay_on_the_disk_and_are_those_that_were_loaded(copied)
     assert (mapped.shape, mapped.dtype) == ((100, 192), np.float32)
     assert (mapped == store.load(LAYERS)).all()
     (file,) = (copied / ".mapped").glob("*.npy")
-    made = file.stat().st_mtime_ns
+    modified = file.stat().st_mtime_ns
     assert (FeatureStore(copied).load(LAYERS, mapped=True) == mapped).all()
-    assert file.stat().st_mtime_ns == made
+    assert file.stat().st_mtime_ns == modified
 
 
-def test_fault_13_mapped_copy_with_a_flipped_bit_is_made_again(copied, flip_byte):
-    wanted = np.array(FeatureStore(copied).load(LAYERS, mapped=True))
+def test_fault_13_mapped_copy_with_a_flipped_bit_is_rebuilt(copied, flip_byte):
+    expected = np.array(FeatureStore(copied).load(LAYERS, mapped=True))
     (file,) = (copied / ".mapped").glob("*.npy")
     flip_byte(file)
-    np.testing.assert_array_equal(FeatureStore(copied).load(LAYERS, mapped=True), wanted)
+    np.testing.assert_array_equal(FeatureStore(copied).load(LAYERS, mapped=True), expected)
 
 
-def test_costs_add_up_over_the_sections_that_are_read(copied, extracted):
+def test_costs_are_summed_over_sections(copied, extracted):
     extracted("copied", shard_rows=10, views=["identity", "hflip"])
     store = FeatureStore(copied)
     one, both = store.costs(LAYERS), store.costs(LAYERS, ("identity", "hflip"))
@@ -59,48 +59,48 @@ def test_costs_add_up_over_the_sections_that_are_read(copied, extracted):
 
 
 @pytest.mark.parametrize("layers", [["block3_pool"], ["block1_pool", "block9_pool"], []])
-def test_a_layer_that_is_not_cached_is_refused_with_the_cached_ones(undisturbed, layers):
+def test_layer_that_is_not_cached_is_an_error_that_lists_the_cached_ones(cached, layers):
     with pytest.raises(BadInput, match=r"expected some of the cached \['block1_pool', 'block2_pool'\]"):
-        FeatureStore(undisturbed).load(layers)
+        FeatureStore(cached).load(layers)
 
 
-def test_a_view_that_is_not_cached_is_refused_with_the_cached_ones(undisturbed):
+def test_view_that_is_not_cached_is_an_error_that_lists_the_cached_ones(cached):
     with pytest.raises(BadInput, match=r"view 'hflip': expected one of the cached \['identity'\]"):
-        FeatureStore(undisturbed).load(LAYERS, "hflip")
+        FeatureStore(cached).load(LAYERS, "hflip")
 
 
-def test_a_layer_that_only_another_view_has_is_refused(copied, extracted):
+def test_layer_cached_only_for_another_view_is_an_error(copied, extracted):
     extracted("copied", shard_rows=10, views=["hflip"], layers=["block1_pool"])
     with pytest.raises(BadInput, match="'block2_pool' is not cached for view 'hflip'"):
         FeatureStore(copied).load(LAYERS, "hflip")
 
 
-def test_maps_of_two_layers_are_not_joined(extracted):
+def test_feature_maps_of_two_layers_cannot_be_concatenated(extracted):
     store = FeatureStore(extracted(pooling="none"))
     assert store.load(["block1_pool"]).shape == (100, 16, 16, 64)
-    with pytest.raises(BadInput, match="expected one layer: maps .* are not joined"):
+    with pytest.raises(BadInput, match="expected one; feature maps cannot be concatenated"):
         store.load(["block1_pool", "block2_pool"])
 
 
-def test_an_empty_cache_is_refused(tmp_path):
+def test_empty_cache_is_an_error(tmp_path):
     with pytest.raises(DamagedFile, match="no finished features"):
         FeatureStore(tmp_path)
 
 
-def test_fault_15_a_missing_shard_is_refused(copied):
+def test_fault_15_missing_shard_is_an_error(copied):
     section_of(copied).shard(3).unlink()
     with pytest.raises(DamagedFile, match=r"shard-00003.h5: expected \d+ bytes, found no file"):
         FeatureStore(copied)
 
 
-def test_a_damaged_section_beside_a_whole_one_is_named(copied, extracted):
+def test_damaged_section_next_to_a_finished_one_is_named(copied, extracted):
     extracted("copied", shard_rows=10, views=["hflip"])
     section_of(copied).shard(3).unlink()
     with pytest.raises(DamagedFile, match=r"identity-.*shard-00003.h5: expected"):
         FeatureStore(copied).load(LAYERS)
 
 
-def test_fault_15_a_shard_that_the_manifest_forgot_is_missed(copied):
+def test_fault_15_shard_missing_from_the_manifest_is_detected(copied):
     folder = section_of(copied).folder
     manifest = read_manifest(folder)
     files = {name: entry for name, entry in manifest.files.items() if name != "shard-00003.h5"}
@@ -109,14 +109,14 @@ def test_fault_15_a_shard_that_the_manifest_forgot_is_missed(copied):
         FeatureStore(copied)
 
 
-def test_fault_15_rows_overwritten_by_zeros_are_refused(copied):
+def test_fault_15_rows_overwritten_with_zeros_are_detected(copied):
     with h5py.File(section_of(copied).shard(3), "r+") as file:
         file["features/block1_pool"][5:] = 0
     with pytest.raises(DamagedFile, match="shard-00003.h5: expected sha256"):
         FeatureStore(copied)
 
 
-def test_fault_15_a_layer_with_fewer_rows_than_labels_is_refused_even_with_a_manifest(copied):
+def test_fault_15_layer_with_fewer_rows_than_labels_is_an_error_even_with_a_manifest(copied):
     section = section_of(copied)
     with h5py.File(section.shard(3), "r+") as file:
         del file["features/block1_pool"]
@@ -128,14 +128,14 @@ def test_fault_15_a_layer_with_fewer_rows_than_labels_is_refused_even_with_a_man
 
 
 @pytest.mark.parametrize("number", [0, 9])
-def test_fault_13_a_flipped_bit_is_refused(copied, flip_byte, number):
+def test_fault_13_flipped_bit_is_an_error(copied, flip_byte, number):
     path = section_of(copied).shard(number)
     flip_byte(path)
     with pytest.raises(DamagedFile, match=f"{path.name}: expected sha256"):
         FeatureStore(copied)
 
 
-def test_a_damaged_manifest_does_not_count(copied):
+def test_section_with_a_damaged_manifest_is_ignored(copied):
     path = section_of(copied).folder / "manifest.json"
     content = read_sealed(path)
     content["fingerprint"]["layers"] = ["block1_pool"]
@@ -154,17 +154,17 @@ def test_a_damaged_manifest_does_not_count(copied):
         ("layers", ["x"]),
     ],
 )
-def test_a_sound_manifest_of_features_that_are_not_known_is_refused(copied, field, value):
+def test_manifest_with_invalid_settings_is_an_error(copied, field, value):
     section = section_of(copied)
     manifest = read_manifest(section.folder)
     other = {**manifest.fingerprint, field: value}
     publish_manifest(section.folder, other, list(manifest.files), manifest.facts)
     section.folder.rename(copied / f"identity-{key_of(other)}")
-    with pytest.raises(DamagedFile, match="describes no known features|expected block1_pool of shape"):
+    with pytest.raises(DamagedFile, match="invalid settings in its manifest|expected block1_pool of shape"):
         FeatureStore(copied).load(LAYERS[:1])
 
 
-def test_a_manifest_that_does_not_say_how_many_rows_there_are_is_refused(copied):
+def test_manifest_without_a_row_count_is_an_error(copied):
     section = section_of(copied)
     manifest = read_manifest(section.folder)
     publish_manifest(section.folder, manifest.fingerprint, list(manifest.files), {})
@@ -172,7 +172,7 @@ def test_a_manifest_that_does_not_say_how_many_rows_there_are_is_refused(copied)
         FeatureStore(copied)
 
 
-def test_columns_of_different_lengths_are_refused_even_with_a_manifest(copied):
+def test_columns_of_different_lengths_are_an_error_even_with_a_manifest(copied):
     section = section_of(copied)
     with h5py.File(section.shard(3), "r+") as file:
         del file["split"]

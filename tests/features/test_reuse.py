@@ -1,4 +1,4 @@
-"""Pictures that a folder had before are not computed again, and their features are the same bits."""
+"""Features of unchanged pictures are reused bit for bit when a folder changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from caches import extract_to
 from PIL import Image
 
-from pipeline.datasets.folders import _scanned
+from pipeline.datasets.folders import _scan
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import prepare
 from pipeline.features import passes
@@ -26,38 +26,38 @@ def write(root, numbers):
 
 @pytest.fixture
 def extract(tmp_path, sources, monkeypatch):
-    """Return a function that caches a folder's features; it gives their store and how many were computed."""
+    """Return a function that caches a folder's features; returns the store and the images computed."""
     computed = []
-    real = passes.Pass.__call__
+    original = passes.Pass.__call__
 
-    def counted(self, images, view):
+    def counting_call(self, images, view):
         computed.append(len(images))
-        return real(self, images, view)
+        return original(self, images, view)
 
-    monkeypatch.setattr(passes.Pass, "__call__", counted)
+    monkeypatch.setattr(passes.Pass, "__call__", counting_call)
 
     def run(root, name, **changes):
-        _scanned.cache_clear()
+        _scan.cache_clear()
         computed.clear()
         dataset = dataset_fingerprint(f"folder:{root}", subset=0, split_seed=0)
         prepare(dataset, str(root), str(tmp_path / f"set-{name}"))
-        places = SimpleNamespace(dataset=tmp_path / f"set-{name}", weights=sources.weights)
-        extract_to(tmp_path / "features" / name, places, shard_rows=16, dataset=dataset, **changes)
+        folders = SimpleNamespace(dataset=tmp_path / f"set-{name}", weights=sources.weights)
+        extract_to(tmp_path / "features" / name, folders, shard_rows=16, dataset=dataset, **changes)
         return FeatureStore(tmp_path / "features" / name), sum(computed)
 
     return run
 
 
 @pytest.mark.parametrize("changes", [{}, {"pooling": "none", "storage": "float16"}])
-def test_only_new_pictures_are_computed_and_old_rows_are_the_same_bits(tmp_path, extract, changes):
+def test_only_new_pictures_are_computed_and_reused_rows_are_identical(tmp_path, extract, changes):
     root = tmp_path / "pictures"
     write(root, range(60))
-    before, all_of_them = extract(root, "before", **changes)
+    before, initial = extract(root, "before", **changes)
     write(root, range(60, 70))
     (root / "class0" / "002.png").unlink()
     after, new = extract(root, "after", **changes)
-    assert (all_of_them, new) == (60, 10)
-    alone, _ = extract(root, "alone/apart", **changes)  # no neighbour to take from
+    assert (initial, new) == (60, 10)
+    alone, _ = extract(root, "alone/apart", **changes)  # a folder without other caches
     layer = ["block2_pool"]
     values = {store: store.load(layer, as_stored=True) for store in (before, after, alone)}
     np.testing.assert_array_equal(values[after], values[alone])
@@ -71,7 +71,7 @@ def test_only_new_pictures_are_computed_and_old_rows_are_the_same_bits(tmp_path,
     "other",
     [{"precision": "bfloat16"}, {"views": ("hflip",)}, {"input_size": 48}, {"layers": ("block3_pool",)}],
 )
-def test_caches_that_differ_in_more_than_the_data_give_nothing(tmp_path, extract, other):
+def test_caches_with_other_settings_are_not_reused(tmp_path, extract, other):
     root = tmp_path / "pictures"
     write(root, range(40))
     extract(root, "before", **other)
@@ -79,7 +79,7 @@ def test_caches_that_differ_in_more_than_the_data_give_nothing(tmp_path, extract
     assert computed == 40
 
 
-def test_damaged_neighbour_gives_nothing_from_the_damaged_shard(tmp_path, extract):
+def test_damaged_shards_of_other_caches_are_not_reused(tmp_path, extract):
     root = tmp_path / "pictures"
     write(root, range(48))
     store, _ = extract(root, "before")

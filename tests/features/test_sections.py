@@ -1,4 +1,4 @@
-"""What is there, what is missing, and what everything in a cache depends on."""
+"""Which sections of a cache exist, which are missing, and what its key depends on."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pipeline.storage.fingerprint import first_difference, key_of
         (1, 1, [(0, 1)]),
     ],
 )
-def test_shards_hold_whole_passes_and_every_image_once(monkeypatch, tmp_path, count, shard_bytes, expected):
+def test_shards_hold_complete_passes_and_each_image_once(monkeypatch, tmp_path, count, shard_bytes, expected):
     monkeypatch.setattr(sections, "SHARD_BYTES", shard_bytes)
     monkeypatch.setattr(sections, "PASS_IMAGES", 10)
     assert section_of(tmp_path).spans(count) == expected
 
 
 @pytest.mark.parametrize(("size", "images"), [(32, 128), (64, 32), (128, 8), (224, 2)])
-def test_larger_images_come_in_smaller_passes(size, images):
+def test_passes_hold_fewer_images_if_they_are_larger(size, images):
     assert images_in_pass(size) == images
 
 
-def test_shapes_follow_from_pooling_and_input_size(tmp_path):
+def test_shapes_depend_on_pooling_and_input_size(tmp_path):
     layers = ["block1_pool", "block5_pool"]
     averaged, maps = (
         section_of(tmp_path, layers=layers),
@@ -45,36 +45,36 @@ def test_shapes_follow_from_pooling_and_input_size(tmp_path):
     assert maps.row_bytes == 2 * (112 * 112 * 64 + 7 * 7 * 512)
 
 
-def test_only_what_is_not_there_is_missing(undisturbed):
+def test_only_missing_layers_of_each_view_are_computed(cached):
     three = ("block1_pool", "block2_pool", "block3_pool")
-    wanted = missing_sections(undisturbed, base_of(), three, ("identity", "hflip"))
-    assert [(section.view, section.layers) for section in wanted] == [
+    missing = missing_sections(cached, base_of(), three, ("identity", "hflip"))
+    assert [(section.view, section.layers) for section in missing] == [
         ("identity", ("block3_pool",)),
         ("hflip", three),
     ]
-    assert missing_sections(undisturbed, base_of(), LAYERS[:1], ("identity",)) == []
-    assert why_missing(undisturbed, base_of(), LAYERS, ("identity",)) is None
-    reason = why_missing(undisturbed, base_of(), three, ("identity",))
+    assert missing_sections(cached, base_of(), LAYERS[:1], ("identity",)) == []
+    assert why_missing(cached, base_of(), LAYERS, ("identity",)) is None
+    reason = why_missing(cached, base_of(), three, ("identity",))
     assert reason.endswith("block3_pool of view identity not cached")
 
 
-def test_a_section_that_lost_a_shard_is_missing_as_it_was_and_says_which(copied):
+def test_section_that_lost_a_shard_is_missing_and_names_the_shard(copied):
     section = section_of(copied)
     section.shard(3).unlink()
     assert missing_sections(copied, base_of(), LAYERS[:1], ("identity",)) == [section]
     assert "shard-00003.h5: expected" in why_missing(copied, base_of(), LAYERS, ("identity",))
 
 
-def test_an_interrupted_section_says_how_much_of_it_is_finished(copied):
+def test_interrupted_section_reports_its_finished_shards(copied):
     (section_of(copied).folder / "manifest.json").unlink()
-    assert why_missing(copied, base_of(), LAYERS, ("identity",)).endswith("; 10 shards of it are finished")
+    assert why_missing(copied, base_of(), LAYERS, ("identity",)).endswith(" (10 shards are finished)")
 
 
-def test_fault_16_sections_of_another_cache_do_not_count(copied):
+def test_fault_16_section_copied_to_another_folder_is_ignored(copied):
     (copied / "identity-0123456789ab").mkdir()
     copy = copied / "identity-0123456789ab" / "manifest.json"
     copy.write_bytes((section_of(copied).folder / "manifest.json").read_bytes())
-    assert sections.known_sections(copied) == [section_of(copied)]
+    assert sections.published_sections(copied) == [section_of(copied)]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_fault_16_sections_of_another_cache_do_not_count(copied):
         ("block3_pool,block3_pool,", ("block3_pool",)),
     ],
 )
-def test_layers_come_in_network_order_and_once(text, expected):
+def test_parsed_layers_are_in_network_order_and_unique(text, expected):
     assert parse_layers(text, "vgg16") == expected
 
 
@@ -93,7 +93,7 @@ def test_layers_come_in_network_order_and_once(text, expected):
     ("text", "named"),
     [("block6_pool", "'block6_pool'"), ("block1_pool,ALL", "'ALL'"), (" , ", "'none'"), ("", "'none'")],
 )
-def test_layers_that_do_not_exist_are_refused_with_the_known_ones(text, named):
+def test_unknown_layers_are_an_error_that_lists_the_taps(text, named):
     with pytest.raises(BadInput, match=f"expected names among block1_pool, .* or all; received {named}"):
         parse_layers(text, "vgg16")
 
@@ -107,7 +107,7 @@ def test_layers_that_do_not_exist_are_refused_with_the_known_ones(text, named):
         ({"input_size": 225}, "input size of VGG16: expected 32 to 224 pixels, received 225"),
     ],
 )
-def test_what_cannot_be_extracted_is_refused_with_what_can(changes, message):
+def test_invalid_settings_are_an_error_that_lists_valid_ones(changes, message):
     with pytest.raises(BadInput, match=message):
         base_of(**changes)
 
@@ -117,21 +117,24 @@ def test_what_cannot_be_extracted_is_refused_with_what_can(changes, message):
     [
         (
             {"weights": choose_weights("random:1", "vgg16")},
-            "weights.identity: 'he_normal:0', wanted 'he_normal:1'",
+            "weights.identity: 'he_normal:0', expected 'he_normal:1'",
         ),
         ({"weights": choose_weights("hed", "vgg16")}, "weights.identity: "),
-        ({"precision": "bfloat16"}, "precision: 'float32', wanted 'bfloat16'"),
-        ({"pooling": "none"}, "pooling: 'average', wanted 'none'"),
-        ({"storage": "float16"}, "storage: 'float32', wanted 'float16'"),
-        ({"input_size": 64}, "input_size: 32, wanted 64"),
-        ({"dataset": dataset_fingerprint("digits", subset=0, split_seed=0)}, "dataset.subset: 100, wanted 0"),
+        ({"precision": "bfloat16"}, "precision: 'float32', expected 'bfloat16'"),
+        ({"pooling": "none"}, "pooling: 'average', expected 'none'"),
+        ({"storage": "float16"}, "storage: 'float32', expected 'float16'"),
+        ({"input_size": 64}, "input_size: 32, expected 64"),
+        (
+            {"dataset": dataset_fingerprint("digits", subset=0, split_seed=0)},
+            "dataset.subset: 100, expected 0",
+        ),
         (
             {"dataset": dataset_fingerprint("digits", subset=100, split_seed=1)},
-            "dataset.split.seed: 0, wanted 1",
+            "dataset.split.seed: 0, expected 1",
         ),
         ({"dataset": dataset_fingerprint("cifar10", subset=100, split_seed=0)}, "dataset.name: "),
     ],
 )
-def test_fault_16_whatever_changes_the_features_changes_their_key_and_is_told(changes, named):
+def test_fault_16_every_setting_that_changes_the_features_changes_the_key_and_is_reported(changes, named):
     assert key_of(base_of()) != key_of(base_of(**changes))
     assert first_difference(base_of(), base_of(**changes)).startswith(named)

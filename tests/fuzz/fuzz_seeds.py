@@ -1,4 +1,4 @@
-"""Small valid files of every kind that the project reads: what fuzzing starts from."""
+"""Small valid files of every kind that the project reads; fuzzing starts from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TINY = Backbone(
 
 
 def cifar10_members() -> dict[str, bytes]:
-    """Return the files of a CIFAR-10 of twelve images by name."""
+    """Return the files of a CIFAR-10 with twelve images by name."""
     meta = {b"label_names": [f"class {number}".encode() for number in range(10)]}
     members = {cifar10.META: pickle.dumps(meta, protocol=3)}
     for number, name in enumerate((*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)):
@@ -48,18 +48,18 @@ def cifar10_members() -> dict[str, bytes]:
 
 
 def archive_of(members: dict[str, bytes], mode: str, layout: int = tarfile.PAX_FORMAT) -> bytes:
-    """Return a tar of members, packed or not as mode says, with an extended header in it."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode=mode, format=layout) as archive:
+    """Return a tar of members, compressed according to mode, with an extended header."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode=mode, format=layout) as archive:
         for name, data in {"readme.html": b"<html>", **members}.items():
-            header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
             header.size, header.mtime = len(data), 1234567890.5
             archive.addfile(header, io.BytesIO(data))
-    return packed.getvalue()
+    return memory.getvalue()
 
 
 def pickles() -> list[bytes]:
-    """Return pickles of plain data under the protocols that are read."""
+    """Return pickles of plain data under the supported protocols."""
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     plain = {"labels": [1, 300, 70_000, -1], "names": ["é", None, True], "pair": (1, (2, 3, 4, 5))}
     batch = {b"data": pixels, b"labels": [1, 2, 3], b"filenames": [b"a", b"b" * 300]}
@@ -67,7 +67,7 @@ def pickles() -> list[bytes]:
 
 
 def hdf5_files(arrays: dict[str, np.ndarray | list[str]]) -> list[bytes]:
-    """Return the same data sets by path as the project writes them, and as HDF5 does without checksums."""
+    """Return files with the same datasets: in the project's own format, plain, and compressed."""
     import h5py
 
     from pipeline.storage import hdf5
@@ -76,22 +76,22 @@ def hdf5_files(arrays: dict[str, np.ndarray | list[str]]) -> list[bytes]:
     with h5py.File(memory, "w") as file:
         for path, values in arrays.items():
             file[path] = np.array([text.encode() for text in values]) if isinstance(values, list) else values
-    packed = io.BytesIO()
-    with h5py.File(packed, "w") as file:
+    compressed = io.BytesIO()
+    with h5py.File(compressed, "w") as file:
         for path, values in arrays.items():
             plain = np.array([text.encode() for text in values]) if isinstance(values, list) else values
             file.create_dataset(path, data=plain, chunks=True, compression="gzip", shuffle=True)
     own = _written(lambda path: _write_own(hdf5, path, arrays))
-    return [own, memory.getvalue(), packed.getvalue()]
+    return [own, memory.getvalue(), compressed.getvalue()]
 
 
 def _write_own(hdf5, path: Path, arrays: dict) -> None:
     with hdf5.created(path) as file:
         for name, values in arrays.items():
-            *above, last = name.split("/")
+            *parents, last = name.split("/")
             group = file
-            for step in above:
-                group = group[step] if step in group else hdf5.create_group(group, step)
+            for parent in parents:
+                group = group[parent] if parent in group else hdf5.create_group(group, parent)
             (hdf5.write_texts if isinstance(values, list) else hdf5.write_array)(group, last, values)
 
 
@@ -104,7 +104,7 @@ def _written(write) -> bytes:
 
 
 def rows() -> dict[str, np.ndarray | list[str]]:
-    """Return the columns of three images: one of train, one of val, one of test."""
+    """Return the columns of three images: one each of train, val and test."""
     columns = {
         "labels": np.array([0, 1, 1]),
         "index": np.arange(ROWS),
@@ -114,45 +114,45 @@ def rows() -> dict[str, np.ndarray | list[str]]:
 
 
 def feature_columns() -> dict[str, np.ndarray | list[str]]:
-    """Return the content of a shard of three images."""
+    """Return the content of a shard with three images."""
     return {**rows(), "features/block1_pool": np.arange(64 * ROWS, dtype=np.float32).reshape(ROWS, 64)}
 
 
 def feature_section(cache: Path) -> Section:
-    """Return the section that such a shard is of."""
+    """Return the section of that shard."""
     choice = choose_weights("random", "vgg16")
     base = cache_fingerprint(DATASET, backbone="vgg16", weights=choice, precision="float32")
     return Section(cache, base, "identity", ("block1_pool",))
 
 
 def image_columns() -> dict[str, np.ndarray | list[str]]:
-    """Return the content of a prepared data set of three images."""
+    """Return the content of a prepared data set with three images."""
     return {**rows(), "images": np.zeros((ROWS, 32, 32, 3), np.uint8)}
 
 
 def prediction_columns() -> dict[str, np.ndarray | list[str]]:
     """Return the predictions of a run on two images, one of val and one of test."""
-    found = {"index": np.arange(2), "labels": np.array([0, 1]), "split": np.array([1, 2], np.uint8)}
-    return {**found, "names": ["a.png", "é.png"], "probabilities": np.eye(2, dtype=np.float32)}
+    columns = {"index": np.arange(2), "labels": np.array([0, 1]), "split": np.array([1, 2], np.uint8)}
+    return {**columns, "names": ["a.png", "é.png"], "probabilities": np.eye(2, dtype=np.float32)}
 
 
 def weights_files() -> dict[str, list[bytes]]:
-    """Return a tiny backbone's weights in every foreign layout, by the name of its reader."""
+    """Return a tiny backbone's weights in every third-party layout, by reader name."""
     arrays = random_arrays(TINY, seed=0)
     layouts = {
         "new": {f"{layer}/{layer}/{name}:0": value for layer, name, value in _named(arrays)},
         "old": {
             f"{layer}/{layer}_{name[0].replace('k', 'W')}_1:0": value for layer, name, value in _named(arrays)
         },
-        "whole": {f"model_weights/{layer}/{name}:0": value for layer, name, value in _named(arrays)},
+        "full model": {f"model_weights/{layer}/{name}:0": value for layer, name, value in _named(arrays)},
         "double": {f"{layer}/{name}": value.astype(np.float64) for layer, name, value in _named(arrays)},
     }
     hed = {
         f"{layer.split('_')[0]}/layers/conv2d/vars/{'01'[name == 'bias']}": value
         for layer, name, value in _named(arrays)
     }
-    foreign = [file for layout in layouts.values() for file in hdf5_files(layout)[1:]]
-    return {"keras_notop": foreign, "hed": hdf5_files(hed)[1:]}
+    keras = [file for layout in layouts.values() for file in hdf5_files(layout)[1:]]
+    return {"keras_notop": keras, "hed": hdf5_files(hed)[1:]}
 
 
 def _named(arrays: dict) -> list[tuple[str, str, np.ndarray]]:
@@ -164,50 +164,50 @@ def _named(arrays: dict) -> list[tuple[str, str, np.ndarray]]:
 
 
 def pictures() -> list[bytes]:
-    """Return pictures of every format and of the modes that need care."""
+    """Return pictures in every format and in the modes that need special handling."""
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (12, 10, 4), np.uint8)
-    colours = Image.fromarray(noise[..., :3])
+    colors = Image.fromarray(noise[..., :3])
     deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
-    turned = Image.Exif()
-    turned[0x0112] = 6  # orientation: a quarter turn
-    palette = colours.quantize(8)
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # orientation: rotated by 90 degrees
+    palette = colors.quantize(8)
     kinds = [
-        (colours, {"format": "PNG"}),
-        (Image.fromarray(noise), {"format": "PNG", "exif": turned}),
+        (colors, {"format": "PNG"}),
+        (Image.fromarray(noise), {"format": "PNG", "exif": rotated}),
         (palette, {"format": "PNG", "transparency": 0}),
         (deep, {"format": "PNG"}),
-        (colours.convert("1"), {"format": "PNG"}),
-        (colours, {"format": "PNG", "save_all": True, "append_images": [colours.rotate(90)]}),
-        (colours, {"format": "JPEG", "exif": turned, "comment": "é"}),
-        (colours, {"format": "JPEG", "progressive": True}),
-        (colours.convert("CMYK"), {"format": "JPEG"}),
-        (colours.convert("L"), {"format": "JPEG"}),
+        (colors.convert("1"), {"format": "PNG"}),
+        (colors, {"format": "PNG", "save_all": True, "append_images": [colors.rotate(90)]}),
+        (colors, {"format": "JPEG", "exif": rotated, "comment": "é"}),
+        (colors, {"format": "JPEG", "progressive": True}),
+        (colors.convert("CMYK"), {"format": "JPEG"}),
+        (colors.convert("L"), {"format": "JPEG"}),
         (
             palette,
             {"format": "GIF", "save_all": True, "append_images": [palette.rotate(90)], "transparency": 1},
         ),
-        (colours, {"format": "BMP"}),
+        (colors, {"format": "BMP"}),
         (palette, {"format": "BMP"}),
-        (colours, {"format": "WEBP"}),
-        (Image.fromarray(noise), {"format": "WEBP", "lossless": True, "exif": turned}),
-        (colours, {"format": "WEBP", "save_all": True, "append_images": [colours.rotate(90)]}),
+        (colors, {"format": "WEBP"}),
+        (Image.fromarray(noise), {"format": "WEBP", "lossless": True, "exif": rotated}),
+        (colors, {"format": "WEBP", "save_all": True, "append_images": [colors.rotate(90)]}),
     ]
-    found = []
-    for picture, how in kinds:
+    files = []
+    for picture, options in kinds:
         memory = io.BytesIO()
-        picture.save(memory, **how)
-        found.append(memory.getvalue())
-    return found
+        picture.save(memory, **options)
+        files.append(memory.getvalue())
+    return files
 
 
 def recipe() -> dict:
     """Return the recipe of a run on two images."""
-    words = {"scheme": "head:linear", "dataset": "digits", "dataset_title": "digits", "weights": "random"}
+    names = {"scheme": "head:linear", "dataset": "digits", "dataset_title": "digits", "weights": "random"}
     counts = {"seed": 0, "n_train": 1, "n_val": 1, "n_test": 1, "epochs": 2, "parameters": 7}
     more = {"precision": "float32", "trainable_parameters": 7, "class_names": CLASS_NAMES}
-    return {**words, **counts, **more}
+    return {**names, **counts, **more}
 
 
 def costs() -> dict:
@@ -225,6 +225,6 @@ def as_json(value: object) -> bytes:
     return json.dumps(value, indent=2).encode()
 
 
-def know_tiny() -> None:
-    """Make the tiny backbone a row of the table."""
+def register_tiny() -> None:
+    """Add the tiny backbone to the table."""
     BACKBONES["tiny"] = TINY

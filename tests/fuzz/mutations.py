@@ -1,4 +1,4 @@
-"""Altered copies of valid files, as damage and malice alter them; each follows from its number alone."""
+"""Mutated copies of valid files, as from damage or an attack; each is determined by its number."""
 
 from __future__ import annotations
 
@@ -36,64 +36,64 @@ TEXTS = (
 )
 
 
-def mutated(seeds: Sequence[bytes], number: int, name: str) -> bytes:
-    """Return the altered copy of that number of one of the seeds; name makes it another for each target."""
-    chance = random.Random(f"{name}/{number}")
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.choice((1, 1, 1, 2, 4))):
-        chance.choice(MUTATORS)(data, chance, seeds)
+def mutate(seeds: Sequence[bytes], number: int, name: str) -> bytes:
+    """Return mutation number `number` of one of the seeds; name makes it different for each target."""
+    rng = random.Random(f"{name}/{number}")
+    data = bytearray(rng.choice(seeds))
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        rng.choice(MUTATORS)(data, rng, seeds)
     return bytes(data)
 
 
-def flip_bits(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    for _ in range(chance.choice((1, 1, 2, 8)) if data else 0):
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+def flip_bits(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    for _ in range(rng.choice((1, 1, 2, 8)) if data else 0):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
-def set_bytes(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    for _ in range(chance.choice((1, 2, 16)) if data else 0):
-        data[chance.randrange(len(data))] = chance.randrange(256)
+def set_bytes(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    for _ in range(rng.choice((1, 2, 16)) if data else 0):
+        data[rng.randrange(len(data))] = rng.randrange(256)
 
 
-def truncate(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    del data[chance.randrange(len(data) + 1) :]
+def truncate(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    del data[rng.randrange(len(data) + 1) :]
 
 
-def leave_out(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    start, length = chance.randrange(len(data) + 1), chance.choice((1, 4, 16, 512))
+def delete_bytes(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    start, length = rng.randrange(len(data) + 1), rng.choice((1, 4, 16, 512))
     del data[start : start + length]
 
 
-def repeat(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    start, length = chance.randrange(len(data) + 1), chance.choice((1, 4, 16, 512))
-    data[start:start] = data[start : start + length] * chance.choice((1, 1, 7))
+def repeat_bytes(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    start, length = rng.randrange(len(data) + 1), rng.choice((1, 4, 16, 512))
+    data[start:start] = data[start : start + length] * rng.choice((1, 1, 7))
 
 
-def splice(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    other = chance.choice(seeds)
-    data[chance.randrange(len(data) + 1) :] = other[chance.randrange(len(other)) :]
+def splice(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    other = rng.choice(seeds)
+    data[rng.randrange(len(data) + 1) :] = other[rng.randrange(len(other)) :]
 
 
-def edit_number(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    """Put a number at the edge of a range where a length may be: of 1 to 8 bytes, in either order."""
-    size = chance.choice((1, 2, 4, 8))
-    start = chance.randrange(max(1, len(data) - size + 1))
-    edge = (chance.choice(EDGES) + chance.choice((0, 0, -1, 1))) % (1 << 8 * size)
-    data[start : start + size] = edge.to_bytes(size, chance.choice(("little", "big")))
+def edit_number(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    """Write an edge-case integer of 1 to 8 bytes, in either byte order, where a length may be stored."""
+    size = rng.choice((1, 2, 4, 8))
+    start = rng.randrange(max(1, len(data) - size + 1))
+    edge = (rng.choice(EDGES) + rng.choice((0, 0, -1, 1))) % (1 << 8 * size)
+    data[start : start + size] = edge.to_bytes(size, rng.choice(("little", "big")))
 
 
-def insert_text(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
-    """Put what a parser of texts may stumble over in place of a few bytes."""
-    start = chance.randrange(len(data) + 1)
-    data[start : start + chance.choice((0, 1, 2, 4, 8))] = chance.choice(TEXTS)
+def insert_text(data: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> None:
+    """Replace a few bytes by text that is difficult to parse."""
+    start = rng.randrange(len(data) + 1)
+    data[start : start + rng.choice((0, 1, 2, 4, 8))] = rng.choice(TEXTS)
 
 
 MUTATORS: tuple[Callable[[bytearray, random.Random, Sequence[bytes]], None], ...] = (
     flip_bits,
     set_bytes,
     truncate,
-    leave_out,
-    repeat,
+    delete_bytes,
+    repeat_bytes,
     splice,
     edit_number,
     edit_number,

@@ -1,4 +1,4 @@
-"""Examples that no line separates, and the same seen twice."""
+"""Examples that are not linearly separable, and the same with two equal views."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def overlapping() -> HeadData:
     """Four overlapping classes of 80 points in ten dimensions of different scales; the last 80 are val."""
     rng = np.random.default_rng(2)
     labels = np.arange(320) % 4
-    centres = rng.normal(size=(4, 10))
-    inputs = (centres[labels] + 1.2 * rng.normal(size=(320, 10))) * np.geomspace(0.1, 50, 10) + 3
+    centers = rng.normal(size=(4, 10))
+    inputs = (centers[labels] + 1.2 * rng.normal(size=(320, 10))) * np.geomspace(0.1, 50, 10) + 3
     train, val = np.arange(240), np.arange(240, 320)
     return HeadData(Examples(inputs.astype(np.float32), labels.astype(np.int64), train, val, 4))
 
 
 @pytest.fixture
-def seen_twice() -> Callable[[HeadData], HeadData]:
-    """Return a function that gives data a second view in which every image looks as in the first."""
+def with_equal_views() -> Callable[[HeadData], HeadData]:
+    """Return a function that adds a second view, equal to the first, to data."""
 
-    def twice(data: HeadData) -> HeadData:
+    def add_view(data: HeadData) -> HeadData:
         inputs = np.concatenate([data.examples.inputs] * 2)
         return HeadData(dataclasses.replace(data.examples, inputs=inputs, views=2))
 
-    return twice
+    return add_view

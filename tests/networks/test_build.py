@@ -1,4 +1,4 @@
-"""What the notation builds is what Keras's applications build, and keeps its promises on activations."""
+"""The notation builds the same VGG16 as keras.applications, with activations where documented."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VGG16_CONVOLUTIONS = 14_714_688  # keras.applications.VGG16(include_top=False).c
 
 
 def trunk(text: str, filters: tuple[int, ...]) -> keras.Model:
-    """Return the conv blocks of a text alone: 32 px float images in, the last feature map out."""
+    """Return only the conv blocks: 32 px float images in, the last feature map out."""
     images = keras.Input((32, 32, 3))
     x = images
     for number, block in enumerate(parse_conv_blocks(text, len(filters)), start=1):
@@ -44,47 +44,48 @@ def activations(model: keras.Model) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def written() -> keras.Model:
+def notation_vgg16() -> keras.Model:
     """VGG16 without its top, from the notation."""
     recipe = SCRATCH_RECIPES["vgg16"]
     return trunk(recipe.conv_blocks, recipe.filters)
 
 
 @pytest.fixture(scope="module")
-def original() -> keras.Model:
+def keras_vgg16() -> keras.Model:
     """VGG16 without its top, from Keras."""
     return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
 
 
 @pytest.fixture
 def bfloat16() -> Iterator[None]:
-    """Keras's mixed precision, for the length of a test."""
+    """Switch Keras to mixed precision during a test."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     yield
     keras.config.set_dtype_policy(before)
 
 
-def test_the_notations_vgg16_has_the_parameters_of_kerass_own(written, original):
-    assert written.count_params() == original.count_params() == VGG16_CONVOLUTIONS
+def test_the_notations_vgg16_has_as_many_parameters_as_kerass(notation_vgg16, keras_vgg16):
+    assert notation_vgg16.count_params() == keras_vgg16.count_params() == VGG16_CONVOLUTIONS
 
 
-def test_the_notations_vgg16_has_the_layer_names_of_kerass_own(written, original):
-    assert [layer.name for layer in written.layers[1:]] == [layer.name for layer in original.layers[1:]]
+def test_the_notations_vgg16_has_the_layer_names_of_kerass(notation_vgg16, keras_vgg16):
+    ours, theirs = ([layer.name for layer in model.layers[1:]] for model in (notation_vgg16, keras_vgg16))
+    assert ours == theirs
 
 
-def test_the_notations_vgg16_loads_weights_by_name_and_then_answers_as_kerass_own(written, original):
+def test_the_notations_vgg16_computes_the_same_as_kerass_with_the_same_weights(notation_vgg16, keras_vgg16):
     arrays = random_arrays(BACKBONES["vgg16"], seed=0)
-    for model in (written, original):
+    for model in (notation_vgg16, keras_vgg16):
         load_arrays(model, arrays)
     images = np.random.default_rng(0).normal(scale=60, size=(2, 32, 32, 3)).astype(np.float32)
-    ours, theirs = (model(images, training=False).numpy() for model in (written, original))
+    ours, theirs = (model(images, training=False).numpy() for model in (notation_vgg16, keras_vgg16))
     assert ours.shape == (2, 1, 1, 512)
     assert theirs.std() > 0
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_a_relu_follows_every_conv_and_dense_where_no_activation_is_named():
+def test_a_relu_follows_every_conv_and_dense_layer_if_no_activation_is_named():
     assert activations(trunk("conv - batch norm - conv - maxpool - dropout", (4,))) == {
         "block1_conv1": "relu",
         "block1_conv2": "relu",
@@ -104,9 +105,9 @@ def test_activations_are_exactly_where_they_are_named():
     }
 
 
-def test_naming_an_activation_in_one_block_leaves_the_others_alone():
-    found = activations(trunk("conv - gelu | conv", (4, 4)))
-    assert found == {"block1_conv1": "linear", "block1_activation1": "gelu", "block2_conv1": "relu"}
+def test_naming_an_activation_in_one_block_does_not_affect_the_others():
+    expected = {"block1_conv1": "linear", "block1_activation1": "gelu", "block2_conv1": "relu"}
+    assert activations(trunk("conv - gelu | conv", (4, 4))) == expected
 
 
 def test_arguments_and_defaults_reach_the_layers():
@@ -138,7 +139,7 @@ def test_logits_and_probabilities_are_float32_under_mixed_precision(bfloat16):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_the_logits_model_shares_the_weights_of_the_whole():
+def test_the_logits_model_shares_weights_with_the_classifier():
     features = keras.Input((6,))
     model = keras.Model(features, add_classifier(features, 3))
     logits = logits_model(model)
@@ -149,8 +150,8 @@ def test_the_logits_model_shares_the_weights_of_the_whole():
 
 
 def test_a_new_word_builds(monkeypatch):
-    def noise(step, options):
-        return keras.layers.GaussianNoise(step.rate, name=options.name)
+    def noise(spec, options):
+        return keras.layers.GaussianNoise(spec.rate, name=options.name)
 
     monkeypatch.setitem(WORDS, "noise", Word("noise", "noise", argument="rate"))
     monkeypatch.setitem(LAYERS, "noise", noise)

@@ -1,4 +1,4 @@
-"""A quick copy has the same weights, answers and gradients as the network that it is trained in place of."""
+"""A fast copy has the same weights, outputs and gradients as the network it replaces during training."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.networks.fast_copy import quick_copy
+from pipeline.networks.fast_copy import fast_copy
 
 RNG = np.random.default_rng(0)
 
 
-def gradients(model: keras.Model, inputs: np.ndarray, above: np.ndarray) -> list[np.ndarray]:
-    """Return what flows back to the inputs and to each weight, where above flows back from the output."""
-    seen = tf.constant(inputs)
+def gradients(model: keras.Model, inputs: np.ndarray, upstream: np.ndarray) -> list[np.ndarray]:
+    """Return the gradients of the inputs and of each weight, given that of the output."""
+    images = tf.constant(inputs)
     with tf.GradientTape() as tape:
-        tape.watch(seen)
-        loss = tf.reduce_sum(model(seen, training=True) * above)
-    found = tape.gradient(loss, [seen, *(weight.value for weight in model.trainable_variables)])
-    return [values.numpy() for values in found]
+        tape.watch(images)
+        loss = tf.reduce_sum(model(images, training=True) * upstream)
+    sources = [images, *(weight.value for weight in model.trainable_variables)]
+    return [gradient.numpy() for gradient in tape.gradient(loss, sources)]
 
 
 def network(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.Model:
@@ -32,13 +32,14 @@ def network(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.Model:
 def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, activation):
     layer = keras.layers.Conv2D(filters, 3, padding="same", activation=activation, name="conv")
     model = network(layer, (side, side, channels))
-    copy = quick_copy(model)
-    assert type(copy.get_layer("conv")).__name__ == "ProductsConvolution"
+    copy = fast_copy(model)
+    assert type(copy.get_layer("conv")).__name__ == "MatmulConv2D"
     inputs = RNG.normal(size=(5, side, side, channels)).astype(np.float32)
-    above = RNG.normal(size=(5, side, side, filters)).astype(np.float32)
+    upstream = RNG.normal(size=(5, side, side, filters)).astype(np.float32)
     np.testing.assert_allclose(copy(inputs), model(inputs), rtol=1e-4, atol=1e-4)
-    for mine, theirs in zip(gradients(copy, inputs, above), gradients(model, inputs, above), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+    pairs = zip(gradients(copy, inputs, upstream), gradients(model, inputs, upstream), strict=True)
+    for copied, original in pairs:
+        np.testing.assert_allclose(copied, original, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -46,32 +47,32 @@ def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, acti
     [{"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}, {"kernel_size": 1}, {"use_bias": False}],
     ids=str,
 )
-def test_convolutions_of_another_kind_stay_as_they_are(changes):
+def test_other_convolutions_are_not_replaced(changes):
     settings = {"kernel_size": 3, "padding": "same", "name": "conv", **changes}
-    copy = quick_copy(network(keras.layers.Conv2D(8, **settings), (8, 8, 128)))
+    copy = fast_copy(network(keras.layers.Conv2D(8, **settings), (8, 8, 128)))
     assert type(copy.get_layer("conv")) is keras.layers.Conv2D
 
 
-def test_a_maximum_has_the_same_gradient_where_pixels_are_equal():
+def test_a_max_pool_has_the_same_gradient_when_pixels_are_equal():
     model = network(keras.layers.MaxPooling2D(2, name="pool"), (4, 6, 3))
-    copy = quick_copy(model)
-    assert type(copy.get_layer("pool")).__name__ == "CompiledMaximum"
+    copy = fast_copy(model)
+    assert type(copy.get_layer("pool")).__name__ == "CompiledMaxPooling2D"
     inputs = RNG.integers(0, 3, (7, 4, 6, 3)).astype(np.float32)
-    above = RNG.normal(size=(7, 2, 3, 3)).astype(np.float32)
+    upstream = RNG.normal(size=(7, 2, 3, 3)).astype(np.float32)
     np.testing.assert_array_equal(copy(inputs), model(inputs))
-    (mine,), (theirs,) = gradients(copy, inputs, above), gradients(model, inputs, above)
-    np.testing.assert_array_equal(mine, theirs)
+    (copied,), (original,) = gradients(copy, inputs, upstream), gradients(model, inputs, upstream)
+    np.testing.assert_array_equal(copied, original)
 
 
 @pytest.mark.parametrize(("shape", "size"), [((5, 5, 3), 2), ((6, 6, 3), 3)])
-def test_maxima_of_another_kind_stay_as_they_are(shape, size):
-    copy = quick_copy(network(keras.layers.MaxPooling2D(size, name="pool"), shape))
+def test_other_max_pools_are_not_replaced(shape, size):
+    copy = fast_copy(network(keras.layers.MaxPooling2D(size, name="pool"), shape))
     assert type(copy.get_layer("pool")) is keras.layers.MaxPooling2D
 
 
-def test_what_is_frozen_stays_frozen_in_the_copy():
+def test_frozen_layers_are_frozen_in_the_copy():
     layer = keras.layers.Conv2D(8, 3, padding="same", name="conv")
     model = network(layer, (4, 4, 128))
     layer.trainable = False
-    copy = quick_copy(model)
+    copy = fast_copy(model)
     assert copy.trainable_variables == []

@@ -1,4 +1,4 @@
-"""Properties are tried on drawn examples: the same ones every time, and as long as they take."""
+"""Properties are tested on the same generated examples in every run, without a time limit."""
 
 from __future__ import annotations
 

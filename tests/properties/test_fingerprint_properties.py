@@ -1,4 +1,4 @@
-"""The fingerprint: any change of any field changes the key, the order of keys does not."""
+"""Fingerprints: any change of any field changes the key, the order of keys does not."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ TREES = st.dictionaries(
 )
 
 
-def paths(tree, here=()):
+def paths(tree, path=()):
     """Yield the path of every leaf."""
     branches = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    found = False
+    is_leaf = True
     for name, value in branches:
-        found = True
-        yield from paths(value, (*here, name))
-    if not found and here:
-        yield here
+        is_leaf = False
+        yield from paths(value, (*path, name))
+    if is_leaf and path:
+        yield path
 
 
 def reordered(tree):
-    """Return the same tree whose dictionaries have their keys in the opposite order."""
+    """Return the same tree with the keys of its dictionaries in reverse order."""
     if isinstance(tree, dict):
         return {name: reordered(tree[name]) for name in reversed(list(tree))}
     return [reordered(value) for value in tree] if isinstance(tree, list) else tree
 
 
 @given(TREES)
-def test_order_of_keys_does_not_matter(tree):
+def test_the_order_of_keys_does_not_matter(tree):
     assert key_of(reordered(tree)) == key_of(tree)
     assert first_difference(reordered(tree), tree) is None
 
 
 @given(TREES, LEAVES, st.data())
-def test_change_of_any_leaf_changes_the_key_and_is_told(tree, value, data):
+def test_a_change_of_any_leaf_changes_the_key_and_is_named(tree, value, data):
     path = data.draw(st.sampled_from(sorted(paths(tree), key=repr)))
     changed = copy.deepcopy(tree)
-    place = changed
+    container = changed
     for name in path[:-1]:
-        place = place[name]
-    before, place[path[-1]] = place[path[-1]], value
+        container = container[name]
+    before, container[path[-1]] = container[path[-1]], value
     if canonical(before) == canonical(value):
         assert key_of(changed) == key_of(tree)
         return
     assert key_of(changed) != key_of(tree)
-    said = first_difference(changed, tree)
-    assert said is None or str(path[0]) in said
+    message = first_difference(changed, tree)
+    assert message is None or str(path[0]) in message
 
 
 @given(TREES, NAMES)
-def test_field_more_or_less_changes_the_key(tree, name):
-    more = {**tree, f"{name}_new": 1}
-    assert key_of(more) != key_of(tree)
-    assert f"{name}_new" in first_difference(more, tree)
+def test_an_additional_field_changes_the_key(tree, name):
+    extended = {**tree, f"{name}_new": 1}
+    assert key_of(extended) != key_of(tree)
+    assert f"{name}_new" in first_difference(extended, tree)

@@ -1,4 +1,4 @@
-"""The metrics are scikit-learn's and statsmodels', whatever the probabilities and labels are."""
+"""The metrics match scikit-learn and statsmodels for any probabilities and labels."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from pipeline.runs.result import Predictions
 
 
 @st.composite
-def answers(draw):
-    """Return probabilities (N, C) float32 and labels (N,) of a few images, some of them certain or tied."""
+def predictions(draw):
+    """Return probabilities (N, C) float32 and labels (N,) of a few images, some of them 0, 1 or tied."""
     classes, images = draw(st.integers(2, 5)), draw(st.integers(1, 30))
     rows = st.lists(st.integers(0, 6), min_size=classes, max_size=classes).filter(any)
     weights = np.array(draw(st.lists(rows, min_size=images, max_size=images)), np.float64)
@@ -36,41 +36,41 @@ def answers(draw):
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32), np.array(labels)
 
 
-@given(answers())
-def test_scores_are_those_of_scikit_learn(drawn):
+@given(predictions())
+def test_scores_match_scikit_learn(drawn):
     probabilities, labels = drawn
-    called, classes = probabilities.argmax(axis=1), list(range(probabilities.shape[1]))
-    assert accuracy(probabilities, labels) == sklearn.metrics.accuracy_score(labels, called)
+    predicted, classes = probabilities.argmax(axis=1), list(range(probabilities.shape[1]))
+    assert accuracy(probabilities, labels) == sklearn.metrics.accuracy_score(labels, predicted)
     clipped = np.clip(probabilities.astype(np.float64), LOG_LOSS_FLOOR, 1)
-    wanted = -np.log(clipped[np.arange(len(labels)), labels]).mean()
-    assert log_loss(probabilities, labels) == pytest.approx(wanted)
+    expected = -np.log(clipped[np.arange(len(labels)), labels]).mean()
+    assert log_loss(probabilities, labels) == pytest.approx(expected)
     shared = {"average": "macro", "zero_division": 0}
     assert macro_f1(probabilities, labels) == pytest.approx(
-        sklearn.metrics.f1_score(labels, called, **shared)
+        sklearn.metrics.f1_score(labels, predicted, **shared)
     )
     each = {"average": None, "zero_division": 0, "labels": classes}
-    for own, theirs in (
+    for score, reference in (
         (class_precision, sklearn.metrics.precision_score),
         (class_recall, sklearn.metrics.recall_score),
         (class_f1, sklearn.metrics.f1_score),
     ):
-        np.testing.assert_allclose(own(probabilities, labels), theirs(labels, called, **each))
-    assert class_support(probabilities, labels).tolist() == [(labels == one).sum() for one in classes]
+        np.testing.assert_allclose(score(probabilities, labels), reference(labels, predicted, **each))
+    assert class_support(probabilities, labels).tolist() == [(labels == number).sum() for number in classes]
 
 
-@given(answers())
-def test_log_loss_is_scikit_learns_where_no_probability_is_nothing(drawn):
+@given(predictions())
+def test_log_loss_matches_scikit_learn_if_no_probability_is_zero(drawn):
     probabilities, labels = drawn
     soft = probabilities.astype(np.float64) + 0.1
     soft /= soft.sum(axis=1, keepdims=True)
-    wanted = sklearn.metrics.log_loss(labels, soft, labels=range(soft.shape[1]))
-    assert log_loss(soft, labels) == pytest.approx(wanted)
+    expected = sklearn.metrics.log_loss(labels, soft, labels=range(soft.shape[1]))
+    assert log_loss(soft, labels) == pytest.approx(expected)
 
 
-@given(answers())
+@given(predictions())
 def test_calibration_error_is_the_weighted_gap_of_its_bins(drawn):
     probabilities, labels = drawn
-    names = tuple(str(one) for one in range(probabilities.shape[1]))
+    names = tuple(str(number) for number in range(probabilities.shape[1]))
     index = np.arange(len(labels))
     bins = reliability(Predictions(index, index.astype(str), labels, probabilities, names))
     gaps = bins["images"] / len(labels) * (bins["accuracy"] - bins["confidence"]).abs()
@@ -80,7 +80,7 @@ def test_calibration_error_is_the_weighted_gap_of_its_bins(drawn):
 
 
 @given(st.integers(1, 10**6), st.data())
-def test_wilson_interval_is_that_of_statsmodels_and_holds_the_share(n, data):
+def test_wilson_interval_matches_statsmodels_and_contains_the_share(n, data):
     correct = data.draw(st.integers(0, n))
     low, high = wilson_interval(correct, n)
     assert 0 <= low <= correct / n <= high <= 1

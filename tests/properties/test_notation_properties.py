@@ -1,4 +1,4 @@
-"""The notation: whatever its grammar allows is read as it was meant, whatever it does not is refused."""
+"""The notation: every valid block is parsed correctly, every other text is refused."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ def steps(dense: bool):
 
 @st.composite
 def blocks(draw, dense: bool):
-    """Return the steps of a block that has what every block needs, in a drawn order."""
-    needed = ("dense" if dense else "conv", "", None, None)
-    found = [needed, *draw(st.lists(steps(dense), max_size=6))]
-    return draw(st.permutations(found))
+    """Return the steps of a valid block in any order."""
+    required = ("dense" if dense else "conv", "", None, None)
+    return draw(st.permutations([required, *draw(st.lists(steps(dense), max_size=6))]))
 
 
 SPACES = st.text(" \t", min_size=1, max_size=3)
@@ -44,26 +43,26 @@ SPACES = st.text(" \t", min_size=1, max_size=3)
 
 @pytest.mark.parametrize("dense", [False, True])
 @given(data=st.data())
-def test_every_block_of_the_grammar_is_read_as_it_was_written(dense, data):
-    wanted = data.draw(blocks(dense))
+def test_every_valid_block_is_parsed_correctly(dense, data):
+    expected = data.draw(blocks(dense))
     dash = f"{data.draw(SPACES)}-{data.draw(SPACES)}"
-    text = dash.join(f"{name}{argument}" for name, argument, *_ in wanted)
+    text = dash.join(f"{name}{argument}" for name, argument, *_ in expected)
     text = data.draw(st.sampled_from([text, text.upper(), f"  {text} "]))
-    found = parse_block(text, dense=dense)
-    assert [(step.word.name, step.size, step.rate) for step in found] == [
-        (name, size, rate) for name, _, size, rate in wanted
+    block = parse_block(text, dense=dense)
+    assert [(step.word.name, step.size, step.rate) for step in block] == [
+        (name, size, rate) for name, _, size, rate in expected
     ]
 
 
 @given(text=st.text(max_size=60), dense=st.booleans())
-def test_any_text_is_a_block_or_is_refused_in_words(text, dense):
+def test_any_text_is_a_block_or_is_refused_with_a_message(text, dense):
     with contextlib.suppress(BadInput):
-        found = parse_block(text, dense=dense)
-        assert any(step.word.kind == ("dense" if dense else "conv") for step in found)
+        block = parse_block(text, dense=dense)
+        assert any(step.word.kind == ("dense" if dense else "conv") for step in block)
 
 
 @given(blocks(False), st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=12))
-def test_one_unknown_word_makes_a_block_unknown_and_is_named(block, word):
+def test_a_block_with_an_unknown_word_is_refused_and_the_word_named(block, word):
     if word in WORDS:
         return
     text = " - ".join([*(f"{name}{argument}" for name, argument, *_ in block), word])
@@ -72,12 +71,12 @@ def test_one_unknown_word_makes_a_block_unknown_and_is_named(block, word):
 
 
 @given(st.lists(blocks(False), min_size=1, max_size=4), st.integers(1, 5))
-def test_blocks_are_one_for_all_or_one_for_each(drawn, count):
+def test_blocks_are_given_once_for_all_or_one_for_each(drawn, count):
     texts = [" - ".join(f"{name}{argument}" for name, argument, *_ in block) for block in drawn]
     if len(texts) in (1, count):
-        found = parse_conv_blocks(" | ".join(texts), count)
-        assert len(found) == count
-        assert found[-1] == parse_block(texts[-1], dense=False)
+        result = parse_conv_blocks(" | ".join(texts), count)
+        assert len(result) == count
+        assert result[-1] == parse_block(texts[-1], dense=False)
     else:
-        with pytest.raises(BadInput, match=f"one for each of the {count} filter numbers"):
+        with pytest.raises(BadInput, match=f"one for each of the {count} filter counts"):
             parse_conv_blocks(" | ".join(texts), count)

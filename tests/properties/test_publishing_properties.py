@@ -1,4 +1,4 @@
-"""Publishing: what was written is read back, or what was there before; never anything else."""
+"""Publishing: readers get either the new content or the old content, never anything else."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ VALUES = st.dictionaries(
 
 
 @pytest.fixture(scope="module")
-def place():
-    """A folder that drawn examples share, each in one of its own."""
+def root():
+    """A folder for all examples; each uses its own sub-folder."""
     folder = Path(tempfile.mkdtemp())
     yield folder
     shutil.rmtree(folder)
 
 
-def finished(place: Path, contents: dict[str, bytes]) -> Path:
-    folder = Path(tempfile.mkdtemp(dir=place))
+def publish_folder(root: Path, contents: dict[str, bytes]) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=root))
     for name, data in contents.items():
         with published(folder / name) as scratch:
             scratch.write_bytes(data)
@@ -51,8 +51,8 @@ def finished(place: Path, contents: dict[str, bytes]) -> Path:
 
 
 @given(CONTENTS)
-def test_what_was_published_is_read_back_and_nothing_else_lies_there(place, contents):
-    folder = finished(place, contents)
+def test_published_files_are_read_back_and_nothing_else_is_left(root, contents):
+    folder = publish_folder(root, contents)
     manifest = read_manifest(folder)
     assert {name: manifest.verified(name).read_bytes() for name in manifest.files} == contents
     assert {path.name for path in folder.iterdir()} == {*contents, MANIFEST}
@@ -60,8 +60,8 @@ def test_what_was_published_is_read_back_and_nothing_else_lies_there(place, cont
 
 
 @given(st.binary(max_size=40), st.binary(min_size=1, max_size=40), st.booleans())
-def test_writing_that_fails_leaves_the_old_bytes(place, old, new, writes_first):
-    target = Path(tempfile.mkdtemp(dir=place)) / "one.bin"
+def test_a_failed_write_leaves_the_old_bytes(root, old, new, writes_first):
+    target = Path(tempfile.mkdtemp(dir=root)) / "one.bin"
     target.write_bytes(old)
     with pytest.raises(RuntimeError), published(target) as scratch:
         if writes_first:
@@ -71,31 +71,31 @@ def test_writing_that_fails_leaves_the_old_bytes(place, old, new, writes_first):
 
 
 @given(CONTENTS, st.data())
-def test_no_changed_byte_of_a_finished_folder_goes_unnoticed(place, contents, data):
-    folder = finished(place, contents)
+def test_every_changed_byte_of_a_finished_folder_is_detected(root, contents, data):
+    folder = publish_folder(root, contents)
     name = data.draw(st.sampled_from([*sorted(contents), MANIFEST]))
     path, before = folder / name, read_manifest(folder)
-    whole = bytearray(path.read_bytes())
-    position = data.draw(st.integers(0, len(whole) - 1))
-    whole[position] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(whole)
+    damaged = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(damaged) - 1))
+    damaged[position] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(damaged)
     if name != MANIFEST:
         with pytest.raises(DamagedFile, match="expected sha256"):
             before.verified(name)
         return
     try:
-        found = read_manifest(folder)
+        after = read_manifest(folder)
     except DamagedFile:
         return
-    assert (found.fingerprint, found.files, found.facts) == (before.fingerprint, before.files, before.facts)
+    assert (after.fingerprint, after.files, after.facts) == (before.fingerprint, before.files, before.facts)
 
 
 @given(VALUES)
-def test_sealed_object_is_read_back_and_a_changed_value_is_not(place, value):
-    path = Path(tempfile.mkdtemp(dir=place)) / "one.json"
+def test_a_sealed_object_is_read_back_and_a_changed_one_is_refused(root, value):
+    path = Path(tempfile.mkdtemp(dir=root)) / "one.json"
     publish_sealed(path, value)
     assert read_sealed(path) == value
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "another": 1}))
-    with pytest.raises(DamagedFile, match="not what was written"):
+    with pytest.raises(DamagedFile, match="does not match its seal"):
         read_sealed(path)

@@ -1,4 +1,4 @@
-"""Every row of the tables of recipes, schemes and presets can be used, and wrong ones say why not."""
+"""Every row of the tables of recipes, schemes and presets is valid, and invalid recipes are rejected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.errors import BadInput
 from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
-from pipeline.recipes.heads import HEADS, with_layers
+from pipeline.recipes.heads import HEADS, resolve_layers
 from pipeline.recipes.presets import PRESETS, find_preset
 from pipeline.recipes.schemes import SCHEMES, find_scheme
 from pipeline.recipes.settings import as_dict, describe, override, plain
@@ -29,26 +29,26 @@ PLANS = [
 @pytest.mark.parametrize("recipe", ROWS)
 def test_every_recipe_passes_its_own_check(recipe):
     recipe.check()
-    in_ranges = {
+    settings = {
         field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.metadata
     }
-    assert override(recipe, in_ranges) == recipe
+    assert override(recipe, settings) == recipe
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_a_table_knows_its_rows_by_their_names(table):
+def test_a_table_maps_names_to_rows_with_distinct_titles(table):
     assert list(table) == [row.name for row in table.values()]
     assert len({row.title for row in table.values()}) == len(table)
 
 
 @pytest.mark.parametrize("recipe", HEADS.values(), ids=HEADS)
-def test_heads_name_layers_that_the_backbone_has(recipe):
+def test_heads_read_layers_that_the_backbone_has(recipe):
     taps = BACKBONES["vgg16"].taps
-    assert set(with_layers(recipe, taps).layers) <= set(taps)
+    assert set(resolve_layers(recipe, taps).layers) <= set(taps)
 
 
 @pytest.mark.parametrize(
-    ("blocks", "filters", "divided"),
+    ("blocks", "filters", "divisor"),
     [
         ("conv - maxpool", [8] * 6, 64),
         ("conv - maxpool 4", [8] * 3, 64),
@@ -56,15 +56,15 @@ def test_heads_name_layers_that_the_backbone_has(recipe):
         ("conv - maxpool 33", [8], 33),
     ],
 )
-def test_pools_that_leave_nothing_of_the_image_are_refused_with_advice(blocks, filters, divided):
+def test_pools_that_shrink_the_image_to_nothing_are_rejected_with_advice(blocks, filters, divisor):
     with pytest.raises(
-        BadInput, match=f"divide the image by {divided}, expected 32 at most; use fewer of them"
+        BadInput, match=f"divide the image by at most 32, received {divisor}; use fewer pools"
     ):
         SCHEMES["from-scratch"].recipe("lesson", {"conv_blocks": blocks, "filters": filters})
 
 
-def test_a_whitening_stem_takes_a_pixel_of_what_pools_may_divide():
-    with pytest.raises(BadInput, match="divide the image by 32, expected 31 at most"):
+def test_a_whitening_stem_leaves_one_pixel_less_for_pools():
+    with pytest.raises(BadInput, match="divide the image by at most 31, received 32"):
         SCHEMES["from-scratch"].recipe("vgg16", {"stem": "whitening"})
 
 
@@ -80,9 +80,9 @@ def test_pools_that_leave_one_pixel_are_accepted():
             "from-scratch",
             "lesson",
             {"conv_blocks": "conv | conv"},
-            "each of the 3 filter numbers, received 2",
+            "each of the 3 filter counts, received 2",
         ),
-        ("from-scratch", "lesson", {"filters": []}, "setting filters: expected one number or more"),
+        ("from-scratch", "lesson", {"filters": []}, "setting filters: expected at least one number"),
         ("from-scratch", "lesson", {"dense_blocks": "conv"}, "'conv' in block 'conv': .*in a dense block"),
         ("from-scratch", "lesson", {"units": [], "dense_blocks": "dens"}, "'dens' in block"),
         ("from-scratch", "lesson", {"neck": "max"}, "setting neck: expected one of flatten, average"),
@@ -93,29 +93,29 @@ def test_pools_that_leave_one_pixel_are_accepted():
         ("fine-tune", "whole", {"shift": 17}, "a whole number from 0 to 16, received 17"),
     ],
 )
-def test_a_recipe_that_cannot_be_trained_is_refused_before_any_work(scheme, recipe, settings, message):
+def test_a_recipe_that_cannot_be_trained_is_rejected(scheme, recipe, settings, message):
     with pytest.raises(BadInput, match=message):
         SCHEMES[scheme].recipe(recipe, settings)
 
 
-def test_a_recipe_is_asked_for_by_its_schemes_names():
+def test_an_unknown_recipe_is_rejected_with_a_list_of_the_schemes_recipes():
     with pytest.raises(BadInput, match="unknown head recipe 'lesson': expected one of .*linear"):
         SCHEMES["head"].recipe("lesson")
 
 
 @pytest.mark.parametrize("text", ["head", "head:", "head:lesson", "heads:linear", "", ":linear"])
-def test_an_unknown_scheme_is_refused_with_all_that_are_known(text):
-    known = ", ".join(f"{name}:{recipe}" for name, row in SCHEMES.items() for recipe in row.recipes)
-    with pytest.raises(BadInput, match=f"unknown scheme {text!r}: expected one of {re.escape(known)}"):
+def test_an_unknown_scheme_is_rejected_with_a_list_of_all_schemes(text):
+    names = ", ".join(f"{name}:{recipe}" for name, row in SCHEMES.items() for recipe in row.recipes)
+    with pytest.raises(BadInput, match=f"unknown scheme {text!r}: expected one of {re.escape(names)}"):
         find_scheme(text)
 
 
-def test_a_scheme_is_found_with_its_recipes_name():
+def test_a_scheme_and_its_recipe_are_parsed():
     assert find_scheme("fine-tune:block5") == (SCHEMES["fine-tune"], "block5")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_a_schemes_training_function_exists_and_its_settings_are_those_of_all_its_recipes(scheme):
+def test_a_schemes_training_function_exists_and_it_has_the_settings_of_all_its_recipes(scheme):
     module, _, function = scheme.train.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
     expected = {name for recipe in scheme.recipes.values() for name in as_dict(recipe)}
@@ -123,7 +123,7 @@ def test_a_schemes_training_function_exists_and_its_settings_are_those_of_all_it
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_a_setting_that_kinds_share_by_name_means_the_same_in_all(scheme):
+def test_a_setting_has_the_same_type_and_help_in_all_recipes_of_a_scheme(scheme):
     for recipe in scheme.recipes.values():
         for field in dataclasses.fields(recipe):
             if field.metadata:
@@ -137,12 +137,12 @@ def test_every_plan_of_every_preset_resolves(plan):
     scheme, name = find_scheme(plan.scheme)
     settings = plain(plan.settings)
     space = settings.pop("space", {})
-    found = as_dict(scheme.recipe(name, settings))
-    assert {key: found[key] for key in settings} == settings
+    resolved = as_dict(scheme.recipe(name, settings))
+    assert {key: resolved[key] for key in settings} == settings
     assert not space or "sweep" in scheme.needs
     assert plan.weights is None or "weights" in scheme.needs
 
 
-def test_an_unknown_preset_is_refused_with_those_that_are_known():
+def test_an_unknown_preset_is_rejected_with_a_list_of_presets():
     with pytest.raises(BadInput, match="unknown preset 'huge': expected one of demo, full, quick"):
         find_preset("huge")

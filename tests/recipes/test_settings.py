@@ -1,4 +1,4 @@
-"""A setting is declared once; its text, its check and its help follow from the declaration."""
+"""A setting is declared once; parsing, checks and help follow from the declaration."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RECIPES = [recipe for table in (HEADS, FINE_TUNE_RECIPES, SCRATCH_RECIPES) for r
 
 @dataclass(frozen=True)
 class Example:
-    """One setting of every kind, and two fields that are none."""
+    """One setting of every type, and two fields that are not settings."""
 
     name: str = "example"
     title: str = "an example"
     epochs: int = setting(5, "passes", low=0, high=100)
     rate: float = setting(0.5, "step size", low=0.0)
-    loss: float = setting(1.0, "a bound above", high=2.0)
+    loss: float = setting(1.0, "an upper bound", high=2.0)
     flip: bool = setting(False, "mirror images")
     neck: str = setting("flatten", "the neck", choices=("flatten", "average"))
     note: str = setting("", "anything")
@@ -37,8 +37,8 @@ class Example:
 FIELDS = {field.name: field for field in dataclasses.fields(Example)}
 
 
-def written(value) -> str:
-    """Return a setting's value as one writes it on the command line."""
+def as_text(value) -> str:
+    """Return a setting's value as command-line text."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -63,10 +63,10 @@ def written(value) -> str:
         ("layers", "block3_pool, block4_pool", ("block3_pool", "block4_pool")),
     ],
 )
-def test_a_text_is_read_in_the_type_of_its_setting(name, text, value):
-    found = parse(FIELDS[name], text)
-    assert found == value
-    assert type(found) is type(value)
+def test_text_is_parsed_to_the_type_of_its_setting(name, text, value):
+    parsed = parse(FIELDS[name], text)
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_text_is_read_in_the_type_of_its_setting(name, text, value):
         ("units", "64,0", "whole numbers separated by commas from 1 to 64"),
     ],
 )
-def test_a_text_that_the_setting_does_not_take_is_refused_with_what_it_takes(name, text, expected):
+def test_invalid_text_is_rejected_with_the_valid_values(name, text, expected):
     with pytest.raises(BadInput, match=f"setting {name}: expected {re.escape(expected)}, received"):
         parse(FIELDS[name], text)
 
@@ -117,19 +117,19 @@ def test_a_text_that_the_setting_does_not_take_is_refused_with_what_it_takes(nam
         ("layers", [3]),
     ],
 )
-def test_a_value_of_another_type_is_refused(name, value):
+def test_a_value_of_another_type_is_rejected(name, value):
     with pytest.raises(BadInput, match=f"setting {name}: expected .* received"):
         checked(FIELDS[name], value)
 
 
-def test_the_message_shows_what_was_received():
+def test_the_message_contains_the_received_value():
     with pytest.raises(BadInput, match=r"received \[8, True\]"):
         checked(FIELDS["units"], [8, True])
     with pytest.raises(BadInput, match="received '64;32'"):
         parse(FIELDS["units"], "64;32")
 
 
-def test_lists_become_tuples_and_whole_numbers_floats():
+def test_lists_become_tuples_and_integers_become_floats():
     assert checked(FIELDS["units"], [8, 9]) == (8, 9)
     assert isinstance(checked(FIELDS["units"], [8, 9]), tuple)
     assert isinstance(checked(FIELDS["rate"], 3), float)
@@ -143,13 +143,13 @@ def test_override_replaces_settings_in_a_copy():
 
 
 @pytest.mark.parametrize("name", ["epoch", "name", "title"])
-def test_an_unknown_setting_is_refused_with_those_that_are_known(name):
-    known = "epochs, rate, loss, flip, neck, note, units, layers"
-    with pytest.raises(BadInput, match=f"unknown setting '{name}' for Example: expected some of {known}$"):
+def test_an_unknown_setting_is_rejected_with_a_list_of_settings(name):
+    names = "epochs, rate, loss, flip, neck, note, units, layers"
+    with pytest.raises(BadInput, match=f"unknown setting '{name}' for Example: expected one of {names}$"):
         override(Example(), {"epochs": 3, name: 3})
 
 
-def test_override_refuses_a_bad_value():
+def test_override_rejects_an_invalid_value():
     with pytest.raises(BadInput, match="setting epochs: expected a whole number from 0 to 100, received 101"):
         override(Example(), {"epochs": 101})
 
@@ -159,20 +159,20 @@ def test_override_refuses_a_bad_value():
     [
         ("epochs", "passes; from 0 to 100"),
         ("rate", "step size; of 0.0 or more"),
-        ("loss", "a bound above; of 2.0 or less"),
+        ("loss", "an upper bound; of 2.0 or less"),
         ("flip", "mirror images"),
         ("neck", "the neck; one of flatten, average"),
     ],
 )
-def test_the_help_says_what_a_setting_takes(name, help):
+def test_the_help_contains_the_valid_values(name, help):
     assert describe(FIELDS[name]) == help
 
 
-def test_settings_as_a_dict_are_plain_json_without_name_and_title():
-    found = as_dict(Example(units=(3, 4)))
-    assert list(found) == ["epochs", "rate", "loss", "flip", "neck", "note", "units", "layers"]
-    assert json.loads(json.dumps(found)) == found
-    assert found["units"] == [3, 4]
+def test_settings_as_a_dict_are_json_values_without_name_and_title():
+    settings = as_dict(Example(units=(3, 4)))
+    assert list(settings) == ["epochs", "rate", "loss", "flip", "neck", "note", "units", "layers"]
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings["units"] == [3, 4]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{type(recipe).__name__}-{recipe.name}")
@@ -180,6 +180,6 @@ def test_every_setting_of_every_recipe_survives_text_and_json(recipe):
     fields = [field for field in dataclasses.fields(recipe) if field.metadata]
     for field in fields:
         value = getattr(recipe, field.name)
-        assert parse(field, written(value)) == value
+        assert parse(field, as_text(value)) == value
         assert describe(field).startswith(field.metadata["help"])
     assert override(recipe, json.loads(json.dumps(as_dict(recipe)))) == recipe

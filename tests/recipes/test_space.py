@@ -1,4 +1,4 @@
-"""Search spaces: a recipe's own axes, replaced and checked, and refused in one sentence."""
+"""Search spaces: a recipe's own axes can be replaced, and wrong ones are rejected with a message."""
 
 from __future__ import annotations
 
@@ -15,20 +15,16 @@ from pipeline.recipes.space import Choice, Range, checked_axes, plain_axes, read
 LESSON = SCRATCH_RECIPES["lesson"]
 
 
-def name_of(recipe) -> str:
-    return recipe.name
-
-
 @pytest.mark.parametrize(
     "recipe", [*SCRATCH_RECIPES.values(), *FINE_TUNE_RECIPES.values()], ids=lambda r: r.name
 )
-def test_every_recipe_has_a_space_that_passes_its_own_check(recipe):
+def test_every_recipe_has_a_valid_space(recipe):
     axes = checked_axes(recipe, {})
     assert axes == recipe.space
     assert read_axes(recipe, json.loads(json.dumps(plain_axes(axes)))) == axes
 
 
-def test_an_axis_is_replaced_added_or_taken_away():
+def test_an_axis_can_be_replaced_added_or_removed():
     space = {
         "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
         "filters": ["16,32", [8], [8]],
@@ -43,7 +39,7 @@ def test_an_axis_is_replaced_added_or_taken_away():
     assert "weight_decay" in axes
 
 
-def test_axes_that_were_written_are_read_back_and_none_besides():
+def test_read_axes_returns_exactly_the_written_axes():
     axes = checked_axes(LESSON, {**dict.fromkeys(LESSON.space, []), "flip": [True, False]})
     assert list(read_axes(LESSON, plain_axes(axes))) == ["flip"]
 
@@ -52,20 +48,20 @@ def test_axes_that_were_written_are_read_back_and_none_besides():
     ("name", "value"),
     [("filters", (16, 32)), ("flip", False), ("conv_blocks", "conv - maxpool"), ("shift", 3)],
 )
-def test_a_choice_goes_through_its_text_and_back(name, value):
+def test_a_value_of_a_choice_survives_conversion_to_text(name, value):
     assert value_of(LESSON, name, text_of(value)) == value
     assert getattr(override(LESSON, {name: value_of(LESSON, name, text_of(value))}), name) == value
 
 
 @pytest.mark.parametrize(
-    ("space", "words"),
+    ("space", "message"),
     [
-        ({"speed": [1]}, "unknown setting 'speed'; expected some of labels"),
+        ({"speed": [1]}, "unknown setting 'speed'; expected one of label_budget"),
         ({"speed": {"low": 0, "high": 1}}, "unknown setting 'speed'"),
         ({"learning_rate": 0.1}, "for learning_rate, received 0.1"),
         ({"learning_rate": {"low": 0.1}}, "expected .* for learning_rate"),
         ({"learning_rate": {"low": 0.1, "high": 0.01}}, "expected low below high"),
-        ({"learning_rate": {"low": 0.0, "high": 0.01, "log": True}}, "above 0 where log is true"),
+        ({"learning_rate": {"low": 0.0, "high": 0.01, "log": True}}, "low above 0 if log is true"),
         ({"learning_rate": {"low": 0.1, "high": 1, "log": True, "step": 0.1}}, "log or step"),
         ({"learning_rate": {"low": "a", "high": 1}}, "expected .* for learning_rate"),
         (
@@ -76,11 +72,11 @@ def test_a_choice_goes_through_its_text_and_back(name, value):
         ({"filters": {"low": 1, "high": 2}}, "expected .* for filters"),
         ({"filters": ["a"]}, "setting filters: expected whole numbers"),
         ({"optimizer": ["adam"]}, "setting optimizer: expected one of"),
-        ({"label_budget": ["5%"]}, "expected no axis label_budget, which all trials share"),
-        ({"fit_on": ["train"]}, "expected no axis fit_on"),
+        ({"label_budget": ["5%"]}, "label_budget is the same in all trials"),
+        ({"fit_on": ["train"]}, "fit_on is the same in all trials"),
         (dict.fromkeys(LESSON.space, ()), "expected at least one setting to search"),
     ],
 )
-def test_a_space_that_makes_no_sense_is_refused(space, words):
-    with pytest.raises(BadInput, match=words):
+def test_an_invalid_space_is_rejected(space, message):
+    with pytest.raises(BadInput, match=message):
         checked_axes(LESSON, space)

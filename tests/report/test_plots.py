@@ -1,4 +1,4 @@
-"""Every row of the plot tables draws, the same way each time, and says what it shows."""
+"""Every row of the plot tables draws its values, deterministically, with caption and alt text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.report import drawing as figure
-from pipeline.report import plots
+from pipeline.report import drawing, plots
 from pipeline.report.plots import draw, draw_comparison
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
 from pipeline.results.comparison import compare
@@ -39,18 +38,18 @@ def runs(make_run):
     ]
 
 
-COUNTS = [[3, 1, 0], [2, 2, 1], [0, 0, 5]]  # images of cat, dog and fox by what they were called
+COUNTS = [[3, 1, 0], [2, 2, 1], [0, 0, 5]]  # images of cat, dog and fox by predicted class
 
 
 @pytest.fixture
-def pluralize(make_run):
-    """A run whose answers on test are those of COUNTS."""
+def counted(make_run):
+    """A run whose confusion matrix on test is COUNTS."""
     run = make_run(class_names=["cat", "dog", "fox"])
     pairs = [pair for pair, count in np.ndenumerate(COUNTS) for _ in range(count)]
-    labels, called = np.transpose(pairs)
+    labels, predicted = np.transpose(pairs)
     names = np.array([f"{number}.png" for number in range(len(labels))], dtype=object)
-    answers = np.eye(3, dtype=np.float32)[called]
-    test = Predictions(np.arange(len(labels)), names, labels, answers, ("cat", "dog", "fox"))
+    probabilities = np.eye(3, dtype=np.float32)[predicted]
+    test = Predictions(np.arange(len(labels)), names, labels, probabilities, ("cat", "dog", "fox"))
     return dataclasses.replace(run, predictions={**run.predictions, "test": test})
 
 
@@ -60,8 +59,8 @@ def bars_of(container) -> np.ndarray:
 
 
 def points_of(axes) -> dict[str, np.ndarray]:
-    """Return the points (n, 2) of each family by its name in the legend."""
-    return {found.get_label(): found.lines[0].get_xydata() for found in axes.containers}
+    """Return the points (n, 2) of each family by its legend label."""
+    return {bars.get_label(): bars.lines[0].get_xydata() for bars in axes.containers}
 
 
 def caption_under(figure) -> str:
@@ -87,13 +86,13 @@ def test_every_comparison_plot_draws_a_small_png(runs, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_a_caption_says_data_sizes_weights_precision_and_seed(fine_tuned, name):
+def test_a_caption_has_data_sizes_weights_precision_and_seed(fine_tuned, name):
     text = caption_under(PLOTS[name].draw(fine_tuned))
     assert text == "CIFAR-10 (1,600 train / 100 val / 300 test) · weights hed · bfloat16 · seed 0"
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_a_demonstration_on_digits_says_so(make_run, name):
+def test_the_caption_of_a_demonstration_on_digits_says_so(make_run, name):
     run = make_run(
         dataset="digits",
         dataset_title="digits",
@@ -105,7 +104,7 @@ def test_a_demonstration_on_digits_says_so(make_run, name):
 
 
 @pytest.mark.parametrize("name", COMPARISON_PLOTS)
-def test_a_comparison_plot_carries_its_caption(runs, name):
+def test_a_comparison_plot_has_its_caption(runs, name):
     drawn = COMPARISON_PLOTS[name].draw(compare(runs))
     assert "weights hed, none" in caption_under(drawn)
 
@@ -116,12 +115,12 @@ def test_the_stages_of_fine_tuning_are_marked(fine_tuned):
     assert axes.lines[-1].get_xdata()[0] == 2.5
 
 
-def test_a_scheme_without_epochs_says_so_instead_of_an_empty_curve(make_run):
+def test_a_run_without_epochs_has_a_message_instead_of_a_curve(make_run):
     axes = PLOTS["loss_over_time"].draw(make_run(stages={})).axes[0]
     assert axes.texts[0].get_text() == "no epochs: fitted in one step"
 
 
-def test_the_confusion_matrix_holds_shares_of_each_true_class_and_counts(counted):
+def test_the_confusion_matrix_has_counts_and_shares_of_each_true_class(counted):
     axes = PLOTS["confusion_matrix"].draw(counted).axes[0]
     shares = [[75, 25, 0], [40, 40, 20], [0, 0, 100]]
     assert axes.images[0].get_array().tolist() == shares
@@ -185,7 +184,7 @@ def test_costs_lie_at_seconds_and_accuracy_and_the_front_steps_from_best_to_best
     assert front.get_ydata() == pytest.approx([linear, whole, whole])
 
 
-def test_many_classes_are_drawn_without_numbers_and_within_the_size(make_run, tmp_path):
+def test_plots_of_many_classes_have_no_numbers_and_stay_small(make_run, tmp_path):
     run = make_run(class_names=[f"class {number}" for number in range(100)], n_test=1000)
     assert not PLOTS["confusion_matrix"].draw(run).axes[0].texts
     for name in ("confusion_matrix", "per_class_accuracy"):
@@ -194,16 +193,16 @@ def test_many_classes_are_drawn_without_numbers_and_within_the_size(make_run, tm
 
 
 def test_the_text_in_a_cell_contrasts_with_the_cell():
-    assert figure.readable_on((1, 1, 1, 1)) == "#000000"
-    assert figure.readable_on((0.03, 0.19, 0.42, 1)) == "#ffffff"
+    assert drawing.contrasting_color((1, 1, 1, 1)) == "#000000"
+    assert drawing.contrasting_color((0.03, 0.19, 0.42, 1)) == "#ffffff"
 
 
-def test_the_pareto_front_holds_what_nothing_cheaper_matches(runs):
+def test_the_pareto_front_has_the_runs_that_no_cheaper_run_matches(runs):
     table = compare(runs).table.assign(seconds=[3.0, 2.0, 1.0], accuracy=[0.8, 0.5, 0.6])
     assert plots._pareto_front(table)["seconds"].tolist() == [1.0, 3.0]
 
 
-def test_the_names_beside_points_of_one_place_do_not_overlap(make_run):
+def test_labels_of_coinciding_points_do_not_overlap(make_run):
     several = [make_run(f"run{number}", scheme=f"head:{number}", total_seconds=10) for number in range(5)]
     drawn = COMPARISON_PLOTS["accuracy_against_cost"].draw(compare(several))
     renderer = drawn.canvas.get_renderer()
@@ -215,7 +214,7 @@ def test_the_names_beside_points_of_one_place_do_not_overlap(make_run):
 
 
 def learning_rate(run):
-    drawn, axes = figure.new_figure(plots.caption(run))
+    drawn, axes = drawing.new_figure(plots.caption(run))
     axes.plot(run.history["epoch"], run.history["learning_rate"])
     return drawn
 
@@ -228,16 +227,16 @@ def test_a_plot_added_as_a_row_is_drawn(fine_tuned, tmp_path, monkeypatch):
     assert (tmp_path / "plot.png").read_bytes().startswith(PNG)
 
 
-def test_an_unknown_plot_is_refused_with_the_known_ones(fine_tuned, tmp_path):
+def test_an_unknown_plot_is_an_error_that_lists_the_plots(fine_tuned, tmp_path):
     with pytest.raises(BadInput, match="unknown plot 'pie': expected one of accuracy_over_time"):
         draw("pie", fine_tuned, tmp_path / "pie.png")
     assert not (tmp_path / "pie.png").exists()
 
 
-def test_alt_texts_say_the_result(runs):
+def test_alt_texts_state_the_result(runs):
     text = plots.comparison_alt_text("accuracy_against_cost", compare(runs))
     assert "3 runs; the best is from-scratch:small with" in text
-    assert "of 3 are real" in plots.comparison_alt_text("differences", compare(runs))
+    assert "of 3 are significant" in plots.comparison_alt_text("differences", compare(runs))
 
 
 def test_drawing_uses_no_global_figures(fine_tuned, tmp_path):

@@ -1,4 +1,4 @@
-"""A study's table is ranked, its pictures are drawn of any study, and its page says what was found."""
+"""The table of a study is ranked, its plots draw any study, and its page lists the trials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from pipeline.report.drawing import publish_figure
 from pipeline.report.studies import (
-    _order,
+    _sort_key,
     draw_history,
     draw_importance,
     draw_parallel,
@@ -58,7 +58,7 @@ def test_complete_trials_come_first_best_first_then_pruned_then_failed(trials):
     assert table["state"].tolist() == ["complete"] * 3 + ["pruned", "failed"]
 
 
-def test_accuracy_has_wilsons_interval_and_only_where_a_training_came_to_its_end(trials):
+def test_only_complete_trials_have_an_accuracy_with_wilsons_interval(trials):
     table = trial_table(trials, [*AXES], 100).set_index("trial")
     assert table.loc[3, "val_accuracy_low"] == pytest.approx(0.657, abs=1e-3)
     assert table.loc[3, "val_accuracy_high"] == pytest.approx(0.825, abs=1e-3)
@@ -68,7 +68,7 @@ def test_accuracy_has_wilsons_interval_and_only_where_a_training_came_to_its_end
     assert table.loc[1, "reason"] == "the loss is nan"
 
 
-def test_the_page_names_settings_and_puts_what_was_pruned_in_brackets(trials):
+def test_the_page_lists_settings_and_puts_pruned_accuracies_in_parentheses(trials):
     page = study_markdown(trial_table(trials, [*AXES], 100), [*AXES], ["A sentence."], "Title")
     assert page.startswith("# Title\n\nA sentence.\n")
     assert "| 1 | 3 | complete | 75.0 % (65.7–82.5) | 0.001 | 16 | 2 |" in page
@@ -76,36 +76,36 @@ def test_the_page_names_settings_and_puts_what_was_pruned_in_brackets(trials):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_pictures_are_drawn_of_few_trials_and_of_several(trials, count, tmp_path):
+def test_plots_draw_one_trial_or_several(trials, count, tmp_path):
     table = trial_table(trials[:count], [*AXES], 100)
     importance = {"learning_rate": 0.8, "filters": 0.2} if count > 2 else {}
-    pictures = {
+    plots = {
         "history": (draw_history, table, "caption"),
         "importance": (draw_importance, importance, "caption"),
         "parallel": (draw_parallel, table, [*AXES], ["learning_rate"], "caption"),
     }
-    for name, (function, *arguments) in pictures.items():
+    for name, (function, *arguments) in plots.items():
         publish_figure(tmp_path / f"{name}.png", function, *arguments)
         assert (tmp_path / f"{name}.png").stat().st_size > 3_000
 
 
-def test_lines_of_the_parallel_picture_end_at_their_accuracy_and_the_best_is_last(trials):
+def test_lines_of_parallel_coordinates_end_at_their_accuracy_and_the_best_is_last(trials):
     table = trial_table(trials, [*AXES], 100)
     axes = draw_parallel(table, [*AXES], ["learning_rate"], "caption").axes[0]
     lines = [line.get_ydata().tolist() for line in axes.lines if len(line.get_ydata()) == 3]
     assert len(lines) == 3
     assert lines[0][-1] == 0.0  # the worst of the complete trials
     assert lines[-1][-1] == 1.0
-    assert lines[-1][0] == 0.0  # the lowest learning rate, on an axis by the logarithm
+    assert lines[-1][0] == 0.0  # the lowest learning rate, on a log axis
     assert lines[1][0] == pytest.approx(math.log(2) / math.log(10))
 
 
-def test_choices_stand_in_the_order_of_their_numbers():
+def test_choices_are_sorted_by_their_numbers():
     texts = ["64,128", "8", "256", "64", "conv - maxpool"]
-    assert sorted(texts, key=_order) == ["8", "64", "64,128", "256", "conv - maxpool"]
+    assert sorted(texts, key=_sort_key) == ["8", "64", "64,128", "256", "conv - maxpool"]
 
 
-def test_the_line_of_the_best_so_far_never_falls(trials):
+def test_the_line_of_the_best_so_far_never_decreases(trials):
     axes = draw_history(trial_table(trials, [*AXES], 100), "caption").axes[0]
     best = next(line for line in axes.lines if line.get_label() == "best so far")
     assert best.get_ydata().tolist() == [50.0, 75.0, 75.0]

@@ -1,4 +1,4 @@
-"""The comparison holds what was promised, for people and for programs, and its sentence is honest."""
+"""The comparison has the documented columns, formats them well, and its summary states the test result."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from pipeline.errors import BadInput
 from pipeline.formatting import format_count, format_duration
 from pipeline.results.comparison import (
-    COLUMNS,
+    COMPARISON_COLUMNS,
     Comparison,
-    answers,
     caption_of,
     columns,
     compare,
     comparison_markdown,
     comparison_text,
+    summaries,
 )
 from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.table import SCORES, Score
@@ -34,14 +34,14 @@ def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="hed", seed=0, dat
     }
 
 
-def pairs_of(table: pd.DataFrame, unsure: set) -> pd.DataFrame:
-    """Return what differs between the schemes of each data set; between two of unsure it is not real."""
+def pairs_of(table: pd.DataFrame, tied: set) -> pd.DataFrame:
+    """Return the differences between the schemes of each data set, not significant between two of tied."""
     means = table.groupby(["data_set", "scheme", "weights"], sort=False, as_index=False)["accuracy"].mean()
     rows = []
     for title, schemes in means.groupby("data_set", sort=False):
         ranked = schemes.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
         for a, b in itertools.combinations(ranked, 2):
-            real = not {a["scheme"], b["scheme"]} <= unsure
+            real = not {a["scheme"], b["scheme"]} <= tied
             lead = a["accuracy"] - b["accuracy"]
             rows.append(
                 {
@@ -55,13 +55,13 @@ def pairs_of(table: pd.DataFrame, unsure: set) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
 
 
-def comparison(*rows, unsure=()) -> Comparison:
+def comparison(*rows, tied=()) -> Comparison:
     table = pd.DataFrame(rows)
-    return Comparison(table, pairs_of(table, set(unsure)), "a caption")
+    return Comparison(table, pairs_of(table, set(tied)), "a caption")
 
 
-def answer(*rows, unsure=()) -> str:
-    (sentence,) = answers(comparison(*rows, unsure=unsure))
+def summary(*rows, tied=()) -> str:
+    (sentence,) = summaries(comparison(*rows, tied=tied))
     return sentence
 
 
@@ -80,11 +80,11 @@ def test_the_columns_are_exactly_these(two_runs):
         "scheme weights data_set n_train n_test seed accuracy accuracy_low accuracy_high log_loss epochs "
         "train_seconds extract_seconds total_seconds peak_memory_mb parameters trainable_parameters"
     )
-    assert tuple(first.split()) == COLUMNS
-    assert list(compare(two_runs).table.columns) == [*COLUMNS, "calibration_error", "macro_f1"]
+    assert tuple(first.split()) == COMPARISON_COLUMNS
+    assert list(compare(two_runs).table.columns) == [*COMPARISON_COLUMNS, "calibration_error", "macro_f1"]
 
 
-def test_one_row_a_run_in_the_order_given(two_runs):
+def test_there_is_one_row_for_each_run_in_the_order_given(two_runs):
     table = compare(two_runs).table
     assert table["scheme"].tolist() == ["fine-tune:block5", "head:linear"]
     assert table["data_set"].tolist() == ["CIFAR-10"] * 2
@@ -92,102 +92,102 @@ def test_one_row_a_run_in_the_order_given(two_runs):
     assert (table["accuracy_low"] < table["accuracy"]).all()
 
 
-def test_comparing_nothing_is_refused():
+def test_comparing_no_runs_is_an_error():
     with pytest.raises(BadInput, match="at least one run"):
         compare([])
 
 
 def test_the_tables_survive_csv(two_runs, tmp_path):
-    compared, again = compare(two_runs), {}
+    compared, reloaded = compare(two_runs), {}
     for name in ("table", "differences"):
         table = getattr(compared, name)
         table.to_csv(tmp_path / f"{name}.csv", index=False)
-        again[name] = pd.read_csv(tmp_path / f"{name}.csv")
-        pd.testing.assert_frame_equal(again[name], table)
-    assert comparison_text(dataclasses.replace(compared, **again)) == comparison_text(compared)
+        reloaded[name] = pd.read_csv(tmp_path / f"{name}.csv")
+        pd.testing.assert_frame_equal(reloaded[name], table)
+    assert comparison_text(dataclasses.replace(compared, **reloaded)) == comparison_text(compared)
 
 
-def surest(probabilities, labels):
+def highest_confidence(probabilities, labels):
     return float(np.max(probabilities))
 
 
 def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
-    row = Score("surest", "highest confidence", f"{__name__}:surest", unit="%")
+    row = Score("surest", "highest confidence", f"{__name__}:highest_confidence", unit="%")
     monkeypatch.setitem(SCORES, "surest", row)
     compared = compare(two_runs)
     assert compared.table.columns[-1] == "surest"
     assert "| highest confidence |" in comparison_markdown(compared, "Comparison")
 
 
-def test_the_sentence_says_lead_price_and_that_the_lead_is_real():
-    sentence = answer(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
+def test_the_summary_states_lead_cost_and_significance():
+    sentence = summary(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
     assert sentence == (
-        "fine-tune:block5 · hed is most accurate on the 10,000 test images of CIFAR-10, with "
+        "fine-tune:block5 · hed is the most accurate on the 10,000 test images of CIFAR-10, with "
         "70.0 % (69.0–71.0), 10.0 points above head:linear · hed, the cheapest head, at 12 times its total "
-        "time (4 min 10 s against 20.0 s); the paired test tells it apart from every other scheme."
+        "time (4 min 10 s vs. 20.0 s); it differs significantly from every other scheme in the paired test."
     )
 
 
-def test_the_sentence_says_when_the_lead_may_be_chance():
+def test_the_summary_says_if_the_lead_is_not_significant():
     rows = row("head:linear", 0.69, seconds=20), row("fine-tune:block5", 0.70, seconds=50)
-    sentence = answer(*rows, unsure=["head:linear", "fine-tune:block5"])
+    sentence = summary(*rows, tied=["head:linear", "fine-tune:block5"])
     assert "1.0 point above head:linear · hed" in sentence
     assert "2.5 times" in sentence
-    assert "the paired test does not tell it apart from head:linear · hed: chance may have" in sentence
+    assert "it does not differ significantly from head:linear · hed in the paired test" in sentence
 
 
-def test_the_paired_test_decides_even_where_the_separate_intervals_overlap():
-    sentence = answer(row("head:linear", 0.695), row("fine-tune:block5", 0.70))
-    assert "tells it apart from every other scheme" in sentence
+def test_the_paired_test_decides_even_if_the_separate_intervals_overlap():
+    sentence = summary(row("head:linear", 0.695), row("fine-tune:block5", 0.70))
+    assert "differs significantly from every other scheme" in sentence
 
 
-def test_the_sentence_names_three_rivals_and_counts_the_others():
+def test_the_summary_names_three_ties_and_counts_the_others():
     rows = [row(f"head:{name}", 0.7 - place / 1000) for place, name in enumerate("abcdef")]
-    some = answer(*rows, unsure=["head:a", "head:b", "head:d"])
-    assert "apart from head:b · hed and head:d · hed:" in some
-    every = answer(*rows, unsure=[line["scheme"] for line in rows])
-    assert "apart from head:b · hed, head:c · hed, head:d · hed and 2 more:" in every
+    some = summary(*rows, tied=["head:a", "head:b", "head:d"])
+    assert "from head:b · hed and head:d · hed in the" in some
+    every = summary(*rows, tied=[line["scheme"] for line in rows])
+    assert "from head:b · hed, head:c · hed, head:d · hed and 2 more in the" in every
 
 
-def test_a_head_on_random_features_is_no_price_to_compare_with():
+def test_a_head_on_random_features_is_not_the_cheapest_head():
     control = row("head:linear", 0.50, seconds=10, weights="random")
-    sentence = answer(
+    sentence = summary(
         control, row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=40)
     )
     assert "10.0 points above head:linear · hed, the cheapest head, at 2.0 times" in sentence
-    assert "points above head:linear · random" in answer(control, row("fine-tune:block5", 0.70, seconds=40))
+    assert "points above head:linear · random" in summary(control, row("fine-tune:block5", 0.70, seconds=40))
 
 
-def test_a_head_that_is_best_and_cheapest_is_said_to_be_both():
-    sentence = answer(row("head:linear", 0.8, seconds=5), row("from-scratch:small", 0.7, weights="none"))
-    assert "10.0 points above from-scratch:small, and is itself the cheapest head (5.0 s)" in sentence
+def test_the_summary_says_if_the_best_head_is_also_the_cheapest():
+    sentence = summary(row("head:linear", 0.8, seconds=5), row("from-scratch:small", 0.7, weights="none"))
+    assert "10.0 points above from-scratch:small, and is also the cheapest head (5.0 s)" in sentence
 
 
 def test_a_scheme_is_compared_by_the_mean_over_its_seeds_not_by_its_best_seed():
     lucky = [row("head:lucky", accuracy, seed=seed) for seed, accuracy in enumerate((0.5, 0.9))]
     steady = [row("head:steady", 0.8, seed=seed) for seed in range(2)]
-    sentence = answer(*lucky, *steady, unsure=["head:lucky", "head:steady"])
-    assert sentence.startswith("head:steady · hed is most accurate")
+    sentence = summary(*lucky, *steady, tied=["head:lucky", "head:steady"])
+    assert sentence.startswith("head:steady · hed is the most accurate")
     assert "(mean of 2 seeds)" in sentence
-    assert "does not tell it apart from head:lucky" in sentence
+    assert "does not differ significantly from head:lucky" in sentence
 
 
-def test_a_single_scheme_is_not_called_a_winner_over_anything():
-    assert "there is no other scheme to compare with" in answer(row("head:linear", 0.6))
+def test_a_single_scheme_has_no_comparison():
+    assert "there is no other scheme to compare with" in summary(row("head:linear", 0.6))
 
 
-def test_each_data_set_gets_its_own_answer():
+def test_each_data_set_has_its_own_summary():
     rows = [row("head:a", 0.6), row("head:a", 0.9, data_set="digits")]
-    assert ["digits" in sentence for sentence in answers(comparison(*rows))] == [False, True]
+    assert ["digits" in sentence for sentence in summaries(comparison(*rows))] == [False, True]
 
 
-def test_the_best_accuracy_is_bold_and_numbers_are_for_people(two_runs):
+def test_the_best_accuracy_is_bold_and_numbers_are_formatted(two_runs):
     text = comparison_markdown(compare(two_runs), "Comparison")
     assert text.startswith("# Comparison\n")
     lines = text.splitlines()
     assert "| **" in next(line for line in lines if line.startswith("| fine-tune:block5"))
     assert "**" not in next(line for line in lines if line.startswith("| head:linear"))
-    assert text.index("is most accurate") < text.index("## Which differences are real")
+    assert text.index("is the most accurate") < text.index("## Significant differences")
     assert "| 12 min 05 s |" in text
     assert "| 14.7 M |" in text
     assert "1,600 train / 100 val / 300 test" in text
@@ -201,7 +201,7 @@ def test_the_terminal_table_is_aligned_and_narrow():
     assert "…" in lines[2]
 
 
-def test_a_caption_names_each_thing_once(make_run):
+def test_a_caption_has_each_fact_once(make_run):
     runs = [make_run(f"{seed}", seed=seed, weights=weights) for seed, weights in ((0, "hed"), (1, "none"))]
     assert caption_of(runs) == (
         "CIFAR-10 (1,600 train / 100 val / 300 test) · weights hed, none · bfloat16 · seeds 0, 1"
@@ -220,23 +220,23 @@ def test_a_caption_names_each_thing_once(make_run):
         (3900, "1 h 05 min"),
     ],
 )
-def test_durations_read_well(seconds, text):
+def test_durations_are_formatted(seconds, text):
     assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(990, "990"), (12_810, "12.8 k"), (999_999, "1.0 M"), (14_714_688, "14.7 M")]
 )
-def test_numbers_of_parameters_read_well(count, text):
+def test_numbers_of_parameters_are_formatted(count, text):
     assert format_count(count) == text
 
 
-def test_a_training_that_destroyed_its_weights_is_told_in_every_text(make_run):
+def test_a_training_that_destroyed_its_weights_has_a_warning_in_every_text(make_run):
     fine = make_run("fine")
     broken = make_run("broken", scheme="fine-tune:whole", warnings=["the first epoch destroyed weights"])
-    found = compare([fine, broken])
-    said = "Warning for fine-tune:whole · hed, seed 0: the first epoch destroyed weights."
-    assert found.warnings == (said,)
-    assert said in comparison_markdown(found, "A title")
-    assert said in comparison_text(found)
+    compared = compare([fine, broken])
+    warning = "Warning for fine-tune:whole · hed, seed 0: the first epoch destroyed weights."
+    assert compared.warnings == (warning,)
+    assert warning in comparison_markdown(compared, "A title")
+    assert warning in comparison_text(compared)
     assert compare([fine]).warnings == ()

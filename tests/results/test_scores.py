@@ -1,4 +1,4 @@
-"""Scores agree with scikit-learn, with SciPy and with arithmetic on paper."""
+"""Scores agree with scikit-learn, SciPy and arithmetic by hand."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ def test_log_loss_agrees_with_scikit_learn(random_split):
     assert scores.log_loss(probabilities, labels) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_certain_mistake_costs_a_finite_log_loss():
+def test_a_mistake_with_certainty_has_a_finite_log_loss():
     assert scores.log_loss(np.array([[1.0, 0.0]], np.float32), np.array([1])) == pytest.approx(
         -math.log(1e-7)
     )
 
 
-def test_calibration_error_by_hand():
-    # Two of four are right at confidence 0.9 (gap 0.4); one of one at 0.55 (gap 0.45).
+def test_calibration_error_agrees_with_arithmetic_by_hand():
+    # Two of four are correct at confidence 0.9 (gap 0.4); one of one at 0.55 (gap 0.45).
     probabilities = np.array([[0.9, 0.1]] * 4 + [[0.55, 0.45]])
     labels = np.array([0, 0, 1, 1, 0])
     assert scores.calibration_error(probabilities, labels) == pytest.approx((4 * 0.4 + 1 * 0.45) / 5)
 
 
-def test_calibration_error_is_zero_for_certain_and_right_predictions():
+def test_calibration_error_is_zero_for_certain_and_correct_predictions():
     assert scores.calibration_error(np.eye(4, dtype=np.float32), np.arange(4)) == 0
 
 
@@ -89,19 +89,19 @@ def test_wilson_interval_agrees_with_scipy(correct, n, confidence):
 
 
 @pytest.mark.parametrize(("correct", "n"), [(1, 0), (0, 0), (-1, 5), (6, 5)])
-def test_wilson_interval_refuses_impossible_counts(correct, n):
+def test_impossible_counts_are_an_error(correct, n):
     with pytest.raises(BadInput, match=f"correct={correct}, n={n}"):
         wilson_interval(correct, n)
 
 
-def test_score_is_flat_and_holds_every_row_the_interval_and_n(random_split):
+def test_score_has_every_score_the_interval_and_n(random_split):
     result = scores.score(as_predictions(*random_split))
     assert set(result) == {*SCORES, "accuracy_low", "accuracy_high", "n"}
     assert result["n"] == 400
     assert result["accuracy_low"] < result["accuracy"] < result["accuracy_high"]
 
 
-def test_scoring_no_images_is_refused():
+def test_scoring_no_images_is_an_error():
     with pytest.raises(BadInput, match="at least one image"):
         scores.score(as_predictions(np.empty((0, 3)), np.empty(0, int)))
 
@@ -121,7 +121,7 @@ def test_an_empty_val_is_left_out_of_the_tables(make_run):
     assert "| score | test |" in scores.metrics_markdown(run)
 
 
-def test_the_markdown_says_scheme_data_weights_precision_and_seed(make_run):
+def test_the_markdown_title_has_scheme_data_weights_precision_and_seed(make_run):
     title = scores.metrics_markdown(make_run(seed=3)).splitlines()[0]
     facts = (
         "head:linear",
@@ -143,18 +143,18 @@ def top_two(probabilities, labels):
     return float((np.argsort(-probabilities, axis=1)[:, :2] == labels[:, None]).any(axis=1).mean())
 
 
-def called(probabilities, labels):
+def predicted(probabilities, labels):
     return np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
 
 
 def test_a_score_added_as_a_row_appears_in_the_tables(make_run, monkeypatch):
     new_score = Score("top_two", "top-2 accuracy", f"{__name__}:top_two", unit="%", share=True)
     monkeypatch.setitem(SCORES, "top_two", new_score)
-    new_class_score = ClassScore("called", "called so", f"{__name__}:called", unit="count")
-    monkeypatch.setitem(CLASS_SCORES, "called", new_class_score)
+    new_class_score = ClassScore("predicted", "predicted images", f"{__name__}:predicted", unit="count")
+    monkeypatch.setitem(CLASS_SCORES, "predicted", new_class_score)
     run = make_run()
     row = metric_table(run).query("metric == 'top_two' and split == 'test'").iloc[0]
     assert row["low"] < row["value"] < row["high"]
     text = scores.metrics_markdown(run)
     assert "| top-2 accuracy | " in text
-    assert "| called so |" in text
+    assert "| predicted images |" in text

@@ -1,4 +1,4 @@
-"""The words and the picture of a comparison say which differences are real, briefly and readably."""
+"""The text and the matrix of a comparison state which differences are significant, within their limits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from PIL import Image
 from pipeline.report.plots import draw_comparison
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
-from pipeline.results.verdicts import enumerated, shown_p, signed, span
+from pipeline.results.verdicts import format_ci, format_p, join_names, signed
 
-SCHEMES = {  # skill of each: the second and third, and the fifth and sixth, cannot be told apart
+SCHEMES = {  # with their skill: the second and third tie, and so do the fifth and sixth
     "fine-tune:whole": 4.0,
     "fine-tune:block5": 2.6,
     "fine-tune:block4": 2.61,
@@ -25,7 +25,7 @@ SCHEMES = {  # skill of each: the second and third, and the fifth and sixth, can
 
 @pytest.fixture
 def compared(make_run):
-    """Return a function that compares the first so many schemes, with some seeds each."""
+    """Return a function that compares the first count schemes, with several seeds each if asked."""
 
     def make(count: int, seeds: int = 1):
         chosen = list(SCHEMES.items())[:count]
@@ -47,43 +47,45 @@ def test_the_text_stays_within_110_columns_and_is_short(compared, count):
     assert len(lines) <= 2 + count + 20
 
 
-def test_what_is_real_is_counted_and_what_is_not_is_named(compared):
+def test_significant_differences_are_counted_and_the_others_listed(compared):
     text = " ".join(comparison_text(compared(4)).split())
-    assert "5 of the 6 differences on the same 300 test images of CIFAR-10 are real at p < 0.05 in" in text
-    assert text.endswith("Not told apart: fine-tune:block5 · hed from fine-tune:block4 · hed (+0.7)")
+    assert (
+        "5 of the 6 differences on the same 300 test images of CIFAR-10 are significant (p < 0.05 in" in text
+    )
+    assert text.endswith("Not significant: fine-tune:block5 · hed vs. fine-tune:block4 · hed (+0.7)")
 
 
-def test_one_pair_is_told_with_its_numbers(compared):
+def test_a_single_pair_has_its_numbers_in_the_sentence(compared):
     sentence = comparison_text(compared(2)).split("\n\n")[-1]
-    assert sentence.startswith("The difference on the same 300 test images of CIFAR-10 is real: +")
+    assert sentence.startswith("The difference on the same 300 test images of CIFAR-10 is significant: +")
     assert " ".join(sentence.split()).endswith("p < 0.001 in McNemar's exact test.")
 
 
-def test_where_no_two_schemes_can_be_compared_words_and_picture_say_so(compared, make_run):
+def test_text_and_plot_say_if_no_two_schemes_can_be_compared(compared, make_run):
     elsewhere = make_run("elsewhere", scheme="head:dense", dataset_title="digits")
     for result in (compared(1), compare([make_run("here"), elsewhere])):
-        words = "No two schemes were tested on the same images"
-        assert words in comparison_text(result)
-        assert words in comparison_markdown(result, "Comparison")
+        message = "No two schemes were tested on the same images"
+        assert message in comparison_text(result)
+        assert message in comparison_markdown(result, "Comparison")
         figure = COMPARISON_PLOTS["differences"].draw(result)
-        assert figure.axes[0].texts[0].get_text() == words.lower()
+        assert figure.axes[0].texts[0].get_text() == message.lower()
 
 
-def test_the_section_ranks_the_schemes_and_names_the_places_they_share(compared):
-    text = comparison_markdown(compared(4), "Comparison").split("## Which differences are real")[1]
+def test_the_section_ranks_the_schemes_and_lists_the_ranks_of_ties(compared):
+    text = comparison_markdown(compared(4), "Comparison").split("## Significant differences")[1]
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
     assert [row[0][2:5] for row in rows] == ["1. ", "2. ", "3. ", "4. "]
     assert [row[-1] for row in rows] == ["– |", "3 |", "2 |", "– |"]
-    assert "not of what other seeds would have given" in text
+    assert "not how other seeds would turn out" in text
     assert "mean over its seeds" not in text
 
 
-def test_the_note_says_how_several_seeds_are_tested(compared):
+def test_the_note_explains_how_several_seeds_are_tested(compared):
     assert "with more of its seeds" in comparison_markdown(compared(2, seeds=2), "Comparison")
 
 
 @pytest.mark.parametrize("count", [2, 4, 8])
-def test_the_matrix_has_a_cell_a_pair_and_hatches_what_is_not_real(compared, count):
+def test_the_matrix_has_a_cell_for_each_pair_and_hatches_those_not_significant(compared, count):
     result = compared(count)
     patches = COMPARISON_PLOTS["differences"].draw(result).axes[0].patches
     hatched = [cell for cell in patches if cell.get_hatch()]
@@ -91,29 +93,29 @@ def test_the_matrix_has_a_cell_a_pair_and_hatches_what_is_not_real(compared, cou
     assert len(hatched) == (~result.differences["real"]).sum()
 
 
-def test_the_matrix_has_a_legend_in_words_and_the_numbers_of_the_table(compared):
+def test_the_matrix_has_a_legend_and_the_numbers_of_the_table(compared):
     result = compared(4)
     axes = COMPARISON_PLOTS["differences"].draw(result).axes[0]
-    words = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert words == ["real: the darker, the larger", "not real after Holm's correction: may be chance"]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["significant (darker: larger difference)", "not significant after Holm's correction"]
     rows = result.differences
     numbers = [
         text
         for low, high, lead in zip(rows["low"], rows["high"], rows["difference"], strict=True)
-        for text in (signed(lead), span(low, high))
+        for text in (signed(lead), format_ci(low, high))
     ]
     assert [text.get_text() for text in axes.texts] == numbers
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_the_picture_exists_and_is_not_blank(compared, tmp_path, count):
+def test_the_plot_is_not_blank(compared, tmp_path, count):
     draw_comparison("differences", compared(count), tmp_path / "differences.png")
     pixels = np.asarray(Image.open(tmp_path / "differences.png").convert("L"))
     assert 0.005 < (pixels < 250).mean() < 0.6
     assert (pixels < 100).any()
 
 
-def test_data_sets_share_no_cell_even_where_their_schemes_have_the_same_names(make_run):
+def test_data_sets_share_no_cell_even_if_their_schemes_have_the_same_names(make_run):
     runs = [
         make_run(f"{title}-{name}", scheme=name, skill=skill, dataset_title=title)
         for title in ("CIFAR-10", "digits")
@@ -127,11 +129,11 @@ def test_data_sets_share_no_cell_even_where_their_schemes_have_the_same_names(ma
 @pytest.mark.parametrize(
     ("difference", "text"), [(0.0123, "+1.2"), (-0.004, "−0.4"), (0.0, "0.0"), (-0.0004, "0.0")]
 )
-def test_differences_read_well(difference, text):
+def test_differences_are_formatted_with_their_sign(difference, text):
     assert signed(difference) == text
 
 
-def test_intervals_p_values_and_lists_read_well():
-    assert span(-0.003, 0.021) == "−0.3 to 2.1"
-    assert [shown_p(p) for p in (0.0002, 0.0123, 1.0)] == ["< 0.001", "= 0.012", "= 1.000"]
-    assert [enumerated("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+def test_intervals_p_values_and_lists_are_formatted():
+    assert format_ci(-0.003, 0.021) == "−0.3 to 2.1"
+    assert [format_p(p) for p in (0.0002, 0.0123, 1.0)] == ["< 0.001", "= 0.012", "= 1.000"]
+    assert [join_names("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

@@ -1,4 +1,4 @@
-"""Train in a child that SIGKILL may end at a chosen moment; run as a script, this is that child."""
+"""Train in a child process that SIGKILL may end at a chosen moment; run as a script, this is the child."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.children import QUIET_TENSORFLOW
-from pipeline.runs import train as record
+from pipeline.runs import train
 from pipeline.storage.layout import CHECKPOINT
 from pipeline.training import loop
 
 
 @dataclass(frozen=True)
 class Kill:
-    """When SIGKILL comes: at the count-th time of a moment.
+    """When to send SIGKILL: at the count-th time of a moment.
 
-    moment is "step" (an update; what is its epoch, such as "blocks, epoch 2/4"), "half" (half of the bytes of
-    what are written, which is the checkpoint), "before" or "behind" (what is the file that gets its name).
+    moment is "step" (an update; what is its epoch, such as "blocks, epoch 2/4"), "half" (half of the
+    checkpoint's bytes are written), "before" or "after" (what is the file that is renamed to its final name).
     """
 
     moment: str
@@ -35,9 +35,9 @@ class Kill:
 
 
 def train_in_child(*trainings: dict, kill: Kill | None = None) -> list[str]:
-    """Call train_run in a child with the arguments of some trainings, of which the last is killed if told so.
+    """Call train_run in a child with the arguments of some trainings; kill the last one if kill is set.
 
-    Returns the epochs that the last went through, none where it was killed.
+    Returns the epochs that the last one trained, none if it was killed.
     """
     child = subprocess.run(
         [sys.executable, __file__],
@@ -51,7 +51,7 @@ def train_in_child(*trainings: dict, kill: Kill | None = None) -> list[str]:
 
 
 class _Trap:
-    """Ends this process when a moment has come so many times."""
+    """Kills this process at a chosen moment."""
 
     def __init__(self, kill: Kill):
         self._kill, self._times = kill, 0
@@ -64,7 +64,7 @@ class _Trap:
 
 
 class _WatchedFile(io.FileIO):
-    """A file that calls a function once, when it has so many bytes."""
+    """A file that calls a function once, when it reaches a size."""
 
     def __init__(self, path: Path, size: int, call: Callable[[], None]):
         super().__init__(path, "w")
@@ -80,28 +80,28 @@ class _WatchedFile(io.FileIO):
         return written + super().write(data[room:])
 
 
-def _set(trap: _Trap) -> None:
-    """Let a trap be told of each file that gets its name and of each checkpoint that is half written."""
+def _install(trap: _Trap) -> None:
+    """Call a trap before and after each rename to a final name, and for each half-written checkpoint."""
     savez, replace = np.savez, Path.replace
 
-    def savez_watched(path, **arrays) -> None:
+    def trapped_savez(path, **arrays) -> None:
         half = sum(array.nbytes for array in arrays.values()) // 2
         with _WatchedFile(path, half, lambda: trap("half", CHECKPOINT)) as file:
             savez(file, **arrays)
 
-    def replace_watched(path, target) -> Path:
+    def trapped_replace(path, target) -> Path:
         trap("before", target.name)
-        found = replace(path, target)
-        trap("behind", target.name)
-        return found
+        result = replace(path, target)
+        trap("after", target.name)
+        return result
 
-    np.savez, Path.replace = savez_watched, replace_watched
-    loop.REPORT_SECONDS = 0.0  # one step a call into the graph
+    np.savez, Path.replace = trapped_savez, trapped_replace
+    loop.REPORT_SECONDS = 0.0  # one step per call of the graph
 
 
 def _train(trainings: list[dict], kill: dict | None) -> list[str]:
     for arguments in trainings[:-1]:
-        record.train_run(**arguments)
+        train.train_run(**arguments)
     trap, epochs = _Trap(Kill(**kill)) if kill else None, []
 
     def progress(stage: str, *_) -> None:
@@ -111,8 +111,8 @@ def _train(trainings: list[dict], kill: dict | None) -> list[str]:
             trap("step", stage)
 
     if trap:
-        _set(trap)
-    record.train_run(**trainings[-1], progress=progress)
+        _install(trap)
+    train.train_run(**trainings[-1], progress=progress)
     return epochs
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard reads a run's curves, epoch by epoch."""
+"""TensorBoard reads a run's curves."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ROWS = [
 
 def read(folder) -> list[tuple]:
     events = tf.compat.v1.train.summary_iterator(str(folder / EVENTS))
-    found = [
+    points = [
         (event.step, event.wall_time, value.tag, value.simple_value)
         for event in events
         for value in event.summary.value
     ]
-    return [(step, time, tag, round(value, 6)) for step, time, tag, value in found]
+    return [(step, time, tag, round(value, 6)) for step, time, tag, value in points]
 
 
-def test_curves_are_read_back_and_what_is_no_number_is_left_out(tmp_path):
+def test_curves_read_back_without_values_that_are_not_finite(tmp_path):
     publish_events(tmp_path, ROWS)
     assert read(tmp_path) == [
         (1, 1.5, "train_loss", 2.0),
@@ -39,10 +39,10 @@ def test_curves_are_read_back_and_what_is_no_number_is_left_out(tmp_path):
     ]
 
 
-def test_the_file_is_replaced_as_epochs_come_and_has_the_same_bytes(tmp_path):
+def test_each_epoch_replaces_the_file_and_the_same_history_gives_the_same_bytes(tmp_path):
     publish_events(tmp_path, ROWS[:1])
     publish_events(tmp_path, ROWS)
-    again = tmp_path / "again"
-    publish_events(again, ROWS)
+    other = tmp_path / "other"
+    publish_events(other, ROWS)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [EVENTS]
-    assert (again / EVENTS).read_bytes() == (tmp_path / EVENTS).read_bytes()
+    assert (other / EVENTS).read_bytes() == (tmp_path / EVENTS).read_bytes()

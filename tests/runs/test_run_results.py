@@ -1,4 +1,4 @@
-"""A run folder reads back as it was written, and anything else is refused by name."""
+"""A run folder reads back as it was written; a damaged file is refused by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def small_arrays() -> dict[str, np.ndarray]:
 
 
 def rewrite(folder, name, replace):
-    """Replace one dataset of predictions.h5 by what replace(file, old values) puts there."""
+    """Replace one dataset of predictions.h5 with what replace(file, old values) writes."""
     with h5py.File(folder / "predictions.h5", "r+") as file:
         old = file[name][:]
         del file[name]
@@ -56,7 +56,7 @@ def test_the_same_predictions_give_the_same_bytes(tmp_path):
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
 
 
-def test_every_stored_value_is_under_a_checksum(tmp_path):
+def test_every_dataset_has_a_checksum(tmp_path):
     write_predictions(tmp_path / "predictions.h5", **small_arrays())
     with h5py.File(tmp_path / "predictions.h5") as file:
         assert all(dataset.fletcher32 for dataset in file.values())
@@ -72,7 +72,7 @@ def test_one_flipped_byte_is_refused_and_the_file_is_named(run_folder, name):
         read_run(run_folder)
 
 
-def test_a_folder_without_a_manifest_is_no_run(run_folder):
+def test_a_folder_without_a_manifest_is_refused(run_folder):
     (run_folder / "manifest.json").unlink()
     with pytest.raises(DamagedFile, match="expected a manifest"):
         read_run(run_folder)
@@ -83,7 +83,7 @@ def test_a_link_into_another_file_is_refused(run_folder, refinish):
         file["labels"] = h5py.ExternalLink("elsewhere.h5", "/labels")
 
     rewrite(run_folder, "labels", link)
-    with pytest.raises(DamagedFile, match="labels links elsewhere"):
+    with pytest.raises(DamagedFile, match="labels is a link"):
         read_run(refinish(run_folder))
 
 
@@ -92,7 +92,7 @@ def test_a_soft_link_is_refused(run_folder, refinish):
         file["labels"] = h5py.SoftLink("/index")
 
     rewrite(run_folder, "labels", link)
-    with pytest.raises(DamagedFile, match="labels links elsewhere"):
+    with pytest.raises(DamagedFile, match="labels is a link"):
         read_run(refinish(run_folder))
 
 
@@ -103,17 +103,17 @@ def test_a_virtual_dataset_is_refused(run_folder, refinish):
         file.create_virtual_dataset("labels", layout)
 
     rewrite(run_folder, "labels", virtual)
-    with pytest.raises(DamagedFile, match="labels keeps its data in another file"):
+    with pytest.raises(DamagedFile, match="labels stores its data in another file"):
         read_run(refinish(run_folder))
 
 
 def test_data_in_an_external_file_is_refused(run_folder, refinish):
     def external(file, old):
-        where = [(str(run_folder / "elsewhere.bin"), 0, old.nbytes)]
-        file.create_dataset("labels", shape=old.shape, dtype=old.dtype, external=where)
+        external_files = [(str(run_folder / "elsewhere.bin"), 0, old.nbytes)]
+        file.create_dataset("labels", shape=old.shape, dtype=old.dtype, external=external_files)
 
     rewrite(run_folder, "labels", external)
-    with pytest.raises(DamagedFile, match="keeps its data in another file"):
+    with pytest.raises(DamagedFile, match="stores its data in another file"):
         read_run(refinish(run_folder))
 
 
@@ -131,7 +131,7 @@ def test_data_in_an_external_file_is_refused(run_folder, refinish):
         ("split", lambda old: np.full_like(old, 2), "expected 100 rows of val, found 0"),
     ],
 )
-def test_predictions_that_make_no_sense_are_refused(run_folder, refinish, name, change, message):
+def test_invalid_predictions_are_refused(run_folder, refinish, name, change, message):
     rewrite(run_folder, name, lambda file, old: file.create_dataset(name, data=change(old)))
     with pytest.raises(DamagedFile, match=message):
         read_run(refinish(run_folder))
@@ -148,25 +148,25 @@ def test_a_predictions_file_that_is_not_hdf5_is_refused(run_folder, refinish):
     [
         ("recipe.json", "[]", "expected a JSON object"),
         ("recipe.json", "{", "expected JSON"),
-        ("recipe.json", "{}", "expected text as scheme, found None"),
-        ("costs.json", '{"train_seconds": NaN}', "expected a number of at least 0 as train_seconds"),
+        ("recipe.json", "{}", "expected scheme to be text, found None"),
+        ("costs.json", '{"train_seconds": NaN}', "expected train_seconds to be a number of at least 0"),
         ("history.csv", "", "expected a CSV table"),
         ("history.csv", "stage,epoch\n", "expected columns stage, epoch"),
         ("history.csv", ",".join(HISTORY_COLUMNS) + "\n,1,1,1,1,1,1,1\n", "expected a stage in every row"),
         (
             "history.csv",
             ",".join(HISTORY_COLUMNS) + "\ntop,1,low,1,1,1,1,1\n",
-            "expected numbers as train_loss",
+            "expected train_loss to be numbers",
         ),
     ],
 )
-def test_a_file_of_another_shape_is_refused(run_folder, refinish, name, content, message):
+def test_a_file_of_another_format_is_refused(run_folder, refinish, name, content, message):
     (run_folder / name).write_text(content)
     with pytest.raises(DamagedFile, match=f"{name}: {message}"):
         read_run(refinish(run_folder))
 
 
-def test_class_names_that_repeat_are_refused(run_folder, refinish):
+def test_duplicate_class_names_are_refused(run_folder, refinish):
     recipe = json.loads((run_folder / "recipe.json").read_text())
     (run_folder / "recipe.json").write_text(json.dumps(recipe | {"class_names": ["cat"] * 10}))
     with pytest.raises(DamagedFile, match="'cat'.* more than once"):
@@ -187,17 +187,17 @@ def test_a_scheme_fitted_in_one_step_has_an_empty_history(make_run):
         ({"split": np.array([0, 1, 2])}, "split codes"),
     ],
 )
-def test_predictions_that_could_not_be_read_are_never_written(tmp_path, change, message):
+def test_invalid_predictions_are_not_written(tmp_path, change, message):
     with pytest.raises(BadInput, match=message):
         write_predictions(tmp_path / "predictions.h5", **{**small_arrays(), **change})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_split_is_refused_with_the_known_ones(make_run):
+def test_an_unknown_split_is_refused_with_the_valid_names(make_run):
     with pytest.raises(BadInput, match="unknown split 'train': expected one of test, val"):
         make_run().split("train")
 
 
-def test_a_label_names_the_weights_where_there_are_any(make_run):
+def test_a_label_includes_the_weights_if_there_are_any(make_run):
     assert label(make_run("a")) == "head:linear · hed"
     assert label(make_run("b", scheme="from-scratch:small", weights="none")) == "from-scratch:small"

@@ -1,4 +1,4 @@
-"""Frozen blocks stay bit by bit, the others move, and the joined network starts where its top ended."""
+"""Frozen blocks do not change, trainable blocks do, and the joined network starts with the fitted top."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
 from pipeline.heads.data import HeadData
 from pipeline.heads.model import with_probabilities
-from pipeline.heads.network import build_answers
+from pipeline.heads.network import build_head
 from pipeline.networks.build import add_block
 from pipeline.notation import parse_block
 from pipeline.progress import silent
@@ -31,19 +31,19 @@ VGG16 = BACKBONES["vgg16"]
 
 
 def features_of(backbone: keras.Model, pictures: Examples) -> np.ndarray:
-    """Return what the backbone's last layer sees, averaged over space."""
+    """Return the features of the backbone's last layer, averaged over space."""
     maps = keras.Model(backbone.input, backbone.output)(pictures.inputs, training=False)
     return maps.numpy().mean(axis=(1, 2))
 
 
 def top_on(backbone: keras.Model, pictures: Examples, text: str = "dense - dropout") -> keras.Model:
-    """Return a fresh top for the backbone's features."""
-    seen = dataclasses.replace(pictures, inputs=features_of(backbone, pictures))
-    return with_probabilities(build_answers(HeadData(seen), text, (8,), 0.5), None)
+    """Return a new top for the backbone's features."""
+    features = dataclasses.replace(pictures, inputs=features_of(backbone, pictures))
+    return with_probabilities(build_head(HeadData(features), text, (8,), 0.5), None)
 
 
 def weights_by_layer(model: keras.Model) -> dict[str, list[np.ndarray]]:
-    """Return the weights of each layer of a backbone that has any."""
+    """Return the weights of the backbone's layers by layer name."""
     return {
         layer.name: layer.get_weights()
         for layer in model.layers
@@ -56,25 +56,25 @@ def block_of(layer: str) -> int:
 
 
 @pytest.mark.parametrize("freeze_through", [0, 4, 5])
-def test_frozen_blocks_stay_bit_by_bit_and_the_others_move(arrays, pictures, make_stage, freeze_through):
-    numerics.start(seed=0, precision="float32")
+def test_frozen_blocks_do_not_change_and_the_others_do(arrays, pictures, make_stage, freeze_through):
+    numerics.configure(seed=0, precision="float32")
     backbone = build_backbone(VGG16, arrays, input_size=32)
     freeze_blocks(backbone, VGG16, freeze_through)
-    whole = join(backbone, top_on(backbone, pictures))
-    before = whole.get_layer("logits").get_weights()
-    fit(Classifier(whole), pictures, make_stage(batch_size=6), seed=0, history=History())
-    for name, after in weights_by_layer(whole).items():
-        for was, now in zip(arrays[name], after, strict=True):
-            assert np.array_equal(was, now) == (block_of(name) <= freeze_through), name
-    assert not np.array_equal(before[0], whole.get_layer("logits").get_weights()[0])
+    network = join(backbone, top_on(backbone, pictures))
+    logits_before = network.get_layer("logits").get_weights()
+    fit(Classifier(network), pictures, make_stage(batch_size=6), seed=0, history=History())
+    for name, weights in weights_by_layer(network).items():
+        for before, after in zip(arrays[name], weights, strict=True):
+            assert np.array_equal(before, after) == (block_of(name) <= freeze_through), name
+    assert not np.array_equal(logits_before[0], network.get_layer("logits").get_weights()[0])
 
 
-def test_freezing_fewer_blocks_frees_the_others_again(arrays):
+def test_freezing_fewer_blocks_unfreezes_the_others(arrays):
     backbone = build_backbone(VGG16, arrays, input_size=32)
     for through in (5, 2):
         freeze_blocks(backbone, VGG16, through)
-        free = {layer.name: layer.trainable for layer in backbone.layers if layer.name in arrays}
-        assert free == {name: block_of(name) > through for name in arrays}
+        trainable = {layer.name: layer.trainable for layer in backbone.layers if layer.name in arrays}
+        assert trainable == {name: block_of(name) > through for name in arrays}
 
 
 def test_batch_norm_in_a_frozen_block_stays_in_inference_mode(pictures, make_stage):
@@ -86,16 +86,16 @@ def test_batch_norm_in_a_frozen_block_stays_in_inference_mode(pictures, make_sta
     backbone = keras.Model(pixels, x)
     before = weights_by_layer(backbone)
     freeze_blocks(backbone, VGG16, 1)
-    whole = join(backbone, top_on(backbone, pictures))
-    fit(Classifier(whole), pictures, make_stage(), seed=0, history=History())
-    after = weights_by_layer(whole)
+    network = join(backbone, top_on(backbone, pictures))
+    fit(Classifier(network), pictures, make_stage(), seed=0, history=History())
+    after = weights_by_layer(network)
     assert list(after) == ["block1_conv1", "block1_norm1", "block2_conv1", "block2_norm1"]
     for name in after:
-        unchanged = [np.array_equal(was, now) for was, now in zip(before[name], after[name], strict=True)]
+        unchanged = [np.array_equal(*pair) for pair in zip(before[name], after[name], strict=True)]
         assert unchanged == [block_of(name) == 1] * len(unchanged), name
 
 
-def test_the_joined_network_answers_as_its_top_on_the_backbones_features(arrays, pictures):
+def test_the_joined_network_predicts_the_same_as_its_top_on_the_backbones_features(arrays, pictures):
     backbone = build_backbone(VGG16, arrays, input_size=32)
     top = top_on(backbone, pictures, "dense - batch norm - dropout")
     rng = np.random.default_rng(0)
@@ -105,16 +105,16 @@ def test_the_joined_network_answers_as_its_top_on_the_backbones_features(arrays,
     np.testing.assert_allclose(join(backbone, top)(pictures.inputs, training=False), expected, atol=1e-5)
 
 
-def test_the_joined_network_holds_a_copy_of_the_top(arrays, pictures):
+def test_the_joined_network_contains_a_copy_of_the_top(arrays, pictures):
     backbone = build_backbone(VGG16, arrays, input_size=32)
     top = top_on(backbone, pictures)
-    whole = join(backbone, top)
-    whole.get_layer("logits").bias.assign([9.0, 9.0])
+    network = join(backbone, top)
+    network.get_layer("logits").bias.assign([9.0, 9.0])
     assert top.get_layer("logits").bias.numpy().tolist() == [0.0, 0.0]
 
 
-def test_without_epochs_the_whole_network_scores_as_its_top(digits, weights, features):
-    numerics.start(seed=0, precision="float32")
+def test_with_zero_epochs_the_network_has_the_accuracy_and_loss_of_its_top(digits, weights, features):
+    numerics.configure(seed=0, precision="float32")
     images = ImageStore(digits)
     recipe = SCHEMES["fine-tune"].recipe(
         "block5", {"epochs": 0, "top_epochs": 3, "units": [8], "test_views": ["identity"]}

@@ -1,4 +1,4 @@
-"""Frozen blocks come from the cache where that is less work, and training from it is the same training."""
+"""Frozen blocks come from the cache if that is cheaper, and training from it gives the same losses."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def recipe_of(name: str = "block5", **changes):
 @pytest.mark.parametrize(
     ("name", "changes", "cached", "why"),
     [
-        ("whole", {}, False, "no block is frozen all the time"),
-        ("gradual", {}, False, "no block is frozen all the time"),
-        ("block5", {"unfreeze_epochs": 1, "freeze_through": 3}, False, "no block is frozen all the time"),
-        ("block5", {}, True, "cached maps of block4_pool: 2 views of an image, 8 KB"),
-        ("block5", {"flip": False}, True, "cached maps of block4_pool: 1 view of an image, 4 KB"),
-        ("blocks4_5", {}, True, "cached maps of block3_pool: 2 views of an image, 16 KB"),
-        ("block5", {"prefix": "images"}, False, "as prefix images asks"),
-        ("block5", {"shift": 2}, False, "50 views of an image are more than 12 epochs"),
-        ("block5", {"shift": 2, "prefix": "cache"}, True, "50 views of an image, 200 KB"),
-        ("block5", {"shift": 1, "epochs": 20}, False, "the maps of 18 views of an image take 72 KB"),
+        ("whole", {}, False, "no block stays frozen throughout training"),
+        ("gradual", {}, False, "no block stays frozen throughout training"),
+        ("block5", {"unfreeze_epochs": 1, "freeze_through": 3}, False, "no block stays frozen throughout"),
+        ("block5", {}, True, "cached maps of block4_pool: 2 views per image, 8 KB"),
+        ("block5", {"flip": False}, True, "cached maps of block4_pool: 1 view per image, 4 KB"),
+        ("blocks4_5", {}, True, "cached maps of block3_pool: 2 views per image, 16 KB"),
+        ("block5", {"prefix": "images"}, False, "because --prefix is images"),
+        ("block5", {"shift": 2}, False, "50 views per image cost more than 12 epochs"),
+        ("block5", {"shift": 2, "prefix": "cache"}, True, "50 views per image, 200 KB"),
+        ("block5", {"shift": 1, "epochs": 20}, False, "maps of 18 views per image take 72 KB"),
         ("top_only", {"shift": 1, "epochs": 18}, True, "cached maps of block5_pool: 18 views"),
-        ("top_only", {"shift": 1, "epochs": 17}, False, "18 views of an image are more than 17 epochs"),
+        ("top_only", {"shift": 1, "epochs": 17}, False, "18 views per image cost more than 17 epochs"),
     ],
 )
-def test_the_choice_is_the_cache_where_it_is_less_work_and_fits(name, changes, cached, why):
+def test_auto_uses_the_cache_if_it_is_cheaper_and_the_maps_are_small(name, changes, cached, why):
     plan = plan_prefix(recipe_of(name, **changes), VGG16)
     assert plan.cached == cached
     assert why in plan.why
@@ -54,14 +54,14 @@ def test_the_choice_is_the_cache_where_it_is_less_work_and_fits(name, changes, c
 
 
 @pytest.mark.parametrize("changes", [{"freeze_through": 0}, {"unfreeze_epochs": 1, "freeze_through": 3}])
-def test_the_cache_is_refused_where_nothing_stays_frozen(changes):
-    with pytest.raises(BadInput, match="prefix cache: expected blocks that are frozen all the time"):
+def test_the_cache_is_rejected_if_no_block_stays_frozen(changes):
+    with pytest.raises(BadInput, match="prefix cache: expected blocks that stay frozen throughout training"):
         plan_prefix(recipe_of(prefix="cache", **changes), VGG16)
 
 
 @pytest.fixture
 def job(digits, weights, features):
-    """Return a function that makes the job of a recipe, with the maps at its cut where they are wanted."""
+    """Return a function that makes the job of a recipe, with maps at its cut if cached."""
 
     def make(recipe, folder, *, cached: bool, precision: str = "float32") -> Job:
         plan, maps = plan_prefix(recipe, VGG16), None
@@ -76,7 +76,7 @@ def job(digits, weights, features):
             places = {"dataset": str(digits), "weights": str(weights), "folder": str(folder / "maps")}
             extract(base, [plan.layer], list(plan.views), **places)
             maps = FeatureStore(folder / "maps")
-        numerics.start(seed=0, precision=precision)
+        numerics.configure(seed=0, precision=precision)
         store, images = FeatureStore(features), ImageStore(digits)
         return Job(recipe, 5, images, store, weights, "vgg16", Clock(), silent, maps=maps, prefix=plan)
 
@@ -85,30 +85,30 @@ def job(digits, weights, features):
 
 @pytest.fixture
 def losses(monkeypatch):
-    """Every step's loss of the moving blocks, in order, while trainings run."""
-    found, original = [], loop._update_function
+    """Collect the loss of every step that trains blocks, in order."""
+    losses, original = [], loop._update_function
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)  # one step a call
 
-    def watched(*arguments, **named):
-        update, stage = original(*arguments, **named), arguments[2]
+    def recording(*arguments, **options):
+        update, stage = original(*arguments, **options), arguments[2]
 
-        def call(order):
-            sums = update(order)
+        def call(rows):
+            sums = update(rows)
             if stage.name != "top":
-                found.append(sums[0] / len(order))
+                losses.append(sums[0] / len(rows))
             return sums
 
         return call
 
-    monkeypatch.setattr(loop, "_update_function", watched)
-    return found
+    monkeypatch.setattr(loop, "_update_function", recording)
+    return losses
 
 
 SMALL = {"epochs": 3, "top_epochs": 2, "batch_size": 20, "dense_blocks": "dense - batch norm - dropout"}
 SMALL |= {"units": [8], "prefix": "cache", "patience": 0}
-# Adam divides a gradient by its own size, so that rounding alone moves weights whose gradient is nothing.
-# Random weights amplify rounding from step to step, at 1e-5 a hundredfold in nine; at this rate hardly, and
-# the blocks still move the losses by ten times the tolerance.
+# Adam divides a gradient by its own size, so rounding alone would change weights whose gradient is zero.
+# Random weights amplify rounding: a hundredfold in nine steps at a learning rate of 1e-5, but hardly at this
+# one, and training still changes the losses by ten times the tolerance.
 SMALL |= {"optimizer": "sgd", "learning_rate": 3e-7}
 
 
@@ -122,32 +122,31 @@ SMALL |= {"optimizer": "sgd", "learning_rate": 3e-7}
         pytest.param({}, "bfloat16", 0.05, id="bfloat16", marks=pytest.mark.slow),
     ],
 )
-def test_from_the_cache_and_from_images_every_step_has_the_same_loss(
+def test_every_step_has_the_same_loss_from_the_cache_as_from_images(
     job, losses, tmp_path, changes, precision, tolerance
 ):
     recipe = recipe_of(**{**SMALL, **changes})
     cached = fine_tune(job(recipe, tmp_path, cached=True, precision=precision))
     from_cache = losses.copy()
     losses.clear()
-    images = dataclasses.replace(recipe, prefix="images")
-    from_images = fine_tune(job(images, tmp_path, cached=False, precision=precision))
+    recipe = dataclasses.replace(recipe, prefix="images")
+    from_images = fine_tune(job(recipe, tmp_path, cached=False, precision=precision))
     assert len(from_cache) == len(losses) == 3 * 3
-    assert np.ptp(losses) > 0.01  # it learns, so that equal losses say something
+    assert np.ptp(losses) > 0.01  # training changes the losses, so equality is meaningful
     np.testing.assert_allclose(from_cache, losses, rtol=tolerance)
     np.testing.assert_allclose(cached.probabilities, from_images.probabilities, atol=tolerance)
     assert cached.facts["prefix"].startswith("from cached maps of")
-    assert from_images.facts["prefix"] == "from images, as prefix images asks"
+    assert from_images.facts["prefix"] == "from images, because --prefix is images"
 
 
-def test_the_network_that_was_trained_from_the_cache_is_whole(job, tmp_path):
-    recipe = recipe_of(**SMALL)
-    made = job(recipe, tmp_path, cached=True)
-    trained = fine_tune(made)
+def test_a_network_trained_from_the_cache_is_complete(job, tmp_path):
+    cached_job = job(recipe_of(**SMALL), tmp_path, cached=True)
+    trained = fine_tune(cached_job)
     assert trained.model.input_shape == (None, 32, 32, 3)
     assert trained.model.input.dtype == "uint8"
     trained.model.save(tmp_path / "model.keras")
     import keras
 
-    pixels = made.images.images()[trained.rows]
-    again = keras.models.load_model(tmp_path / "model.keras")(pixels, training=False)
-    np.testing.assert_allclose(again, trained.probabilities, atol=1e-5)
+    pixels = cached_job.images.images()[trained.rows]
+    predicted = keras.models.load_model(tmp_path / "model.keras")(pixels, training=False)
+    np.testing.assert_allclose(predicted, trained.probabilities, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What a recipe says of the course of a training arrives in the stages that its scheme builds."""
+"""The training settings of a recipe reach the stages that its scheme builds."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ CASES = [
 ]
 
 
-class Seen(Exception):
-    """Holds the stage that training would begin with."""
+class Stopped(Exception):
+    """Stops training before it starts, and contains its stage."""
 
 
 @pytest.fixture
-def built(toy, monkeypatch):
-    """Return a function that returns the last stage that a scheme builds of a recipe."""
+def last_stage(toy, monkeypatch):
+    """Return a function that returns the last stage that a scheme builds from a recipe."""
 
     def stop(stage: Stage, *_, **__):
-        raise Seen(stage)
+        raise Stopped(stage)
 
     def build(scheme: str, recipe: Any) -> Stage:
         if scheme == "from-scratch":
@@ -51,33 +51,33 @@ def built(toy, monkeypatch):
         if scheme == "fine-tune":
             return [stage for stage, _ in stages_of(recipe, 5, recipe.epochs)][-1]
         monkeypatch.setattr(loop, "make_optimizer", stop)
-        with pytest.raises(Seen) as found:
+        with pytest.raises(Stopped) as stopped:
             network.fit(recipe, HeadData(toy), seed=0, history=History())
-        return found.value.args[0]
+        return stopped.value.args[0]
 
     return build
 
 
 def another_value(recipe: Any, name: str) -> Any:
-    """Return a value that a setting takes and a stage does not have by itself."""
+    """Return a valid value of a setting that is not the default of Stage."""
     value, limits = getattr(recipe, name), fields_of(recipe)[name].metadata
-    by_itself = getattr(Stage, name, value)
+    default = getattr(Stage, name, value)
     if isinstance(value, bool):
-        return not by_itself
+        return not default
     if limits["choices"]:
-        return next(choice for choice in limits["choices"] if choice != by_itself)
+        return next(choice for choice in limits["choices"] if choice != default)
     return type(value)((limits["low"] + limits["high"]) / 2)
 
 
 @pytest.mark.parametrize(("scheme", "name"), CASES)
-def test_each_setting_arrives_in_the_stage_of_the_same_name(built, scheme, name):
+def test_each_setting_reaches_the_stage_under_the_same_name(last_stage, scheme, name):
     recipe = RECIPES[scheme]
     value = another_value(recipe, name)
     assert value != getattr(Stage, name, None)
-    assert getattr(built(scheme, override(recipe, {name: value})), name) == value
+    assert getattr(last_stage(scheme, override(recipe, {name: value})), name) == value
 
 
-def test_each_part_of_a_stage_is_a_setting_of_some_recipe():
+def test_each_field_of_a_stage_is_a_setting_of_some_recipe():
     assert {name for recipe in RECIPES.values() for name in fields_of(recipe)} >= IN_A_STAGE
     assert {name for scheme, name in (case.values for case in CASES) if scheme == "head"} == {
         *("epochs", "batch_size", "learning_rate", "optimizer"),
@@ -85,11 +85,12 @@ def test_each_part_of_a_stage_is_a_setting_of_some_recipe():
     }
 
 
-def test_gradual_unfreezing_keeps_the_course_in_every_stage():
+def test_gradual_unfreezing_uses_the_same_settings_in_every_stage():
     recipe = override(
         FINE_TUNE_RECIPES["gradual"], {"shift": 7, "learning_rate": 0.5, "averaging": "lookahead"}
     )
     stages = [stage for stage, _ in stages_of(recipe, 5, recipe.epochs)]
     assert len(stages) == 5
-    assert {(one.shift, one.learning_rate, one.averaging) for one in stages} == {(7, 0.5, "lookahead")}
+    settings = {(stage.shift, stage.learning_rate, stage.averaging) for stage in stages}
+    assert settings == {(7, 0.5, "lookahead")}
     assert len({stage.salt for stage in stages}) == 5

@@ -1,4 +1,4 @@
-"""Every kind of head trains, is saved and answers as stored; a tuned head is fitted on train and val."""
+"""Every kind of head trains, and its saved model predicts what is stored; tuned heads use train and val."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.errors import BadInput, DamagedFile, Diverged
 from pipeline.features.store import FeatureStore
 from pipeline.heads import ridge
 from pipeline.heads.data import HeadData, moments
-from pipeline.heads.fit import CHOICE, Reader, read_choice
+from pipeline.heads.fit import SWEEP_CHOICE, HeadDataLoader, read_choice
 from pipeline.recipes.heads import HEADS, NetworkHead
 from pipeline.recipes.schemes import SCHEMES, find_scheme
 from pipeline.recipes.settings import as_dict, plain
@@ -25,9 +25,9 @@ from pipeline.runs.result import read_run
 from pipeline.runs.spec import RunSpec
 from pipeline.runs.train import train_run
 from pipeline.storage.publishing import publish_json, publish_manifest, read_manifest
-from pipeline.tuning.head_sweep import PICTURE, TABLE, tune_head
+from pipeline.tuning.head_sweep import SWEEP_PLOT, SWEEP_TABLE, tune_head
 
-# Keras saves and loads its variables in a way of which NumPy 2 warns
+# NumPy 2 warns about how Keras saves and loads variables
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 LAYERS = ["block1_pool", "block2_pool"]
@@ -46,10 +46,10 @@ def settings_of(name: str) -> dict:
 def trained(scheme: str, settings: dict, folder: Path, sources: dict[str, Path], **places) -> Path:
     """Train a run of a head in folder from a data set and features; return the folder."""
     row, name = find_scheme(scheme)
-    told = {"settings": as_dict(row.recipe(name, settings)), "seed": 3, "precision": "float32"}
+    options = {"settings": as_dict(row.recipe(name, settings)), "seed": 3, "precision": "float32"}
     names = {"scheme": row.name, "recipe": name, "row": name, "weights": "random", "backbone": "vgg16"}
     features = {"layers": LAYERS, "views": ["identity"]}
-    spec = RunSpec(**told, **names, fingerprint={"scheme": scheme, **told, "features": features})
+    spec = RunSpec(**options, **names, fingerprint={"scheme": scheme, **options, "features": features})
     inputs = {name: str(path) for name, path in (sources | places).items()}
     train_run(spec.as_json(), inputs, str(folder))
     return folder
@@ -57,7 +57,7 @@ def trained(scheme: str, settings: dict, folder: Path, sources: dict[str, Path],
 
 @pytest.fixture(scope="module")
 def sources(digits, features) -> dict[str, Path]:
-    """The folders that a head is trained from."""
+    """The input folders of a head."""
     return {"dataset": digits, "features": features}
 
 
@@ -73,12 +73,12 @@ def swept(sources, shelf) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(sources, swept, shelf) -> Path:
-    """The folder of the run of what that sweep chose."""
+    """The folder of a run of the head that the sweep chose."""
     return trained("tuned-head:ridge", {}, shelf / "tuned", sources, sweep=swept)
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_every_head_trains_and_its_saved_model_reproduces_the_stored_answers(name, sources, tmp_path):
+def test_every_head_trains_and_its_saved_model_reproduces_the_stored_probabilities(name, sources, tmp_path):
     folder = trained(f"head:{name}", settings_of(name), tmp_path / name, sources)
     run, images = read_run(folder), ImageStore(sources["dataset"])
     assert run.recipe["epochs"] == (2 if "epochs" in settings_of(name) else 0)
@@ -86,16 +86,16 @@ def test_every_head_trains_and_its_saved_model_reproduces_the_stored_answers(nam
     for split in ("val", "test"):
         stored = run.split(split).probabilities
         np.testing.assert_allclose(stored.sum(axis=1), 1, atol=1e-5)
-        seen = [store.load(LAYERS, view)[images.rows(split)] for view in SMALL["views"]]
-        answers = sum(model.predict(features, verbose=0) for features in seen) / 2
-        np.testing.assert_allclose(answers, stored, atol=1e-5)
+        by_view = [store.load(LAYERS, view)[images.rows(split)] for view in SMALL["views"]]
+        predicted = sum(model.predict(features, verbose=0) for features in by_view) / 2
+        np.testing.assert_allclose(predicted, stored, atol=1e-5)
     assert run.split("val").labels.tolist() == images.labels[images.rows("val")].tolist()
 
 
-def test_a_sweep_leaves_a_table_a_picture_and_its_choice(swept):
+def test_a_sweep_publishes_a_table_a_plot_and_its_choice(swept):
     assert read_manifest(swept).fingerprint == {"sweep": "of ridge"}
-    assert set(read_manifest(swept).files) == {TABLE, PICTURE, CHOICE}
-    table, choice = pd.read_csv(swept / TABLE), read_choice(swept)
+    assert set(read_manifest(swept).files) == {SWEEP_TABLE, SWEEP_PLOT, SWEEP_CHOICE}
+    table, choice = pd.read_csv(swept / SWEEP_TABLE), read_choice(swept)
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
     assert set(zip(table["alpha"], table["layers"], strict=True)) == {
         (alpha, *layers) for alpha in SPACE["alpha"] for layers in SPACE["layers"]
@@ -109,7 +109,7 @@ def test_a_sweep_leaves_a_table_a_picture_and_its_choice(swept):
     assert choice["seconds"] >= table["seconds"].sum()
 
 
-def test_a_tuned_head_is_tested_on_test_images_alone(tuned, sources):
+def test_a_tuned_head_is_evaluated_on_test_images_only(tuned, sources):
     run, images = read_run(tuned), ImageStore(sources["dataset"])
     counts = images.counts
     expected = {"n_train": counts["train"] + counts["val"], "n_val": 0, "n_test": counts["test"]}
@@ -118,7 +118,7 @@ def test_a_tuned_head_is_tested_on_test_images_alone(tuned, sources):
     assert run.split("test").index.tolist() == images.index[images.rows("test")].tolist()
 
 
-def test_a_tuned_head_records_what_was_chosen_and_what_the_sweep_took(tuned, swept):
+def test_a_tuned_head_records_the_choice_and_the_time_of_the_sweep(tuned, swept):
     run, choice = read_run(tuned), read_choice(swept)
     chosen = {**choice["settings"], "temperature": choice["temperature"], "fit_on": "train+val"}
     assert {name: run.recipe["settings"][name] for name in chosen} == chosen
@@ -134,12 +134,12 @@ def test_a_tuned_head_is_fitted_on_train_and_val_together(tuned, swept, sources)
     mean, variance = moments(store.load(chosen["layers"])[both])
     np.testing.assert_allclose(np.ravel(model.get_layer("standardise").mean), mean, rtol=1e-5)
     np.testing.assert_allclose(np.ravel(model.get_layer("standardise").variance), variance, rtol=1e-5)
-    examples = Reader(store, ("identity",), 10)(tuple(chosen["layers"])).examples
-    whole = HeadData(type(examples)(examples.inputs, examples.labels, both, both[:0], 10))
+    examples = HeadDataLoader(store, ("identity",), 10)(tuple(chosen["layers"])).examples
+    data = HeadData(type(examples)(examples.inputs, examples.labels, both, both[:0], 10))
     recipe = SCHEMES["head"].recipe("ridge", {"alpha": chosen["alpha"]})
-    expected = ridge.fit(recipe, whole).get_layer("logits").get_weights()
-    for ours, wanted in zip(model.get_layer("logits").get_weights(), expected, strict=True):
-        np.testing.assert_allclose(ours, wanted, atol=1e-5)
+    expected = ridge.fit(recipe, data).get_layer("logits").get_weights()
+    for pair in zip(model.get_layer("logits").get_weights(), expected, strict=True):
+        np.testing.assert_allclose(*pair, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["linear", "logistic"])
@@ -154,41 +154,39 @@ def test_a_head_that_is_calibrated_by_its_loss_can_be_fitted_on_train_and_val(na
 @pytest.mark.parametrize("name", [name for name, recipe in HEADS.items() if not recipe.calibrated])
 def test_an_uncalibrated_head_without_val_needs_a_temperature(name):
     with pytest.raises(
-        BadInput, match=f"{name}: expected a temperature beside fit_on=train.val, .* received 0"
+        BadInput, match=f"{name}: expected a temperature with fit_on=train.val, .* received 0"
     ):
         SCHEMES["head"].recipe(name, {"fit_on": "train+val"})
     assert SCHEMES["head"].recipe(name, {"fit_on": "train+val", "temperature": 2}).temperature == 2.0
 
 
-def test_a_choice_that_lacks_something_says_what_and_what_to_do(tmp_path):
-    publish_json(tmp_path / CHOICE, {"settings": {}, "seconds": 1.0})
-    publish_manifest(tmp_path, {}, [CHOICE])
-    with pytest.raises(
-        DamagedFile, match="choice.json: expected temperature, found none; delete it and run again"
-    ):
+def test_a_choice_with_a_missing_key_is_rejected_with_advice(tmp_path):
+    publish_json(tmp_path / SWEEP_CHOICE, {"settings": {}, "seconds": 1.0})
+    publish_manifest(tmp_path, {}, [SWEEP_CHOICE])
+    with pytest.raises(DamagedFile, match="choice.json: missing temperature; delete it and run again"):
         read_choice(tmp_path)
 
 
-def test_a_choice_that_was_changed_afterwards_is_not_believed(swept, sources, tmp_path, flip_byte):
-    for name in (CHOICE, TABLE, PICTURE, "manifest.json"):
+def test_an_edited_choice_is_rejected(swept, sources, tmp_path, flip_byte):
+    for name in (SWEEP_CHOICE, SWEEP_TABLE, SWEEP_PLOT, "manifest.json"):
         (tmp_path / name).write_bytes((swept / name).read_bytes())
-    flip_byte(tmp_path / CHOICE)
-    with pytest.raises(DamagedFile, match=CHOICE):
+    flip_byte(tmp_path / SWEEP_CHOICE)
+    with pytest.raises(DamagedFile, match=SWEEP_CHOICE):
         trained("tuned-head:ridge", {}, tmp_path / "run", sources, sweep=tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_reader_leaves_no_val_where_val_is_trained_on(features):
+def test_a_loader_returns_no_val_rows_if_val_is_trained_on(features):
     store = FeatureStore(features)
-    read = Reader(store, ("identity", "hflip"), 10, fit_on="train+val")
-    data = read(("block1_pool",))
+    load = HeadDataLoader(store, ("identity", "hflip"), 10, fit_on="train+val")
+    data = load(("block1_pool",))
     assert data.examples.inputs.shape == (200, 64)
     assert data.train.shape == (2 * (len(store.rows("train")) + len(store.rows("val"))), 64)
     assert len(data.val) == len(data.val_labels) == 0
     assert not set(data.examples.train) & set(store.rows("test"))
-    assert read.width("block2_pool") == 128
+    assert load.width("block2_pool") == 128
 
 
-def test_features_that_are_not_numbers_are_refused_by_name():
+def test_features_that_are_not_finite_are_rejected():
     with pytest.raises(Diverged, match="found NaN or infinity in 1 of 3; extract them again"):
         moments(np.float32([[1, 2, 3], [1, np.nan, 3]]))

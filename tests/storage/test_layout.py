@@ -1,4 +1,4 @@
-"""What the layout of the data folder says is what `make clean-data` removes."""
+"""`make clean-data` removes the folders that the layout lists."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.storage import layout
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
-def test_make_clean_data_removes_what_the_graph_made_and_leaves_downloads(tmp_path):
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_clean_data_removes_generated_folders_and_keeps_downloads(tmp_path):
     data = tmp_path / "my data"
     for name in ("raw/weights", "own", ".locks", ".folders", "quarantine"):
         (data / name).mkdir(parents=True)
@@ -30,12 +30,12 @@ def test_make_clean_data_removes_what_the_graph_made_and_leaves_downloads(tmp_pa
     assert sorted(path.name for path in (data / "raw").iterdir()) == ["weights", "x-0123456789ab"]
 
 
-def test_the_layout_is_read_without_any_package(tmp_path):
-    """`make clean-data` runs with the python3 of the system."""
+def test_the_layout_needs_no_third_party_package(tmp_path):
+    """`make clean-data` runs with the system's python3."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path; from pipeline.storage import layout\n"
-        "print(*layout.made(Path('data')))"
+        "print(*layout.generated_folders(Path('data')))"
     )
     command = [sys.executable, "-I", "-S", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Files and folders come into being whole or not at all, whatever kills, fills or damages."""
+"""Files and folders are published atomically, despite kills, full disks and damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import DamagedFile, HeadstartError
 from pipeline.storage.publishing import (
     MANIFEST,
-    explained,
+    explain_disk_errors,
     publish_json,
     publish_manifest,
     publish_sealed,
@@ -23,7 +23,7 @@ from pipeline.storage.publishing import (
     read_manifest,
     read_sealed,
     sha256_of,
-    whole_files,
+    undamaged_files,
     why_incomplete,
 )
 
@@ -59,7 +59,7 @@ for _ in range(20):
         Path(sys.argv[2]).write_text(str(count + 1))
 """
 
-# In this process a write past 100,000 bytes fails as it does on a full disk.
+# In this process, writes past 100,000 bytes fail as on a full disk.
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
@@ -90,19 +90,19 @@ def target(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A finished folder of two files."""
+    """A finished folder with two files."""
     (tmp_path / "a.bin").write_bytes(bytes(range(200)))
     (tmp_path / "b.txt").write_text("b")
     publish_manifest(tmp_path, FINGERPRINT, ["a.bin", "b.txt"], {"rows": 7})
     return tmp_path
 
 
-def rewritten(folder, **changes) -> None:
+def rewrite_manifest(folder, **changes) -> None:
     """Replace fields of a folder's manifest."""
     publish_sealed(folder / MANIFEST, {**read_sealed(folder / MANIFEST), **changes})
 
 
-def test_what_was_written_becomes_the_target_at_once(target):
+def test_the_scratch_file_becomes_the_target_atomically(target):
     with published(target) as scratch:
         scratch.write_text("new")
         assert target.read_text() == "old"
@@ -111,7 +111,7 @@ def test_what_was_written_becomes_the_target_at_once(target):
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_missing_folders_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     publish_json(tmp_path / "a" / "b.json", {"é": 1})
     assert json.loads((tmp_path / "a" / "b.json").read_text(encoding="utf-8")) == {"é": 1}
 
@@ -125,13 +125,13 @@ def test_a_block_that_raises_leaves_the_old_file_and_no_scratch(target):
 
 
 def test_a_block_that_writes_nothing_is_an_error(target):
-    with pytest.raises(HeadstartError, match="report.txt: nothing was written to publish"), published(target):
+    with pytest.raises(HeadstartError, match="report.txt: no file was written"), published(target):
         pass
     assert target.read_text() == "old"
 
 
 def test_a_read_only_file_can_be_published(tmp_path):
-    """Files of users are linked into place as they are; root may write to any, so another user publishes."""
+    """Files of users are linked without changes; root can write to any file, so another user publishes."""
     code = (
         "import os, sys; from pathlib import Path; from pipeline.storage.publishing import published\n"
         "os.chdir(sys.argv[1])\n"
@@ -146,7 +146,7 @@ def test_a_read_only_file_can_be_published(tmp_path):
     assert (tmp_path / "open" / "mine.h5").read_text() == "x"
 
 
-def test_fault_09_a_killed_writer_leaves_the_old_file_and_the_next_one_sweeps(target, start_script):
+def test_fault_09_a_killed_writer_leaves_the_old_file_and_the_next_writer_cleans_up(target, start_script):
     writer = start_script(WRITE_AND_WAIT, target)
     writer.stdout.readline()
     writer.kill()
@@ -158,7 +158,7 @@ def test_fault_09_a_killed_writer_leaves_the_old_file_and_the_next_one_sweeps(ta
     assert scratch_files(target.parent) == []
 
 
-def test_the_scratch_file_of_a_living_process_is_left_alone(target, start_script):
+def test_the_scratch_file_of_a_running_process_is_left_alone(target, start_script):
     writer = start_script(WRITE_AND_WAIT, target)
     writer.stdout.readline()
     publish_text(target, "new")
@@ -174,7 +174,7 @@ def test_scratch_files_of_other_targets_and_other_machines_are_left_alone(target
 
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
-def test_fault_09_whatever_step_fails_the_old_file_is_there(target, monkeypatch, step):
+def test_fault_09_the_old_file_is_kept_whatever_step_fails(target, monkeypatch, step):
     def fail(*_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -194,13 +194,13 @@ def full_disk(body: str, target) -> subprocess.CompletedProcess:
 def assert_refused_and_intact(done: subprocess.CompletedProcess, target) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{target}: could not be written (File too large); nothing was published.")
-    assert "Make room" in done.stdout
+    assert "Free up space" in done.stdout
     assert target.read_text() == "old"
     assert scratch_files(target.parent) == []
 
 
 @pytest.mark.parametrize("values", [1_000_000, 15_000], ids=["at once", "when closed"])
-def test_fault_10_a_full_disk_while_hdf5_is_written_is_told_and_publishes_nothing(target, values):
+def test_fault_10_a_full_disk_while_hdf5_is_written_is_reported_and_publishes_nothing(target, values):
     body = (
         "    with published(target) as scratch, hdf5.created(scratch) as file:\n"
         f"        hdf5.write_array(file, 'a', np.arange({values}.0))"
@@ -212,15 +212,15 @@ def test_fault_11_a_full_disk_while_a_report_is_written_keeps_the_old_one(target
     assert_refused_and_intact(full_disk("    publish_json(target, ['x'] * 100_000)", target), target)
 
 
-def test_fault_12_a_read_only_place_is_told_with_what_to_do():
+def test_fault_12_a_read_only_folder_is_reported_with_what_to_do():
     with (
         pytest.raises(HeadstartError, match=r"Read-only file system.* set HEADSTART_DATA_DIR"),
-        explained("x"),
+        explain_disk_errors("x"),
     ):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
-def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path):
+def test_an_error_that_is_not_from_the_disk_is_not_converted(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         publish_text(tmp_path / "file" / "report.txt", "new")
@@ -239,17 +239,17 @@ def test_a_manifest_reads_back_as_it_was_written(folder):
         (lambda path: path.write_bytes(path.read_bytes()[:150]), "a.bin: expected 200 bytes, found 150"),
         (lambda path: path.unlink(), "a.bin: expected 200 bytes, found no file"),
     ],
-    ids=["truncated", "absent"],
+    ids=["truncated", "missing"],
 )
-def test_fault_14_a_folder_whose_file_is_cut_or_absent_is_incomplete(folder, damage, message):
+def test_fault_14_a_folder_with_a_truncated_or_missing_file_is_incomplete(folder, damage, message):
     damage(folder / "a.bin")
     assert message in why_incomplete(folder, FINGERPRINT)
-    with pytest.raises(DamagedFile, match="a.bin: expected"):
+    with pytest.raises(DamagedFile, match="a.bin: (expected|file is missing)"):
         read_manifest(folder).verified("a.bin")
     assert read_manifest(folder).verified("b.txt")
 
 
-def test_fault_13_a_flipped_bit_is_found_before_the_file_is_used(folder, flip_byte):
+def test_fault_13_a_flipped_bit_is_detected_before_the_file_is_used(folder, flip_byte):
     flip_byte(folder / "a.bin")
     with pytest.raises(DamagedFile, match="a.bin: expected sha256 .* found .* delete it and run again"):
         read_manifest(folder).verified("a.bin")
@@ -261,10 +261,10 @@ def test_a_file_that_the_manifest_does_not_list_is_refused(folder):
         read_manifest(folder).verified("c.txt")
 
 
-def test_fault_09_a_manifest_cut_anywhere_is_none(folder):
-    whole = (folder / MANIFEST).read_bytes()
-    for length in range(0, len(whole) - 2, 23):
-        (folder / MANIFEST).write_bytes(whole[:length])
+def test_fault_09_a_manifest_truncated_anywhere_is_refused(folder):
+    complete = (folder / MANIFEST).read_bytes()
+    for length in range(0, len(complete) - 2, 23):
+        (folder / MANIFEST).write_bytes(complete[:length])
         with pytest.raises(DamagedFile, match="manifest.json: not a manifest of this project"):
             read_manifest(folder)
 
@@ -287,85 +287,85 @@ ENTRY = {"bytes": 1, "sha256": "0" * 64}
     ids=json.dumps,
 )
 def test_a_manifest_that_contradicts_itself_or_leaves_its_folder_is_refused(folder, changes):
-    rewritten(folder, **changes)
+    rewrite_manifest(folder, **changes)
     with pytest.raises(DamagedFile, match="key does not match its fingerprint, or an entry is malformed"):
         read_manifest(folder)
 
 
 @pytest.mark.parametrize("name", ["n" * 300, "n\0", "\ud800"])
-def test_a_name_that_no_disk_takes_is_a_file_that_is_not_there(folder, name):
+def test_a_name_that_the_file_system_does_not_support_is_a_missing_file(folder, name):
     manifest = publish_manifest(folder, FINGERPRINT, {name: ENTRY})
     assert manifest.missing().endswith("expected 1 bytes, found no file")
-    assert whole_files(folder, {}) == set()
-    with pytest.raises(DamagedFile, match="expected a file, found none"):
+    assert undamaged_files(folder, {}) == set()
+    with pytest.raises(DamagedFile, match="file is missing"):
         manifest.verified(name)
 
 
 @pytest.mark.parametrize("changes", [{"fingerprint": [], "key": "4f53cda18c2b"}, {"facts": []}])
-def test_a_manifest_whose_fingerprint_or_facts_are_no_object_is_refused(folder, changes):
-    rewritten(folder, **changes)
-    with pytest.raises(DamagedFile, match="its fingerprint or its facts are no object"):
+def test_a_manifest_whose_fingerprint_or_facts_are_not_objects_is_refused(folder, changes):
+    rewrite_manifest(folder, **changes)
+    with pytest.raises(DamagedFile, match="expected objects as fingerprint and facts"):
         read_manifest(folder)
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"files": []}', "[" * 100_000, '"\ud800"', "é"])
-def test_json_that_is_no_manifest_is_refused(folder, content):
+def test_json_that_is_not_a_manifest_is_refused(folder, content):
     (folder / MANIFEST).write_text(content, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(DamagedFile, match="manifest.json: (not a manifest|could not be read)"):
         read_manifest(folder)
 
 
-def test_a_folder_without_a_manifest_is_not_there(tmp_path):
-    assert "expected a manifest, found none" in why_incomplete(tmp_path / "nothing", FINGERPRINT)
+def test_a_folder_without_a_manifest_is_incomplete(tmp_path):
+    assert "file is missing, expected a manifest" in why_incomplete(tmp_path / "nothing", FINGERPRINT)
 
 
-def test_fault_16_what_is_stale_is_told_in_words(folder):
-    wanted = {**FINGERPRINT, "weights": {"name": "imagenet"}}
-    assert why_incomplete(folder, wanted) == f"{folder}: weights.name: 'hed', wanted 'imagenet'"
+def test_fault_16_a_stale_folder_names_the_field_that_differs(folder):
+    expected = {**FINGERPRINT, "weights": {"name": "imagenet"}}
+    assert why_incomplete(folder, expected) == f"{folder}: weights.name: 'hed', expected 'imagenet'"
 
 
-def test_fault_17_two_processes_that_claim_one_lock_go_one_after_the_other(tmp_path, start_script):
+def test_fault_17_two_processes_that_claim_one_lock_take_turns(tmp_path, start_script):
     (tmp_path / "count").write_text("0")
     both = [start_script(CLAIM_AND_COUNT, tmp_path / "lock", tmp_path / "count") for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     assert (tmp_path / "count").read_text() == "40"
 
 
-def test_fault_17_the_claim_of_a_killed_process_is_free(tmp_path, start_script):
+def test_fault_17_the_lock_of_a_killed_process_is_released(tmp_path, start_script):
     first = start_script(CLAIM_AND_WAIT, tmp_path / "lock")
     first.stdout.readline()
     second = start_script(CLAIM_AND_WAIT, tmp_path / "lock")
-    said, _, _ = select.select([second.stdout], [], [], 0.5)
-    assert said == []
+    readable, _, _ = select.select([second.stdout], [], [], 0.5)
+    assert readable == []
     first.kill()
     assert second.stdout.readline() == "claimed\n"
 
 
-def test_a_digest_is_that_of_the_whole_file(tmp_path):
+def test_a_digest_covers_the_entire_file(tmp_path):
     (tmp_path / "zeros").write_bytes(bytes(3_000_000))
     # From `head -c 3000000 /dev/zero | sha256sum`
     assert sha256_of(tmp_path / "zeros") == "35bce4eae54ec8e6cc2868baa8d157914d6ae2858811b4cc0c078c94460fa26f"
 
 
-def test_fault_13_no_flipped_bit_of_a_sealed_object_is_read_as_another(tmp_path, flip_byte):
+def test_fault_13_no_flipped_bit_changes_the_value_read_from_a_sealed_object(tmp_path, flip_byte):
     path, value = tmp_path / "costs.json", {"seconds": 12.5, "files": {"é": [1, None, True]}, "name": "x"}
     publish_sealed(path, value)
-    whole = path.read_bytes()
-    for position in range(len(whole)):
+    original = path.read_bytes()
+    for position in range(len(original)):
         for bit in range(8):
             flip_byte(path, position, mask=1 << bit)
             try:
-                found = read_sealed(path)
+                result = read_sealed(path)
             except DamagedFile:
-                found = value
-            assert {name: found.get(name) for name in value} == value, (position, bit)
-            path.write_bytes(whole)
+                result = value
+            assert {name: result.get(name) for name in value} == value, (position, bit)
+            path.write_bytes(original)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", "{", "\udcff", "[" * 100_000])
-def test_what_is_no_object_is_damage(tmp_path, content):
+def test_a_sealed_file_that_is_missing_or_not_an_object_is_damaged(tmp_path, content):
     (tmp_path / "x.json").write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(DamagedFile, match="x.json: (not a JSON object|could not be read)"):
         read_sealed(tmp_path / "x.json")
-    with pytest.raises(DamagedFile, match="expected a JSON object, found none"):
+    with pytest.raises(DamagedFile, match="file is missing, expected a JSON object"):
         read_sealed(tmp_path / "y.json")

@@ -1,4 +1,4 @@
-"""Fixtures of the graph's tests: a data folder of one's own, and the commands as users call them."""
+"""Fixtures of the graph's tests: a data folder for each test, and the commands as users call them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.commands.main import main
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path, monkeypatch):
-    """An empty data folder, and no memory of tasks that other tests made."""
+    """An empty data folder, with Luigi's cache of task instances cleared."""
     folder = tmp_path / "data"
     monkeypatch.setenv("HEADSTART_DATA_DIR", str(folder))
     luigi.task_register.Register.clear_instance_cache()
@@ -46,15 +46,15 @@ def call(tmp_path):
 
 @pytest.fixture(scope="session")
 def made_little(made_once) -> Path:
-    """The data folder of a finished `little` comparison and of maps in two shards that no preset wants."""
+    """The data folder of a finished `little` comparison, and of maps in two shards that no preset uses."""
     return made_once("little", make_little)
 
 
 @pytest.fixture
 def little(made_little, data_folder, monkeypatch) -> Path:
-    """A copy of that data folder, to change and to damage; the preset is known.
+    """A copy of that data folder for a test to change or damage; the preset is registered.
 
-    The weights are linked, for speed: a test that damages them unlinks them first.
+    The weights are hard links, for speed: a test that damages them must unlink them first.
     """
     shutil.copytree(made_little, data_folder, copy_function=link_weights)
     monkeypatch.setitem(PRESETS, LITTLE.name, LITTLE)
@@ -69,7 +69,7 @@ def headstart(capsys):
         luigi.task_register.Register.clear_instance_cache()
         capsys.readouterr()
         code = main(list(arguments))
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run

@@ -1,4 +1,4 @@
-"""One new row of each table, as a user would add them through HEADSTART_EXTENSIONS."""
+"""An extension with one new row of each table, as a user would add them through HEADSTART_EXTENSIONS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import DATASETS, Dataset, RawImages
-from pipeline.recipes.base import Training
+from pipeline.recipes.base import TrainingRecipe
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.recipes.heads import HEADS
 from pipeline.recipes.presets import PRESETS, Plan, Preset
@@ -18,7 +18,7 @@ CLASSES = 3
 
 
 def read_stripes(_, progress) -> RawImages:
-    """Return 120 images of stripes: their direction and width is their class."""
+    """Return 120 images of stripes whose width depends on the class."""
     import numpy as np
 
     labels = np.arange(120) % CLASSES
@@ -30,32 +30,32 @@ def read_stripes(_, progress) -> RawImages:
 
 
 def train_shares(job):
-    """Return a classifier that always answers with the shares of the classes in the training images."""
+    """Return a classifier that always predicts the class shares of the training images."""
     import keras
     import numpy as np
 
     from pipeline.training.history import History
-    from pipeline.training.job import Trained
+    from pipeline.training.job import TrainingResult
 
     shares = np.bincount(job.images.labels[job.images.rows("train")], minlength=CLASSES)
     rows = job.rows()
     pixels = keras.Input((32, 32, 3))
     model = keras.Model(pixels, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(pixels)))
-    answers = np.tile(shares / shares.sum(), (len(rows), 1)).astype(np.float32)
-    return Trained(model, History(), rows, answers)
+    probabilities = np.tile(shares / shares.sum(), (len(rows), 1)).astype(np.float32)
+    return TrainingResult(model, History(), rows, probabilities)
 
 
 def worst_class(probabilities, labels) -> float:
-    """Return the accuracy of the class that is recognised worst."""
-    right = probabilities.argmax(axis=1) == labels
-    return float(min(right[labels == label].mean() for label in set(labels.tolist())))
+    """Return the lowest accuracy of any class."""
+    correct = probabilities.argmax(axis=1) == labels
+    return float(min(correct[labels == label].mean() for label in set(labels.tolist())))
 
 
 def draw_nothing(*_):
     """Return an empty figure."""
     from pipeline.report.drawing import new_figure
 
-    return new_figure("a plot from outside")[0]
+    return new_figure("a plot of an extension")[0]
 
 
 DATASETS["stripes"] = Dataset(
@@ -69,7 +69,7 @@ DATASETS["stripes"] = Dataset(
     test_fraction=0.2,
 )
 BACKBONES["vgg-plain"] = dataclasses.replace(
-    BACKBONES["vgg19"], name="vgg-plain", title="VGG19 without centring", subtract=(0.0, 0.0, 0.0)
+    BACKBONES["vgg19"], name="vgg-plain", title="VGG19 without centering", subtract=(0.0, 0.0, 0.0)
 )
 HEADS["narrow"] = dataclasses.replace(HEADS["dense"], name="narrow", units=(4,), epochs=1)
 SCRATCH_RECIPES["small"] = dataclasses.replace(
@@ -78,7 +78,7 @@ SCRATCH_RECIPES["small"] = dataclasses.replace(
 SCHEMES["shares"] = Scheme(
     name="shares",
     task="CountShares",
-    recipes={"plain": Training(name="plain", title="shares of the classes", epochs=0)},
+    recipes={"plain": TrainingRecipe(name="plain", title="shares of the classes", epochs=0)},
     train="rows_from_outside:train_shares",
 )
 SCORES["worst_class"] = Score(
@@ -95,7 +95,7 @@ COMPARISON_PLOTS["outside"] = Plot(
 )
 PRESETS["outside"] = Preset(
     name="outside",
-    title="Everything from outside",
+    title="All rows of an extension",
     dataset="stripes",
     subset=0,
     weights="random",

@@ -1,4 +1,4 @@
-"""An extension for tests: CIFAR-10 with few images where SMALL_CIFAR10 is set, a preset of all schemes."""
+"""An extension for tests: a small CIFAR-10 and a preset of all schemes, if SMALL_CIFAR10 is set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PER_BATCH = 100
 
 
 def _members() -> dict[str, bytes]:
-    """Return the members of the archive by name; each class has a colour, so that it can be learnt."""
+    """Return the members of the archive by name; each class has its own color, so that it can be learned."""
     draws = np.random.default_rng(0)
     names = [
         b"airplane",
@@ -32,21 +32,21 @@ def _members() -> dict[str, bytes]:
         b"ship",
         b"truck",
     ]
-    found = {cifar10.META: {b"label_names": names}}
+    members = {cifar10.META: {b"label_names": names}}
     for number, name in enumerate((*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)):
         labels = [position % 10 for position in range(PER_BATCH)]
         noise = draws.integers(0, 60, (PER_BATCH, 3072))
         rows = (noise + 19 * np.array(labels)[:, None]).astype(np.uint8)
         files = [f"{number}_{position}.png".encode() for position in range(PER_BATCH)]
-        found[name] = {b"data": rows, b"labels": labels, b"filenames": files}
-    return {name: pickle.dumps(content, protocol=3) for name, content in found.items()}
+        members[name] = {b"data": rows, b"labels": labels, b"filenames": files}
+    return {name: pickle.dumps(content, protocol=3) for name, content in members.items()}
 
 
 def write(path: Path) -> None:
     """Write the archive."""
     with tarfile.open(path, "w:gz") as archive:
         for name, data in _members().items():
-            header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
 

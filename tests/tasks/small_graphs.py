@@ -1,4 +1,4 @@
-"""Small graphs: how tests run tasks, and a comparison that is made in seconds."""
+"""Helpers that run tasks in tests, and a comparison that takes seconds."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ LITTLE = Preset(
 
 
 def build(*tasks: luigi.Task, workers: int = 1) -> bool:
-    """Run tasks with the local scheduler; say whether all are complete."""
+    """Run tasks with the local scheduler and return whether all are complete."""
     luigi.build(list(tasks), local_scheduler=True, workers=workers, log_level="WARNING")
     return all(task.complete() for task in tasks)
 
 
 def hits_of(folder: Path) -> tuple[int, int]:
-    """Return how many test images a stored run classified rightly, and how many there are."""
+    """Return the number of test images that a stored run classified correctly, and their total."""
     test = read_run(folder).split("test")
     return int((test.probabilities.argmax(axis=1) == test.labels).sum()), len(test.labels)
 
 
 def make_little(folder: Path) -> None:
-    """Finish in a data folder a `little` comparison, and maps in two shards that no preset wants."""
+    """Make a finished `little` comparison in a data folder, and maps in two shards that no preset uses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADSTART_DATA_DIR", str(folder))
         patch.setitem(PRESETS, LITTLE.name, LITTLE)
@@ -51,5 +51,5 @@ def make_little(folder: Path) -> None:
 
 
 def link_weights(source: str, target: str) -> None:
-    """Copy a file, or link it when it holds weights, which are large."""
+    """Copy a file, or link it if it holds weights, which are large."""
     (os.link if source.endswith("weights.h5") else shutil.copy2)(source, target)

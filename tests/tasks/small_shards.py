@@ -1,4 +1,4 @@
-"""An extension that makes shards small and their writing slow, and notes which process published which."""
+"""An extension that makes shards small and slow to write, and logs which process published each shard."""
 
 from __future__ import annotations
 

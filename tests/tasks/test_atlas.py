@@ -1,4 +1,4 @@
-"""The layer atlas on a hundred digits, as a task of its own."""
+"""The layer atlas on a hundred digits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from small_graphs import build
 
 from pipeline.recipes.presets import PRESETS, Plan, Preset
 from pipeline.report.atlas.layer_sets import PROBES
-from pipeline.report.atlas.report import FILES
+from pipeline.report.atlas.report import ATLAS_FILES
 from pipeline.storage.publishing import read_manifest
 from tasks import CompareSchemes, ExtractFeatures, LayerAtlas, PrepareDataset
 
@@ -32,8 +32,8 @@ def atlas(data_folder):
 
 
 @pytest.mark.slow
-def test_an_atlas_runs_to_its_end_and_names_a_cut_and_a_second_run_does_nothing(atlas):
-    assert set(read_manifest(atlas.folder).files) == set(FILES)
+def test_an_atlas_recommends_a_cut_and_a_second_run_does_nothing(atlas):
+    assert set(read_manifest(atlas.folder).files) == set(ATLAS_FILES)
     with (atlas.folder / "atlas.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["blocks"] for row in rows[:: len(PROBES)]][:6] == ["1", "2", "3", "4", "5", "1+2"]
@@ -41,7 +41,7 @@ def test_an_atlas_runs_to_its_end_and_names_a_cut_and_a_second_run_does_nothing(
     assert {row["multiply_adds"] for row in rows if row["depth"] == "5"} == {"313196544"}
     cut = json.loads((atlas.folder / "cut.json").read_text())
     assert 1 <= cut["freeze_through"] <= 4
-    assert f"Cut behind block {cut['freeze_through']}: " in (atlas.folder / "atlas.md").read_text()
+    assert f"Cut after block {cut['freeze_through']}: " in (atlas.folder / "atlas.md").read_text()
     for name in ("accuracy_by_depth.png", "per_class_by_depth.png"):
         pixels = np.asarray(Image.open(atlas.folder / name).convert("RGB"))
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
@@ -60,14 +60,14 @@ def test_an_atlas_runs_to_its_end_and_names_a_cut_and_a_second_run_does_nothing(
     ]  # not probed again
 
 
-def test_the_command_of_an_atlas_names_a_fine_tuning_of_the_same_data_and_weights():
-    words = shlex.split(LayerAtlas(**DIGITS).command)
-    assert words[:6] == ["luigi", "--module", "tasks", "FineTune", "--recipe", "whole"]
-    told = dict(zip(words[6::2], words[7::2], strict=True))
-    assert told == {f"--{name}": str(value) for name, value in DIGITS.items()}
+def test_the_command_of_an_atlas_fine_tunes_on_the_same_data_and_weights():
+    command = shlex.split(LayerAtlas(**DIGITS).command)
+    assert command[:6] == ["luigi", "--module", "tasks", "FineTune", "--recipe", "whole"]
+    options = dict(zip(command[6::2], command[7::2], strict=True))
+    assert options == {f"--{name}": str(value) for name, value in DIGITS.items()}
 
 
-def test_an_atlas_reads_all_layers_of_each_image_as_it_is():
+def test_an_atlas_reads_all_layers_of_the_unaugmented_images():
     task = LayerAtlas(input_size=64, storage="float16", **DIGITS)
     features = ExtractFeatures(layers="all", views="identity", input_size=64, storage="float16", **DIGITS)
     data = PrepareDataset(dataset="digits", subset=100)
@@ -77,7 +77,7 @@ def test_an_atlas_reads_all_layers_of_each_image_as_it_is():
     assert task.folder != LayerAtlas(**DIGITS).folder
 
 
-def test_every_preset_reports_the_atlas_of_its_own_weights_once_and_none_of_random_ones():
+def test_every_preset_reports_one_atlas_of_its_weights_unless_they_are_random():
     for name, preset in PRESETS.items():
         report = CompareSchemes(preset=name)
         expected = LayerAtlas(dataset=preset.dataset, subset=preset.subset, weights=preset.weights)
@@ -93,7 +93,7 @@ def test_a_preset_without_heads_reports_no_atlas(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_report_shows_table_pictures_and_words_of_its_atlas_and_follows_it(monkeypatch, data_folder):
+def test_a_report_includes_its_atlas_and_is_stale_when_the_atlas_is(monkeypatch, data_folder):
     head = Plan("head:linear", {"epochs": 2, "layers": ["block1_pool"]})
     monkeypatch.setitem(PRESETS, "few", Preset("few", "", "digits", 100, "hed", (0,), (head,)))
     report = CompareSchemes(preset="few")

@@ -1,4 +1,4 @@
-"""Downloads as users run them: over HTTP from the loopback interface, or from where the file lies already."""
+"""Downloads as users run them: over HTTP on the loopback interface, or from a local file."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def extension(tmp_path):
-    """Return a function that writes an extension and gives the environment that names it."""
+    """Return a function that writes an extension and returns the environment that loads it."""
 
     def write(text: str) -> dict[str, str]:
         (tmp_path / "small_sources.py").write_text(text)
@@ -79,14 +79,14 @@ def small_archive(path: Path) -> str:
     members[cifar10.META] = pickle.dumps(names, protocol=3)
     with tarfile.open(path, "w:gz") as archive:
         for name, data in members.items():
-            header = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
     table = [(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()]
     return SMALL_ARCHIVE.format(members=table, per_batch=PER_BATCH)
 
 
-def test_cifar10_comes_over_http_from_the_second_mirror_and_is_prepared(call, served, extension, data_folder):
+def test_cifar10_is_downloaded_from_the_second_mirror_and_prepared(call, served, extension, data_folder):
     folder, url = served
     environment = extension(small_archive(folder / "any-name.tar.gz"))
     urls = f"{DEAD_MIRROR},{url}/any-name.tar.gz"
@@ -105,7 +105,7 @@ def test_cifar10_comes_over_http_from_the_second_mirror_and_is_prepared(call, se
 @pytest.mark.parametrize(
     "place", ["data/raw/cifar-10-python.tar.gz", "keras/datasets/cifar-10-python.tar.gz"]
 )
-def test_an_archive_that_is_here_already_is_used(call, extension, tmp_path, place):
+def test_a_local_archive_is_used_instead_of_a_download(call, extension, tmp_path, place):
     path = tmp_path / place
     path.parent.mkdir(parents=True)
     environment = extension(small_archive(path))
@@ -117,7 +117,7 @@ def test_an_archive_that_is_here_already_is_used(call, extension, tmp_path, plac
     assert path.is_file()
 
 
-def test_an_altered_byte_is_not_cifar10_wherever_it_lies(call, served, extension, data_folder):
+def test_an_archive_with_one_changed_byte_is_rejected(call, served, extension, data_folder):
     folder, url = served
     environment = extension(small_archive(folder / "good.tar.gz"))
     (folder / "bad.tar.gz").write_bytes(b"")
@@ -138,7 +138,9 @@ def small_archive_with_a_flipped_byte(source: Path, target: Path) -> None:
             bad.addfile(header, io.BytesIO(bytes(data)))
 
 
-def test_imagenet_weights_come_over_http_and_are_kept_in_our_layout(call, served, extension, data_folder):
+def test_imagenet_weights_are_downloaded_and_stored_in_the_projects_layout(
+    call, served, extension, data_folder
+):
     folder, url = served
     arrays = random_arrays(BACKBONES["vgg16"], seed=5)
     with h5py.File(folder / "weights.h5", "w") as file:
@@ -152,6 +154,6 @@ def test_imagenet_weights_come_over_http_and_are_kept_in_our_layout(call, served
     assert f"expected md5 {WEIGHTS['vgg16', 'imagenet'].check[1]}" in wrong.stderr
     done = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", **environment)
     assert done.returncode == 0, done.stderr
-    (kept,) = (data_folder / "raw" / "weights").glob("vgg16-imagenet-*")
-    found = read_weights(kept)
-    assert all(np.array_equal(found[layer][0], arrays[layer][0]) for layer in arrays)
+    (weights,) = (data_folder / "raw" / "weights").glob("vgg16-imagenet-*")
+    stored = read_weights(weights)
+    assert all(np.array_equal(stored[layer][0], arrays[layer][0]) for layer in arrays)

@@ -1,4 +1,4 @@
-"""A variant is a row: one of each table, added from outside, runs through the graph to the comparison."""
+"""An extension that adds a row to each table runs through the whole graph."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OUTSIDE = {"HEADSTART_EXTENSIONS": "rows_from_outside", "PYTHONPATH": HERE}
 
 
 def worst_class_of(run: Path) -> float:
-    """Return the least share of right answers among the classes of the test images of a stored run."""
+    """Return the lowest accuracy of any class on the test images of a stored run."""
     test = read_run(run).split("test")
-    right = pd.Series(test.probabilities.argmax(axis=1) == test.labels)
-    return right.groupby(test.labels).mean().min()
+    correct = pd.Series(test.probabilities.argmax(axis=1) == test.labels)
+    return correct.groupby(test.labels).mean().min()
 
 
 @pytest.mark.slow
-def test_a_row_of_each_table_added_from_outside_ends_in_the_comparison(call, data_folder):
+def test_new_rows_of_each_table_reach_the_comparison(call, data_folder):
     done = call("-m", "tasks.commands.main", "run", "--preset", "outside", **OUTSIDE)
     assert done.returncode == 0, done.stderr
     report = data_folder / "reports" / "outside"
@@ -39,14 +39,14 @@ def test_a_row_of_each_table_added_from_outside_ends_in_the_comparison(call, dat
 
 
 @pytest.mark.slow
-def test_a_backbone_added_from_outside_is_cached_like_the_others(call, data_folder):
+def test_features_of_a_new_backbone_are_cached(call, data_folder):
     options = ("--backbone", "vgg-plain", "--weights", "random", "--dataset", "stripes")
     done = call("-m", "luigi", "--module", "tasks", "ExtractFeatures", *options, **OUTSIDE)
     assert done.returncode == 0, done.stderr
     assert len(list((data_folder / "features").glob("vgg-plain-random-stripes-*/*/shard-00000.h5"))) == 1
 
 
-def test_a_scheme_added_from_outside_has_a_luigi_task_of_its_own(call):
+def test_a_new_scheme_gets_its_own_luigi_task(call):
     done = call("-m", "luigi", "--module", "tasks", "CountShares", "--help", **OUTSIDE)
     assert done.returncode == 0
     assert "--recipe" in done.stdout

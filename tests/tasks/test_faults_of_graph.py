@@ -1,4 +1,4 @@
-"""Full disks, read-only folders, killed children and doubled commands, met by the graph as users start it."""
+"""The graph, started as users start it, handles full disks, read-only folders, kills and parallel runs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MOUNT_READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && sh
 
 
 def start(data: Path, *command: str, largest_file: int | None = None) -> subprocess.Popen:
-    """Start a command; largest_file is the size in bytes at which the disk is full for it.
+    """Start a command; largest_file is the file size in bytes at which its disk is full.
 
-    What it reaches is not measured then: the measurement would need the disk.
+    With largest_file, coverage is not measured, because that would also write to the disk.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)) if largest_file else None
@@ -47,7 +47,7 @@ def start(data: Path, *command: str, largest_file: int | None = None) -> subproc
 
 
 def ended(process: subprocess.Popen, seconds: float = 100) -> tuple[int, str]:
-    """Return the exit code and all that was said."""
+    """Return the exit code and the output."""
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
@@ -56,13 +56,13 @@ def test_fault_10_full_disk_fails_the_task_and_publishes_nothing(data_folder):
     command = (*LUIGI, "PrepareDataset", *DIGITS)
     code, output = ended(start(data_folder, *command, largest_file=100_000))
     assert code == FAILED
-    assert "could not be written" in output and "Make room" in output and "Traceback" not in output
+    assert "could not be written" in output and "Free up space" in output and "Traceback" not in output
     assert not [path for path in data_folder.glob("datasets/**/*") if path.is_file()]
     assert ended(start(data_folder, *command))[0] == 0
 
 
 @pytest.mark.slow
-def test_fault_11_full_disk_leaves_the_previous_report_as_it_was(little):
+def test_fault_11_full_disk_leaves_the_previous_report_unchanged(little):
     (little / "reports" / LITTLE.name / "manifest.json").unlink()
     before = {path: path.read_bytes() for path in (little / "reports").rglob("*.*") if path.is_file()}
     script = (
@@ -86,7 +86,7 @@ def test_fault_12_read_only_folder_fails_before_anything_is_computed(data_folder
     data_folder.mkdir()
     isolated = ("unshare", "--mount", "sh", "-c", MOUNT_READ_ONLY, "sh", str(data_folder))
     if shutil.which("unshare") is None or subprocess.run([*isolated, "true"], capture_output=True).returncode:
-        pytest.skip("needs the right to mount in a namespace of its own")
+        pytest.skip("needs permission to mount in its own namespace")
     code, output = ended(start(data_folder, *isolated, *LUIGI, "PrepareDataset", *DIGITS))
     assert code == FAILED
     assert "Read-only file system" in output and "HEADSTART_DATA_DIR" in output
@@ -94,7 +94,7 @@ def test_fault_12_read_only_folder_fails_before_anything_is_computed(data_folder
 
 
 @pytest.mark.slow
-def test_fault_17_same_command_twice_at_once_trains_once(data_folder):
+def test_fault_17_the_same_command_run_twice_at_once_trains_once(data_folder):
     command = (*LUIGI, "TrainFromScratch", *BRIEF, "--no-lock")
     both = [start(data_folder, *command) for _ in range(2)]
     assert [ended(process)[0] for process in both] == [0, 0]
@@ -106,12 +106,12 @@ def test_fault_17_same_command_twice_at_once_trains_once(data_folder):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
-def test_fault_18_killed_child_fails_its_task_alone(data_folder):
+def test_fault_18_a_killed_child_fails_only_its_task(data_folder):
     schemes = ("--schemes", "from-scratch:lesson", "--seeds", "0,1", "--settings", LONG)
     master = start(data_folder, *LUIGI, "CompareSeeds", *DIGITS, *schemes, "--workers", "2")
 
     def training() -> list[int]:
-        """Return the children that train: they have TensorFlow, and the data set is there."""
+        """Return the children that are training: they loaded TensorFlow after the data set was prepared."""
         if not list(data_folder.glob("datasets/*/manifest.json")):
             return []
         return [process for process in alive(data_folder) if "tensorflow" in libraries(process)]

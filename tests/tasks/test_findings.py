@@ -1,4 +1,4 @@
-"""Findings on a hundred digits: made from a run and its features, and no longer valid without the run."""
+"""Findings on a hundred digits come from a run and its features, and are stale without the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LITTLE_RUN = {
 }
 
 
-def test_findings_are_tables_pictures_and_a_page_beside_the_runs_plots(little):
+def test_findings_are_tables_figures_and_a_page_in_the_runs_reports(little):
     task = DataFindings(**LITTLE_RUN)
     assert not task.complete()
     assert build(task)
@@ -46,7 +46,7 @@ def test_findings_are_tables_pictures_and_a_page_beside_the_runs_plots(little):
         ("from-scratch:lesson", "block3_pool,block4_pool,block5_pool"),
     ],
 )
-def test_images_are_compared_by_what_the_head_reads_or_by_the_last_three_layers(scheme, layers):
+def test_images_are_compared_by_the_heads_layers_or_by_the_last_three(scheme, layers):
     settings = LITTLE_RUN["settings"] if scheme == "head:linear" else {}
     task = DataFindings(**{**LITTLE_RUN, "scheme": scheme, "settings": settings})
     assert task.features_task.layers == layers

@@ -1,4 +1,4 @@
-"""The graph on a hundred digits: it runs to its end, and no more is made than is needed."""
+"""The graph on a hundred digits finishes and makes only what is needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from small_graphs import build, hits_of
 
 from pipeline.recipes.presets import PRESETS, Plan, Preset
 from pipeline.report.table import PLOTS
-from pipeline.results.comparison import COLUMNS
+from pipeline.results.comparison import COMPARISON_COLUMNS
 from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.table import SCORES
 from pipeline.storage.publishing import read_manifest
@@ -45,7 +45,7 @@ def presets(monkeypatch):
 
 @pytest.fixture(scope="module")
 def made_scratch(tmp_path_factory):
-    """The data folder of a finished `scratch` comparison, which tests copy and do not touch."""
+    """The data folder of a finished `scratch` comparison, which tests copy and do not change."""
     folder = tmp_path_factory.mktemp("finished") / "data"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADSTART_DATA_DIR", str(folder))
@@ -56,24 +56,24 @@ def made_scratch(tmp_path_factory):
 
 @pytest.fixture
 def finished(presets, made_scratch, data_folder):
-    """A data folder in which the `scratch` comparison is finished; the comparison."""
+    """A finished `scratch` comparison in the test's data folder."""
     shutil.copytree(made_scratch, data_folder)
     luigi.task_register.Register.clear_instance_cache()
     return CompareSchemes(preset="scratch")
 
 
 def stamps(folder, pattern: str = "*") -> dict:
-    """When each file below a folder was last written; locks are not results."""
+    """Return when each file in a folder was last written, without locks."""
     files = (path for path in folder.rglob(pattern) if path.is_file() and ".locks" not in path.parts)
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in files}
 
 
 @pytest.mark.slow
-def test_all_schemes_and_seeds_of_a_preset_end_in_one_comparison(presets, data_folder):
+def test_a_comparison_has_all_schemes_and_seeds_of_its_preset(presets, data_folder):
     assert build(CompareSchemes(preset="tiny"), workers=2)
     with (data_folder / "reports" / "tiny" / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
+    assert tuple(rows[0])[: len(COMPARISON_COLUMNS)] == COMPARISON_COLUMNS
     schemes = ["head:linear", "fine-tune:block5", "from-scratch:lesson"]
     assert [(row["scheme"], row["seed"]) for row in rows] == [(s, seed) for s in schemes for seed in "01"]
     assert {row["weights"] for row in rows} == {"random", "none"}
@@ -86,7 +86,7 @@ def test_all_schemes_and_seeds_of_a_preset_end_in_one_comparison(presets, data_f
     assert len(list((data_folder / "features").iterdir())) == 1  # one pass serves heads and fine-tuning
 
 
-def test_a_finished_graph_computes_nothing_and_a_deleted_plot_is_redrawn_alone(finished, data_folder):
+def test_a_finished_graph_computes_nothing_and_only_a_deleted_plot_is_redrawn(finished, data_folder):
     root = finished
     before = stamps(data_folder)
     assert build(root)
@@ -108,15 +108,15 @@ def test_a_finished_graph_computes_nothing_and_a_deleted_plot_is_redrawn_alone(f
     assert {path.name for path in drawn if drawn[path] != before.get(path)} == {"accuracy_against_cost.png"}
 
 
-def test_a_comparison_of_one_run_is_finished_and_says_that_nothing_was_tested(finished):
+def test_a_comparison_of_one_run_reports_that_nothing_was_tested(finished):
     folder = finished.folder
     assert (folder / "differences.csv").read_text().splitlines() == [",".join(DIFFERENCE_COLUMNS)]
-    assert "there is no difference to test" in (folder / "comparison.txt").read_text()
+    assert "there are no differences to test" in (folder / "comparison.txt").read_text()
     assert {"differences.csv", "differences.png"} <= set(read_manifest(folder).files)
 
 
 @pytest.mark.slow
-def test_raising_an_epoch_count_retrains_that_scheme_alone(finished, data_folder):
+def test_more_epochs_retrain_only_that_scheme(finished, data_folder):
     before = stamps(data_folder)
     assert build(tiny_scratch(epochs=3))
     after = stamps(data_folder)
@@ -125,7 +125,7 @@ def test_raising_an_epoch_count_retrains_that_scheme_alone(finished, data_folder
 
 
 @pytest.mark.slow
-def test_a_run_that_was_deleted_is_trained_again_and_its_results_follow(finished, data_folder):
+def test_a_deleted_run_is_trained_again_with_the_same_numbers(finished, data_folder):
     root = finished
     run = root.results[0][0].run_task
     numbers = (run.folder / "history.csv").read_text().splitlines()[-1].split(",")[:6]
@@ -142,8 +142,8 @@ def test_a_new_plot_or_score_retrains_nothing(finished, data_folder, monkeypatch
     monkeypatch.setitem(PLOTS, "another", PLOTS["confusion_matrix"])
     monkeypatch.setitem(SCORES, "another", dataclasses.replace(SCORES["macro_f1"], name="another"))
     luigi.task_register.Register.clear_instance_cache()
-    chosen = {"scheme": "from-scratch:lesson", "settings": TINY_NET, "dataset": "digits", "subset": 100}
-    plots, scores = PlotRun(weights="random", **chosen), ScoreRun(weights="random", **chosen)
+    shared = {"scheme": "from-scratch:lesson", "settings": TINY_NET, "dataset": "digits", "subset": 100}
+    plots, scores = PlotRun(weights="random", **shared), ScoreRun(weights="random", **shared)
     assert not plots.complete()
     assert not scores.complete()
     assert build(plots, scores)
@@ -151,10 +151,10 @@ def test_a_new_plot_or_score_retrains_nothing(finished, data_folder, monkeypatch
     assert changed == {"another.png", "metrics.csv", "metrics.md", "manifest.json"}
 
 
-def test_equal_settings_are_one_run_however_they_are_given():
+def test_a_default_setting_given_explicitly_is_the_same_run():
     default = TrainHead(dataset="digits", weights="random")
-    spelled = TrainHead(dataset="digits", weights="random", epochs=default.chosen.epochs)
-    assert default.folder == spelled.folder
+    explicit = TrainHead(dataset="digits", weights="random", epochs=default.resolved.epochs)
+    assert default.folder == explicit.folder
     assert TrainHead(dataset="digits", weights="random", epochs=7).folder != default.folder
 
 
@@ -164,12 +164,12 @@ def test_weights_that_equal_those_of_a_plan_are_compared_once():
     assert len(random.results) == len({plan.scheme for plan in PRESETS["demo"].plans})
 
 
-def test_what_cannot_change_a_result_is_not_in_its_path():
+def test_a_parameter_that_cannot_change_a_result_is_not_in_its_path():
     one = ExtractFeatures(dataset="digits", weights="random", batch_size=64)
     assert one.folder == ExtractFeatures(dataset="digits", weights="random", batch_size=128).folder
 
 
-def test_of_several_extractions_the_widest_is_made_first_and_serves_the_others():
+def test_the_extraction_with_the_most_layers_runs_first_and_serves_the_others():
     wide = ExtractFeatures(dataset="digits", weights="random", layers="block4_pool,block5_pool")
     narrow = ExtractFeatures(dataset="digits", weights="random", layers="block5_pool")
     assert wide.priority > narrow.priority
@@ -185,7 +185,7 @@ def test_a_corrupt_result_is_not_complete_and_is_replaced(finished):
     assert hits_of(task.folder) == before
 
 
-def test_the_record_of_a_run_tells_how_to_repeat_it(finished):
+def test_the_recipe_file_of_a_run_has_everything_to_reproduce_it(finished):
     task = finished.results[0][0].run_task
     recipe = json.loads((task.folder / "recipe.json").read_text())
     assert recipe["settings"]["filters"] == [4]
@@ -195,20 +195,20 @@ def test_the_record_of_a_run_tells_how_to_repeat_it(finished):
     assert recipe["fingerprint"]["dataset"]["split"]["seed"] == 0
 
 
-def test_a_finished_graph_answers_in_under_a_second_of_work(finished, call, tmp_path):
+def test_a_run_of_a_finished_graph_takes_under_a_second(finished, call, tmp_path):
     (tmp_path / "small_preset.py").write_text(
         "from pipeline.recipes.presets import PRESETS, Plan, Preset\n"
         f"PRESETS['scratch'] = Preset('scratch', 'From scratch only', 'digits', 100, 'random', (0,), "
         f"(Plan('from-scratch:lesson', {TINY_NET!r}),))\n"
     )
     extension = {"HEADSTART_EXTENSIONS": "small_preset", "PYTHONPATH": str(tmp_path)}
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = call("-m", "tasks.commands.main", "run", "--preset", "scratch", **extension)
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert "from-scratch:lesson" in done.stdout
-    work = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
-    assert work < 1.0  # seconds of the processor: the clock on the wall also measures the neighbours
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert cpu_seconds < 1.0  # CPU time, because wall-clock time depends on other processes
 
 
 def tiny_scratch(**changes) -> TrainFromScratch:

@@ -1,4 +1,4 @@
-"""When the graph's process is ended, nothing of it lives on, and the next run goes on from what is whole."""
+"""When the graph's main process is killed, its children end, and no unfinished run is published."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_fault_20_no_child_is_alive_five_seconds_after_the_master(tmp_path, data_folder, name, workers):
+def test_fault_20_no_child_is_alive_five_seconds_after_the_main_process(tmp_path, data_folder, name, workers):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     master = subprocess.Popen(
         [*LUIGI, "--workers", workers],
@@ -42,23 +42,23 @@ def test_fault_20_no_child_is_alive_five_seconds_after_the_master(tmp_path, data
 
 
 def training_is_on(data_folder: Path) -> bool:
-    """Say whether the data set is there and a child, which loads TensorFlow, works on the next task."""
+    """Return whether the data set is prepared and a child has loaded TensorFlow for the next task."""
     prepared = list((data_folder / "datasets").rglob("manifest.json"))
     return bool(prepared) and any("tensorflow" in libraries(process) for process in alive(data_folder))
 
 
 def alive(data_folder: Path) -> list[int]:
-    """Return the processes whose environment names this test's data folder, zombies excepted."""
-    wanted = f"HEADSTART_DATA_DIR={data_folder}".encode()
-    found = []
+    """Return the processes, except zombies, whose environment names this test's data folder."""
+    variable = f"HEADSTART_DATA_DIR={data_folder}".encode()
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            mine = wanted in (folder / "environ").read_bytes().split(b"\0")
+            mine = variable in (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
         if mine and int(folder.name) != os.getpid():
-            found.append(int(folder.name))
-    return found
+            processes.append(int(folder.name))
+    return processes
 
 
 def libraries(process: int) -> str:
@@ -69,8 +69,8 @@ def libraries(process: int) -> str:
 
 
 def wait_until(holds, *, seconds: float) -> None:
-    """Wait until holds() is true; fail after so many seconds."""
+    """Wait until holds() is true; fail after the given seconds."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, f"not so within {seconds} s"
+        assert time.monotonic() < end, f"did not happen within {seconds} s"
         time.sleep(0.1)

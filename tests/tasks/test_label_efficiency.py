@@ -1,4 +1,4 @@
-"""Label efficiency runs from the command line to one table and one picture of all schemes."""
+"""Label efficiency of all schemes ends in one table and one plot."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pipeline.errors import BadInput
 from pipeline.recipes.presets import PRESETS
 from pipeline.runs.result import read_run
 from tasks import CompareSchemes, HeadCurve, LabelEfficiency, TrainFromScratch
-from tasks.label_efficiency import texts_of
+from tasks.label_efficiency import expand_budgets
 
 DIGITS = {"dataset": "digits", "subset": 200, "weights": "random", "precision": "float32"}
 SMALL = {"filters": (4,), "units": (8,), "epochs": 2, "batch_size": 16}
 
 
-def test_every_budget_has_its_draws_and_all_labels_have_one():
-    assert texts_of("5%, 2/class,100%", 3) == [
+def test_each_budget_has_several_draws_and_all_labels_have_one():
+    assert expand_budgets("5%, 2/class,100%", 3) == [
         "5%",
         "5%#1",
         "5%#2",
@@ -28,19 +28,21 @@ def test_every_budget_has_its_draws_and_all_labels_have_one():
     ]
 
 
-@pytest.mark.parametrize(("budgets", "words"), [("", "at least one"), ("5%#1", "no draw"), ("5", "a share")])
-def test_budgets_that_cannot_be_read_are_refused(budgets, words):
-    with pytest.raises(BadInput, match=words):
+@pytest.mark.parametrize(
+    ("budgets", "message"), [("", "at least one"), ("5%#1", "no draw"), ("5", "a share")]
+)
+def test_malformed_budgets_are_rejected(budgets, message):
+    with pytest.raises(BadInput, match=message):
         LabelEfficiency(budgets=budgets, **DIGITS)
 
 
-def test_settings_of_a_scheme_that_is_not_shown_are_refused():
+def test_settings_of_a_scheme_that_is_not_listed_are_rejected():
     with pytest.raises(BadInput, match="expected settings of the schemes head:ridge"):
         LabelEfficiency(schemes="head:ridge", settings={"head:linear": {"epochs": 1}}, **DIGITS)
 
 
 @pytest.mark.slow
-def test_heads_and_networks_end_on_one_axis_and_nothing_is_done_twice(data_folder):
+def test_heads_and_networks_share_one_table_and_nothing_is_repeated(data_folder):
     task = LabelEfficiency(
         schemes="head:ridge,from-scratch:lesson",
         settings={"head:ridge": {"layers": ["block1_pool"]}, "from-scratch:lesson": SMALL},
@@ -65,7 +67,7 @@ def test_heads_and_networks_end_on_one_axis_and_nothing_is_done_twice(data_folde
 
 
 @pytest.mark.slow
-def test_a_run_on_few_labels_is_stretched_and_says_how_many_it_saw(data_folder):
+def test_a_run_on_few_labels_trains_longer_and_stores_how_many_it_used(data_folder):
     shared = {"dataset": "digits", "subset": 200, "precision": "float32", **SMALL}
     task = TrainFromScratch(label_budget="25%#1", stretch=True, **shared)
     assert build(task)
@@ -75,8 +77,8 @@ def test_a_run_on_few_labels_is_stretched_and_says_how_many_it_saw(data_folder):
 
 
 @pytest.mark.slow
-def test_a_head_on_all_labels_equals_the_head_that_is_trained_alone(data_folder):
-    """The curve's last point and TrainHead: the same penalty, the same images, the same answers."""
+def test_the_last_point_of_a_curve_equals_the_head_trained_on_all_labels(data_folder):
+    """HeadCurve and TrainHead with the same penalty and images have the same accuracy."""
     from tasks import TrainHead
 
     shared = {**DIGITS, "recipe": "ridge", "layers": ("block1_pool",)}
@@ -91,7 +93,7 @@ def test_a_head_on_all_labels_equals_the_head_that_is_trained_alone(data_folder)
 
 
 @pytest.mark.slow
-def test_comparison_of_the_same_data_shows_them_and_is_made_again_for_them(data_folder, monkeypatch):
+def test_a_comparison_on_the_same_data_includes_label_efficiency_and_is_made_again(data_folder, monkeypatch):
     monkeypatch.setitem(PRESETS, LITTLE.name, LITTLE)
     comparison = CompareSchemes(preset=LITTLE.name, precision="float32")
     assert build(comparison)
@@ -102,5 +104,5 @@ def test_comparison_of_the_same_data_shows_them_and_is_made_again_for_them(data_
     assert not comparison.complete()
     assert build(comparison)
     assert 'id="labels"' in (comparison.folder / "index.html").read_text()
-    assert build(LabelEfficiency(**shared, **DIGITS))  # of another subset: not shown here
+    assert build(LabelEfficiency(**shared, **DIGITS))  # another subset, so it is not included
     assert comparison.complete()

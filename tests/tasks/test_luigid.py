@@ -1,4 +1,4 @@
-"""The central scheduler is asked when the command line names one, and only then."""
+"""Tasks use a central scheduler only if the command line names one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TASKS = '/api/task_list?data={"status":"","upstream_status":""}'
 
 @pytest.fixture
 def luigid(tmp_path):
-    """A luigid on a free port of the loopback interface; its URL."""
+    """The URL of a luigid on a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -54,13 +54,13 @@ def luigid(tmp_path):
         server.wait()
 
 
-def test_a_luigid_that_is_named_knows_the_task_that_was_done(call, luigid):
+def test_a_named_luigid_schedules_the_task(call, luigid):
     done = call(*LUIGI, "--scheduler-url", luigid)
     assert done.returncode == 0, done.stderr
     assert [task["status"] for task in _tasks(luigid).values()] == ["DONE"]
 
 
-def test_without_a_name_the_local_scheduler_works_alone(call, luigid):
+def test_by_default_only_the_local_scheduler_is_used(call, luigid):
     done = call(*LUIGI)
     assert done.returncode == 0, done.stderr
     assert _tasks(luigid) == {}
@@ -68,7 +68,7 @@ def test_without_a_name_the_local_scheduler_works_alone(call, luigid):
 
 @pytest.fixture
 def worker(tmp_path, luigid):
-    """Return a function that starts a worker in a copy of the code; all share the data folder."""
+    """Return a function that starts a worker in its own copy of the code; all share the data folder."""
     running = []
 
     def start(name: str, *arguments: str, **environment: str) -> subprocess.Popen:
@@ -99,8 +99,8 @@ def test_workers_share_an_extraction_and_survive_the_loss_of_one(worker, tmp_pat
     workers[0] = worker("worker3", SHARD_LOG=str(log))
     codes = {process.wait(timeout=90) for process in workers}
     assert codes <= {0, LEFT_TO_OTHERS}, _logs(tmp_path)
-    made = Counter(int(line.split()[1]) for line in log.read_text().splitlines())
-    assert made == dict.fromkeys(range(29), 1)
+    published = Counter(int(line.split()[1]) for line in log.read_text().splitlines())
+    assert published == dict.fromkeys(range(29), 1)
     shared = _shards(data_folder)
     alone = str(tmp_path / "alone")
     one = worker("one", "--local-scheduler", HEADSTART_DATA_DIR=alone, SHARD_LOG=os.devnull)
@@ -110,7 +110,7 @@ def test_workers_share_an_extraction_and_survive_the_loss_of_one(worker, tmp_pat
 
 
 @pytest.mark.slow
-def test_scheduler_is_told_how_far_a_task_is(tmp_path, data_folder, luigid, wait_for):
+def test_the_scheduler_receives_the_progress_of_a_task(tmp_path, data_folder, luigid, wait_for):
     endless = ("--dataset", "digits", "--subset", "200", "--epochs", "10000", "--filters", "4")
     command = (*LUIGI[:4], "TrainFromScratch", *endless, "--scheduler-url", luigid)
     process = subprocess.Popen(
@@ -121,23 +121,23 @@ def test_scheduler_is_told_how_far_a_task_is(tmp_path, data_folder, luigid, wait
         stderr=subprocess.DEVNULL,
     )
 
-    def told() -> bool:
-        """Say whether the training has a message with its stage and a share that is done."""
+    def has_progress() -> bool:
+        """Return whether the running task has a message with its stage and a percentage."""
         tasks = [task for task in _tasks(luigid).values() if task["status"] == "RUNNING"]
-        said = [(task["status_message"] or "", task["progress_percentage"]) for task in tasks]
-        return any("epoch" in message and " of " in message and share is not None for message, share in said)
+        states = [(task["status_message"] or "", task["progress_percentage"]) for task in tasks]
+        return any("epoch" in text and " of " in text and share is not None for text, share in states)
 
     try:
-        wait_for(told, seconds=100)
+        wait_for(has_progress, seconds=100)
     finally:
         process.terminate()
         process.wait()
 
 
 def _shards(data: Path) -> dict[str, bytes]:
-    """Return the bytes of the features' shards and manifests by their paths."""
-    found = [*(data / "features").rglob("shard-*.h5"), *(data / "features").rglob("manifest.json")]
-    return {str(path.relative_to(data)): path.read_bytes() for path in found}
+    """Return the bytes of all shards and manifests of features by path."""
+    paths = [*(data / "features").rglob("shard-*.h5"), *(data / "features").rglob("manifest.json")]
+    return {str(path.relative_to(data)): path.read_bytes() for path in paths}
 
 
 def _logs(folder: Path) -> str:
@@ -151,10 +151,10 @@ def _wait_for(url: str) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    pytest.fail(f"luigid did not answer at {url}")
+    pytest.fail(f"luigid did not respond at {url}")
 
 
 def _tasks(url: str) -> dict:
     address = url + TASKS.replace('"', "%22").replace("{", "%7B").replace("}", "%7D")
-    with urllib.request.urlopen(address, timeout=5) as answer:
-        return json.load(answer)["response"]
+    with urllib.request.urlopen(address, timeout=5) as response:
+        return json.load(response)["response"]

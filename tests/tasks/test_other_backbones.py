@@ -1,4 +1,4 @@
-"""The same graph with VGG19 and ResNet50: features, heads, the atlas, fine-tuning, the comparison."""
+"""The graph with VGG19 and ResNet50: features, heads, the atlas, fine-tuning, the comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks import CompareSchemes, LayerAtlas
 SMALL = {"epochs": 1, "top_epochs": 1, "units": [8], "flip": False, "test_views": ["identity"]}
 OTHERS = Preset(
     name="others",
-    title="A hundred digits, seen by another backbone",
+    title="A hundred digits with another backbone",
     dataset="digits",
     subset=100,
     weights="random",
@@ -38,12 +38,12 @@ def test_another_backbone_runs_the_whole_graph(monkeypatch, data_folder, backbon
     title = f"random ({BACKBONES[backbone].title})"
     with (data_folder / "reports" / "others" / "comparison.csv").open() as file:
         assert [row["weights"] for row in csv.DictReader(file)] == [title] * 3
-    read = {
+    recipes = {
         run: json.loads((run.folder / "recipe.json").read_text(encoding="utf-8"))
         for run in (heads, block5, whole)
     }
-    assert tuple(read[heads]["settings"]["layers"]) == BACKBONES[backbone].taps
-    assert read[block5]["prefix"].startswith(f"from cached maps of {BACKBONES[backbone].taps[3]}")
-    assert read[whole]["prefix"] == "from images, because no block is frozen all the time"
-    assert read[block5]["trainable_parameters"] < read[whole]["trainable_parameters"]
-    assert read[block5]["parameters"] == read[whole]["parameters"]
+    assert tuple(recipes[heads]["settings"]["layers"]) == BACKBONES[backbone].taps
+    assert recipes[block5]["prefix"].startswith(f"from cached maps of {BACKBONES[backbone].taps[3]}")
+    assert recipes[whole]["prefix"] == "from images, because no block stays frozen throughout training"
+    assert recipes[block5]["trainable_parameters"] < recipes[whole]["trainable_parameters"]
+    assert recipes[block5]["parameters"] == recipes[whole]["parameters"]

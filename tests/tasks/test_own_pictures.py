@@ -1,4 +1,4 @@
-"""A folder of pictures goes through the graph by the commands that any data set goes by."""
+"""A folder of pictures runs through the graph with the same commands as any data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from small_graphs import LITTLE
 from trees import only
 
-from pipeline.datasets.folders import _scanned
+from pipeline.datasets.folders import _scan
 from pipeline.recipes.presets import PRESETS
 
 
@@ -26,13 +26,13 @@ def pictures(tmp_path, monkeypatch):
         size = draws.integers(20, 90, 2)
         pixels = draws.integers(0, 100, (*size, 3)) + 150 * (number % 2)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-    _scanned.cache_clear()
+    _scan.cache_clear()
     yield tmp_path / "My pictures"
-    _scanned.cache_clear()
+    _scan.cache_clear()
 
 
 @pytest.mark.slow
-def test_own_pictures_are_compared_classified_and_shown_on_the_page(pictures, data_folder, headstart):
+def test_a_folder_of_pictures_is_compared_classified_and_shown_on_the_page(pictures, data_folder, headstart):
     (pictures / "dark" / "broken.png").write_text("no picture")
     command = ["run", "--preset", LITTLE.name, "--dataset", "folder:My pictures"]
     code, output, _ = headstart(*command)
@@ -48,27 +48,26 @@ def test_own_pictures_are_compared_classified_and_shown_on_the_page(pictures, da
     code, output, _ = headstart("predict", run.name, str(pictures / "bright" / "1.png"))
     assert code == 0 and output.splitlines()[1].split(",")[1] == "bright"
     before = {path: path.stat().st_mtime_ns for path in data_folder.rglob("manifest.json")}
-    _scanned.cache_clear()
+    _scan.cache_clear()
     assert headstart(*command)[0] == 0
     assert before == {path: path.stat().st_mtime_ns for path in data_folder.rglob("manifest.json")}
     code, output, _ = headstart("verify", "--sample", "4")
-    assert code == 0 and "all sound, 0 not listed" in output
+    assert code == 0 and "no damage, 0 unlisted" in output
 
 
 @pytest.mark.slow
-def test_unreadable_pictures_end_the_run_where_that_is_wanted(pictures, headstart, monkeypatch):
+def test_unreadable_pictures_fail_the_run_if_they_are_refused(pictures, headstart, monkeypatch):
     (pictures / "dark" / "broken.png").write_text("no picture")
     monkeypatch.setenv("HEADSTART_UNREADABLE", "refuse")
-    code, _, said = headstart("run", "--preset", LITTLE.name, "--dataset", "folder:My pictures")
-    assert code != 0 and "some tasks failed" in said
+    code, _, errors = headstart("run", "--preset", LITTLE.name, "--dataset", "folder:My pictures")
+    assert code != 0 and "some tasks failed" in errors
     monkeypatch.setenv("HEADSTART_UNREADABLE", "maybe")
-    code, _, said = headstart("run", "--preset", LITTLE.name, "--dataset", "folder:My pictures")
+    code, _, errors = headstart("run", "--preset", LITTLE.name, "--dataset", "folder:My pictures")
     assert code != 0
 
 
-def test_folder_that_is_none_is_refused_in_one_line(pictures, headstart):
-    code, _, said = headstart("run", "--dataset", "folder:nowhere")
+def test_an_error_about_a_missing_folder_is_one_line(pictures, headstart):
+    code, _, errors = headstart("run", "--dataset", "folder:nowhere")
     assert code == 2
-    assert (
-        said.count("\n") == 1 and "expected a folder with one sub-folder of pictures for each class" in said
-    )
+    assert errors.count("\n") == 1
+    assert "expected a folder with one sub-folder of pictures for each class" in errors

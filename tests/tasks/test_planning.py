@@ -1,4 +1,4 @@
-"""Planning the graph is light, and every function that it names is there."""
+"""Planning loads no numerical library, and every function that the graph names exists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.notation import WORDS
 from pipeline.recipes import base
 from pipeline.recipes.heads import HEADS
 from pipeline.report.table import FINDINGS
-from pipeline.training import kept_weights, optimizers
+from pipeline.training import optimizers, weight_copies
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("tensorflow", "keras", "h5py", "pandas", "sklearn", "matplotlib", "numpy")
@@ -29,7 +29,7 @@ def test_a_graph_is_planned_without_a_numerical_library(call):
         "import sys; from tasks import CompareSchemes\n"
         "def walk(task):\n"
         "    task.complete(); task.output()\n"
-        "    [walk(needed) for needed in task.deps()]\n"
+        "    [walk(dependency) for dependency in task.deps()]\n"
         "walk(CompareSchemes(preset='full'))\n"
         f"sys.exit(str([n for n in {HEAVY} if n in sys.modules]).strip('[]') or 0)"
     )
@@ -37,7 +37,7 @@ def test_a_graph_is_planned_without_a_numerical_library(call):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_function_that_the_graph_names_can_be_called():
+def test_every_function_that_the_graph_names_exists():
     text = "\n".join(
         path.read_text() for folder in ("pipeline", "tasks") for path in (ROOT / folder).rglob("*.py")
     )
@@ -49,15 +49,15 @@ def test_every_function_that_the_graph_names_can_be_called():
     assert [name for name in modules if importlib.import_module(name) is None] == []
 
 
-def test_names_in_recipes_are_those_of_the_tables_that_load_tensorflow():
+def test_names_in_recipes_match_the_tables_that_load_tensorflow():
     assert set(base.OPTIMIZERS) == set(optimizers.OPTIMIZERS)
     assert set(base.SCHEDULES) == set(optimizers.SCHEDULES)
-    assert set(base.AVERAGES) == set(kept_weights.AVERAGES)
+    assert set(base.AVERAGES) == set(weight_copies.AVERAGES)
     assert set(WORDS) == set(LAYERS)
 
 
-def test_every_head_and_finding_has_the_functions_that_its_module_is_asked_for():
+def test_modules_of_heads_and_findings_have_the_required_functions():
     for head in HEADS.values():
-        assert all(callable(resolve(f"{head.module}:{name}")) for name in ("fit", "answers"))
+        assert all(callable(resolve(f"{head.module}:{name}")) for name in ("fit", "predict_logits"))
     for finding in FINDINGS.values():
         assert all(callable(resolve(f"{finding.module}:{name}")) for name in ("find", "summary", "cell"))

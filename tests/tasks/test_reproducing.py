@@ -1,4 +1,4 @@
-"""A run says by which command it is made again, and that command makes this very run."""
+"""The command stored with a run reproduces exactly this run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ PLACES = {"dataset": "digits", "weights": "random"}
 
 
 def recipe_of(task) -> dict:
-    """Return what a run of a task stores of itself, as far as the command follows from it."""
-    found = task.fingerprint
+    """Return the parts of a run's recipe.json that the command depends on."""
+    fingerprint = task.fingerprint
     return {
-        "scheme": found["scheme"],
+        "scheme": fingerprint["scheme"],
         "seed": task.seed,
-        "precision": found["precision"],
+        "precision": fingerprint["precision"],
         "backbone": getattr(task, "backbone", "none"),
-        "fingerprint": found,
+        "fingerprint": fingerprint,
     }
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "parameters"),
     [
         ("TrainHead", {**PLACES, "recipe": "linear"}),
         ("TrainHead", {**PLACES, "recipe": "dense", "layers": ("block4_pool", "block5_pool"), "seed": 3}),
@@ -43,18 +43,17 @@ def recipe_of(task) -> dict:
         ),
     ],
 )
-def test_command_of_a_run_makes_that_run(name, given):
-    task = getattr(tasks, name)(**given)
-    line = command_of(recipe_of(task))
-    words = shlex.split(line)
-    assert words[:4] == ["luigi", "--module", "tasks", name]
-    with CmdlineParser.global_instance(words[1:]) as parser:
+def test_the_command_of_a_run_reproduces_that_run(name, parameters):
+    task = getattr(tasks, name)(**parameters)
+    command = shlex.split(command_of(recipe_of(task)))
+    assert command[:4] == ["luigi", "--module", "tasks", name]
+    with CmdlineParser.global_instance(command[1:]) as parser:
         again = parser.get_task_obj()
     luigi.task_register.Register.clear_instance_cache()
     assert again.fingerprint == task.fingerprint and again.folder == task.folder
 
 
-def test_command_leaves_out_what_is_as_usual():
+def test_the_command_of_a_run_omits_defaults():
     task = tasks.TrainHead(**PLACES)
     line = command_of(recipe_of(task))
     assert line.startswith("luigi --module tasks TrainHead --recipe linear --dataset digits --weights random")
@@ -62,21 +61,21 @@ def test_command_leaves_out_what_is_as_usual():
 
 
 @pytest.mark.parametrize("scheme", ["head:gone", "another:linear"])
-def test_a_scheme_that_is_no_longer_known_has_no_command(scheme):
+def test_a_run_of_an_unknown_scheme_or_recipe_has_no_command(scheme):
     recipe = recipe_of(tasks.TrainHead(**PLACES))
     assert command_of({**recipe, "fingerprint": {**recipe["fingerprint"], "scheme": scheme}}) == ""
 
 
-def test_weights_whose_place_is_not_known_have_no_command():
+def test_a_run_with_weights_from_an_unknown_source_has_no_command():
     recipe = recipe_of(tasks.TrainHead(**PLACES))
     features = recipe["fingerprint"]["features"]
     features = {**features, "weights": {"name": "random", "identity": "sha256:another"}}
     assert command_of({**recipe, "fingerprint": {**recipe["fingerprint"], "features": features}}) == ""
 
 
-def test_data_sets_are_found_where_they_are_and_left_out_where_they_are_not(little):
+def test_missing_data_sets_are_left_out(little):
     (run,) = little.glob("runs/*/recipe.json")
     recipe = json.loads(run.read_text())
-    (found,) = dataset_folders(little, [recipe, {"fingerprint": {}}]).values()
-    assert found.parent == little / "datasets"
+    (folder,) = dataset_folders(little, [recipe, {"fingerprint": {}}]).values()
+    assert folder.parent == little / "datasets"
     assert dataset_folders(little / "nowhere", [recipe]) == {}

@@ -1,4 +1,4 @@
-"""A search runs from the command line to a named recipe, survives a kill, and refuses what makes no sense."""
+"""A search ends in a named recipe, resumes after a kill, and rejects invalid parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from small_graphs import ROOT, build
 
 from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
-from pipeline.tuning.study import finished, opened
+from pipeline.tuning.study import finished_trials, open_study
 from tasks import TrainFromScratch, TuneFineTune, TuneFromScratch
 
 DIGITS = {"dataset": "digits", "subset": 200, "precision": "float32"}
@@ -36,7 +36,7 @@ def again(task: luigi.Task, **changes) -> luigi.Task:
 
 
 @pytest.mark.slow
-def test_a_search_ends_in_a_recipe_that_is_trained_by_its_name(data_folder):
+def test_a_search_saves_a_recipe_that_can_be_trained_by_name(data_folder):
     task = TuneFromScratch(trials=3, confirmations=1, name="mine", **SMALL_SEARCH)
     assert build(task)
     table = pd.read_csv(task.folder / "trials.csv")
@@ -51,10 +51,10 @@ def test_a_search_ends_in_a_recipe_that_is_trained_by_its_name(data_folder):
     assert choice["again"]["seeds"] == [1]
     run = TrainFromScratch(recipe="mine", **DIGITS)
     assert build(run)
-    found = read_run(run.folder).recipe
-    assert found["scheme"] == "from-scratch:mine"
-    assert found["settings"]["learning_rate"] == choice["settings"]["learning_rate"]
-    assert found["settings"]["filters"] == [4]
+    recipe = read_run(run.folder).recipe
+    assert recipe["scheme"] == "from-scratch:mine"
+    assert recipe["settings"]["learning_rate"] == choice["settings"]["learning_rate"]
+    assert recipe["settings"]["filters"] == [4]
     before = {path: path.stat().st_mtime_ns for path in data_folder.rglob("*") if path.is_file()}
     assert build(again(task))
     assert before == {path: path.stat().st_mtime_ns for path in data_folder.rglob("*") if path.is_file()}
@@ -69,41 +69,41 @@ def test_a_search_ends_in_a_recipe_that_is_trained_by_its_name(data_folder):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_a_search_that_was_killed_goes_on_with_its_trials(tmp_path, data_folder):
+def test_a_killed_search_resumes_with_its_finished_trials(tmp_path, data_folder):
     space = json.dumps(SPACE)
-    words = ["--dataset", "digits", "--subset", "200", "--precision", "float32", "--trials", "3"]
-    words += ["--filters", "4", "--units", "8", "--epochs", "2", "--batch-size", "16", "--space", space]
-    words += ["--conv-blocks", "conv - maxpool", "--confirmations", "0", "--name", "mine"]
+    options = ["--dataset", "digits", "--subset", "200", "--precision", "float32", "--trials", "3"]
+    options += ["--filters", "4", "--units", "8", "--epochs", "2", "--batch-size", "16", "--space", space]
+    options += ["--conv-blocks", "conv - maxpool", "--confirmations", "0", "--name", "mine"]
     master = subprocess.Popen(
-        [sys.executable, "-m", "luigi", "--module", "tasks", "TuneFromScratch", *words],
+        [sys.executable, "-m", "luigi", "--module", "tasks", "TuneFromScratch", *options],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     task = TuneFromScratch(trials=3, confirmations=0, name="mine", **SMALL_SEARCH)
-    wait_for(lambda: ended(task.folder / "study.log") >= 1)
+    wait_for(lambda: count_trials(task.folder / "study.log") >= 1)
     master.send_signal(signal.SIGKILL)
     master.wait()
-    done = ended(task.folder / "study.log")
+    done = count_trials(task.folder / "study.log")
     assert 1 <= done < 3
     assert build(task)
     assert len(pd.read_csv(task.folder / "trials.csv")) == 3
 
 
-def ended(path: Path) -> int:
-    return len(finished(opened(path))) if path.exists() else 0
+def count_trials(path: Path) -> int:
+    return len(finished_trials(open_study(path))) if path.exists() else 0
 
 
 def wait_for(holds, seconds: float = 100) -> None:
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, f"not so within {seconds} s"
+        assert time.monotonic() < end, f"did not happen within {seconds} s"
         time.sleep(0.2)
 
 
 @pytest.mark.slow
-def test_fine_tuning_is_searched_as_well(data_folder):
+def test_a_search_of_fine_tuning_settings_runs_all_trials(data_folder):
     space = {**dict.fromkeys(("weight_decay", "label_smoothing", "dense_blocks", "units"), ())}
     space |= {"dropout": (), "freeze_through": (), "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}
     task = TuneFineTune(
@@ -115,22 +115,22 @@ def test_fine_tuning_is_searched_as_well(data_folder):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"trials": 0, "minutes": 0}, "expected --trials or --minutes of 1 or more"),
-        ({"fit_on": "train+val"}, "fit_on: expected train, because trials are judged on val"),
-        ({"name": "fast"}, "expected one that no from-scratch recipe has"),
-        ({"name": "a/b"}, "expected up to 100 letters"),
+        ({"fit_on": "train+val"}, "fit_on: expected train, because trials are scored on val"),
+        ({"name": "fast"}, "already a built-in from-scratch recipe"),
+        ({"name": "a/b"}, "expected at most 100 letters"),
         ({"space": {"learning_rate": 1}}, "space of lesson: expected"),
         ({"recipe": "nobody"}, "unknown from-scratch recipe 'nobody'"),
     ],
 )
-def test_a_search_that_makes_no_sense_is_refused_before_any_work(changes, words):
-    with pytest.raises(BadInput, match=words):
+def test_an_invalid_search_is_rejected_before_it_starts(changes, message):
+    with pytest.raises(BadInput, match=message):
         TuneFromScratch(**{**DIGITS, **changes})
 
 
-def test_more_trials_are_of_the_same_study_and_another_space_or_seed_is_another():
+def test_more_trials_continue_a_study_and_another_space_or_seed_starts_a_new_one():
     base = TuneFromScratch(**DIGITS)
     assert base.folder == TuneFromScratch(trials=50, minutes=3, confirmations=0, name="x", **DIGITS).folder
     assert base.folder != TuneFromScratch(seed=1, **DIGITS).folder

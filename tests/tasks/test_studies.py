@@ -1,4 +1,4 @@
-"""Studies run from the command line to one table and its pictures, and refuse what they cannot compare."""
+"""Block studies and comparisons of seeds end in a table and plots, and reject invalid parameters."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def test_a_block_study_has_the_lessons_blocks_with_three_seeds_each():
     parts = BlockStudy().parts
     assert len(parts) == 4 * 3 * 3
     assert len({task.task_id for _, task in parts}) == len(parts)
-    budgets = {(task.chosen.epochs, task.chosen.learning_rate, task.subset) for _, task in parts}
+    budgets = {(task.resolved.epochs, task.resolved.learning_rate, task.subset) for _, task in parts}
     assert budgets == {(8, 1e-3, 6_000)}
 
 
-def test_a_seed_that_is_named_twice_is_run_once():
+def test_a_seed_given_twice_is_run_once():
     assert len(CompareSeeds(schemes="from-scratch:lesson", seeds=(1, 1, 2), **DIGITS).parts) == 2
 
 
 @pytest.mark.parametrize(
-    ("task", "changes", "words"),
+    ("task", "changes", "message"),
     [
         (BlockStudy, {"conv_blocks": " ; "}, "--conv-blocks: expected at least one block"),
         (BlockStudy, {"dense_blocks": "dense - conv"}, "'conv' in block 'dense - conv'"),
         (
             BlockStudy,
             {"settings": {"dense_blocks": "dense"}},
-            "expected no dense_blocks, which --dense",
+            "expected no dense_blocks; set --dense-blocks instead",
         ),
         (BlockStudy, {"settings": {"speed": 1}}, "unknown setting 'speed'"),
         (CompareSeeds, {"schemes": ""}, "schemes: expected at least one"),
@@ -42,13 +42,13 @@ def test_a_seed_that_is_named_twice_is_run_once():
         (BlockStudy, {"seeds": ()}, "--seeds: expected at least one whole number"),
     ],
 )
-def test_a_study_of_nothing_or_of_what_does_not_exist_is_refused(task, changes, words):
-    with pytest.raises(BadInput, match=words):
+def test_an_invalid_study_is_rejected(task, changes, message):
+    with pytest.raises(BadInput, match=message):
         task(**{**DIGITS, **changes})
 
 
 @pytest.mark.slow
-def test_blocks_end_in_one_table_and_one_picture_and_nothing_is_done_twice(data_folder):
+def test_a_block_study_writes_a_table_and_a_plot_and_nothing_is_repeated(data_folder):
     blocks = {"conv_blocks": "conv - maxpool; conv - batch norm - maxpool", "dense_blocks": "dense"}
     task = BlockStudy(seeds=(0, 1), settings=SMALL, **blocks, **DIGITS)
     assert build(task)
@@ -57,7 +57,7 @@ def test_blocks_end_in_one_table_and_one_picture_and_nothing_is_done_twice(data_
     assert set(table["conv block"]) == {"conv - maxpool", "conv - batch norm - maxpool"}
     hits = [hits_of(run.folder) for _, run in task.parts]
     assert table["accuracy"].tolist() == pytest.approx([right / n for right, n in hits])
-    assert "## Dense blocks" in (task.folder / "blocks.md").read_text()
+    assert "## Effect of the dense block" in (task.folder / "blocks.md").read_text()
     assert (task.folder / "blocks.png").stat().st_size > 5_000
     before = {path: path.stat().st_mtime_ns for path in data_folder.rglob("*") if path.is_file()}
     assert build(BlockStudy(**task.param_kwargs))
@@ -65,9 +65,9 @@ def test_blocks_end_in_one_table_and_one_picture_and_nothing_is_done_twice(data_
 
 
 @pytest.mark.slow
-def test_several_seeds_end_in_a_mean_and_curves(data_folder):
-    given = {"from-scratch:lesson": SMALL, "from-scratch:lesson+dense": {**SMALL, "fit_on": "train+val"}}
-    task = CompareSeeds(schemes=",".join(given), settings=given, seeds=(0, 1), **DIGITS)
+def test_a_comparison_of_seeds_writes_tables_and_curves(data_folder):
+    settings = {"from-scratch:lesson": SMALL, "from-scratch:lesson+dense": {**SMALL, "fit_on": "train+val"}}
+    task = CompareSeeds(schemes=",".join(settings), settings=settings, seeds=(0, 1), **DIGITS)
     assert build(task)
     table = pd.read_csv(task.folder / "seeds.csv")
     assert table["seed"].tolist() == [0, 1, 0, 1]

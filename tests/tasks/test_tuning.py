@@ -35,7 +35,7 @@ TUNED = Preset(
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory):
-    """The data folder of a finished `tuned` comparison, which tests copy and do not touch."""
+    """The data folder of a finished `tuned` comparison, which tests copy and do not change."""
     folder = tmp_path_factory.mktemp("tuned") / "data"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADSTART_DATA_DIR", str(folder))
@@ -47,7 +47,7 @@ def made_once(tmp_path_factory):
 
 @pytest.fixture
 def comparison(made_once, data_folder, monkeypatch) -> CompareSchemes:
-    """The finished comparison, in a data folder of the test's own."""
+    """The finished comparison in the test's data folder."""
     shutil.copytree(made_once, data_folder)
     monkeypatch.setitem(PRESETS, TUNED.name, TUNED)
     luigi.task_register.Register.clear_instance_cache()
@@ -55,13 +55,13 @@ def comparison(made_once, data_folder, monkeypatch) -> CompareSchemes:
 
 
 def stamps(folder) -> dict:
-    """When each file below a folder was last written; locks are not results."""
+    """Return when each file in a folder was last written, without locks."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in files}
 
 
 @pytest.mark.slow
-def test_a_sweep_publishes_its_table_its_picture_and_its_choice(comparison, data_folder):
+def test_a_sweep_publishes_its_table_plot_and_choice(comparison, data_folder):
     sweep = TuneHead(recipe="ridge", space=SPACE, **LITTLE)
     assert sweep.complete()
     assert [path.name for path in (data_folder / "sweeps").iterdir()] == [sweep.folder.name]
@@ -75,7 +75,7 @@ def test_a_sweep_publishes_its_table_its_picture_and_its_choice(comparison, data
 
 
 @pytest.mark.slow
-def test_a_tuned_head_is_compared_beside_the_others(comparison):
+def test_a_tuned_head_is_in_the_comparison(comparison):
     with (comparison.folder / "comparison.csv").open(newline="") as file:
         plain, tuned = csv.DictReader(file)
     assert (plain["scheme"], tuned["scheme"]) == ("head:ridge", "tuned-head:ridge")
@@ -91,7 +91,7 @@ def test_a_tuned_head_is_compared_beside_the_others(comparison):
 
 
 @pytest.mark.slow
-def test_what_is_finished_is_computed_once(comparison, data_folder):
+def test_finished_tasks_are_not_computed_again(comparison, data_folder):
     before = stamps(data_folder)
     settings = {"space": SPACE}
     tasks = [
@@ -105,31 +105,31 @@ def test_what_is_finished_is_computed_once(comparison, data_folder):
 
 
 @pytest.mark.slow
-def test_a_deleted_sweep_does_not_make_its_run_anew(comparison, data_folder):
+def test_a_deleted_sweep_does_not_make_its_run_stale(comparison, data_folder):
     run = TrainTunedHead(recipe="ridge", space=SPACE, **LITTLE)
     shutil.rmtree(run.sweep_task.folder)
     assert run.complete()
     assert not run.sweep_task.complete()
 
 
-def test_equal_spaces_are_one_sweep_and_others_are_others():
+def test_equal_spaces_are_one_sweep_and_different_spaces_are_not():
     one = TuneHead(recipe="ridge", space={"alpha": [1, 10]}, **LITTLE)
     assert TuneHead(recipe="ridge", space={"alpha": (1.0, 10.0, 1)}, **LITTLE).folder == one.folder
     assert TuneHead(recipe="ridge", space={"alpha": [10, 1]}, **LITTLE).folder != one.folder
     assert TuneHead(recipe="ridge", **LITTLE).folder != one.folder
 
 
-def test_precision_and_seed_count_where_they_can_change_the_result():
-    wanted = {**LITTLE, "layers": ("block1_pool",)}
-    half = {**wanted, "precision": "bfloat16"}
+def test_precision_and_seed_are_in_the_key_only_if_they_can_change_the_result():
+    shared = {**LITTLE, "layers": ("block1_pool",)}
+    half = {**shared, "precision": "bfloat16"}
     closed, network = (TuneHead(recipe=name, **half).fingerprint["precision"] for name in ("ridge", "linear"))
     assert (closed, network) == ("float32", "bfloat16")
-    first, second = (TrainTunedHead(recipe="ridge", seed=seed, **wanted) for seed in (0, 1))
+    first, second = (TrainTunedHead(recipe="ridge", seed=seed, **shared) for seed in (0, 1))
     assert first.folder != second.folder
     assert first.sweep_task.folder == second.sweep_task.folder
 
 
-def test_a_sweep_asks_for_the_features_of_all_layers_that_it_tries():
+def test_a_sweep_requires_the_features_of_all_layers_that_it_tries():
     sweep = TuneHead(recipe="ridge", space=SPACE, **LITTLE)
     run = TrainTunedHead(recipe="ridge", space=SPACE, **LITTLE)
     assert sweep.features_task.layers == run.features_task.layers == "block1_pool,block2_pool"
@@ -150,14 +150,14 @@ def test_a_sweep_asks_for_the_features_of_all_layers_that_it_tries():
             "unknown setting 'c' for RidgeHead",
         ),
         (["TuneHead", "--space", '{"layers": ["block9_pool"]}'], "block9_pool"),
-        (["TuneHead", "--recipe", "knn", "--c", "1"], "unknown setting 'c' for NeighboursHead"),
+        (["TuneHead", "--recipe", "knn", "--c", "1"], "unknown setting 'c' for NeighborsHead"),
         (
             ["ScoreRun", "--scheme", "head:ridge", "--settings", '{"space": {"alpha": [1]}}'],
             "unknown setting 'space' for RidgeHead",
         ),
         (
             ["TrainHead", "--recipe", "svm", "--fit-on", "train+val"],
-            "svm: expected a temperature beside fit_on=train+val",
+            "svm: expected a temperature with fit_on=train+val",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The whole graph, from a download to the report: killed at random moments, and run twice from nothing."""
+"""The complete graph, from download to report: killed at random moments, and run twice from scratch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.storage.publishing import sha256_of
 
 ROOT, HERE = Path(__file__).resolve().parents[2], Path(__file__).parent
 ROUNDS = 30
-LATEST_KILL = 25.0  # seconds; rounds go on from what earlier ones finished, so all of the graph is met
+LATEST_KILL = 25.0  # seconds; each round resumes from the one before, so kills reach all tasks
 COSTS = ("train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb")
 
 pytestmark = [
@@ -33,13 +33,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory):
-    """A server on the loopback interface that has the archive; its address."""
+    """The URL of the archive on a server on the loopback interface."""
     folder = tmp_path_factory.mktemp("mirror")
     small_cifar10.write(folder / "cifar-10-python.tar.gz")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
@@ -51,7 +51,7 @@ def mirror(tmp_path_factory):
 
 
 def start(data: Path, mirror: str, *arguments: str) -> subprocess.Popen:
-    """Start the graph of a preset with data as its folder."""
+    """Start the graph of a preset with data as the data folder."""
     environment = {
         **os.environ,
         "HEADSTART_DATA_DIR": str(data),
@@ -74,28 +74,26 @@ def start(data: Path, mirror: str, *arguments: str) -> subprocess.Popen:
 
 
 def results(data: Path, preset: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the comparison without what it cost, and the digest of each run's predictions."""
+    """Return the comparison without the costs, and the digest of each run's predictions."""
     table = pd.read_csv(data / "reports" / preset / "comparison.csv").drop(columns=list(COSTS))
     return table, {path.parent.name: sha256_of(path) for path in data.glob("runs/*/predictions.h5")}
 
 
-def assert_same(found: tuple, wanted: tuple) -> None:
-    pd.testing.assert_frame_equal(found[0], wanted[0])
-    assert found[1] == wanted[1]
+def assert_same(actual: tuple, expected: tuple) -> None:
+    pd.testing.assert_frame_equal(actual[0], expected[0])
+    assert actual[1] == expected[1]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, mirror) -> tuple:
-    """The results of a graph that nobody disturbed."""
-    data = tmp_path_factory.mktemp("undisturbed") / "data"
+def uninterrupted(tmp_path_factory, mirror) -> tuple:
+    """The results of a graph that was not killed."""
+    data = tmp_path_factory.mktemp("uninterrupted") / "data"
     assert start(data, mirror, "--preset", "small").wait(600) == 0, (data.parent / "data.log").read_text()
     return results(data, "small")
 
 
 @pytest.mark.timeout(3000)
-def test_fault_08_graph_that_is_killed_at_random_moments_ends_as_one_that_is_not(
-    tmp_path, mirror, undisturbed
-):
+def test_fault_08_a_graph_killed_at_random_moments_gives_the_same_results(tmp_path, mirror, uninterrupted):
     data, draws, killed = tmp_path / "data", random.Random(0), 0
     while killed < ROUNDS:
         master = start(data, mirror, "--preset", "small")
@@ -108,10 +106,10 @@ def test_fault_08_graph_that_is_killed_at_random_moments_ends_as_one_that_is_not
             killed += 1
             continue
         assert code == 0, (tmp_path / "data.log").read_text()
-        assert_same(results(data, "small"), undisturbed)
+        assert_same(results(data, "small"), uninterrupted)
         shutil.rmtree(data)
     assert start(data, mirror, "--preset", "small").wait(600) == 0, (tmp_path / "data.log").read_text()
-    assert_same(results(data, "small"), undisturbed)
+    assert_same(results(data, "small"), uninterrupted)
 
 
 def _none_alive(data: Path) -> bool:
@@ -120,15 +118,15 @@ def _none_alive(data: Path) -> bool:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_graph_run_again_from_nothing_gives_the_same_numbers(tmp_path, mirror, undisturbed, workers):
+def test_two_runs_of_the_graph_from_scratch_give_the_same_numbers(tmp_path, mirror, uninterrupted, workers):
     data = tmp_path / "data"
     assert start(data, mirror, "--preset", "small", "--workers", workers).wait(800) == 0
-    assert_same(results(data, "small"), undisturbed)
-    assert start(data, mirror, "--preset", "small").wait(60) == 0  # and once more, from what is there
+    assert_same(results(data, "small"), uninterrupted)
+    assert start(data, mirror, "--preset", "small").wait(60) == 0  # and again, with everything done
 
 
 @pytest.mark.timeout(3000)
-def test_demo_run_twice_from_nothing_gives_the_same_numbers(tmp_path, mirror):
+def test_two_runs_of_the_demo_from_scratch_give_the_same_numbers(tmp_path, mirror):
     folders = [tmp_path / name for name in ("one", "two")]
     for data in folders:
         assert start(data, mirror, "--preset", "demo").wait(1400) == 0

@@ -1,4 +1,4 @@
-"""Augmentation flips and shifts as its seed says, and does nothing else."""
+"""Augmentation flips and shifts as its seed determines, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -6,89 +6,89 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.features.passes import show
-from pipeline.training.augmentation import augmented, drawn_views
-from pipeline.views import variation_views
+from pipeline.features.passes import apply_view
+from pipeline.training.augmentation import augment, draw_views
+from pipeline.views import augmentation_views
 
 SIDE = 16
 
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Return 256 copies of an image whose pixels say where they are: (row, column, row + column)."""
+    """Return 256 copies of an image whose pixels encode their position: (row, column, row + column)."""
     rows, columns = np.mgrid[:SIDE, :SIDE]
     one = np.stack([rows, columns, rows + columns], axis=-1).astype(np.uint8)
     return np.broadcast_to(one, (256, *one.shape)).copy()
 
 
-def varied(images: np.ndarray, *, seed: tuple[int, int] = (3, 8), flip: bool, shift: int) -> np.ndarray:
-    return augmented(tf.constant(images), tf.constant(seed), flip=flip, shift=shift).numpy()
+def augmented(images: np.ndarray, *, seed: tuple[int, int] = (3, 8), flip: bool, shift: int) -> np.ndarray:
+    return augment(tf.constant(images), tf.constant(seed), flip=flip, shift=shift).numpy()
 
 
 def offsets(images: np.ndarray, shifted: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """Return by how far each image moved, found by trying all; fail where none up to most fits."""
-    found = []
-    for before, after in zip(images, shifted, strict=True):
-        padded = np.pad(before, ((most, most), (most, most), (0, 0)), mode="reflect")
+    """Return the shift of each image, up to most pixels, by trying them all; fail unless exactly one fits."""
+    shifts = []
+    for original, image in zip(images, shifted, strict=True):
+        padded = np.pad(original, ((most, most), (most, most), (0, 0)), mode="reflect")
         fits = [
             (row - most, column - most)
             for row in range(2 * most + 1)
             for column in range(2 * most + 1)
-            if np.array_equal(padded[row : row + SIDE, column : column + SIDE], after)
+            if np.array_equal(padded[row : row + SIDE, column : column + SIDE], image)
         ]
         assert len(fits) == 1
-        found += fits
-    return found
+        shifts += fits
+    return shifts
 
 
 @pytest.mark.parametrize(("flip", "shift"), [(True, 0), (False, 2), (True, 2)])
-def test_the_same_seed_gives_the_same_images_and_another_seed_others(images, flip, shift):
-    first, second, other, next_step = (
-        varied(images, seed=seed, flip=flip, shift=shift) for seed in ((3, 8), (3, 8), (4, 8), (3, 10))
+def test_the_same_seed_gives_the_same_images_and_another_seed_different_ones(images, flip, shift):
+    first, second, other_seed, next_step = (
+        augmented(images, seed=seed, flip=flip, shift=shift) for seed in ((3, 8), (3, 8), (4, 8), (3, 10))
     )
     assert np.array_equal(first, second)
-    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, other_seed)
     assert not np.array_equal(first, next_step)
 
 
-def test_a_flip_gives_originals_and_mirror_images_in_about_equal_parts(images):
-    found = varied(images, flip=True, shift=0)
-    original = (found == images).all(axis=(1, 2, 3))
-    mirrored = (found == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (original ^ mirrored).all()
-    assert 96 < mirrored.sum() < 160  # 128 in the mean, 8 in standard deviation
+def test_about_half_of_the_images_are_flipped(images):
+    result = augmented(images, flip=True, shift=0)
+    original = (result == images).all(axis=(1, 2, 3))
+    flipped = (result == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (original ^ flipped).all()
+    assert 96 < flipped.sum() < 160  # mean 128, standard deviation 8
 
 
 @pytest.mark.parametrize("shift", [1, 3])
-def test_a_shift_moves_by_at_most_so_many_pixels_and_reflects_the_edges(images, shift):
-    moved = offsets(images, varied(images, flip=False, shift=shift), shift)
-    every = set(range(-shift, shift + 1))
-    assert {row for row, _ in moved} == every
-    assert {column for _, column in moved} == every
-    assert len(set(moved)) > len(every)  # rows and columns move independently
+def test_shifts_cover_the_range_and_reflect_the_edges(images, shift):
+    shifts = offsets(images, augmented(images, flip=False, shift=shift), shift)
+    full_range = set(range(-shift, shift + 1))
+    assert {row for row, _ in shifts} == full_range
+    assert {column for _, column in shifts} == full_range
+    assert len(set(shifts)) > len(full_range)  # rows and columns shift independently
 
 
 @pytest.mark.parametrize(("flip", "shift"), [(False, 0), (True, 0), (False, 2), (True, 2)])
-def test_type_and_shape_are_kept_and_the_argument_is_not_changed(images, flip, shift):
+def test_dtype_and_shape_are_preserved_and_the_input_is_not_modified(images, flip, shift):
     before = images.copy()
-    found = varied(images, flip=flip, shift=shift)
-    assert found.dtype == np.uint8
-    assert found.shape == images.shape
+    result = augmented(images, flip=flip, shift=shift)
+    assert result.dtype == np.uint8
+    assert result.shape == images.shape
     assert np.array_equal(images, before)
 
 
-def test_where_nothing_is_asked_nothing_changes(images):
-    assert np.array_equal(varied(images, flip=False, shift=0), images)
+def test_without_flip_and_shift_nothing_changes(images):
+    assert np.array_equal(augmented(images, flip=False, shift=0), images)
 
 
 @pytest.mark.parametrize(("flip", "shift"), [(True, 0), (False, 1), (True, 2)])
-def test_drawn_views_are_what_the_same_seed_does_to_images(images, flip, shift):
-    views = variation_views(flip=flip, shift=shift)
+def test_draw_views_matches_augment_for_the_same_seed(images, flip, shift):
+    views = augmentation_views(flip=flip, shift=shift)
     assert len(set(views)) == len(views) == (2 if flip else 1) * (2 * shift + 1) ** 2
     assert views[0] == "identity"
-    drawn = drawn_views(tf.constant(256), tf.constant((3, 8)), flip=flip, shift=shift).numpy()
+    drawn = draw_views(tf.constant(256), tf.constant((3, 8)), flip=flip, shift=shift).numpy()
     assert set(drawn) == set(range(len(views)))
-    shown = np.concatenate(
-        [show(images[place : place + 1], views[drawn[place]]) for place in range(len(images))]
+    expected = np.concatenate(
+        [apply_view(images[row : row + 1], views[drawn[row]]) for row in range(len(images))]
     )
-    np.testing.assert_array_equal(shown, varied(images, flip=flip, shift=shift))
+    np.testing.assert_array_equal(expected, augmented(images, flip=flip, shift=shift))

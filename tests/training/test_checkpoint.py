@@ -1,4 +1,4 @@
-"""A training that was broken off goes on behind its last whole epoch and ends as an undisturbed one does."""
+"""An interrupted training resumes after its last completed epoch and gives the same result."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.training.loop import fit
 
 
 class Interrupted(Exception):
-    """Stands for whatever ends a process between two epochs."""
+    """Stands in for anything that ends a process between two epochs."""
 
 
 class Variable:
-    """What a checkpoint needs of a variable."""
+    """The part of a variable that a checkpoint uses."""
 
     shape = (3,)
 
@@ -33,7 +33,7 @@ class Variable:
 
 @pytest.fixture
 def train(pictures, make_stage):
-    """Return a function that trains three epochs in a folder, broken off after some if told so."""
+    """Return a function that trains three epochs in a folder, optionally interrupted after some."""
     stage = make_stage(
         epochs=3,
         flip=True,
@@ -45,7 +45,7 @@ def train(pictures, make_stage):
     )
 
     def run(folder, stop_after: int | None = None) -> tuple[list, list]:
-        numerics.start(seed=0, precision="float32")
+        numerics.configure(seed=0, precision="float32")
         network, history = picture_classifier(), History()
         checkpoint = Checkpoint(folder, Clock())
 
@@ -53,57 +53,56 @@ def train(pictures, make_stage):
             if stop_after is not None and done > stop_after * total / 3:
                 raise Interrupted
 
-        told = {"seed": 0, "history": history, "checkpoint": checkpoint, "progress": watch}
-        fit(network, pictures, stage, **told)
+        fit(network, pictures, stage, seed=0, history=history, checkpoint=checkpoint, progress=watch)
         return network.model.get_weights(), rows_without_seconds(history)
 
     return run
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])
-def test_a_training_that_was_broken_off_ends_as_an_undisturbed_one(train, tmp_path, stop_after):
-    wanted, history = train(tmp_path / "whole")
+def test_an_interrupted_training_gives_the_same_result(train, tmp_path, stop_after):
+    expected, history = train(tmp_path / "uninterrupted")
     with pytest.raises(Interrupted):
-        train(tmp_path / "broken", stop_after)
-    assert (tmp_path / "broken" / CHECKPOINT).exists()
-    found, again = train(tmp_path / "broken")
-    for mine, theirs in zip(found, wanted, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert again == history
+        train(tmp_path / "interrupted", stop_after)
+    assert (tmp_path / "interrupted" / CHECKPOINT).exists()
+    weights, resumed_history = train(tmp_path / "interrupted")
+    for array, expected_array in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(array, expected_array)
+    assert resumed_history == history
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(train, tmp_path):
-    wanted, history = train(tmp_path / "whole")
+def test_a_damaged_checkpoint_is_deleted_and_the_training_restarts(train, tmp_path):
+    expected, history = train(tmp_path / "uninterrupted")
     with pytest.raises(Interrupted):
-        train(tmp_path / "broken", 1)
-    path = tmp_path / "broken" / CHECKPOINT
+        train(tmp_path / "interrupted", 1)
+    path = tmp_path / "interrupted" / CHECKPOINT
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    found, again = train(tmp_path / "broken")
-    assert again == history
-    for mine, theirs in zip(found, wanted, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    weights, resumed_history = train(tmp_path / "interrupted")
+    assert resumed_history == history
+    for array, expected_array in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(array, expected_array)
 
 
-def test_fault_24_a_checkpoint_with_a_flipped_bit_is_set_aside_or_read_as_it_was(tmp_path, flip_byte):
-    Checkpoint(tmp_path, Clock()).keep("blocks", 1, [np.arange(3.0)], History([{"epoch": 1}], 0.5))
+def test_fault_24_a_checkpoint_with_a_flipped_bit_is_deleted_or_reads_back_unchanged(tmp_path, flip_byte):
+    Checkpoint(tmp_path, Clock()).save("blocks", 1, [np.arange(3.0)], History([{"epoch": 1}], 0.5))
     path, outcomes = tmp_path / CHECKPOINT, set()
-    whole = path.read_bytes()
-    for position in range(len(whole)):
-        path.write_bytes(whole)
+    content = path.read_bytes()
+    for position in range(len(content)):
+        path.write_bytes(content)
         flip_byte(path, position, 1 << position % 8)
-        variable, history, kept = Variable(), History(), Checkpoint(tmp_path, Clock())
-        outcomes.add(kept.stage)
-        assert path.exists() == (kept.stage is not None)
-        if kept.stage:
-            assert kept.restore("blocks", [variable], history) == 1
+        variable, history, checkpoint = Variable(), History(), Checkpoint(tmp_path, Clock())
+        outcomes.add(checkpoint.stage)
+        assert path.exists() == (checkpoint.stage is not None)
+        if checkpoint.stage:
+            assert checkpoint.restore("blocks", [variable], history) == 1
             assert (variable.value.tolist(), history.rows, history.seconds) == (
                 [0, 1, 2],
                 [{"epoch": 1}],
                 0.5,
             )
-    assert outcomes == {None, "blocks"}  # what zip repeats or ignores may flip unseen
+    assert outcomes == {None, "blocks"}  # zip repeats or ignores some bytes
 
 
 STATE = {"stage": "blocks", "epoch": 1, "history": [{"epoch": 1}], "training_seconds": 0.5, "variables": 1}
@@ -123,24 +122,24 @@ STATE |= {"seconds": 1.5, "stages": {"blocks": 1.0}}
     ],
     ids=str,
 )
-def test_a_checkpoint_whose_state_makes_no_sense_is_set_aside(tmp_path, changes):
+def test_a_checkpoint_with_an_invalid_state_is_deleted(tmp_path, changes):
     text = np.frombuffer(json.dumps({**STATE, **changes}).encode(), np.uint8)
     np.savez(tmp_path / CHECKPOINT, state=text, variable0=np.zeros(3))
     assert Checkpoint(tmp_path, Clock()).stage is None
     assert not (tmp_path / CHECKPOINT).exists()
 
 
-def test_an_array_that_claims_more_than_the_checkpoint_holds_takes_no_memory(tmp_path):
-    Checkpoint(tmp_path, Clock()).keep("blocks", 1, [np.zeros(3)], History())
-    with zipfile.ZipFile(tmp_path / CHECKPOINT) as kept:
-        members = {name: kept.read(name) for name in kept.namelist()}
-    honest, claim = b"'shape': (3,), }", b"'shape': (%d,), }" % (1 << 30)
-    padding = b" " * (len(claim) - len(honest))
-    assert honest + padding in members["variable0.npy"]
-    members["variable0.npy"] = members["variable0.npy"].replace(honest + padding, claim)
-    with zipfile.ZipFile(tmp_path / CHECKPOINT, "w") as altered:
+def test_an_array_larger_than_the_checkpoint_is_not_allocated(tmp_path):
+    Checkpoint(tmp_path, Clock()).save("blocks", 1, [np.zeros(3)], History())
+    with zipfile.ZipFile(tmp_path / CHECKPOINT) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    original, forged = b"'shape': (3,), }", b"'shape': (%d,), }" % (1 << 30)
+    padding = b" " * (len(forged) - len(original))
+    assert original + padding in members["variable0.npy"]
+    members["variable0.npy"] = members["variable0.npy"].replace(original + padding, forged)
+    with zipfile.ZipFile(tmp_path / CHECKPOINT, "w") as archive:
         for name, content in members.items():
-            altered.writestr(name, content)
+            archive.writestr(name, content)
     tracemalloc.start()
     try:
         assert Checkpoint(tmp_path, Clock()).stage is None
@@ -151,15 +150,15 @@ def test_an_array_that_claims_more_than_the_checkpoint_holds_takes_no_memory(tmp
 
 def test_a_checkpoint_of_another_network_is_refused_with_advice(train, tmp_path):
     train(tmp_path)
-    kept = Checkpoint(tmp_path, Clock())
+    checkpoint = Checkpoint(tmp_path, Clock())
     with pytest.raises(DamagedFile, match="expected the 1 variables .*, found .* delete the file"):
-        kept.restore("blocks", [np.zeros(3)], History())
+        checkpoint.restore("blocks", [np.zeros(3)], History())
 
 
 def test_seconds_by_stage_of_all_attempts_are_counted(tmp_path):
     clock = Clock()
     with clock.stage("blocks"):
-        Checkpoint(tmp_path, clock).keep("blocks", 1, [], History())
+        Checkpoint(tmp_path, clock).save("blocks", 1, [], History())
     resumed = Clock()
     Checkpoint(tmp_path, resumed)
     assert 0 <= resumed.stages["blocks"] <= clock.stages["blocks"]

@@ -1,4 +1,4 @@
-"""The training loop repeats itself bit by bit, learns from training rows only, and stops when it diverges."""
+"""The training loop is bitwise reproducible, trains on training rows only, and stops when it diverges."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipeline.training import loop
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
 from pipeline.training.history import History
-from pipeline.training.kept_weights import Lookahead
 from pipeline.training.loop import fit
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
 from pipeline.training.stage import Stage
+from pipeline.training.weight_copies import Lookahead
 
 
 def linear_classifier() -> Classifier:
@@ -39,8 +39,8 @@ def toy_classifier() -> Classifier:
 
 
 def trained(build, examples: Examples, *stages: Stage, seed: int = 0) -> tuple[Classifier, History]:
-    """Return a fresh classifier after some stages, and their history."""
-    numerics.start(seed=seed, precision="float32")
+    """Train a new classifier through some stages; return it and its history."""
+    numerics.configure(seed=seed, precision="float32")
     classifier, history = build(), History()
     for stage in stages:
         fit(classifier, examples, stage, seed=seed, history=history)
@@ -56,37 +56,37 @@ def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("report_seconds", [0.0, 100.0])
-def test_the_same_seed_repeats_weights_and_history_at_any_pace(
+def test_the_same_seed_gives_the_same_weights_and_history_at_any_call_length(
     pictures, make_stage, monkeypatch, report_seconds
 ):
     stage = make_stage(epochs=3, batch_size=2, flip=True, shift=2, weight_decay=0.1, label_smoothing=0.1)
     first, first_history = trained(picture_classifier, pictures, stage)
-    monkeypatch.setattr(loop, "REPORT_SECONDS", report_seconds)  # one step a call, or ever more
+    monkeypatch.setattr(loop, "REPORT_SECONDS", report_seconds)  # one step per call, or ever more
     second, second_history = trained(picture_classifier, pictures, stage)
     assert weights_of(first) == weights_of(second)
     assert rows_without_seconds(first_history) == rows_without_seconds(second_history)
 
 
-def test_another_seed_gives_other_weights_and_another_history(toy, make_stage):
+def test_another_seed_gives_different_weights_and_history(toy, make_stage):
     first, second = (trained(toy_classifier, toy, make_stage(), seed=seed) for seed in (0, 1))
     assert weights_of(first[0]) != weights_of(second[0])
     assert rows_without_seconds(first[1]) != rows_without_seconds(second[1])
 
 
-def test_the_seed_decides_the_order_of_the_rows(toy, make_stage):
-    start = toy_classifier()
-    found = []
+def test_the_seed_determines_the_permutation_of_the_rows(toy, make_stage):
+    initial = toy_classifier()
+    results = []
     for seed in (0, 0, 1):
         copy = toy_classifier()
-        copy.model.set_weights(start.model.get_weights())
+        copy.model.set_weights(initial.model.get_weights())
         fit(copy, toy, make_stage(), seed=seed, history=History())
-        found.append(weights_of(copy))
-    assert found[0] == found[1] != found[2]
+        results.append(weights_of(copy))
+    assert results[0] == results[1] != results[2]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("lr_schedule", SCHEDULES)
-def test_the_loss_falls_on_a_problem_that_a_line_solves(toy, make_stage, optimizer, lr_schedule):
+def test_the_loss_falls_on_a_linearly_separable_problem(toy, make_stage, optimizer, lr_schedule):
     stage = make_stage(epochs=8, optimizer=optimizer, lr_schedule=lr_schedule, warmup=0.1, learning_rate=0.03)
     _, history = trained(toy_classifier, toy, stage)
     first, last = history.rows[0], history.rows[-1]
@@ -94,7 +94,7 @@ def test_the_loss_falls_on_a_problem_that_a_line_solves(toy, make_stage, optimiz
     assert last["train_accuracy"] == last["val_accuracy"] == 1.0
 
 
-def test_history_has_a_row_an_epoch_over_all_stages(toy, make_stage):
+def test_history_has_one_row_per_epoch_over_all_stages(toy, make_stage):
     stages = make_stage("top", epochs=2, learning_rate=0.02), make_stage("blocks", epochs=3, salt=1)
     classifier, history = trained(toy_classifier, toy, *stages)
     assert [set(row) for row in history.rows] == [set(HISTORY_COLUMNS)] * 5
@@ -132,10 +132,10 @@ def test_an_epochs_loss_is_the_mean_over_all_training_rows_with_smoothed_labels(
     assert row["train_accuracy"] == (probabilities.argmax(axis=1) == toy.labels[toy.train]).mean()
 
 
-def test_loss_and_accuracy_by_hand(toy, monkeypatch):
+def test_loss_and_accuracy_match_a_direct_computation(toy, monkeypatch):
     monkeypatch.setattr(
         "pipeline.training.classifier.EVALUATION_BATCH", 5
-    )  # 12 val rows: two batches and a rest
+    )  # 12 val rows: two batches and a remainder
     classifier = toy_classifier()
     probabilities = classifier.predict(toy.inputs, toy.val)
     np.testing.assert_allclose(probabilities, classifier.model(toy.inputs[toy.val]), rtol=1e-6)
@@ -145,7 +145,7 @@ def test_loss_and_accuracy_by_hand(toy, monkeypatch):
     assert accuracy == (probabilities.argmax(axis=1) == toy.labels[toy.val]).mean()
 
 
-def test_a_certain_mistake_has_a_finite_loss(toy):
+def test_a_wrong_prediction_with_probability_one_has_a_finite_loss(toy):
     classifier = toy_classifier()
     classifier.model.get_layer("logits").bias.assign([0.0, 1000.0, 0.0])
     loss, _ = classifier.evaluate(toy, toy.val[toy.labels[toy.val] != 1])
@@ -153,34 +153,34 @@ def test_a_certain_mistake_has_a_finite_loss(toy):
 
 
 @pytest.mark.parametrize(
-    ("build", "found"),
+    ("build", "problem"),
     [
         (linear_classifier, "the loss is nan"),
         (toy_classifier, "(the loss is nan|weights are not finite numbers)"),  # a fused ReLU hides NaN
     ],
 )
-def test_an_input_that_is_not_a_number_stops_the_training(toy, make_stage, build, found):
+def test_a_nan_input_stops_the_training(toy, make_stage, build, problem):
     inputs = toy.inputs.copy()
     inputs[toy.train[5], 2] = np.nan
-    message = f"^top: {found} in epoch 1; try a learning rate below 0.01, or a longer warmup$"
+    message = f"^top: {problem} in epoch 1; try a learning rate below 0.01, or a longer warmup$"
     with pytest.raises(Diverged, match=message):
         trained(build, dataclasses.replace(toy, inputs=inputs), make_stage("top"))
 
 
-def test_a_learning_rate_that_is_too_large_stops_the_training(toy, make_stage):
+def test_a_diverging_learning_rate_stops_the_training(toy, make_stage):
     stage = make_stage(epochs=5, learning_rate=1e30, optimizer="sgd")
     message = r"^blocks: .* in epoch \d; try a learning rate below 1e\+30, or a longer warmup$"
     with pytest.raises(Diverged, match=message):
         trained(toy_classifier, toy, stage)
 
 
-def test_a_batch_larger_than_the_data_is_all_of_the_data(toy, make_stage):
-    whole, larger = (trained(toy_classifier, toy, make_stage(batch_size=size)) for size in (36, 8192))
-    assert weights_of(whole[0]) == weights_of(larger[0])
+def test_a_batch_size_above_the_data_size_uses_all_of_the_data(toy, make_stage):
+    equal, larger = (trained(toy_classifier, toy, make_stage(batch_size=size)) for size in (36, 8192))
+    assert weights_of(equal[0]) == weights_of(larger[0])
     assert larger[1].rows[0]["train_loss"] > 0
 
 
-def test_no_epochs_leave_the_weights_alone(toy, make_stage):
+def test_zero_epochs_do_not_change_the_weights(toy, make_stage):
     before, _ = trained(toy_classifier, toy)
     after, history = trained(toy_classifier, toy, make_stage(epochs=0))
     assert weights_of(before) == weights_of(after)
@@ -201,7 +201,7 @@ def test_progress_counts_every_step(toy, make_stage):
     assert [done for _, done, _, _ in reports] == sorted({done for _, done, _, _ in reports})
 
 
-def test_a_stage_takes_its_settings_from_a_recipe_with_changes():
+def test_a_stage_has_the_settings_of_a_recipe_with_changes():
     recipe = dataclasses.replace(SCRATCH_RECIPES["lesson"], shift=5, label_smoothing=0.2)
     stage = Stage.of(recipe, "blocks", epochs=7, salt=1)
     assert (stage.name, stage.epochs, stage.salt) == ("blocks", 7, 1)
@@ -222,11 +222,11 @@ def test_the_cosine_schedule_without_warmup_starts_at_the_full_rate():
     assert [float(rate(step)) for step in (0, 50, 100)] == pytest.approx([0.4, 0.2, 0.0], rel=1e-6, abs=1e-9)
 
 
-def test_the_constant_schedule_is_constant_after_its_warmup():
+def test_the_constant_schedule_is_constant_after_warmup():
     assert {float(SCHEDULES["constant"](0.5, 100, 0)(step)) for step in range(101)} == {0.5}
-    warmed = [float(SCHEDULES["constant"](0.5, 100, 10)(step)) for step in range(101)]
-    assert warmed[0] < 0.5
-    assert set(warmed[11:]) == {0.5}
+    rates = [float(SCHEDULES["constant"](0.5, 100, 10)(step)) for step in range(101)]
+    assert rates[0] < 0.5
+    assert set(rates[11:]) == {0.5}
 
 
 def test_a_training_follows_its_schedule_to_the_end(toy, make_stage):
@@ -238,63 +238,64 @@ def test_a_training_follows_its_schedule_to_the_end(toy, make_stage):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone(make_stage, optimizer):
+def test_weight_decay_applies_to_kernels_but_not_to_biases_and_norms(make_stage, optimizer):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
     model.set_weights([np.ones_like(array) for array in model.get_weights()])
     weights = model.trainable_variables
-    made = make_optimizer(make_stage(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5), 10)
-    made.apply([keras.ops.zeros_like(weight) for weight in weights], weights)
+    optimizer = make_optimizer(make_stage(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5), 10)
+    optimizer.apply([keras.ops.zeros_like(weight) for weight in weights], weights)
     after = {weight.name: np.unique(weight.numpy()).tolist() for weight in weights}
     assert after.pop("kernel") == pytest.approx([1 - 0.1 * 0.5])
     assert after == {"bias": [1.0], "gamma": [1.0], "beta": [1.0]}
 
 
-def test_adamw_in_one_pass_takes_the_steps_of_keras(make_stage):
-    def moved(quick):
+def test_fused_adamw_matches_keras(make_stage):
+    def train_with(fused):
         draws = np.random.default_rng(0)
         weights = [keras.Variable(draws.normal(size=shape).astype(np.float32)) for shape in ((40, 30), (30,))]
         multipliers = {weights[0].path: lambda number: 0.5}
         stage = make_stage(optimizer="adamw", lr_schedule="cosine", warmup=0.2, weight_decay=0.1)
-        made = make_optimizer(stage, 20, multipliers=multipliers, quick=quick)
+        optimizer = make_optimizer(stage, 20, multipliers=multipliers, fused=fused)
         for _ in range(20):
-            made.apply([draws.normal(size=weight.shape).astype(np.float32) for weight in weights], weights)
-        return [weight.numpy() for weight in (*weights, *made._momentums, *made._velocities)]
+            gradients = [draws.normal(size=weight.shape).astype(np.float32) for weight in weights]
+            optimizer.apply(gradients, weights)
+        return [weight.numpy() for weight in (*weights, *optimizer._momentums, *optimizer._velocities)]
 
-    for found, wanted in zip(moved(quick=True), moved(quick=False), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    for array, expected in zip(train_with(fused=True), train_with(fused=False), strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_triangle_starts_at_a_fifth_peaks_after_the_warmup_and_ends_at_seven_hundredths():
+def test_the_triangle_schedule_starts_at_20_percent_peaks_after_warmup_and_ends_at_7_percent():
     rates = [float(SCHEDULES["triangle"](2.0, 100, 20)(step)) for step in range(101)]
     assert rates[:21] == pytest.approx(np.linspace(0.4, 2.0, 21))
     assert rates[20:] == pytest.approx(np.linspace(2.0, 0.14, 81))
 
 
-def test_a_variable_with_a_pace_moves_by_that_factor_of_the_rate(make_stage):
-    first, second, still = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("a", "b", "c"))
-    multipliers = {second.path: lambda number: 3.0, still.path: lambda number: 0.0}
-    made = make_optimizer(
+def test_a_multiplier_scales_the_learning_rate_of_its_variable(make_stage):
+    first, second, frozen = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("a", "b", "c"))
+    multipliers = {second.path: lambda number: 3.0, frozen.path: lambda number: 0.0}
+    optimizer = make_optimizer(
         make_stage(optimizer="sgd", learning_rate=0.1, momentum=0.0), 10, multipliers=multipliers
     )
-    made.apply([np.ones(2, np.float32)] * 3, [first, second, still])
-    found = [keras.ops.convert_to_numpy(variable) for variable in (first, second, still)]
-    np.testing.assert_allclose(found, [[0.9] * 2, [0.7] * 2, [1.0] * 2], rtol=1e-6)
+    optimizer.apply([np.ones(2, np.float32)] * 3, [first, second, frozen])
+    values = [keras.ops.convert_to_numpy(variable) for variable in (first, second, frozen)]
+    np.testing.assert_allclose(values, [[0.9] * 2, [0.7] * 2, [1.0] * 2], rtol=1e-6)
 
 
-def test_lookahead_pulls_the_weights_back_every_five_updates_and_leaves_the_slow_ones_at_the_end():
+def test_lookahead_averages_every_five_updates_and_leaves_the_slow_weights_at_the_end():
     network = toy_classifier().model
     average = Lookahead(network, 10)
     slow = network.get_weights()
     for number in range(1, 8):
         network.set_weights([array + 1 for array in network.get_weights()])
-        before = network.get_weights()
-        average.after(tf.constant(number))
+        expected = network.get_weights()
+        average.after_update(tf.constant(number))
         if number == 5:
-            share = 0.95**5 * 0.5**3
-            slow = [share * old + (1 - share) * new for old, new in zip(slow, before, strict=True)]
-            before = slow
-        for found, wanted in zip(network.get_weights(), before, strict=True):
-            np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    average.end()
-    for found, wanted in zip(network.get_weights(), slow, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+            decay = 0.95**5 * 0.5**3
+            slow = [decay * old + (1 - decay) * new for old, new in zip(slow, expected, strict=True)]
+            expected = slow
+        for array, expected_array in zip(network.get_weights(), expected, strict=True):
+            np.testing.assert_allclose(array, expected_array, rtol=1e-5)
+    average.finish()
+    for array, expected_array in zip(network.get_weights(), slow, strict=True):
+        np.testing.assert_allclose(array, expected_array, rtol=1e-5)

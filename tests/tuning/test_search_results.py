@@ -1,4 +1,4 @@
-"""A search leaves a table, pictures, an honest comparison with the recipe as it is, and a named recipe."""
+"""A search publishes a table, plots, a comparison with the unchanged recipe, and a named recipe."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pipeline.recipes.settings import as_dict
 from pipeline.recipes.space import checked_axes, plain_axes
 from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.storage.publishing import read_manifest
-from pipeline.tuning import search as module
+from pipeline.tuning import search as search_module
 from pipeline.tuning.search import SearchSpec, search
-from pipeline.tuning.study import Budget, distributions, opened, seal, settings_of
+from pipeline.tuning.study import SearchBudget, distributions, open_study, seal_study, settings_of
 from pipeline.tuning.trial import recipe_of
 
 LESSON = SCRATCH_RECIPES["lesson"]
@@ -27,30 +27,30 @@ AXES = checked_axes(
     LESSON,
     {**dict.fromkeys(LESSON.space, ()), "learning_rate": {"low": 1e-4, "high": 1.0, "log": True}},
 )
-SEEDS_APART = {0: 0.0, 1: 0.01, 2: -0.01}
+SEED_EFFECTS = {0: 0.0, 1: 0.01, 2: -0.01}
 
 
 def accuracy(rate: float, seed: int) -> float:
-    """Stands for a training: best at a rate of 0.1."""
-    return 0.8 - 0.1 * abs(math.log10(rate) + 1) + SEEDS_APART[seed]
+    """Replaces a training: the accuracy is highest at a learning rate of 0.1."""
+    return 0.8 - 0.1 * abs(math.log10(rate) + 1) + SEED_EFFECTS[seed]
 
 
 def in_this_process(name: str, arguments: dict, progress) -> float | None:
-    """Do what a child does, without a training."""
+    """Replace run_in_child: do the same in this process without training."""
     run = RunSpec.from_json(arguments["spec"])
-    if name == "pipeline.tuning.trial:run_again":
+    if name == "pipeline.tuning.trial:run_once":
         return accuracy(run.settings["learning_rate"], run.seed)
     recipe = recipe_of(run)
     path = Path(arguments["study"])
-    study = opened(path, arguments["draw"], run.seed)
+    study = open_study(path, arguments["draw"], run.seed)
     trial = study.ask(distributions(recipe, AXES))
     study.tell(trial, accuracy(settings_of(recipe, trial.params)["learning_rate"], run.seed))
-    seal(path)
+    seal_study(path)
     return None
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def finished_search(tmp_path_factory):
     """The folder of a finished search of six trials, the folder of recipes, and the choice."""
     folder = tmp_path_factory.mktemp("search")
     run = RunSpec(
@@ -59,9 +59,9 @@ def found(tmp_path_factory):
         fingerprint={"search": "lesson"},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "run_in_child", in_this_process)
+        patch.setattr(search_module, "run_in_child", in_this_process)
         choice = search(
-            SearchSpec(run, plain_axes(AXES), "mine", Budget(6), confirmations=2, jobs=1),
+            SearchSpec(run, plain_axes(AXES), "mine", SearchBudget(6), confirmations=2, jobs=1),
             RunInputs("no folder"),
             folder=folder / "study",
             recipes=folder / "recipes",
@@ -72,17 +72,17 @@ def found(tmp_path_factory):
     return folder / "study", folder / "recipes", choice
 
 
-def test_all_files_are_listed_and_whole(found):
-    files = read_manifest(found[0]).files
+def test_all_files_are_listed_and_exist(finished_search):
+    files = read_manifest(finished_search[0]).files
     assert set(files) == {
         *("study.log", "study.seal.json", "trials.csv", "study.md", "choice.json"),
         *("history.png", "importance.png", "parallel.png"),
     }
-    assert read_manifest(found[0]).missing() is None
+    assert read_manifest(finished_search[0]).missing() is None
 
 
-def test_the_choice_is_the_best_trial_and_stands_beside_the_recipe_as_it_is(found):
-    folder, _, choice = found
+def test_the_choice_is_the_best_trial_and_is_stored_with_the_unchanged_recipes_score(finished_search):
+    folder, _, choice = finished_search
     table = pd.read_csv(folder / "trials.csv")
     assert choice["val_accuracy"] == table["val_accuracy"].max()
     assert choice["as_it_is"] == pytest.approx(accuracy(LESSON.learning_rate, 0))
@@ -90,23 +90,23 @@ def test_the_choice_is_the_best_trial_and_stands_beside_the_recipe_as_it_is(foun
     assert "optuna" in choice["versions"]
 
 
-def test_the_choice_is_compared_with_seeds_that_the_search_did_not_use(found):
-    again = found[2]["again"]
-    assert again["seeds"] == [1, 2]
-    gain = accuracy(found[2]["settings"]["learning_rate"], 0) - accuracy(LESSON.learning_rate, 0)
-    assert again["difference"]["mean"] == pytest.approx(gain)
-    assert again["difference"]["low"] == pytest.approx(gain, abs=1e-9)
+def test_the_choice_is_confirmed_with_seeds_that_the_search_did_not_use(finished_search):
+    confirmation = finished_search[2]["again"]
+    assert confirmation["seeds"] == [1, 2]
+    gain = accuracy(finished_search[2]["settings"]["learning_rate"], 0) - accuracy(LESSON.learning_rate, 0)
+    assert confirmation["difference"]["mean"] == pytest.approx(gain)
+    assert confirmation["difference"]["low"] == pytest.approx(gain, abs=1e-9)
 
 
-def test_the_page_says_what_was_gained_and_how_to_train_it(found):
-    page = (found[0] / "study.md").read_text()
-    gain = 100 * found[2]["again"]["difference"]["mean"]
+def test_the_page_gives_the_gain_and_the_command_to_train(finished_search):
+    page = (finished_search[0] / "study.md").read_text()
+    gain = 100 * finished_search[2]["again"]["difference"]["mean"]
     assert f": {gain:+.1f} points (95 % over seeds: {gain:+.1f} … {gain:+.1f})." in page
-    assert "`luigi --module tasks TrainFromScratch --recipe mine` trains what was chosen." in page
+    assert "`luigi --module tasks TrainFromScratch --recipe mine` trains the chosen recipe." in page
 
 
-def test_the_named_recipe_has_the_chosen_settings_and_says_where_they_come_from(found):
-    _, recipes, choice = found
+def test_the_named_recipe_has_the_chosen_settings_and_their_origin(finished_search):
+    _, recipes, choice = finished_search
     recipe = named_recipe(recipes, SCHEMES["from-scratch"], "mine")
     assert recipe.learning_rate == choice["settings"]["learning_rate"]
     assert recipe.conv_blocks == LESSON.conv_blocks

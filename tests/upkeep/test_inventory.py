@@ -1,4 +1,4 @@
-"""What lies in the data folder is told apart by place and manifest, without following a link."""
+"""The inventory classifies folders by path and manifest, without following links."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from pipeline.upkeep.inventory import bytes_of, damages, entries, is_held, unlis
         ("elsewhere/digits-0123456789ab", None),
     ],
 )
-def test_the_kind_of_a_folder_follows_from_its_place(place, kind):
+def test_the_kind_of_a_folder_follows_from_its_path(place, kind):
     assert kind_of(place) == kind
 
 
@@ -56,19 +56,19 @@ def data(tmp_path):
 
 def test_finished_and_unfinished_folders_are_entries(data):
     (data / "runs" / "head-0123456789ab").mkdir(parents=True)
-    found = {entry.kind: entry.manifest is not None for entry in entries(data)}
-    assert found == {"dataset": True, "run": False}
+    finished = {entry.kind: entry.manifest is not None for entry in entries(data)}
+    assert finished == {"dataset": True, "run": False}
     assert entries(data / "nowhere") == []
 
 
-def test_a_folder_behind_a_link_is_no_entry_and_has_no_size(data, tmp_path):
+def test_a_link_to_a_folder_is_not_an_entry_and_its_target_does_not_count(data, tmp_path):
     (data / "runs").symlink_to(data / "datasets", target_is_directory=True)
     assert [entry.kind for entry in entries(data)] == ["dataset"]
     assert bytes_of(data / "runs") < 500
     assert unlisted(data, entries(data)) == [data / "runs"]
 
 
-def test_a_manifest_that_is_a_link_or_a_pipe_is_a_fault_and_is_not_opened(data):
+def test_a_manifest_that_is_a_link_or_a_pipe_is_damaged_and_not_opened(data):
     run, other = data / "runs" / "a-0123456789ab", data / "runs" / "b-0123456789ab"
     for folder in (run, other):
         folder.mkdir(parents=True)
@@ -81,21 +81,21 @@ def test_a_manifest_that_is_a_link_or_a_pipe_is_a_fault_and_is_not_opened(data):
 @pytest.mark.parametrize(
     ("content", "why"), [(b"imagex", "sha256"), (b"image", "expected 6 bytes"), (None, "no file")]
 )
-def test_a_file_that_is_not_as_listed_is_damage(data, content, why):
+def test_a_file_that_differs_from_its_manifest_is_damaged(data, content, why):
     (entry,) = entries(data)
     path = entry.folder / "dataset.h5"
     assert damages(data, entry) == []
     path.unlink() if content is None else path.write_bytes(content)
-    (found,) = damages(data, entry)
-    assert (found.path, why in found.why) == (path, True)
+    (damage,) = damages(data, entry)
+    assert (damage.path, why in damage.why) == (path, True)
 
 
-def test_quarantine_is_no_part_of_the_inventory(data):
+def test_the_inventory_excludes_the_quarantine(data):
     (data / "datasets").rename(data / "quarantine")
     assert entries(data) == unlisted(data, []) == []
 
 
-def test_a_lock_is_held_until_its_holder_lets_go(tmp_path, start_script):
+def test_a_lock_is_held_until_its_process_ends(tmp_path, start_script):
     code = (
         "import sys, time, filelock\n"
         "with filelock.FileLock(sys.argv[1]): print('held', flush=True); time.sleep(60)"
@@ -109,15 +109,15 @@ def test_a_lock_is_held_until_its_holder_lets_go(tmp_path, start_script):
     assert not is_held(path)
 
 
-def test_differences_begin_with_what_says_most():
+def test_the_most_important_differences_come_first():
     have = {"weights": {"identity": "a", "name": "hed"}, "runs": [{"seed": 0}], "layers": ["a", "b"]}
     want = {"weights": {"identity": "b", "name": "own"}, "runs": [{"seed": 1}], "layers": ["a"], "size": None}
     assert differences(have, want) == [
-        "layers: a, b, wanted a",
-        "size: nothing, wanted null",
-        "weights.name: hed, wanted own",
-        "weights.identity: a, wanted b",
-        "runs.0.seed: 0, wanted 1",
+        "layers: a, b, expected a",
+        "size: nothing, expected null",
+        "weights.name: hed, expected own",
+        "weights.identity: a, expected b",
+        "runs.0.seed: 0, expected 1",
     ]
     assert differences(have, have) == []
 

@@ -1,1 +1,1 @@
-"""The layer atlas: what each block of a backbone knows of a data set, what it costs, and where to cut."""
+"""The layer atlas: accuracy and cost of each block of a backbone on a data set, and where to cut."""

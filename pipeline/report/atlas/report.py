@@ -1,9 +1,8 @@
-"""The layer atlas of cached features as a folder: two tables, two pictures, a cut for fine-tuning, a page.
+"""The layer atlas of cached features as a folder: two tables, two plots, a cut for fine-tuning, a page.
 
-The cut follows a rule on val alone: among the single blocks whose logistic regression is as accurate on val
-as the best one's 95 % interval allows, freeze up to the deepest. Up to there the features separate the
-classes as well as anywhere; after it they lose for this data. If the last block is among them, it alone is
-trained.
+The cut is chosen on val only. Among the single blocks whose logistic regression is within the 95 % interval
+of the best one, freeze up to the deepest: up to there the features separate the classes about as well as
+anywhere, and later blocks do worse on this data. If the last block is among them, only it is trained.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ from pipeline.results.scores import highest_row, lowest_row
 from pipeline.runs.result import data_of
 from pipeline.storage import publishing
 
-TABLE, CLASSES, CUT, PAGE = "atlas.csv", "per_class.csv", "cut.json", "atlas.md"
-DEPTH_PICTURE, CLASS_PICTURE = "accuracy_by_depth.png", "per_class_by_depth.png"
-FILES = [TABLE, CLASSES, CUT, PAGE, DEPTH_PICTURE, CLASS_PICTURE]
-MOVED = "Behind the cut lie {} of the network's multiply-adds, the part that every step trains."
+TABLE_FILE, CLASS_FILE, CUT_FILE, MARKDOWN_FILE = "atlas.csv", "per_class.csv", "cut.json", "atlas.md"
+DEPTH_PLOT, CLASS_PLOT = "accuracy_by_depth.png", "per_class_by_depth.png"
+ATLAS_FILES = [TABLE_FILE, CLASS_FILE, CUT_FILE, MARKDOWN_FILE, DEPTH_PLOT, CLASS_PLOT]
+TRAINED = "The trained blocks after the cut take {} of the network's multiply-adds."
 RULE = (
-    "The cut lies behind the deepest block alone whose accuracy on val is within the 95 % interval of the "
-    "best block's; no test image had a say. It is a rule of thumb from frozen features: how far fine-tuning "
-    "gets from there only a run can tell, and more blocks that move may get further, at a higher price."
+    "The cut is after the deepest block whose own accuracy on val is within the 95 % interval of the best "
+    "block's; test images are not used. This is a rule of thumb based on frozen features: only a run shows "
+    "how accurate fine-tuning gets, and training more blocks may be more accurate at a higher cost."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """An atlas read from its folder: the table, where it cuts and why, and the line under its pictures.
+    """An atlas read from its folder: the table, its cut, and the caption of its plots.
 
-    words are sentences, command fine-tunes so.
+    words explain the cut; command fine-tunes with it.
     """
 
     folder: Path
@@ -66,35 +65,34 @@ def publish_atlas(
     folder: str,
     progress: Progress = silent,
 ) -> str:
-    """Probe all layer sets of cached features, publish the atlas in folder, and say its cut for a terminal.
+    """Probe all layer sets of cached features, publish the atlas in folder, and return its cut as text.
 
-    command fine-tunes but for the number of frozen blocks. Tables that are there and whole are not probed
-    again: a picture or a page that was lost is made from them.
+    command is the fine-tuning command without the number of frozen blocks. Existing intact tables are not
+    probed again: missing plots or pages are made from them.
     """
     target, images, store = Path(folder), ImageStore(dataset), FeatureStore(features)
-    if not {TABLE, CLASSES} <= publishing.whole_files(target, {}):
-        numerics.start(seed=0, precision="float32")
+    if not {TABLE_FILE, CLASS_FILE} <= publishing.undamaged_files(target, {}):
+        numerics.configure(seed=0, precision="float32")
         probes = probe_layers(store, len(images.class_names), progress)
-        publishing.publish_csv(
-            target / TABLE, tables.atlas_table(probes, tables.costs_by_depth(store.folder))
-        )
+        costs = tables.costs_by_depth(store.folder)
+        publishing.publish_csv(target / TABLE_FILE, tables.atlas_table(probes, costs))
         labels = store.labels[store.rows("test")]
-        publishing.publish_csv(target / CLASSES, tables.class_table(probes, labels, images.class_names))
-    table, classes = _read_table(target / TABLE), _read_table(target / CLASSES)
+        publishing.publish_csv(target / CLASS_FILE, tables.class_table(probes, labels, images.class_names))
+    table, classes = _read_table(target / TABLE_FILE), _read_table(target / CLASS_FILE)
     cut, size = choose_cut(table), store.base["input_size"]
-    doubt = f" Fine-tuning shows images at {IMAGE_SIZE} px, these features saw them at {size} px."
-    said: dict[str, Any] = {
+    warning = f" Fine-tuning uses images of {IMAGE_SIZE} px, but these features come from {size} px."
+    facts: dict[str, Any] = {
         "freeze_through": cut.freeze_through,
-        "words": cut.words + (doubt if size != IMAGE_SIZE else ""),
+        "words": cut.words + (warning if size != IMAGE_SIZE else ""),
         "command": f"{command} --freeze-through {cut.freeze_through}",
         "caption": caption_of(images, store.base),
     }
-    atlas = Atlas(folder=target, table=table, **said)
-    publishing.publish_json(target / CUT, said)
-    publish_figure(target / DEPTH_PICTURE, draw_depth, table, cut.freeze_through, atlas.caption)
-    publish_figure(target / CLASS_PICTURE, draw_classes, classes, atlas.caption, colours=None)
-    publishing.publish_text(target / PAGE, f"# Layer atlas\n\n{atlas_markdown(atlas)}\n")
-    publishing.publish_manifest(target, fingerprint, FILES)
+    atlas = Atlas(folder=target, table=table, **facts)
+    publishing.publish_json(target / CUT_FILE, facts)
+    publish_figure(target / DEPTH_PLOT, draw_depth, table, cut.freeze_through, atlas.caption)
+    publish_figure(target / CLASS_PLOT, draw_classes, classes, atlas.caption, colors=None)
+    publishing.publish_text(target / MARKDOWN_FILE, f"# Layer atlas\n\n{atlas_markdown(atlas)}\n")
+    publishing.publish_manifest(target, fingerprint, ATLAS_FILES)
     return atlas_text(atlas)
 
 
@@ -103,14 +101,14 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def read_atlas(folder: Path) -> Atlas:
-    """Return a finished atlas; raise DamagedFile where a file is not what its manifest says."""
+    """Return a finished atlas; raise DamagedFile if a file does not match its manifest."""
     manifest = publishing.read_manifest(folder)
-    cut = json.loads(manifest.verified(CUT).read_text(encoding="utf-8"))
-    return Atlas(folder=Path(folder), table=_read_table(manifest.verified(TABLE)), **cut)
+    cut = json.loads(manifest.verified(CUT_FILE).read_text(encoding="utf-8"))
+    return Atlas(folder=Path(folder), table=_read_table(manifest.verified(TABLE_FILE)), **cut)
 
 
 def caption_of(images: ImageStore, base: dict[str, Any]) -> str:
-    """Return the line under the pictures: data set with sizes, weights, precision and size of features."""
+    """Return the caption of the plots: data set with sizes; weights, precision and input size of features."""
     recipe: dict[str, Any] = {"dataset_title": images.row.title, "dataset_note": images.row.note}
     recipe |= {f"n_{split}": count for split, count in images.counts.items()}
     features = f"weights {base['weights']['name']} · features {base['precision']} at {base['input_size']} px"
@@ -118,76 +116,75 @@ def caption_of(images: ImageStore, base: dict[str, Any]) -> str:
 
 
 def atlas_text(atlas: Atlas, width: int = TEXT_WIDTH) -> str:
-    """Return what an atlas says, for a terminal of so many columns; the command has a line of its own."""
+    """Return the explanation of the cut wrapped to width columns, then the command on its own line."""
     return "\n".join([*textwrap.wrap(atlas.words, width, break_on_hyphens=False), f"    {atlas.command}"])
 
 
 def atlas_markdown(atlas: Atlas, folder: str = "") -> str:
-    """Return an atlas as Markdown without a title; folder, with a slash, leads from there to the pictures."""
-    depth = "Test accuracy of each block alone and of joins against depth, and the cost up to there."
+    """Return an atlas as Markdown without a title; folder ends in a slash and is the path to the plots."""
+    depth = "Test accuracy of single and concatenated blocks by depth, and the cost up to each depth."
     classes = "Test accuracy of each class by layer set."
-    parts = [f"{atlas.words} `{atlas.command}`", f"![{depth} {atlas.caption}]({folder}{DEPTH_PICTURE})"]
+    parts = [f"{atlas.words} `{atlas.command}`", f"![{depth} {atlas.caption}]({folder}{DEPTH_PLOT})"]
     parts += [tables.sets_markdown(atlas.table), f"{tables.COLUMNS_EXPLAINED} {atlas.caption}."]
     parts += [RULE, narrowest_words(atlas.table)]
-    return "\n\n".join([*parts, f"![{classes} {atlas.caption}]({folder}{CLASS_PICTURE})"])
+    return "\n\n".join([*parts, f"![{classes} {atlas.caption}]({folder}{CLASS_PLOT})"])
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A cut behind a block: freeze_through is its number, words say why."""
+    """A cut after a block: freeze_through is the block's number, words explain the choice."""
 
     freeze_through: int
     words: str
 
 
 def choose_cut(table: pd.DataFrame) -> Cut:
-    """Return the cut that the rule of this module chooses by an atlas's table."""
-    alone = table[(table["head"] == LOGISTIC) & table["blocks"].str.isdecimal()]
-    alone = alone.set_index("depth", drop=False).sort_index()
-    best = highest_row(alone, "val_accuracy")
-    deepest = alone[alone["val_accuracy"] >= best["val_accuracy_low"]].iloc[-1]
-    block, last = int(deepest["depth"]), int(alone.index[-1])
+    """Return the cut for an atlas's table by the rule of this module."""
+    blocks = table[(table["head"] == LOGISTIC) & table["blocks"].str.isdecimal()]
+    blocks = blocks.set_index("depth", drop=False).sort_index()
+    best = highest_row(blocks, "val_accuracy")
+    deepest = blocks[blocks["val_accuracy"] >= best["val_accuracy_low"]].iloc[-1]
+    block, last = int(deepest["depth"]), int(blocks.index[-1])
     through = min(block, last - 1)
-    why = f"block {block} alone is the best, with {_on_val(best)}"
+    reason = f"block {block} is the most accurate single block with {_on_val(best)}"
     if block != best["depth"]:
-        why = (
-            f"block {block} is the deepest that alone, with {format_value(deepest['val_accuracy'], '%')}, "
-            f"is within the interval of the best, block {best['depth']} with {_on_val(best)}"
+        reason = (
+            f"block {block} with {format_value(deepest['val_accuracy'], '%')} is the deepest single block "
+            f"within the interval of the best, block {best['depth']} with {_on_val(best)}"
         )
     if block == last:
-        why += (
-            ", so that no block loses what those before it found and a head on frozen features may do. To "
-            "fine-tune all the same, move the last block, which is the most specific to what the network "
-            "learned before"
+        reason += (
+            ". The last block does not clearly lose accuracy, so a head on frozen features may be enough. To "
+            "fine-tune anyway, train the last block, which is the most specific to the pretraining data"
         )
     else:
-        after = format_value(alone["val_accuracy"].loc[block + 1], "%")
-        why += (
-            f"; block {block + 1} falls to {after}. Frozen up to there, the network keeps features that tell "
-            "the classes apart about as well as any block's do; the blocks behind lose that and should move"
+        after = format_value(blocks["val_accuracy"].loc[block + 1], "%")
+        reason += (
+            f"; block {block + 1} drops to {after}. The frozen features separate the classes about as well "
+            "as those of any block; the later blocks do worse and should be trained"
         )
-    moved = format_value(1 - alone["multiply_adds_share"].get(through, 0.0), "%")
-    return Cut(through, f"Cut behind block {through}: {why}. {MOVED.format(moved)}")
+    trained = format_value(1 - blocks["multiply_adds_share"].get(through, 0.0), "%")
+    return Cut(through, f"Cut after block {through}: {reason}. {TRAINED.format(trained)}")
 
 
 def narrowest_words(table: pd.DataFrame) -> str:
-    """Return in words the set with the fewest features within the interval of the best on val."""
+    """Return a sentence naming the smallest layer set within the interval of the best on val."""
     sets = table[table["head"] == LOGISTIC]
     best = highest_row(sets, "val_accuracy")
-    near = sets[sets["val_accuracy"] >= best["val_accuracy_low"]]
-    narrow = lowest_row(near, "width")
-    words = f"For a head on frozen features, those of {_blocks(best)} are best: {_on_val(best)}"
-    if narrow["blocks"] == best["blocks"]:
-        return f"{words}; no set with fewer features comes within that interval."
+    within = sets[sets["val_accuracy"] >= best["val_accuracy_low"]]
+    narrowest = lowest_row(within, "width")
+    text = f"Best features for a head: {_blocks(best)} with {_on_val(best)}"
+    if narrowest["blocks"] == best["blocks"]:
+        return f"{text}; no set with fewer features is within that interval."
     return (
-        f"{words}. The fewest features within that interval are the {narrow['width']:,} of "
-        f"{_blocks(narrow)}, with {format_value(narrow['val_accuracy'], '%')}."
+        f"{text}. The fewest features within that interval are the {narrowest['width']:,} of "
+        f"{_blocks(narrowest)}, with {format_value(narrowest['val_accuracy'], '%')}."
     )
 
 
 def _on_val(row: pd.Series) -> str:
     interval = format_interval(row["val_accuracy"], row["val_accuracy_low"], row["val_accuracy_high"])
-    return f"{interval} of {row['n_val']:,} val images"
+    return f"{interval} on {row['n_val']:,} val images"
 
 
 def _blocks(row: pd.Series) -> str:

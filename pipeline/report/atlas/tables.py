@@ -1,6 +1,6 @@
-"""The atlas as tables: what each block costs, a row a layer set and head, a row a class, and Markdown.
+"""The tables of an atlas: cost of each block, accuracy of each layer set and head, accuracy by class.
 
-A cost is exact in multiply-adds, and measured or estimated in seconds.
+Costs in multiply-adds are exact; costs in seconds are measured or estimated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import finished_sections, multiply_adds
 from pipeline.formatting import format_duration, format_interval, format_value, markdown_table
-from pipeline.report.atlas.layer_sets import LOGISTIC, NEIGHBOURS, short_name
+from pipeline.report.atlas.layer_sets import KNN, LOGISTIC, short_name
 from pipeline.report.atlas.probe import Probe
 from pipeline.results.scores import wilson_interval
 from pipeline.storage.layout import COSTS
@@ -25,20 +25,20 @@ from pipeline.storage.publishing import read_sealed
 from pipeline.views import IDENTITY
 
 COLUMNS_EXPLAINED = (
-    "Penalty and number of neighbours were chosen on val for each row; accuracy on test, looked at once for "
-    "each row, with its 95 % Wilson interval. Multiply-adds are those of the convolutions up to the deepest "
-    "block, as a share of the whole backbone's. Seconds are those of extracting this data set that far: "
-    "measured, or with “about” an estimate from an extraction that went further: its start, and the rest in "
+    "The penalty and the number of neighbors are chosen on val for each row. Accuracy on test is evaluated "
+    "once for each row and has a 95 % Wilson interval. Multiply-adds are those of the convolutions up to the "
+    "deepest block, as a share of the backbone's. Extraction is the time to extract this data set up to that "
+    "block. “About” marks estimates from an extraction of deeper blocks: its startup time, plus the rest in "
     "proportion to the multiply-adds."
 )
 
 
 @dataclass(frozen=True)
 class DepthCost:
-    """What it takes to run a backbone up to a block.
+    """The cost of running a backbone up to a block.
 
-    multiply_adds are those of the convolutions for one image, share is their part of the whole backbone's,
-    0..1. seconds are for all images of the data set; they were measured where an extraction stopped there.
+    multiply_adds are those of the convolutions for one image, share is their share of the whole backbone's,
+    0..1. seconds are for all images of the data set; they are measured if an extraction stopped there.
     """
 
     multiply_adds: int
@@ -48,11 +48,11 @@ class DepthCost:
 
 
 def costs_by_depth(cache: Path) -> list[DepthCost]:
-    """Return the cost up to each block, from the first on, by the finished sections of a feature cache.
+    """Return the cost up to each block, first block first, from the finished sections of a feature cache.
 
-    Seconds up to a block where no extraction of the identity view stopped are estimates: of the shallowest
-    that went further, the seconds before its first image, and its seconds after it in proportion to the
-    multiply-adds. Raises DamagedFile where no extraction reached a block.
+    If no extraction of the identity view stopped at a block, its seconds are estimated from the shallowest
+    extraction that went further: its seconds before the first image, plus those after it in proportion to
+    the multiply-adds. Raises DamagedFile if no extraction reached a block.
     """
     sections = [section for section in finished_sections(cache) if section.view == IDENTITY]
     if not sections:
@@ -62,7 +62,7 @@ def costs_by_depth(cache: Path) -> list[DepthCost]:
     work = [multiply_adds(base, (tap,)) for tap in taps]
     reached = [(max(map(taps.index, section.layers)), section) for section in sections]
     reached.sort(key=lambda pair: (pair[0], -len(pair[1].layers)))
-    found = []
+    depth_costs = []
     for depth, tap in enumerate(taps):
         reaching = [pair for pair in reached if pair[0] >= depth]
         if not reaching:
@@ -71,15 +71,16 @@ def costs_by_depth(cache: Path) -> list[DepthCost]:
         costs = read_sealed(section.folder / COSTS)
         after_start = min(costs["seconds"], costs["images"] / costs["images_per_second"])
         seconds = costs["seconds"] - after_start + work[depth] / work[end] * after_start
-        found.append(DepthCost(work[depth], work[depth] / work[-1], round(seconds, 3), measured=end == depth))
-    return found
+        share, measured = work[depth] / work[-1], end == depth
+        depth_costs.append(DepthCost(work[depth], share, round(seconds, 3), measured))
+    return depth_costs
 
 
 def atlas_table(probes: list[Probe], costs: list[DepthCost]) -> pd.DataFrame:
-    """Return a row a probe: the set, its head and setting, accuracy on val and test, and the cost.
+    """Return a row for each probe: layer set, head, setting, accuracy on val and test, and cost.
 
-    Accuracies are fractions in 0..1 with 95 % Wilson intervals; seconds are those of the extraction up to
-    the deepest block; costs has an entry a block.
+    Accuracies are fractions in 0..1 with 95 % Wilson intervals; extract_seconds cover the extraction up to
+    the deepest block; costs has an entry for each block.
     """
     return pd.DataFrame([_row(probe, costs[probe.layers.depth - 1]) for probe in probes])
 
@@ -100,17 +101,17 @@ def _row(probe: Probe, cost: DepthCost) -> dict[str, Any]:
     }
 
 
-def _accuracy(split: str, right: np.ndarray) -> dict[str, Any]:
-    n, hits = len(right), int(right.sum())
+def _accuracy(split: str, correct: np.ndarray) -> dict[str, Any]:
+    n, hits = len(correct), int(correct.sum())
     low, high = wilson_interval(hits, n)
     name = f"{split}_accuracy"
     return {f"n_{split}": n, name: hits / n, f"{name}_low": low, f"{name}_high": high}
 
 
 def class_table(probes: list[Probe], labels: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
-    """Return a row a probe and class: its share of the class's test images, with its interval.
+    """Return a row for each probe and class: accuracy on the class's test images, with its interval.
 
-    labels (n_test,) are those of the test images. Classes without a test image are left out.
+    labels (n_test,) are those of the test images. Classes without test images are omitted.
     """
     rows = [
         {
@@ -125,20 +126,18 @@ def class_table(probes: list[Probe], labels: np.ndarray, class_names: Sequence[s
 
 
 def sets_markdown(table: pd.DataFrame) -> str:
-    """Return an atlas's table as Markdown, a row a layer set; the best on val of each head in bold."""
-    header = ["blocks", "features", "logistic regression, test", "val", "nearest neighbours, test", "val"]
+    """Return an atlas's table as Markdown, one row per layer set; the best of each head on val is bold."""
+    header = ["blocks", "features", "logistic regression, test", "val", "nearest neighbors, test", "val"]
     header += ["multiply-adds", "extraction"]
     best = table.groupby("head")["val_accuracy"].max()
-    by_head = [table[table["head"] == head].to_dict("records") for head in (LOGISTIC, NEIGHBOURS)]
+    by_head = [table[table["head"] == head].to_dict("records") for head in (LOGISTIC, KNN)]
     rows = []
     for pair in zip(*by_head, strict=True):
         row = pair[0]
-        accuracies = [cell for one in pair for cell in _accuracy_cells(one, best[one["head"]])]
+        accuracies = [cell for probe in pair for cell in _accuracy_cells(probe, best[probe["head"]])]
         about = "" if row["extract_seconds_measured"] else "about "
-        cost = [
-            format_value(row["multiply_adds_share"], "%"),
-            about + format_duration(row["extract_seconds"]),
-        ]
+        share, seconds = row["multiply_adds_share"], row["extract_seconds"]
+        cost = [format_value(share, "%"), about + format_duration(seconds)]
         rows.append([short_name(row["blocks"]), f"{row['width']:,}", *accuracies, *cost])
     return markdown_table(header, rows)
 

@@ -1,1 +1,1 @@
-"""What a run and cached features say about the data: likely label errors, near-duplicates, hard images."""
+"""Findings about the data from a run and cached features: label errors, near-duplicates, hard images."""

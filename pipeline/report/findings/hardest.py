@@ -1,4 +1,4 @@
-"""The hardest images: those with the largest loss among images that the run was not trained on."""
+"""The hardest images: the held-out images with the largest loss."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ import math
 import numpy as np
 import pandas as pd
 
-from pipeline.report.findings.pictures import Cell, answered
-from pipeline.report.findings.sources import Sources
+from pipeline.report.findings.pictures import Cell, prediction_cell
+from pipeline.report.findings.sources import FindingSources
 
-LISTED = 100  # images in the table: more than anybody looks through
-SMALLEST = 2.0**-126  # the smallest normal float32: a probability of 0 costs 87.3 nats, not infinity
-WORDS = (
-    "The loss of an image is -ln p(label) in nats, the largest first; p is cut off at 2^-126 from below. "
-    "Among equals the image comes first whose wrong class is more probable."
+MAX_ROWS = 100  # images in the table: more than anyone reviews
+MIN_PROBABILITY = 2.0**-126  # the smallest normal float32: a probability of 0 costs 87.3 nats, not infinity
+EXPLANATION = (
+    "The loss of an image is -ln p(label) in nats, largest first; p is at least 2^-126. Among equal losses, "
+    "the image with the more probable wrong class comes first."
 )
 
 
 def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return -ln p(label) in nats, (n,) float64 in 0..87.4; p is clipped at 2^-126 from below."""
+    """Return -ln p(label) in nats, (n,) float64 in 0..87.4; p is at least 2^-126."""
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return -np.log(true.clip(SMALLEST, 1.0))
+    return -np.log(true.clip(MIN_PROBABILITY, 1.0))
 
 
-def find(sources: Sources) -> pd.DataFrame:
-    """Return the LISTED hardest val and test images of a run: the columns of Sources.table, loss (nats)."""
-    loss = losses(sources.unseen.probabilities, sources.unseen.labels)
-    certainty = sources.unseen.probabilities.max(axis=1)
-    hardest = np.lexsort((-certainty, -loss))[:LISTED]
+def find(sources: FindingSources) -> pd.DataFrame:
+    """Return the hardest val and test images of a run: the columns of FindingSources.table and loss."""
+    loss = losses(sources.held_out.probabilities, sources.held_out.labels)
+    certainty = sources.held_out.probabilities.max(axis=1)
+    hardest = np.lexsort((-certainty, -loss))[:MAX_ROWS]
     return sources.table(hardest).assign(loss=loss[hardest].round(4))
 
 
-def summary(sources: Sources, table: pd.DataFrame) -> str:
-    """Return in a sentence how large the losses listed are, beside that of a guess."""
-    guess = math.log(len(sources.images.class_names))
+def summary(sources: FindingSources, table: pd.DataFrame) -> str:
+    """Return a sentence with the range of the listed losses and the loss of a uniform guess."""
+    uniform = math.log(len(sources.images.class_names))
     return (
-        f"The {len(table):,} hardest of {len(sources.unseen):,} images cost {table['loss'].min():.2f} to "
-        f"{table['loss'].max():.2f} nats each; a guess among all classes costs {guess:.2f}."
+        f"The {len(table):,} hardest of {len(sources.held_out):,} images have losses of "
+        f"{table['loss'].min():.2f} to {table['loss'].max():.2f} nats; a uniform guess has {uniform:.2f}."
     )
 
 
-def cell(sources: Sources, row: pd.Series) -> Cell:
+def cell(sources: FindingSources, row: pd.Series) -> Cell:
     """Return a row of the table as a cell of the picture."""
-    return answered(sources, row, f"loss {row['loss']:.2f}, p {row['p_predicted']:.3f}")
+    return prediction_cell(sources, row, f"loss {row['loss']:.2f}, p {row['p_predicted']:.3f}")

@@ -1,4 +1,4 @@
-"""Pictures of images: a grid of cells, each with its image and a few short lines under it."""
+"""Image grids: cells with an image and a few short lines of text below."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from pipeline.report.drawing import GREY, empty_figure, publish_figure
-from pipeline.report.findings.sources import Sources
+from pipeline.report.drawing import GRAY, empty_figure, publish_figure
+from pipeline.report.findings.sources import FindingSources
 
-SHOWN = 24  # cells: more cannot be read on one screen
-CELL_WIDTH = 1.62  # inches: CIFAR-10's names fit under an image
+MAX_CELLS = 24  # more do not fit on one screen
+CELL_WIDTH = 1.62  # inches: CIFAR-10's names fit below an image
 CELL_PADDING = 0.12  # inches between the lines of two cells
 LINE_HEIGHT = 0.13  # inches
 LINE_SIZE = 6.5  # points
-LONGEST_CLASS = 16  # letters
+MAX_CLASS_LENGTH = 16  # characters
 GAP = 2  # pixels of white between the images of a pair
-ABOUT = 0.9  # inches for title and caption
+TITLE_AND_CAPTION = 0.9  # inches
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """An image, (height, width, 3) uint8, and the lines under it."""
+    """An image, (height, width, 3) uint8, and the lines below it."""
 
     image: np.ndarray
     lines: tuple[str, ...]
 
 
-def answered(sources: Sources, row: pd.Series, numbers: str) -> Cell:
-    """Return an image with its name, its label and what it was called, and numbers about it."""
-    called = f"{shortened(row['label'])} → {shortened(row['predicted'])}"
-    return Cell(sources.image(row["index"]), (row["name"], called, f"{row['split']}: {numbers}"))
+def prediction_cell(sources: FindingSources, row: pd.Series, numbers: str) -> Cell:
+    """Return a cell with an image, its name, its label and prediction, and the given numbers."""
+    classes = f"{shorten_middle(row['label'])} → {shorten_middle(row['predicted'])}"
+    return Cell(sources.image(row["index"]), (row["name"], classes, f"{row['split']}: {numbers}"))
 
 
-def shortened(text: str, longest: int = LONGEST_CLASS) -> str:
-    """Return text with its middle left out where it is too long: what tells names apart is at their end."""
-    if len(text) <= longest:
+def shorten_middle(text: str, max_length: int = MAX_CLASS_LENGTH) -> str:
+    """Return text without its middle if it is too long: names often differ only at the end."""
+    if len(text) <= max_length:
         return text
-    head = (longest - 1) // 3
-    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
+    head = (max_length - 1) // 3
+    return f"{text[:head]}…{text[len(text) - (max_length - 1 - head) :]}"
 
 
-def beside(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return two images of one height, (height, width, 3) uint8, side by side with white between them."""
-    gap = np.full((len(one), GAP, 3), 255, dtype=np.uint8)
-    return np.concatenate([one, gap, other], axis=1)
+def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return two images of the same height, (height, width, 3) uint8, with white between them."""
+    gap = np.full((len(left), GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
 
 
 def draw_cells(cells: list[Cell], path: Path, *, title: str, caption: str) -> None:
-    """Publish the first SHOWN cells as a PNG at path, in the style of all plots."""
-    publish_figure(path, _grid, cells[:SHOWN], title, caption, colours=None)
+    """Publish the first MAX_CELLS cells as a PNG at path, in the style of all plots."""
+    publish_figure(path, _grid, cells[:MAX_CELLS], title, caption, colors=None)
 
 
 def _grid(cells: list[Cell], title: str, caption: str) -> Figure:
-    """Draw cells in rows: six images wide, or four pairs; images are enlarged without smoothing."""
+    """Draw cells in rows of six images or four pairs; images are enlarged without smoothing."""
     height, width = cells[0].image.shape[:2] if cells else (1, 1)
     columns = 4 if width > 1.5 * height else 6
     rows = max(1, -(-len(cells) // columns))
     lines = max((len(cell.lines) for cell in cells), default=1)
     cell_width = 6 * CELL_WIDTH / columns
     cell_height = min(1.0, cell_width * height / width) + lines * LINE_HEIGHT + 0.16
-    size = {"width": 6 * CELL_WIDTH, "height": ABOUT + rows * cell_height}
+    size = {"width": 6 * CELL_WIDTH, "height": TITLE_AND_CAPTION + rows * cell_height}
     figure = empty_figure(caption, **size, title=title, pads=(0.07, 0.05))
     for axes, cell in itertools.zip_longest(figure.subplots(rows, columns, squeeze=False).flat, cells):
         if cell is None:
@@ -76,18 +76,18 @@ def _grid(cells: list[Cell], title: str, caption: str) -> Figure:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.grid(False)
-        text = "\n".join(_fitted(line, figure, cell_width - CELL_PADDING) for line in cell.lines)
+        text = "\n".join(_fit_line(line, figure, cell_width - CELL_PADDING) for line in cell.lines)
         axes.set_xlabel(text, fontsize=LINE_SIZE, labelpad=2)
     if not cells:
-        figure.text(0.5, 0.5, "none found", ha="center", color=GREY)
+        figure.text(0.5, 0.5, "none found", ha="center", color=GRAY)
     return figure
 
 
-def _fitted(line: str, figure: Figure, room: float) -> str:
-    """Return a line as it fits into so many inches, its middle left out where it must be."""
+def _fit_line(line: str, figure: Figure, width: float) -> str:
+    """Return a line shortened to fit into width, in inches."""
     renderer, font = cast(Any, figure.canvas).get_renderer(), FontProperties(size=LINE_SIZE)
-    for longest in range(len(line), 3, -1):
-        shown = shortened(line, longest)
-        if renderer.get_text_width_height_descent(shown, font, ismath=False)[0] <= room * figure.dpi:
-            return shown
-    return shortened(line, 3)
+    for length in range(len(line), 3, -1):
+        text = shorten_middle(line, length)
+        if renderer.get_text_width_height_descent(text, font, ismath=False)[0] <= width * figure.dpi:
+            return text
+    return shorten_middle(line, 3)

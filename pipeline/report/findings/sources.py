@@ -1,4 +1,4 @@
-"""What findings start from: a run's answers on images that it was not trained on, the images, features."""
+"""The inputs of findings: a run's predictions on held-out images, the images, and cached features."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SPLIT_NAMES = {code: name for name, code in SPLITS.items()}
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
-    """A run, its data set, and cached features of the same images; layers names those that are compared.
+class FindingSources:
+    """A run, its data set, and cached features of the same images; layers are compared for duplicates.
 
-    Raises DamagedFile when the run or the features are of other images than the data set.
+    Raises DamagedFile if the run or the features have other images than the data set.
     """
 
     run: RunResult
@@ -33,9 +33,8 @@ class Sources:
     progress: Progress = silent
 
     def __post_init__(self) -> None:
-        same = len(self.features.index) == len(self.images)
-        if not (same and (self.features.index == self.images.index).all()):
-            raise _strangers(self.features.folder, self.images)
+        if not np.array_equal(self.features.index, self.images.index):
+            raise _other_images(self.features.folder, self.images)
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
@@ -43,23 +42,23 @@ class Sources:
         return self.images.images()
 
     @functools.cached_property
-    def unseen(self) -> Predictions:
-        """The run's answers on images that it was not trained on: val, then test; no val if fitted on it."""
+    def held_out(self) -> Predictions:
+        """The run's predictions on val, then test, which it was not trained on; no val if fitted on it."""
         parts = [self.run.split(name) for name in EVALUATED]
         columns = ("index", "names", "labels", "probabilities")
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
-        unseen = Predictions(**joined, class_names=parts[0].class_names)
-        rows = self._rows(unseen.index)
-        if (rows < 0).any() or (self.images.labels[rows] != unseen.labels).any():
-            raise _strangers(self.run.folder, self.images)
-        return unseen
+        held_out = Predictions(**joined, class_names=parts[0].class_names)
+        rows = self._rows(held_out.index)
+        if (rows < 0).any() or (self.images.labels[rows] != held_out.labels).any():
+            raise _other_images(self.run.folder, self.images)
+        return held_out
 
     def _rows(self, index: np.ndarray) -> np.ndarray:
-        """Return the rows of the data set by position in the source; -1 where it has no such image."""
+        """Return the rows of the data set for indices in the source; -1 if it has no such image."""
         return pd.Index(self.images.index).get_indexer(pd.Index(index))
 
     def image(self, index: int) -> np.ndarray:
-        """Return the image, (height, width, 3) uint8, of a position in the source."""
+        """Return the image, (height, width, 3) uint8, at an index in the source."""
         return self.pixels[self._rows(np.array([index]))[0]]
 
     def ranked(self, rows: np.ndarray) -> pd.DataFrame:
@@ -74,22 +73,22 @@ class Sources:
         }
         return pd.DataFrame(columns)
 
-    def table(self, chosen: np.ndarray) -> pd.DataFrame:
-        """Return unseen images by position (k,) int64, ranked, with predicted, p_label and p_predicted.
+    def table(self, positions: np.ndarray) -> pd.DataFrame:
+        """Return held-out images by position (k,) int64, ranked, with predicted, p_label and p_predicted.
 
-        The latter two are the probabilities of the label and of the most probable class.
+        p_label and p_predicted are the probabilities of the label and of the most probable class.
         """
-        labels, probabilities = self.unseen.labels[chosen], self.unseen.probabilities[chosen]
-        each, predicted = np.arange(len(chosen)), probabilities.argmax(axis=1)
-        return self.ranked(self._rows(self.unseen.index[chosen])).assign(
+        labels, probabilities = self.held_out.labels[positions], self.held_out.probabilities[positions]
+        each, predicted = np.arange(len(positions)), probabilities.argmax(axis=1)
+        return self.ranked(self._rows(self.held_out.index[positions])).assign(
             predicted=[self.images.class_names[label] for label in predicted],
             p_label=probabilities[each, labels].astype(np.float64).round(6),
             p_predicted=probabilities[each, predicted].astype(np.float64).round(6),
         )
 
 
-def _strangers(folder: Path, images: ImageStore) -> DamagedFile:
+def _other_images(folder: Path, images: ImageStore) -> DamagedFile:
     return DamagedFile(
-        f"{folder}: expected the images and labels of {images.path.parent}, found others; "
+        f"{folder}: its images or labels differ from those of {images.path.parent}; "
         "delete both folders and run again"
     )

@@ -1,4 +1,4 @@
-"""From stored results to what the page says: plain values and texts, no markup but the charts."""
+"""Turn stored results into the values that the page's template renders; only the charts are markup."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pipeline.datasets.store import ImageStore
 from pipeline.formatting import format_count, format_duration, format_value
 from pipeline.report.atlas.pictures import draw_depth
 from pipeline.report.atlas.report import Atlas
-from pipeline.report.efficiency import draw_efficiency, summarise
+from pipeline.report.efficiency import draw_efficiency, summarize
 from pipeline.report.page import charts, mistakes
 from pipeline.report.plots import comparison_alt_text
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.comparison import Comparison, headlines, summaries
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
-from pipeline.results.verdicts import note, rankings
+from pipeline.results.verdicts import method_note, rankings
 from pipeline.runs.result import RunResult, data_of, family_of, label
 from pipeline.storage.fingerprint import key_of
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
-    """What a page is made of: runs in order, their comparison, and what lies beside it.
+class PageSources:
+    """The inputs of a page: runs in order, their comparison, and related results.
 
-    stores has the prepared data sets by their fingerprint's key, where they are at hand; efficiency has
-    (table, caption) of curves of the same data; commands make each run anew, by the name of its folder.
+    stores maps the key of a data set's fingerprint to its folder, if it is prepared; efficiency has the
+    (table, caption) of each label-efficiency report; commands maps a run's folder name to its command.
     """
 
     title: str
@@ -47,22 +47,22 @@ class Sources:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the first table: the value that cells sort by, how they show it, and what it is."""
+    """A column of the results table: its key in a row, how its values are formatted, and a tooltip."""
 
     title: str
-    value: str
-    shown: Callable[[Any], str]
+    key: str
+    format: Callable[[Any], str]
     help: str = ""
 
 
-APART = ("accuracy", "log_loss")  # scores that have a place of their own
-EXTRACTION = "of the cached features; paid once, shared by all that read them"
+OWN_COLUMNS = ("accuracy", "log_loss")  # scores that have their own entry
+EXTRACTION = "time to cache the features; paid once, shared by all runs that read them"
 COLUMNS = (
     Column("total time", "total_seconds", format_duration),
     Column("training", "train_seconds", format_duration),
     Column("extraction", "extract_seconds", format_duration, EXTRACTION),
-    Column("log loss", "log_loss", lambda value: format_value(value, ""), "nats; less is better"),
-    *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in APART),
+    Column("log loss", "log_loss", lambda value: format_value(value, ""), "nats; lower is better"),
+    *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in OWN_COLUMNS),
     Column("epochs", "epochs", "{:,}".format),
     Column("peak memory", "peak_memory_mb", "{:,.0f} MB".format),
     Column("parameters", "parameters", format_count),
@@ -70,33 +70,33 @@ COLUMNS = (
 )
 
 
-def content(sources: Sources) -> dict[str, Any]:
-    """Return everything that the template of the page shows, by name."""
+def content(sources: PageSources) -> dict[str, Any]:
+    """Return the variables of the page's template."""
     comparison, groups, by_data = sources.comparison, _by_label(sources.runs), _by_data(sources.runs)
     ranked = rankings(comparison.differences)
     cost = COMPARISON_PLOTS["accuracy_against_cost"]
-    cost_words = comparison_alt_text(cost.name, comparison)
+    cost_alt = comparison_alt_text(cost.name, comparison)
     return {
         "sources": sources,
         "comparison": comparison,
         "headlines": headlines(comparison),
-        "answers": summaries(comparison),
+        "summaries": summaries(comparison),
         "columns": COLUMNS,
         "rows": _rows(comparison.table),
         "several_data": comparison.table["data_set"].nunique() > 1,
         "several_seeds": comparison.table["seed"].nunique() > 1,
-        "cost": charts.svg("accuracy-against-cost", cost_words, cost.draw, comparison),
+        "cost": charts.svg("accuracy-against-cost", cost_alt, cost.draw, comparison),
         "break_even": _break_even(sources.runs),
         "rankings": ranked,
-        "verdicts_note": note(max(found.seeds for found in ranked)) if ranked else "",
+        "verdicts_note": method_note(max(ranking.seeds for ranking in ranked)) if ranked else "",
         "curves": _curves(groups),
-        "classes": [mistakes.classes(found) for found in by_data],
+        "classes": [mistakes.class_accuracies(runs) for runs in by_data],
         "confusions": [mistakes.confusion(name, runs) for name, runs in groups.items()],
-        "calibrations": [mistakes.calibration(place, *pair) for place, pair in enumerate(groups.items())],
-        "examples": [_examples(found, sources.stores) for found in by_data],
-        "atlases": [_atlas(place, atlas) for place, atlas in enumerate(sources.atlases)],
-        "efficiency": [_efficiency(place, *pair) for place, pair in enumerate(sources.efficiency)],
-        "recipes": [_recipe(run, sources.commands) for run in sources.runs],
+        "calibrations": [mistakes.calibration(number, *group) for number, group in enumerate(groups.items())],
+        "examples": [_examples(runs, sources.stores) for runs in by_data],
+        "atlases": [_atlas(number, atlas) for number, atlas in enumerate(sources.atlases)],
+        "efficiency": [_efficiency(number, *report) for number, report in enumerate(sources.efficiency)],
+        "runs": [_run_facts(run, sources.commands) for run in sources.runs],
         "machines": _machines(sources.runs),
         "data": list(dict.fromkeys(data_of(run.recipe) for run in sources.runs)),
         "weights": _weights(sources.runs),
@@ -104,20 +104,20 @@ def content(sources: Sources) -> dict[str, Any]:
 
 
 def _by_label(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """Return the runs of each scheme, most accurate scheme first; the data set is named where it varies."""
+    """Return the runs of each scheme, most accurate scheme first. Labels name the data set if it varies."""
     several = len({run.recipe["dataset_title"] for run in runs}) > 1
-    found: dict[str, list[RunResult]] = defaultdict(list)
+    groups: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        found[f"{label(run)} · {run.recipe['dataset_title']}" if several else label(run)].append(run)
-    return dict(sorted(found.items(), key=lambda pair: -_accuracy(pair[1])))
+        groups[f"{label(run)} · {run.recipe['dataset_title']}" if several else label(run)].append(run)
+    return dict(sorted(groups.items(), key=lambda group: -_accuracy(group[1])))
 
 
 def _by_data(runs: Sequence[RunResult]) -> list[list[RunResult]]:
     """Return the runs of each data set, most accurate first."""
-    found: dict[str, list[RunResult]] = defaultdict(list)
+    groups: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        found[run.recipe["dataset_title"]].append(run)
-    return [sorted(group, key=lambda run: -_accuracy([run])) for group in found.values()]
+        groups[run.recipe["dataset_title"]].append(run)
+    return [sorted(group, key=lambda run: -_accuracy([run])) for group in groups.values()]
 
 
 def _accuracy(runs: Sequence[RunResult]) -> float:
@@ -126,17 +126,17 @@ def _accuracy(runs: Sequence[RunResult]) -> float:
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """Return the rows of the first table, most accurate first; best is that of each data set."""
+    """Return the rows of the results table, most accurate first; best marks the best of each data set."""
     highest = table.groupby("data_set")["accuracy"].transform("max")
     rows = table.assign(best=table["accuracy"] == highest)
     return rows.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
 
 
 def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
-    """Return what the cache costs and saves, for the most accurate head that is trained from it.
+    """Return text and chart of what the cache costs and saves for the most accurate head trained from it.
 
-    Without a cache the frozen network runs over all images at every epoch; it is taken to do so at the
-    speed of the extraction, the fastest that this project has.
+    Without a cache, the frozen network runs over all images in every epoch. The estimate assumes the speed
+    of the extraction, the fastest in this project.
     """
     heads = [
         run
@@ -150,77 +150,78 @@ def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
         return None
     best = max(heads, key=lambda run: _accuracy([run]))
     once, each, epochs = best.costs["extract_seconds"], best.costs["train_seconds"], best.recipe["epochs"]
-    prices = {  # of the first training, and of each
-        f"{label(best)} from the cache": (once, each),
-        "extracted anew for each head": (0, once + each),
-        "frozen network at every epoch": (0, epochs * once + each),
+    costs = {  # one-time cost, cost of each training
+        f"{label(best)}, cached features": (once, each),
+        "extracted again for each head": (0, once + each),
+        "frozen network run every epoch": (0, epochs * once + each),
     }
     tuned = [run for run in runs if family_of(run.recipe["scheme"]) == "fine-tune"]
     if tuned:
-        chosen = max(tuned, key=lambda run: _accuracy([run]))
-        prices[label(chosen)] = (0, chosen.costs["total_seconds"])
+        most_accurate = max(tuned, key=lambda run: _accuracy([run]))
+        costs[label(most_accurate)] = (0, most_accurate.costs["total_seconds"])
     lines = {
-        name: [first + count * every for count in range(1, charts.HEADS + 1)]
-        for name, (first, every) in prices.items()
+        name: [first + count * training for count in range(1, charts.MAX_TRAININGS + 1)]
+        for name, (first, training) in costs.items()
     }
-    paid = "So the cache has paid for itself with the first head, in its second epoch; against "
-    words = (
-        f"The cache cost {format_duration(once)}, once. {label(best)} then takes {format_duration(each)}; "
-        f"with the frozen network in front of it at each of its {epochs} epochs it would take "
-        f"{format_duration(epochs * once + each)} at the same speed. {paid if epochs > 1 else 'Against '}"
-        "extracting anew for every head, it has with the second head."
+    second_epoch = "The cache pays off in the second epoch of the first head. " if epochs > 1 else ""
+    text = (
+        f"The cache cost {format_duration(once)}, once. {label(best)} then takes {format_duration(each)}. "
+        f"If the frozen network ran in each of its {epochs} epochs, it would take "
+        f"{format_duration(epochs * once + each)} at the same speed. {second_epoch}"
+        "Compared with extracting again for every head, it pays off from the second head."
     )
-    return {"words": words, "chart": charts.svg("break-even", words, charts.break_even, lines)}
+    return {"text": text, "chart": charts.svg("break-even", text, charts.break_even, lines)}
 
 
 def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
     histories = {name: [run.history for run in runs] for name, runs in groups.items()}
-    found = []
-    for place, (name, tables) in enumerate(histories.items()):
+    curves = []
+    for number, (name, tables) in enumerate(histories.items()):
         last = [table.iloc[-1] for table in tables if len(table)]
-        said = "; ".join(
+        results = "; ".join(
             f"after {format_duration(row['seconds'])} and {row['epoch']:.0f} epochs val accuracy is "
             f"{format_value(row['val_accuracy'], '%')} and val loss {format_value(row['val_loss'], 'nats')}"
             for row in last
         )
-        drawn = {"name": name}
+        curve = {"name": name}
         for quantity in ("accuracy", "loss"):
-            words = f"{quantity.capitalize()} of {name} over training time: {said or 'fitted in one step'}."
-            drawing = (charts.curves, histories, name, quantity)
-            drawn[quantity] = charts.svg(f"{quantity}-{place}", words, *drawing)
-        found.append(drawn)
-    return found
+            alt = f"{quantity.capitalize()} of {name} over training time: {results or 'fitted in one step'}."
+            drawing = (charts.learning_curves, histories, name, quantity)
+            curve[quantity] = charts.svg(f"{quantity}-{number}", alt, *drawing)
+        curves.append(curve)
+    return curves
 
 
 def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict[str, Any]:
-    """Return images on which the runs of a data set disagree; a reason where its images are not at hand."""
+    """Return images on which the runs of a data set disagree, or the reason why there are none."""
     title = runs[0].recipe["dataset_title"]
-    keys = {key_of(found) for run in runs if (found := run.recipe["fingerprint"].get("dataset"))}
+    fingerprints = (run.recipe["fingerprint"].get("dataset") for run in runs)
+    keys = {key_of(fingerprint) for fingerprint in fingerprints if fingerprint}
     if len(keys) != 1 or (folder := stores.get(*keys)) is None:
-        why = "its prepared images are not at hand" if len(keys) == 1 else "the runs had different images"
-        return {"data_set": title, "why_none": f"No examples of {title}: {why}.", "groups": []}
-    return {"data_set": title, "why_none": "", "groups": mistakes.examples(runs, ImageStore(folder))}
+        reason = "the prepared images are missing" if len(keys) == 1 else "the runs used different images"
+        return {"title": title, "reason": f"No examples for {title}: {reason}.", "groups": []}
+    return {"title": title, "reason": "", "groups": mistakes.examples(runs, ImageStore(folder))}
 
 
-def _atlas(place: int, atlas: Atlas) -> dict[str, Any]:
+def _atlas(number: int, atlas: Atlas) -> dict[str, Any]:
     arguments = (atlas.table, atlas.freeze_through, atlas.caption)
-    chart = charts.svg(f"atlas-{place}", f"Accuracy by depth. {atlas.words}", draw_depth, *arguments)
-    return {"words": atlas.words, "command": atlas.command, "caption": atlas.caption, "chart": chart}
+    chart = charts.svg(f"atlas-{number}", f"Accuracy by depth. {atlas.words}", draw_depth, *arguments)
+    return {"text": atlas.words, "command": atlas.command, "caption": atlas.caption, "chart": chart}
 
 
-def _efficiency(place: int, table: pd.DataFrame, caption: str) -> dict[str, Any]:
-    ends = summarise(table).groupby("scheme", sort=False)
-    words = "Accuracy against training labels: " + "; ".join(
+def _efficiency(number: int, table: pd.DataFrame, caption: str) -> dict[str, Any]:
+    ends = summarize(table).groupby("scheme", sort=False)
+    text = "Accuracy by label budget: " + "; ".join(
         f"{scheme} from {format_value(rows['accuracy'].iloc[0], '%')} with {rows['n_train'].iloc[0]:,} "
         f"labels to {format_value(rows['accuracy'].iloc[-1], '%')} with {rows['n_train'].iloc[-1]:,}"
         for scheme, rows in ends
     )
-    chart = charts.svg(f"labels-{place}", f"{words}.", draw_efficiency, table, caption)
-    return {"words": f"{words}.", "caption": caption, "chart": chart}
+    chart = charts.svg(f"labels-{number}", f"{text}.", draw_efficiency, table, caption)
+    return {"text": f"{text}.", "caption": caption, "chart": chart}
 
 
-def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a run was made from and with; commands has the one that makes it anew by folder's name."""
+def _run_facts(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
+    """Return the inputs, settings and command of a run."""
     recipe = run.recipe
     facts = {
         **{name: recipe[name] for name in ("scheme", "weights", "seed", "precision")},
@@ -239,21 +240,21 @@ def _recipe(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _machines(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
-    """Return the machines and versions that runs were made with, and which runs, each combination once."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return each combination of machine and versions once, with the labels of its runs."""
+    machines: dict[str, dict[str, Any]] = {}
     for run in runs:
         facts = {**run.recipe.get("machine", {}), **run.recipe.get("versions", {})}
         key = json.dumps(facts, sort_keys=True)
-        texts = {name: one if isinstance(one, str) else json.dumps(one) for name, one in facts.items()}
-        found.setdefault(key, {"facts": texts, "runs": {}})["runs"][label(run)] = None
-    return [{**one, "runs": list(one["runs"])} for one in found.values()]
+        texts = {name: item if isinstance(item, str) else json.dumps(item) for name, item in facts.items()}
+        machines.setdefault(key, {"facts": texts, "runs": {}})["runs"][label(run)] = None
+    return [{**machine, "runs": list(machine["runs"])} for machine in machines.values()]
 
 
 def _weights(runs: Sequence[RunResult]) -> dict[str, str]:
-    """Return the identity of the weights by their name."""
-    found = {}
+    """Return the identity of each set of weights by its name."""
+    identities = {}
     for run in runs:
         base = run.recipe["fingerprint"].get("features", {})
         if identity := base.get("weights", {}).get("identity"):
-            found[f"{base['backbone']} {run.recipe['weights']}"] = identity
-    return found
+            identities[f"{base['backbone']} {run.recipe['weights']}"] = identity
+    return identities

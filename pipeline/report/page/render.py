@@ -1,4 +1,4 @@
-"""Write the page: the template with its content, the style and the script in one file that needs no other."""
+"""Render the page: template, style and script in a single, self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import jinja2
 from markupsafe import Markup
 
 from pipeline.formatting import format_interval, format_value
-from pipeline.report.page.content import Sources, content
-from pipeline.results.verdicts import shown_p, signed, span, verdict_sentence
+from pipeline.report.page.content import PageSources, content
+from pipeline.results.verdicts import format_ci, format_p, signed, verdict_sentence
 from pipeline.runs.result import family_of
 from pipeline.storage.publishing import publish_text
 
 TEMPLATES = importlib.resources.files("pipeline.report.page") / "templates"
 
 
-def publish_page(path: Path, sources: Sources) -> None:
-    """Publish the page of a comparison at path; the same stored results give the same bytes."""
-    publish_text(path, page(sources))
+def publish_page(path: Path, sources: PageSources) -> None:
+    """Publish the page of a comparison at path. The same stored results give the same bytes."""
+    publish_text(path, render_page(sources))
 
 
-def page(sources: Sources) -> str:
-    """Return the page as HTML. Everything that a name or a class may hold is escaped."""
+def render_page(sources: PageSources) -> str:
+    """Return the page as HTML. All names are escaped, since a class or recipe name may contain markup."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -34,15 +34,16 @@ def page(sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (family_of, format_value, format_interval, shown_p, signed, span, verdict_sentence, unbroken)
+    formats = (format_value, format_interval, format_p, format_ci, signed)
+    filters = (*formats, family_of, verdict_sentence, nonbreaking)
     environment.filters |= {function.__name__: function for function in filters}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     template = environment.get_template("page.html.jinja")
-    found = {**content(sources), "style": Markup(style), "script": Markup(script), "script_digest": digest}
-    return template.render(**found)
+    assets = {"style": Markup(style), "script": Markup(script), "script_digest": digest}
+    return template.render(**content(sources), **assets)
 
 
-def unbroken(text: str) -> str:
-    """Return text in which a number keeps its unit on its line, and a name the dot behind it."""
+def nonbreaking(text: str) -> str:
+    """Return text with nonbreaking spaces between a number and its unit, and before a middle dot."""
     return re.sub(r"(?<=\d) (?=%|(?:s|min|h|points?)\b)| (?=·)", "\u00a0", text)

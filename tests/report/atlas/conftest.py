@@ -1,4 +1,4 @@
-"""An atlas starts from cached features; here they are small, and a test plants how much each block knows."""
+"""Atlas tables from small synthetic features with a known amount of noise in each block."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SHARES = (0.13, 0.31, 0.61, 0.91, 1.0)
 
 @pytest.fixture(scope="session")
 def second_best():
-    """The two tables of an atlas: block 2 tells the classes apart best, those behind it less and less.
+    """The two tables of an atlas in which block 2 separates the classes best and later blocks do worse.
 
-    The seconds of the last block were measured, the others estimated.
+    The seconds of the last block are measured, the others estimated.
     """
     store = PlantedFeatures((3.0, 0.6, 1.6, 3.0, 5.0))
     probes = probe_layers(store, len(CLASSES))

@@ -1,4 +1,4 @@
-"""The cost of extraction up to a block: exact work, measured seconds where an extraction stopped there."""
+"""The cost of extraction up to a block: exact multiply-adds, measured or estimated seconds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.storage.layout import COSTS
 from pipeline.storage.publishing import publish_json, publish_manifest
 
 TAPS = tuple(f"block{number}_pool" for number in range(1, 6))
-WHOLE = 313_196_544  # multiply-adds of VGG16's convolutions for an image of 32 x 32 pixels
+ALL_BLOCKS = 313_196_544  # multiply-adds of VGG16's convolutions for an image of 32 x 32 pixels
 
 
 @pytest.fixture
 def finish(tmp_path):
-    """Return a function that leaves a finished section: 10 s before its first image, 100 images a second."""
+    """Return a function that writes a finished section: 10 s of startup, then 100 images per second."""
     base = cache_fingerprint(
         dataset_fingerprint("digits", subset=100, split_seed=0),
         backbone="vgg16",
@@ -36,16 +36,16 @@ def finish(tmp_path):
     return make
 
 
-def test_vgg16_takes_313_million_multiply_adds_at_32_pixels_in_these_shares(finish):
+def test_vgg16_takes_313_million_multiply_adds_at_32_pixels_split_into_these_shares(finish):
     costs = costs_by_depth(finish(TAPS))
-    assert costs[-1].multiply_adds == WHOLE
+    assert costs[-1].multiply_adds == ALL_BLOCKS
     shares = [cost.share for cost in costs]
     steps = [100 * (after - before) for before, after in zip([0, *shares], shares, strict=False)]
     assert [round(step, 1) for step in steps] == [12.6, 18.1, 30.1, 30.1, 9.0]
-    assert multiply_adds({"backbone": "vgg16", "input_size": 64}, TAPS) == 4 * WHOLE
+    assert multiply_adds({"backbone": "vgg16", "input_size": 64}, TAPS) == 4 * ALL_BLOCKS
 
 
-def test_seconds_up_to_a_block_are_a_share_of_those_after_the_start_and_are_called_no_measurement(finish):
+def test_seconds_without_a_measurement_are_estimated_in_proportion_to_multiply_adds(finish):
     costs = costs_by_depth(finish(TAPS))
     assert [cost.measured for cost in costs] == [False, False, False, False, True]
     assert costs[-1].seconds == 110
@@ -53,7 +53,7 @@ def test_seconds_up_to_a_block_are_a_share_of_those_after_the_start_and_are_call
         assert cost.seconds == pytest.approx(10 + 100 * cost.share, abs=1e-3)
 
 
-def test_an_extraction_that_stopped_at_a_block_was_measured_itself_and_tells_of_those_before(finish):
+def test_an_extraction_that_stopped_at_a_block_is_measured_and_gives_estimates_before_it(finish):
     finish(TAPS[3:])
     finish(TAPS[:3], images=5_000)
     costs = costs_by_depth(finish(TAPS[:1], view="hflip"))
@@ -63,11 +63,11 @@ def test_an_extraction_that_stopped_at_a_block_was_measured_itself_and_tells_of_
     assert costs[3].seconds == pytest.approx(10 + 100 * costs[3].share, abs=1e-3)
 
 
-def test_a_cache_that_does_not_reach_the_last_block_is_refused(finish):
+def test_a_cache_that_does_not_reach_the_last_block_raises_an_error(finish):
     with pytest.raises(DamagedFile, match="no finished features reach block4_pool; extract all layers"):
         costs_by_depth(finish(TAPS[:3]))
 
 
-def test_an_empty_cache_is_refused(tmp_path):
+def test_an_empty_cache_raises_an_error(tmp_path):
     with pytest.raises(DamagedFile, match="no finished features of the identity view"):
         costs_by_depth(tmp_path)

@@ -16,7 +16,7 @@ def test_the_loss_is_the_negative_logarithm_of_the_labels_probability():
     assert losses(probabilities, np.array([0, 0, 1])) == pytest.approx(expected)
 
 
-def test_the_hardest_come_first_and_among_equals_the_surest_mistake(make_sources):
+def test_the_hardest_come_first_and_ties_are_broken_by_the_most_confident_mistake(make_sources):
     probabilities = np.full((VAL + TEST, 3), 1 / 3)
     probabilities[7] = (0.5, 0, 0.5)  # the label of row 67 is dog
     probabilities[10] = (0.9, 0, 0.1)  # and of row 70
@@ -27,9 +27,9 @@ def test_the_hardest_come_first_and_among_equals_the_surest_mistake(make_sources
     assert np.isfinite(table["loss"]).all()
 
 
-def test_the_table_ends_where_nobody_looks_any_more(make_sources, monkeypatch):
-    monkeypatch.setattr(hardest, "LISTED", 4)
+def test_the_table_has_a_maximum_number_of_rows(make_sources, monkeypatch):
+    monkeypatch.setattr(hardest, "MAX_ROWS", 4)
     sources = make_sources(photographs(TRAIN + VAL + TEST))
     table = hardest.find(sources)
     assert len(table) == 4
-    assert "4 hardest of 30 images cost 0.22 to 0.22 nats" in hardest.summary(sources, table)
+    assert "4 hardest of 30 images have losses of 0.22 to 0.22 nats" in hardest.summary(sources, table)

@@ -1,4 +1,4 @@
-"""Pictures show the images as they are, with lines that fit."""
+"""Pictures show images unchanged, with lines that fit."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from PIL import Image
 from small_data import photographs
 
 from pipeline.report.findings import pictures
-from pipeline.report.findings.pictures import Cell, beside, draw_cells, shortened
+from pipeline.report.findings.pictures import Cell, draw_cells, shorten_middle, side_by_side
 
 CAPTION = "synthetic (60 train / 12 val / 18 test) · weights random"
 
 
 def cells(count: int, *, pairs: bool = False) -> list[Cell]:
     images = photographs(count)
-    shown = [beside(image, image) if pairs else image for image in images]
+    pixels = [side_by_side(image, image) if pairs else image for image in images]
     name = f"a_long_name_{'m' * 30}"
-    return [Cell(image, (f"{name}_{n:03d}.png", "cat → dog")) for n, image in enumerate(shown)]
+    return [Cell(image, (f"{name}_{n:03d}.png", "cat → dog")) for n, image in enumerate(pixels)]
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-def test_a_picture_holds_the_colours_of_the_images_and_the_same_cells_give_the_same_bytes(tmp_path, pairs):
+def test_a_picture_keeps_the_colors_of_images_and_the_same_cells_give_the_same_bytes(tmp_path, pairs):
     for name in ("one.png", "two.png"):
         draw_cells(cells(9, pairs=pairs), tmp_path / name, title="Images", caption=CAPTION)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     drawn = np.asarray(Image.open(tmp_path / "one.png").convert("RGB")).reshape(-1, 3)
-    colours = {tuple(colour) for colour in np.unique(drawn, axis=0).tolist()}
-    wanted = {tuple(colour) for colour in photographs(9).reshape(-1, 3).tolist()}
-    assert wanted <= colours
+    colors = {tuple(color) for color in np.unique(drawn, axis=0).tolist()}
+    expected = {tuple(color) for color in photographs(9).reshape(-1, 3).tolist()}
+    assert expected <= colors
 
 
-def test_no_line_reaches_into_the_next_cell_or_out_of_the_picture():
-    figure = pictures._grid(cells(pictures.SHOWN), "Images", CAPTION)
+def test_no_line_overlaps_the_next_cell_or_leaves_the_picture():
+    figure = pictures._grid(cells(pictures.MAX_CELLS), "Images", CAPTION)
     figure.canvas.draw()
     boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
     for left, right in zip(boxes[:-1], boxes[1:], strict=True):
@@ -41,13 +41,13 @@ def test_no_line_reaches_into_the_next_cell_or_out_of_the_picture():
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
 
 
-def test_a_picture_of_nothing_says_so():
+def test_a_picture_without_cells_says_none_found():
     figure = pictures._grid([], "Images", CAPTION)
     assert [text.get_text() for text in figure.texts if "none" in text.get_text()] == ["none found"]
 
 
-def test_a_long_name_keeps_its_end_which_tells_it_apart():
-    assert shortened("short.png", 27) == "short.png"
-    assert shortened("some_very_long_name_of_an_image_000123.png", 27) == "some_ver…n_image_000123.png"
-    assert len(shortened("x" * 99, 27)) == 27
-    assert len(shortened("x" * 99, 3)) == 3
+def test_a_long_name_keeps_its_start_and_end():
+    assert shorten_middle("short.png", 27) == "short.png"
+    assert shorten_middle("some_very_long_name_of_an_image_000123.png", 27) == "some_ver…n_image_000123.png"
+    assert len(shorten_middle("x" * 99, 27)) == 27
+    assert len(shorten_middle("x" * 99, 3)) == 3

@@ -1,4 +1,4 @@
-"""Pages of synthetic runs and of a small data set with images, for tests that read and that open them."""
+"""Pages of synthetic runs and a small data set with images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.store import FILE
-from pipeline.report.page.content import Sources
+from pipeline.datasets.store import DATASET_FILE
+from pipeline.report.page.content import PageSources
 from pipeline.results.comparison import compare
 from pipeline.storage import hdf5
 from pipeline.storage.publishing import publish_manifest, published
@@ -22,19 +22,19 @@ SCHEMES = {
 
 
 def write_store(folder: Path, index: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Path:
-    """Write a prepared data set whose images all have a colour of their own."""
+    """Write a prepared data set in which each image has its own color."""
     images = np.repeat(index.astype(np.uint8), 32 * 32 * 3).reshape(-1, 32, 32, 3)
-    with published(folder / FILE) as scratch, hdf5.created(scratch) as file:
+    with published(folder / DATASET_FILE) as scratch, hdf5.created(scratch) as file:
         hdf5.write_array(file, "images", images)
         hdf5.write_array(file, "labels", labels.astype(np.int64))
         hdf5.write_array(file, "index", index.astype(np.int64))
         hdf5.write_array(file, "split", np.full(len(labels), 2, np.uint8))
         hdf5.write_texts(file, "names", [f"bild-é-{number}.png" for number in index])
     facts = {"class_names": class_names, "counts": {"train": 0, "val": 0, "test": len(labels)}}
-    publish_manifest(folder, {"name": "digits"}, [FILE], facts)
+    publish_manifest(folder, {"name": "digits"}, [DATASET_FILE], facts)
     return folder
 
 
-def sources_of(runs, **more) -> Sources:
-    """Return what a page of runs is made of."""
-    return Sources(title="All schemes", runs=runs, comparison=compare(runs), **more)
+def sources_of(runs, **more) -> PageSources:
+    """Return the inputs of a page of runs."""
+    return PageSources(title="All schemes", runs=runs, comparison=compare(runs), **more)

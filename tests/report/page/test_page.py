@@ -1,4 +1,4 @@
-"""The page says what the stored results say, in one file that needs nothing else."""
+"""The page renders the stored results, in one self-contained file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.report.drawing import new_figure
 from pipeline.report.page.charts import svg
 from pipeline.report.page.content import content
 from pipeline.report.page.mistakes import examples
-from pipeline.report.page.render import page, publish_page
+from pipeline.report.page.render import publish_page, render_page
 from pipeline.results.comparison import headlines
 from pipeline.results.scores import calibration_error, reliability
 from pipeline.runs.result import Predictions, read_run
@@ -27,21 +27,21 @@ from pipeline.storage.fingerprint import key_of
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     return [
-        read_run(write_run(folder / str(place), scheme=name, **more))
-        for place, (name, more) in enumerate(SCHEMES.items())
+        read_run(write_run(folder / str(number), scheme=name, **more))
+        for number, (name, more) in enumerate(SCHEMES.items())
     ]
 
 
 @pytest.fixture(scope="module")
 def text(runs):
-    """The page of those runs."""
-    return page(sources_of(runs))
+    """The rendered page of those runs."""
+    return render_page(sources_of(runs))
 
 
-def test_page_opens_with_what_the_best_scheme_buys_and_for_how_many_times_the_time(runs, text):
+def test_page_opens_with_the_gain_of_the_best_scheme_and_its_relative_cost(runs, text):
     (line,) = headlines(sources_of(runs).comparison)
     assert re.match(
-        r"fine-tune:whole · hed buys \+\d+\.\d points over head:knn · hed, for 450 times the time", line
+        r"fine-tune:whole · hed gains \d+\.\d points over head:knn · hed, at 450 times the total time", line
     )
     first = text.split('class="headline">')[1]
     assert first.replace("\u00a0", " ").startswith(line.replace("'", "&#39;"))
@@ -58,73 +58,73 @@ def test_same_results_give_the_same_bytes(runs, text, tmp_path):
     assert (tmp_path / "again.html").read_bytes() == text.encode()
 
 
-def test_no_identity_occurs_twice_and_every_reference_has_its_target(text):
-    identities = re.findall(r'\bid="([^"]*)"', text)
-    assert len(identities) == len(set(identities))
-    wanted = re.findall(r'url\(#([^)]*)\)|href="#([^"]+)"|aria-labelledby="([^"]*)"', text)
-    assert {name for names in wanted for name in names if name} <= set(identities)
+def test_ids_are_unique_and_every_reference_has_a_target(text):
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'url\(#([^)]*)\)|href="#([^"]+)"|aria-labelledby="([^"]*)"', text)
+    assert {name for names in references for name in names if name} <= set(ids)
 
 
-def test_every_picture_and_table_has_words(text):
+def test_every_chart_and_table_has_a_text_alternative(text):
     charts = re.findall(r"<svg[^>]*>", text)
     assert charts and all('role="img"' in chart and "aria-labelledby" in chart for chart in charts)
     assert text.count("<svg") == text.count("<title id=")
     assert text.count("<table") == text.count("<caption>")
 
 
-def test_names_of_classes_and_schemes_cannot_bring_markup_in(make_run):
+def test_names_of_classes_and_schemes_cannot_inject_markup(make_run):
     evil = "<script>alert(1)</script>"
     run = make_run("evil", scheme=f"head:{evil}", class_names=[evil, "b\"'>", "{{ 7 * 7 }}"])
-    text = page(sources_of([run]))
+    text = render_page(sources_of([run]))
     assert evil not in text and "b\"'>" not in text
     assert "&lt;script&gt;alert(1)" in text and "{{ 7 * 7 }}" in text
 
 
-def test_charts_take_the_colours_of_the_page():
+def test_charts_use_the_colors_of_the_page():
     def draw():
         figure, axes = new_figure("a caption")
         axes.plot([0, 1], [0, 1], color="#000000")
         axes.set_title("a title")
         return figure
 
-    text = svg("chart", "words", draw)
+    text = svg("chart", "alternative", draw)
     assert "var(--ink)" in text and "var(--grid)" in text
     assert not re.search(r"#000000|#ffffff", text)
     assert "a title" not in text and "a caption" not in text
-    assert "<title" in text and "words" in text
+    assert "<title" in text and "alternative" in text
 
 
-def test_break_even_adds_up_what_the_runs_stored(runs):
-    found = content(sources_of(runs))["break_even"]
+def test_break_even_adds_up_the_stored_costs(runs):
+    break_even = content(sources_of(runs))["break_even"]
     # head:linear took 0.6 * 3 s of extraction and 0.4 * 3 s of training, of 12 epochs; head:knn has none.
-    assert "cost 1.8 s, once" in found["words"] and "takes 1.2 s" in found["words"]
-    assert f"would take {12 * 1.8 + 1.2:.1f} s" in found["words"]
+    assert "cost 1.8 s, once" in break_even["text"] and "takes 1.2 s" in break_even["text"]
+    assert f"would take {12 * 1.8 + 1.2:.1f} s" in break_even["text"]
 
 
-def test_without_a_head_from_a_cache_there_is_no_break_even(make_run):
+def test_without_a_head_on_cached_features_there_is_no_break_even(make_run):
     run = make_run("alone", scheme="from-scratch:fast", weights="none")
     assert content(sources_of([run]))["break_even"] is None
-    assert 'id="break-even"' not in page(sources_of([run]))
+    assert 'id="break-even"' not in render_page(sources_of([run]))
 
 
-def test_page_holds_with_one_run_of_one_step_without_val(make_run):
-    text = page(sources_of([make_run("one", stages={}, n_val=0, epochs=0)]))
-    assert "fitted in one step" in text and "there is no difference to test" in text
+def test_page_supports_a_single_run_fitted_in_one_step_without_val(make_run):
+    text = render_page(sources_of([make_run("one", stages={}, n_val=0, epochs=0)]))
+    assert "fitted in one step" in text and "there are no differences to test" in text
 
 
-def test_many_classes_are_cut_to_the_hardest_and_to_the_pairs_confused_most(make_run):
+def test_many_classes_are_reduced_to_the_hardest_and_the_most_confused_pairs(make_run):
     names = [f"class {number}" for number in range(30)]
-    found = content(sources_of([make_run("many", class_names=names, n_test=900)]))
-    assert len(found["classes"][0]["names"]) == 20 and found["classes"][0]["left_out"] == 10
-    (confusion,) = found["confusions"]
+    values = content(sources_of([make_run("many", class_names=names, n_test=900)]))
+    assert len(values["classes"][0]["names"]) == 20 and values["classes"][0]["left_out"] == 10
+    (confusion,) = values["confusions"]
     counts = [count for *_, count in confusion["worst"]]
     assert not confusion["rows"] and counts == sorted(counts, reverse=True) and len(counts) == 15
 
 
-def test_confusions_add_up_over_seeds(make_run):
+def test_confusion_matrices_add_up_over_seeds(make_run):
     runs = [make_run(f"seed{seed}", seed=seed) for seed in (0, 1)]
-    (found,) = content(sources_of(runs))["confusions"]
-    assert sum(count for row in found["rows"] for count, _ in row["cells"]) == 600
+    (confusion,) = content(sources_of(runs))["confusions"]
+    assert sum(count for row in confusion["rows"] for count, _ in row["cells"]) == 600
 
 
 def test_reliability_has_the_bins_of_the_calibration_error(make_run):
@@ -135,42 +135,42 @@ def test_reliability_has_the_bins_of_the_calibration_error(make_run):
     assert gaps.sum() == pytest.approx(calibration_error(test.probabilities, test.labels))
 
 
-def planted(run, calls):
-    """Return run as if it had called test images so; each call is certain."""
+def with_predictions(run, predicted):
+    """Return run with these predicted classes on test, each with probability 1."""
     test = run.split("test")
-    table = np.eye(len(test.class_names), dtype=np.float32)[np.array(calls)]
-    fields = {"index": test.index[: len(calls)], "names": test.names[: len(calls)]}
+    table = np.eye(len(test.class_names), dtype=np.float32)[np.array(predicted)]
+    fields = {"index": test.index[: len(predicted)], "names": test.names[: len(predicted)]}
     rows = Predictions(
-        **fields, labels=np.zeros(len(calls), int), probabilities=table, class_names=test.class_names
+        **fields, labels=np.zeros(len(predicted), int), probabilities=table, class_names=test.class_names
     )
     return dataclasses.replace(run, predictions={**run.predictions, "test": rows})
 
 
-def test_examples_are_those_that_schemes_disagree_on(make_run, tmp_path):
-    #         all right, all wrong alike, best alone, three ways
-    calls = ([0, 1, 0, 0], [0, 1, 2, 1], [0, 1, 2, 2])
-    runs = [planted(make_run(f"run{n}", scheme=f"head:{n}"), one) for n, one in enumerate(calls)]
+def test_examples_are_the_images_on_which_schemes_disagree(make_run, tmp_path):
+    # by image: all right, all wrong in the same way, only the best right, three different classes
+    predicted = ([0, 1, 0, 0], [0, 1, 2, 1], [0, 1, 2, 2])
+    runs = [with_predictions(make_run(f"run{n}", scheme=f"head:{n}"), one) for n, one in enumerate(predicted)]
     index = runs[0].split("test").index
     folder = write_store(tmp_path / "set", index[::-1], np.zeros(4), list(runs[0].recipe["class_names"]))
-    split, alone, missed = examples(runs, ImageStore(folder))
-    names = [[card["name"] for card in group["cards"]] for group in (split, alone, missed)]
-    own = list(runs[0].split("test").names)
-    assert names == [[own[3], own[2]], [own[3], own[2]], [own[1]]]
-    votes = [(vote["called"], vote["right"], vote["count"]) for vote in alone["cards"][1]["votes"]]
+    split, only_best, all_wrong = examples(runs, ImageStore(folder))
+    names = [[card["name"] for card in group["cards"]] for group in (split, only_best, all_wrong)]
+    file_names = list(runs[0].split("test").names)
+    assert names == [[file_names[3], file_names[2]], [file_names[3], file_names[2]], [file_names[1]]]
+    votes = [(vote["class"], vote["right"], vote["count"]) for vote in only_best["cards"][1]["votes"]]
     assert votes == [("bird", False, 2), ("airplane", True, 1)]
-    assert alone["title"] == "Only head:0 · hed is right"
+    assert only_best["title"] == "Only head:0 · hed is right"
 
 
-def test_images_of_another_data_set_are_refused(make_run, tmp_path):
+def test_images_of_another_data_set_raise_an_error(make_run, tmp_path):
     run = make_run("run")
     folder = write_store(tmp_path / "set", np.arange(4) + 10_000, np.zeros(4), ["a", "b"])
-    with pytest.raises(DamagedFile, match="not those that the runs were tested on"):
+    with pytest.raises(DamagedFile, match="the runs were tested on other images"):
         examples([run], ImageStore(folder))
 
 
-def test_page_says_why_there_are_no_examples(make_run):
+def test_page_explains_why_there_are_no_examples(make_run):
     prepared = {"name": "cifar10"}
     run = make_run("run", fingerprint={"dataset": prepared})
-    assert "its prepared images are not at hand" in page(sources_of([run]))
-    text = page(sources_of([run], stores={key_of({"name": "another"}): "nowhere"}))
-    assert "its prepared images are not at hand" in text
+    assert "the prepared images are missing" in render_page(sources_of([run]))
+    text = render_page(sources_of([run], stores={key_of({"name": "another"}): "nowhere"}))
+    assert "the prepared images are missing" in text

@@ -1,4 +1,4 @@
-"""`headstart clean` removes what nobody needs, only when told so, and nothing else."""
+"""`headstart clean` removes only unused files, and only with --yes."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from pipeline.upkeep.inventory import Entry
 
 @pytest.fixture
 def maps(little):
-    """The cache of maps that no preset and no run wants."""
+    """The cache of feature maps that no preset and no run uses."""
     return only(little, "features/*/*/shard-00001.h5").parents[1]
 
 
 def listed(output: str, word: str) -> set[str]:
-    """Return the places on lines that begin with a word."""
+    """Return the paths on lines that begin with a word."""
     return {line.split()[3] for line in output.splitlines() if line.startswith(f"{word} ")}
 
 
 def dead_process() -> int:
-    """Return the number of a process that has ended."""
+    """Return the id of a process that has ended."""
     return int(subprocess.check_output([sys.executable, "-c", "import os; print(os.getpid())"]))
 
 
-def test_what_no_preset_and_no_run_needs_is_listed_with_its_size_and_stays(little, maps, headstart):
+def test_clean_lists_what_no_preset_or_run_uses_and_removes_nothing(little, maps, headstart):
     before = tree(little)
     code, output, _ = headstart("clean")
     assert code == 0
-    assert listed(output, "unneeded") == {
+    assert listed(output, "unused") == {
         f"features/{maps.name}",
         only(little, "datasets/*-200-*").relative_to(little).as_posix(),
     }
-    assert re.search(r"unneeded +19\.9 MB +features/", output)
+    assert re.search(r"unused +19\.9 MB +features/", output)
     assert "`headstart clean --yes` removes them" in output
     assert tree(little) == before
 
 
-def test_yes_removes_just_that_and_says_what_it_freed(little, maps, headstart):
+def test_yes_removes_what_was_listed_and_reports_the_space_freed(little, maps, headstart):
     before, dataset = tree(little), only(little, "datasets/digits-200-*").name
     _, output, _ = headstart("clean", "--yes")
     gone = set(before) - set(tree(little))
@@ -59,34 +59,34 @@ def test_yes_removes_just_that_and_says_what_it_freed(little, maps, headstart):
     assert "nothing to clean" in headstart("clean", "--yes")[1]
 
 
-def test_what_an_existing_run_was_made_from_stays_though_no_preset_wants_it(little, headstart, monkeypatch):
+def test_sources_of_an_existing_run_are_kept_when_no_preset_uses_them(little, headstart, monkeypatch):
     monkeypatch.delitem(PRESETS, "little")
     _, output, _ = headstart("clean", "--yes")
     assert only(little, "datasets/digits-100-*").is_dir()
     assert only(little, "features/*/*/shard-00000.h5").is_file()
     shutil.rmtree(only(little, "runs/*"))
-    assert len(listed(headstart("clean")[1], "unneeded")) == 2
+    assert len(listed(headstart("clean")[1], "unused")) == 2
 
 
-def test_a_run_whose_manifest_is_damaged_still_keeps_its_features(little, maps, headstart):
+def test_features_of_a_run_with_a_damaged_manifest_are_kept(little, maps, headstart):
     only(little, "runs/*/manifest.json").write_text("{")
     headstart("clean", "--yes")
     assert only(little, "features/*/*/shard-00000.h5").is_file()
     assert only(little, "runs/*/model.keras").is_file()
 
 
-def test_unfinished_folders_are_removed_and_features_that_a_run_goes_on_with_are_not(little, maps, headstart):
+def test_unfinished_folders_are_removed_except_features_that_a_run_resumes(little, maps, headstart):
     only(little, "runs/*/manifest.json").unlink()
     ours = next(path for path in little.glob("features/*/*/manifest.json") if maps not in path.parents)
     ours.unlink()
     (little / "datasets" / "digits-000000000000").mkdir()
-    found = listed(headstart("clean")[1], "unneeded")
-    assert only(little, "runs/*").relative_to(little).as_posix() in found
-    assert "datasets/digits-000000000000" in found
-    assert not any(ours.parents[1].name in place for place in found)
+    unused = listed(headstart("clean")[1], "unused")
+    assert only(little, "runs/*").relative_to(little).as_posix() in unused
+    assert "datasets/digits-000000000000" in unused
+    assert not any(ours.parents[1].name in place for place in unused)
 
 
-def test_scratch_of_dead_processes_goes_and_that_of_living_ones_stays(little, headstart):
+def test_scratch_files_of_dead_processes_are_removed_and_those_of_running_ones_are_kept(little, headstart):
     folder, host = only(little, "raw/weights/*"), os.uname().nodename.replace("_", "-")
     dead = folder / f".weights.scratch-{host}_{dead_process()}-00000000.h5"
     alive = folder / f".weights.scratch-{host}_{os.getpid()}-00000000.h5"
@@ -97,7 +97,7 @@ def test_scratch_of_dead_processes_goes_and_that_of_living_ones_stays(little, he
     assert [path.exists() for path in (dead, alive, elsewhere)] == [False, True, True]
 
 
-def test_the_checkpoint_of_a_finished_run_goes_and_the_run_stays(little, headstart):
+def test_the_checkpoint_of_a_finished_run_is_removed_and_the_run_is_kept(little, headstart):
     run = only(little, "runs/*")
     (run / "checkpoint.npz").write_bytes(b"state")
     before = tree(run)
@@ -105,7 +105,7 @@ def test_the_checkpoint_of_a_finished_run_goes_and_the_run_stays(little, headsta
     assert set(before) - set(tree(run)) == {"checkpoint.npz"}
 
 
-def test_a_study_that_was_broken_off_stays_with_its_images(little, headstart):
+def test_an_interrupted_study_is_kept(little, headstart):
     study = little / "studies" / "from-scratch-lesson-digits-0123456789ab"
     study.mkdir(parents=True)
     (study / "study.log").write_bytes(b"trials")
@@ -114,14 +114,14 @@ def test_a_study_that_was_broken_off_stays_with_its_images(little, headstart):
     assert "studies" not in output
 
 
-def test_what_was_put_aside_goes(little, headstart):
+def test_the_quarantine_is_removed(little, headstart):
     (little / "quarantine" / "20260101-000000" / "runs").mkdir(parents=True)
-    assert "quarantine/20260101-000000" in listed(headstart("clean")[1], "unneeded")
+    assert "quarantine/20260101-000000" in listed(headstart("clean")[1], "unused")
     headstart("clean", "--yes")
     assert not (little / "quarantine").exists()
 
 
-def test_what_a_person_put_there_is_kept(little, headstart):
+def test_files_of_the_user_are_kept(little, headstart):
     mine = [little / "README.md", little / ".gitignore", little / "raw" / "cifar-10-python.tar.gz"]
     mine += [
         little / "raw" / "weights" / "my.h5",
@@ -133,8 +133,8 @@ def test_what_a_person_put_there_is_kept(little, headstart):
         path.write_text("mine")
     _, output, _ = headstart("clean", "--yes")
     assert all(path.is_file() for path in mine)
-    assert re.search(r"kept +4 B +raw/cifar-10-python.tar.gz +kept: put there by a person", output)
-    assert re.search(r"kept +4 B +raw/weights/my.h5 +kept: put there by a person", output)
+    assert re.search(r"kept +4 B +raw/cifar-10-python.tar.gz +not created by headstart", output)
+    assert re.search(r"kept +4 B +raw/weights/my.h5 +not created by headstart", output)
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -166,11 +166,11 @@ def test_a_folder_whose_lock_is_held_is_kept(little, maps, headstart):
     with FileLock(little / ".locks" / f"datasets-{dataset.name}.lock"):
         _, output, _ = headstart("clean", "--yes")
     assert dataset.is_dir()
-    assert re.search(rf"kept +\S+ kB +datasets/{dataset.name} +kept: a process works on it", output)
+    assert re.search(rf"kept +\S+ kB +datasets/{dataset.name} +in use by another process", output)
     assert not maps.exists()
 
 
-def test_features_of_which_a_shard_is_being_computed_are_kept_with_their_images(little, maps, headstart):
+def test_features_being_computed_are_kept_with_their_images(little, maps, headstart):
     locks = next(maps.glob("identity-*")) / ".locks"
     locks.mkdir()
     with FileLock(locks / "shard-00001.lock"):
@@ -179,19 +179,19 @@ def test_features_of_which_a_shard_is_being_computed_are_kept_with_their_images(
     assert only(little, "datasets/digits-200-*").is_dir()
 
 
-def test_while_a_run_is_trained_nothing_that_it_may_read_is_removed(little, maps, headstart):
+def test_nothing_is_removed_that_a_run_in_training_may_read(little, maps, headstart):
     with FileLock(little / ".locks" / "runs-head-linear-something-else.lock"):
         _, output, _ = headstart("clean", "--yes")
     assert maps.is_dir()
-    assert "kept while a run is trained, which may read it" in output
+    assert "a run is being trained and may read it" in output
 
 
 def test_a_lock_that_is_taken_after_the_list_was_made_is_respected(little, maps):
     section = next(maps.glob("identity-*"))
     (section / ".locks").mkdir()
     with FileLock(section / ".locks" / "shard-00000.lock"):
-        gone, kept = remove(little, [Leftover(maps, "", 0)])
-    assert (gone, [one.path for one in kept]) == ([], [maps])
+        removed, in_use = remove(little, [Leftover(maps, "", 0)])
+    assert (removed, [leftover.path for leftover in in_use]) == ([], [maps])
     assert maps.is_dir()
 
 
@@ -205,7 +205,7 @@ def test_nothing_outside_the_data_folder_is_removed(little, place):
 
 
 def rewritten(little, **changes) -> Path:
-    """Give the run another fingerprint, and the name that follows from it."""
+    """Give the run another fingerprint, and the folder name that belongs to it."""
     old = only(little, "runs/*")
     manifest = read_manifest(old)
     fingerprint = {**manifest.fingerprint, **changes}
@@ -214,48 +214,44 @@ def rewritten(little, **changes) -> Path:
     return run
 
 
-def other_names(little) -> dict:
-    """Return the settings of the run with one renamed, as an earlier version called it."""
+def renamed_settings(little) -> dict:
+    """Return the settings of the run with one under the name that an earlier version used."""
     settings = read_manifest(only(little, "runs/*")).fingerprint["settings"]
     return {"rate" if name == "learning_rate" else name: value for name, value in settings.items()}
 
 
-def test_a_run_whose_settings_have_other_names_now_goes_with_what_it_alone_needed(
-    little, headstart, monkeypatch
-):
+def test_a_run_whose_settings_were_renamed_is_unused_and_so_are_its_sources(little, headstart, monkeypatch):
     monkeypatch.delitem(PRESETS, "little")
-    run = rewritten(little, settings=other_names(little))
-    found = listed(headstart("clean")[1], "unneeded")
+    run = rewritten(little, settings=renamed_settings(little))
+    unused = listed(headstart("clean")[1], "unused")
     place = run.relative_to(little).as_posix()
-    assert {place, only(little, "datasets/digits-100-*").relative_to(little).as_posix()} <= found
-    assert len([name for name in found if name.startswith("features/")]) == 2
-    assert f"{place}  run of an earlier version, whose settings have other names" in headstart("clean")[1]
+    assert {place, only(little, "datasets/digits-100-*").relative_to(little).as_posix()} <= unused
+    assert len([name for name in unused if name.startswith("features/")]) == 2
+    assert f"{place}  run of an earlier version whose settings have been renamed" in headstart("clean")[1]
     headstart("clean", "--yes")
     assert not run.exists()
 
 
 @pytest.mark.parametrize("scheme", ["mine:linear", "head:mine"])
-def test_a_run_of_an_extension_that_is_not_loaded_stays_with_what_it_needs(
-    little, headstart, monkeypatch, scheme
-):
+def test_a_run_of_an_unloaded_extension_is_kept_with_its_sources(little, headstart, monkeypatch, scheme):
     monkeypatch.delitem(PRESETS, "little")
-    run = rewritten(little, scheme=scheme, settings=other_names(little))
+    run = rewritten(little, scheme=scheme, settings=renamed_settings(little))
     headstart("clean", "--yes")
     assert (run / "model.keras").is_file()
     assert only(little, "datasets/digits-100-*").is_dir()
 
 
-def test_a_run_with_other_values_of_todays_settings_stays(little, headstart):
+def test_a_run_with_current_settings_at_other_values_is_kept(little, headstart):
     settings = read_manifest(only(little, "runs/*")).fingerprint["settings"]
     run = rewritten(little, settings={**settings, "learning_rate": 0.125})
-    assert run.relative_to(little).as_posix() not in listed(headstart("clean")[1], "unneeded")
+    assert run.relative_to(little).as_posix() not in listed(headstart("clean")[1], "unused")
 
 
-def test_a_run_that_was_trained_from_cached_maps_needs_them(tmp_path):
+def test_a_run_trained_from_cached_maps_uses_them(tmp_path):
     shared = {"backbone": "vgg16", "weights": {"name": "hed", "identity": "x"}, "views": ["identity"]}
     features = {**shared, "pooling": "average", "layers": ["block5_pool"]}
     maps = {**shared, "pooling": "none", "layers": ["block4_pool"]}
     fingerprint = {"dataset": {"name": "digits"}, "features": features, "maps": maps}
     run = Entry("run", tmp_path, Manifest(tmp_path, fingerprint, {}))
-    asked = {(request.base["pooling"], request.layers) for request in needs_of_runs([run]).requests}
-    assert asked == {("average", ("block5_pool",)), ("none", ("block4_pool",))}
+    used = {(request.base["pooling"], request.layers) for request in needs_of_runs([run]).requests}
+    assert used == {("average", ("block5_pool",)), ("none", ("block4_pool",))}

@@ -1,4 +1,4 @@
-"""Finished runs are listed, shown, compared, used and exported from the command line."""
+"""The commands for finished runs list, print, compare, use and export them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trees import only
 
 from pipeline.runs.result import read_run
 from pipeline.storage.publishing import read_manifest
-from tasks.commands.compare import told_apart
+from tasks.commands.compare import with_distinct_names
 from tasks.commands.runs import COLUMNS
 
 
@@ -79,15 +79,15 @@ def test_runs_are_filtered(two_runs, headstart, arguments, count):
     [
         (["--sort", "colour"], "--sort: expected one of accuracy, log_loss, seconds, run, received 'colour'"),
         (["--only", "colour=red"], "--only 'colour=red': expected one of run, scheme"),
-        (["--only", "accuracy>high"], "expected a number behind >, received 'high'"),
-        (["--only", "scheme>3"], "expected = behind scheme, which is no number"),
+        (["--only", "accuracy>high"], "expected a number after >, received 'high'"),
+        (["--only", "scheme>3"], "scheme is text; filter it with ="),
         (["--only", "accuracy"], "expected a filter such as"),
     ],
 )
-def test_filters_that_cannot_be_read_are_refused(run_folder, headstart, arguments, message):
-    code, _, said = headstart("runs", *arguments)
+def test_malformed_filters_are_rejected(run_folder, headstart, arguments, message):
+    code, _, errors = headstart("runs", *arguments)
     assert code == 2
-    assert message in said
+    assert message in errors
 
 
 def test_runs_are_sorted(two_runs, headstart):
@@ -97,13 +97,13 @@ def test_runs_are_sorted(two_runs, headstart):
 
 def test_a_damaged_run_is_named_and_the_others_are_listed(two_runs, headstart, flip_byte):
     flip_byte(two_runs[1] / "predictions.h5")
-    code, output, said = headstart("runs", "--json")
+    code, output, errors = headstart("runs", "--json")
     assert code == 1
     assert [row["run"] for row in json.loads(output)] == [two_runs[0].name]
-    assert "predictions.h5: expected sha256" in said
+    assert "predictions.h5: expected sha256" in errors
 
 
-def test_a_run_is_shown_by_a_part_of_its_name_and_by_its_folder(run_folder, headstart):
+def test_show_takes_a_part_of_the_name_or_the_folder_of_a_run(run_folder, headstart):
     code, output, _ = headstart("show", "head-linear")
     assert code == 0
     assert output == headstart("show", str(run_folder))[1]
@@ -112,15 +112,15 @@ def test_a_run_is_shown_by_a_part_of_its_name_and_by_its_folder(run_folder, head
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("head", "expected one run, found 2"), ("none", "known: head")]
+    ("name", "message"), [("head", "expected one run, got 2"), ("none", "finished runs: head")]
 )
-def test_a_name_that_is_not_of_one_run_is_refused(two_runs, headstart, name, message):
-    code, _, said = headstart("show", name)
+def test_a_name_that_matches_no_run_or_several_is_rejected(two_runs, headstart, name, message):
+    code, _, errors = headstart("show", name)
     assert code == 2
-    assert message in said
+    assert message in errors
 
 
-def test_runs_are_compared_in_a_report_of_their_own(two_runs, little, headstart):
+def test_compare_writes_a_separate_report(two_runs, little, headstart):
     code, output, _ = headstart("compare", *(folder.name for folder in two_runs), "--name", "mine")
     assert code == 0
     assert str(little / "reports" / "mine") in output
@@ -136,15 +136,15 @@ def test_runs_are_compared_in_a_report_of_their_own(two_runs, little, headstart)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["head-linear"], "expected two runs or more to compare, received 1"),
-        (["head-linear", "head-other", "--name", "demo"], "and no preset's name"),
+        (["head-linear"], "expected at least two runs to compare, received 1"),
+        (["head-linear", "head-other", "--name", "demo"], "and not the name of a preset"),
         (["head-linear", "head-other", "--name", "../x"], "expected up to 100 letters"),
     ],
 )
-def test_comparisons_that_make_no_sense_are_refused(two_runs, headstart, arguments, message):
-    code, _, said = headstart("compare", *arguments)
+def test_invalid_comparisons_are_rejected(two_runs, headstart, arguments, message):
+    code, _, errors = headstart("compare", *arguments)
     assert code == 2
-    assert message in said
+    assert message in errors
 
 
 @pytest.fixture
@@ -161,14 +161,12 @@ def pictures(little, tmp_path):
     return folder
 
 
-def test_pictures_are_classified_into_csv_and_the_broken_one_is_named(
-    run_folder, headstart, pictures, tmp_path
-):
-    answers = tmp_path / "answers.csv"
-    code, output, said = headstart("predict", "head-linear", str(pictures), "--output", str(answers))
+def test_predict_writes_csv_and_names_the_unreadable_picture(run_folder, headstart, pictures, tmp_path):
+    predictions = tmp_path / "predictions.csv"
+    code, output, errors = headstart("predict", "head-linear", str(pictures), "--output", str(predictions))
     assert (code, output) == (1, "")
-    assert "broken.png: no readable picture" in said
-    with answers.open() as file:
+    assert "broken.png: not a readable picture" in errors
+    with predictions.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == [str(pictures / f"{number}.png") for number in range(3)]
     for row in rows:
@@ -180,37 +178,46 @@ def test_pictures_are_classified_into_csv_and_the_broken_one_is_named(
 @pytest.mark.slow
 def test_a_run_of_a_head_is_exported_with_its_backbone(run_folder, little, headstart, tmp_path):
     out = tmp_path / "model.keras"
-    code, output, said = headstart("export", "head-linear", str(out))
-    assert (code, said) == (0, "")
+    code, output, errors = headstart("export", "head-linear", str(out))
+    assert (code, errors) == (0, "")
     assert "keras: parity on" in output
     assert f"wrote {out}" in output
     test = read_run(run_folder).split("test")
     with h5py.File(only(little, "datasets/digits-100-*/dataset.h5")) as file:
         rows = [file["names"].asstr()[:].tolist().index(name) for name in test.names]
         images = file["images"][:][rows]
-    answers = keras.models.load_model(out).predict(images, verbose=0)
-    assert np.abs(answers - test.probabilities).max() < 1e-4
+    probabilities = keras.models.load_model(out).predict(images, verbose=0)
+    assert np.abs(probabilities - test.probabilities).max() < 1e-4
 
 
-def test_missing_weights_are_told_with_the_command_that_gets_them(run_folder, little, headstart, pictures):
+def test_an_error_about_missing_weights_names_the_command_that_downloads_them(
+    run_folder, little, headstart, pictures
+):
     shutil.rmtree(little / "raw")
-    code, _, said = headstart("predict", "head-linear", str(pictures))
+    code, _, errors = headstart("predict", "head-linear", str(pictures))
     assert code == 2
-    assert "DownloadWeights --backbone vgg16 --weights random" in said
+    assert "DownloadWeights --backbone vgg16 --weights random" in errors
 
 
-def test_the_doctor_says_what_is_there_and_asks_no_mirror_when_offline(little, headstart, monkeypatch):
+def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(little, headstart, monkeypatch):
     monkeypatch.setenv("HEADSTART_CIFAR10_URLS", "http://127.0.0.1:9/x.tar.gz")
     code, output, _ = headstart("doctor", "--offline")
     assert code == 0
-    for word in ("Python 3", "tensorflow 2", "of memory", "free for", "cores", "were not asked: http://127"):
+    for word in (
+        "Python 3",
+        "tensorflow 2",
+        "of memory",
+        "free for",
+        "cores",
+        "mirrors not checked: http://127",
+    ):
         assert word in output
     code, output, _ = headstart("doctor")
     assert code == 0
-    assert "mirror http://127.0.0.1:9/x.tar.gz does not answer (ConnectionError)" in output
+    assert "mirror http://127.0.0.1:9/x.tar.gz did not respond (ConnectionError)" in output
 
 
-def test_the_doctor_warns_of_a_slow_machine(little, headstart, monkeypatch):
+def test_doctor_warns_about_a_slow_machine(little, headstart, monkeypatch):
     monkeypatch.setattr("pipeline.machine.native_bfloat16", lambda: False)
     monkeypatch.setattr("pipeline.machine.total_memory_bytes", lambda: 2_000_000_000)
     _, output, _ = headstart("doctor", "--offline")
@@ -239,21 +246,21 @@ def test_the_completion_works_in_bash(headstart, tmp_path):
     assert done.stdout.split() == ["predict"], done.stderr
 
 
-def test_runs_of_one_scheme_are_told_apart_by_what_differs_between_them(run_folder):
+def test_runs_of_one_scheme_are_named_by_the_settings_in_which_they_differ(run_folder):
     run = read_run(run_folder)
     settings = run.recipe["settings"]
     longer = replace(run, recipe={**run.recipe, "settings": {**settings, "epochs": 9, "units": [1, 2]}})
     other = replace(run, recipe={**run.recipe, "scheme": "head:dense"})
-    names = [found.recipe["scheme"] for found in told_apart([run, longer, other])]
+    names = [named.recipe["scheme"] for named in with_distinct_names([run, longer, other])]
     assert names[0].startswith("head:linear (epochs 2")
     assert names[1] == "head:linear (epochs 9, units 1+2)"
     assert names[2] == "head:dense"
-    assert told_apart([run, run]) == [run, run]
+    assert with_distinct_names([run, run]) == [run, run]
 
 
-def test_comparison_of_runs_has_a_page_of_its_own(two_runs, headstart):
+def test_compare_writes_a_page_with_the_command_and_pictures(two_runs, headstart):
     code, output, _ = headstart("compare", *(folder.name for folder in two_runs), "--name", "mine")
-    page = Path(output.splitlines()[-1].removeprefix("The page: "))
+    page = Path(output.splitlines()[-1].removeprefix("Report: "))
     assert code == 0 and page.name == "index.html"
     text = page.read_text(encoding="utf-8")
     assert f"headstart compare {two_runs[0].name} {two_runs[1].name} --name mine" in text

@@ -1,4 +1,4 @@
-"""`headstart plan` says what is done, stale or missing and what the rest takes, and changes nothing."""
+"""`headstart plan` lists tasks as done, stale or missing with estimates, and changes nothing."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ LITTLE = ("plan", "--preset", "little", "--precision", "float32")
 
 
 def states(output: str) -> dict[str, str]:
-    """Return the state of each task by its family; the preset has one of each."""
+    """Return the state of each task by family; the preset has one task of each."""
     lines = [line.split() for line in output.split("\n\n")[0].splitlines()]
     return {family: state for state, family, *_ in lines}
 
 
-def test_a_finished_preset_has_nothing_to_do(little, headstart):
+def test_a_finished_preset_has_nothing_to_run(little, headstart):
     code, output, _ = headstart(*LITTLE)
     assert code == 0
     assert set(states(output).values()) == {"done"}
-    assert output.endswith("0 of 7 tasks to do: everything is there\n")
+    assert output.endswith("0 of 7 tasks to run: everything is up to date\n")
 
 
-def test_tasks_come_once_and_what_others_need_comes_first(little, headstart):
+def test_each_task_is_listed_once_after_its_dependencies(little, headstart):
     families = list(states(headstart(*LITTLE)[1]))
     assert families[-1] == "CompareSchemes"
     assert families.index("ExtractFeatures") < families.index("TrainHead") < families.index("ScoreRun")
@@ -47,17 +47,17 @@ def test_planning_changes_nothing_on_disk(made_little, data_folder, headstart, s
     assert tree(data_folder.parent) == before
 
 
-def test_without_measurements_it_says_so(headstart):
+def test_estimates_without_measurements_are_reported_as_not_measured(headstart):
     _, output, _ = headstart("plan", "--weights", "random")
     assert "not measured yet on this machine" in output
-    assert re.search(r"\d+ of \d+ tasks to do.*not counted: \d+ tasks not measured yet", output)
+    assert re.search(r"\d+ of \d+ tasks to run.*not counted: \d+ tasks not measured yet", output)
 
 
-def test_a_file_of_another_size_makes_its_task_and_those_behind_it_stale(little, headstart):
+def test_a_file_of_another_size_makes_its_task_and_downstream_tasks_stale(little, headstart):
     path = only(little, "runs/*/model.keras")
     path.write_bytes(path.read_bytes()[:-1])
-    found = states(headstart(*LITTLE)[1])
-    assert {family for family, state in found.items() if state == "stale"} == {
+    result = states(headstart(*LITTLE)[1])
+    assert {family for family, state in result.items() if state == "stale"} == {
         "TrainHead",
         "ScoreRun",
         "PlotRun",
@@ -66,14 +66,14 @@ def test_a_file_of_another_size_makes_its_task_and_those_behind_it_stale(little,
     assert "model.keras: expected" in headstart(*LITTLE)[1]
 
 
-def test_a_manifest_of_something_else_is_stale_and_the_field_is_named(little, headstart):
+def test_a_manifest_with_another_fingerprint_is_stale_and_the_field_is_named(little, headstart):
     _, output, _ = headstart(*LITTLE, "--subset", "200")
     line = next(line for line in output.splitlines() if "CompareSchemes" in line)
     assert line.startswith("stale")
-    assert line.endswith("runs.0.dataset.subset: 100, wanted 200")
+    assert line.endswith("runs.0.dataset.subset: 100, expected 200")
 
 
-def test_a_task_without_a_manifest_is_missing_though_files_of_it_are_there(little, headstart):
+def test_a_task_without_a_manifest_is_missing_even_if_other_files_exist(little, headstart):
     only(little, "runs/*/manifest.json").unlink()
     assert states(headstart(*LITTLE)[1])["TrainHead"] == "missing"
 
@@ -89,36 +89,36 @@ def test_features_that_lost_a_shard_are_stale_and_unfinished_ones_are_missing(li
     assert states(headstart(*LITTLE)[1])["ExtractFeatures"] == "missing"
 
 
-def test_what_is_gone_but_not_needed_is_not_to_be_done(little, headstart):
+def test_a_missing_result_that_nothing_needs_is_not_run(little, headstart):
     shutil.rmtree(only(little, "raw/weights/*"))
     _, output, _ = headstart(*LITTLE)
     line = next(line for line in output.splitlines() if "DownloadWeights" in line)
     assert line.startswith("missing")
-    assert "not needed now" in line
-    assert "0 of 7 tasks to do" in output
+    assert "not needed" in line
+    assert "0 of 7 tasks to run" in output
 
 
-def test_time_grows_with_images_and_epochs_that_were_measured(little, headstart):
+def test_estimated_time_scales_with_images_and_epochs(little, headstart):
     costs = only(little, "runs/*/costs.json")
     recipe = only(little, "runs/*/recipe.json")
     n_train = json.loads(recipe.read_text())["n_train"]
-    told = json.loads(costs.read_text()) | {"train_seconds": 1 + n_train * 2, "bytes": 3_000_000}
-    costs.write_text(json.dumps(told | {"stages": {"start": 1}}))
+    values = json.loads(costs.read_text()) | {"train_seconds": 1 + n_train * 2, "bytes": 3_000_000}
+    costs.write_text(json.dumps(values | {"stages": {"start": 1}}))
     _, output, _ = headstart(*LITTLE, "--subset", "1000")
     line = next(line for line in output.splitlines() if "TrainHead" in line)
     assert "about 23 min 21 s, about 3.0 MB" in line  # 700 images twice at 1 s each, and the start
 
 
-def test_features_are_estimated_by_their_images(little, headstart):
+def test_estimated_time_of_features_scales_with_images(little, headstart):
     for path in little.glob("features/*/*/costs.json"):
-        told = read_sealed(path)
-        publish_sealed(path, told | {"images_per_second": 1.0, "seconds": told["images"] + 5})
+        costs = read_sealed(path)
+        publish_sealed(path, costs | {"images_per_second": 1.0, "seconds": costs["images"] + 5})
     _, output, _ = headstart(*LITTLE, "--subset", "1000")
     line = next(line for line in output.splitlines() if "ExtractFeatures" in line)
     assert "about 16 min 45 s" in line  # 1,000 s and a start of 5 s
 
 
-def test_what_another_processor_measured_does_not_count(little, headstart):
+def test_measurements_on_another_processor_are_ignored(little, headstart):
     for path in little.glob("features/*/*/costs.json"):
         publish_sealed(path, read_sealed(path) | {"processor": "another"})
     _, output, _ = headstart(*LITTLE, "--subset", "1000")
@@ -126,20 +126,20 @@ def test_what_another_processor_measured_does_not_count(little, headstart):
     assert "not measured yet on this machine" in line
 
 
-def test_costs_that_are_no_costs_are_passed_over(little, headstart):
+def test_malformed_costs_are_ignored(little, headstart):
     for number, path in enumerate(sorted(little.glob("*/*/**/costs.json"))):
         path.write_text(("[]", "{", '{"processor": 1}')[number % 3])
     assert headstart(*LITTLE, "--subset", "1000")[0] == 0
 
 
 def is_of_head(section) -> bool:
-    """Say whether a section holds the layer that the head reads, averaged."""
+    """Return whether a section holds the averaged layer that the head reads."""
     fingerprint = json.loads((section / "manifest.json").read_text())["fingerprint"]
     return fingerprint["pooling"] == "average"
 
 
 @pytest.mark.parametrize("arguments", [["plan"], ["why", "TrainHead"], ["clean"]])
-def test_planning_explaining_and_cleaning_load_no_numerical_library(call, arguments):
+def test_plan_why_and_clean_load_no_numerical_library(call, arguments):
     code = (
         "import sys; from tasks.commands.main import main\n"
         f"assert main({arguments}) == 0\n"
@@ -160,7 +160,7 @@ def test_planning_explaining_and_cleaning_load_no_numerical_library(call, argume
         (["--precision", "int8"], "unknown precision 'int8'"),
     ],
 )
-def test_bad_input_ends_in_one_line_and_exit_code_2(headstart, command, arguments, message):
+def test_bad_input_gives_one_line_and_exit_code_2(headstart, command, arguments, message):
     code, output, errors = headstart(*command.split(), *arguments)
     assert (code, output) == (2, "")
     assert message in errors

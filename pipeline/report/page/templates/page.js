@@ -3,8 +3,8 @@
   const root = document.documentElement;
   const button = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const kept = (value) => {
-    // A page that was opened from disk may not be allowed to keep anything.
+  const storedTheme = (value) => {
+    // A browser may deny storage to a page opened from disk.
     try {
       if (value) localStorage.setItem("headstart-theme", value);
       return localStorage.getItem("headstart-theme");
@@ -12,23 +12,23 @@
       return value;
     }
   };
-  const shown = () => root.dataset.theme || (system.matches ? "dark" : "light");
-  const name = () => {
-    button.textContent = shown() === "dark" ? "Light" : "Dark";
+  const currentTheme = () => root.dataset.theme || (system.matches ? "dark" : "light");
+  const updateButton = () => {
+    button.textContent = currentTheme() === "dark" ? "Light" : "Dark";
     button.setAttribute("aria-label", `Switch to the ${button.textContent.toLowerCase()} theme`);
   };
-  if (kept()) root.dataset.theme = kept();
+  if (storedTheme()) root.dataset.theme = storedTheme();
   button.hidden = false;
-  name();
-  system.addEventListener("change", name);
+  updateButton();
+  system.addEventListener("change", updateButton);
   button.addEventListener("click", () => {
-    root.dataset.theme = shown() === "dark" ? "light" : "dark";
-    kept(root.dataset.theme);
-    name();
+    root.dataset.theme = currentTheme() === "dark" ? "light" : "dark";
+    storedTheme(root.dataset.theme);
+    updateButton();
   });
 
   const valueOf = (row, column) => row.children[column].dataset.value;
-  const ordered = (a, b) => {
+  const compareValues = (a, b) => {
     const [x, y] = [Number(a), Number(b)];
     return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
   };
@@ -37,17 +37,17 @@
     headings.forEach((heading, column) => {
       heading.querySelector("button").addEventListener("click", () => {
         const numeric = heading.classList.contains("number");
-        const before = heading.getAttribute("aria-sort");
+        const current = heading.getAttribute("aria-sort");
         const first = numeric ? "descending" : "ascending";
         const other = numeric ? "ascending" : "descending";
-        const order = before === first ? other : first;
-        const sign = order === "ascending" ? 1 : -1;
+        const direction = current === first ? other : first;
+        const sign = direction === "ascending" ? 1 : -1;
         const body = table.tBodies[0];
         const rows = [...body.rows];
-        rows.sort((a, b) => sign * ordered(valueOf(a, column), valueOf(b, column)));
+        rows.sort((a, b) => sign * compareValues(valueOf(a, column), valueOf(b, column)));
         body.append(...rows);
-        for (const one of headings) one.removeAttribute("aria-sort");
-        heading.setAttribute("aria-sort", order);
+        for (const each of headings) each.removeAttribute("aria-sort");
+        heading.setAttribute("aria-sort", direction);
       });
     });
   }
@@ -55,9 +55,9 @@
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
-    for (const one of closed) one.open = true;
+    for (const details of closed) details.open = true;
   });
   addEventListener("afterprint", () => {
-    for (const one of closed) one.open = false;
+    for (const details of closed) details.open = false;
   });
 })();

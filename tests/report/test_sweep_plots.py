@@ -1,4 +1,4 @@
-"""The picture of a sweep shows every trial at its accuracy, the best of each value, and the chosen one."""
+"""The plot of a sweep has every trial at its accuracy, the best of each value, and the chosen trial."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_trial_is_a_dot_and_the_line_joins_the_best_of_each_value(table):
     assert [name.get_text() for name in panel.get_xticklabels()] == ["0.01", "0.1", "1"]
 
 
-def test_two_settings_have_a_panel_of_both_with_the_chosen_pair_marked(table):
+def test_two_settings_have_a_heat_map_with_the_chosen_pair_marked(table):
     figure = draw_sweep(table, ["c", "layers"], "linear", "caption")
     panel = figure.axes[2]
     grid = np.array([[60, 50], [55, 75], [70, 80]])  # the rows of c, the columns of layers
@@ -43,11 +43,11 @@ def test_two_settings_have_a_panel_of_both_with_the_chosen_pair_marked(table):
     assert [name.get_text() for name in panel.get_xticklabels()] == ["4+5", "5"]
     assert [name.get_text() for name in panel.get_yticklabels()] == ["0.01", "0.1", "1"]
     assert panel.lines[0].get_xydata().tolist() == [[1, 2]]
-    assert figure.get_suptitle() == "Sweep of linear: best on val 80.0 %"
+    assert figure.get_suptitle() == "Sweep of linear: best val accuracy 80.0 %"
 
 
-def test_a_setting_with_one_value_has_no_panel_and_nothing_to_choose_is_said(table):
+def test_a_setting_with_one_value_has_no_panel_and_a_message_if_there_is_no_other(table):
     of_one = table[table["layers"] == "block5_pool"].reset_index(drop=True)
     assert [axes.get_xlabel() for axes in draw_sweep(of_one, ["c", "layers"], "linear", "").axes] == ["c"]
     (panel,) = draw_sweep(table.head(1), [], "linear", "caption").axes
-    assert panel.texts[0].get_text() == "nothing to choose: 80.0 % on val"
+    assert panel.texts[0].get_text() == "nothing to search: val accuracy 80.0 %"
