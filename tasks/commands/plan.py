@@ -41,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
     for step in plan:
         details = ""
         if step.to_run:
-            estimate = estimate_of(step.task, measured, covered)
+            sections = uncovered_sections(step.task, covered)
+            estimate = estimate_of(step.task, sections, measured)
+            covered |= {(one.cache, one.view, layer) for one in sections for layer in one.layers}
             estimates.append((isinstance(step.task, MEASURABLE), estimate))
             details = _format(*estimates[-1])
         elif step.state != DONE:
@@ -118,15 +120,18 @@ def missing_of(task: FeatureTask) -> list[Section]:
     return missing_sections(task.folder, *request_of(task.fingerprint))
 
 
-def estimate_of(task: Task, measured: Measurements, covered: set[Column]) -> Estimate:
-    """Return the estimate for a task. covered holds the columns of earlier tasks and is extended."""
+def uncovered_sections(task: Task, covered: set[Column]) -> list[Section]:
+    """Return the missing sections of a feature task with a column outside covered; [] for other tasks."""
+    return [
+        section
+        for section in (missing_of(task) if isinstance(task, FeatureTask) else ())
+        if not {(section.cache, section.view, layer) for layer in section.layers} <= covered
+    ]
+
+
+def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> Estimate:
+    """Return the estimate for a task that computes these sections of features."""
     if isinstance(task, FeatureTask):
-        sections = [
-            section
-            for section in missing_of(task)
-            if not {(section.cache, section.view, layer) for layer in section.layers} <= covered
-        ]
-        covered |= {(one.cache, one.view, layer) for one in sections for layer in one.layers}
         return measured.features(sections, measured.images(task.fingerprint["dataset"]))
     if isinstance(task, TrainTask):
         return measured.run(task.fingerprint, measured.images(task.fingerprint["dataset"], "train"))

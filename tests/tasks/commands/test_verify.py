@@ -56,7 +56,7 @@ def test_one_flipped_bit_in_any_tier_is_detected_and_the_file_is_named(little, h
         ),
         (
             '{"format":1,"key":"4f53cda18c2b","fingerprint":[],"facts":{},"files":{}}',
-            "its fingerprint or its facts are no object",
+            "expected objects as fingerprint and facts",
         ),
         ("[" * 100_000, "not a manifest of this project"),
     ],
