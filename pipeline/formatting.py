@@ -96,3 +96,26 @@ def format_interval(value: float, low: float, high: float, unit: str = "%") -> s
 def format_share(row: Any, name: str) -> str:
     """Return the share in a row's column `name` with its interval from `name_low` and `name_high`."""
     return format_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+
+
+def format_points(difference: float) -> str:
+    """Return a difference of fractions in points with its sign: "+1.2", "−0.4", "0.0"."""
+    points = f"{abs(100 * difference):.1f}"
+    if float(points) == 0:
+        return points
+    return f"{'+' if difference > 0 else '−'}{points}"
+
+
+def format_ci(low: float, high: float) -> str:
+    """Return a confidence interval of a difference in points: "0.4 to 2.0", "−0.3 to 0.5"."""
+    return " to ".join(format_points(end).removeprefix("+") for end in (low, high))
+
+
+def format_p(p: float) -> str:
+    """Return a formatted p-value: "< 0.001", "= 0.012", "= 1.000"."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

@@ -12,10 +12,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from pipeline.formatting import format_value
+from pipeline.formatting import format_ci, format_points, format_value
 from pipeline.report.drawing import BLACK, CENTERED, contrasting_color, new_figure, write_placeholder
 from pipeline.results.comparison import Comparison
-from pipeline.results.verdicts import Ranking, Verdict, format_ci, rankings, signed
+from pipeline.results.verdicts import Ranking, Verdict, rankings
 
 CELL_WIDTH, CELL_HEIGHT = 1.0, 0.56  # inches: room for two lines of numbers
 NAMES_WIDTH, NAMES_HEIGHT = 4.2, 3.2  # inches for names, title, legend and caption around the cells
@@ -73,7 +73,7 @@ def _draw_cell(axes: Axes, row: int, column: int, verdict: Verdict, scale: Scala
         cell = {"facecolor": color, "linewidth": 0}
         style, weight = {"color": contrasting_color(color), **CENTERED}, "bold"
     axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, **cell))
-    axes.text(column, row - 0.15, signed(verdict.difference), fontsize=10, fontweight=weight, **style)
+    axes.text(column, row - 0.15, format_points(verdict.difference), fontsize=10, fontweight=weight, **style)
     axes.text(column, row + 0.23, format_ci(verdict.low, verdict.high), fontsize=7, **style)
 
 

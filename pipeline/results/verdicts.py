@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.formatting import format_value, markdown_table
+from pipeline.formatting import format_ci, format_p, format_points, format_value, join_names, markdown_table
 from pipeline.results.paired import ALPHA, RESAMPLES
 from pipeline.runs.result import label_of
 
@@ -77,7 +76,7 @@ def verdict_sentence(ranking: Ranking) -> str:
     images = f"the same {ranking.images:,} test images of {ranking.data_set}"
     if pairs == 1:
         (verdict,) = ranking.verdicts.values()
-        points = f"{signed(verdict.difference)} points ({format_ci(verdict.low, verdict.high)})"
+        points = f"{format_points(verdict.difference)} points ({format_ci(verdict.low, verdict.high)})"
         outcome = "significant" if verdict.significant else "not significant"
         return f"The difference on {images} is {outcome}: {points}, p {format_p(verdict.p)} in {TEST}."
     count = sum(verdict.significant for verdict in ranking.verdicts.values())
@@ -115,36 +114,13 @@ def verdicts_text(differences: pd.DataFrame, width: int) -> str:
         ties: dict[str, list[str]] = {}
         for (a, b), verdict in ranking.verdicts.items():
             if not verdict.significant and len(ranking.verdicts) > 1:  # the sentence covers a single pair
-                ties.setdefault(a, []).append(f"{b} ({signed(verdict.difference)})")
+                ties.setdefault(a, []).append(f"{b} ({format_points(verdict.difference)})")
         sentence = verdict_sentence(ranking)
         lines += textwrap.wrap(f"{sentence} Not significant:" if ties else sentence, width)
         for a, others in ties.items():
             line = f"{a} vs. {join_names(others)}"
             lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines or [NO_PAIRS])
-
-
-def signed(difference: float) -> str:
-    """Return a difference of fractions in points with its sign: "+1.2", "−0.4", "0.0"."""
-    points = f"{abs(100 * difference):.1f}"
-    if float(points) == 0:
-        return points
-    return f"{'+' if difference > 0 else '−'}{points}"
-
-
-def format_ci(low: float, high: float) -> str:
-    """Return a confidence interval of a difference in points: "0.4 to 2.0", "−0.3 to 0.5"."""
-    return " to ".join(signed(end).removeprefix("+") for end in (low, high))
-
-
-def format_p(p: float) -> str:
-    """Return a formatted p-value: "< 0.001", "= 0.012", "= 1.000"."""
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Return "a", "a and b" or "a, b and c"."""
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def method_note(seeds: int) -> str:
@@ -170,7 +146,7 @@ def _ranked_rows(ranking: Ranking) -> list[list[str]]:
     for name, following in zip(names, [*names[1:], ""], strict=True):
         lead, p = "–", "–"
         if verdict := ranking.verdicts.get((name, following)):
-            lead = f"{signed(verdict.difference)} ({format_ci(verdict.low, verdict.high)})"
+            lead = f"{format_points(verdict.difference)} ({format_ci(verdict.low, verdict.high)})"
             p = format_p(verdict.p).removeprefix("= ")
         ties = ", ".join(ranks[tie] for tie in ranking.ties(name)) or "–"
         rows.append([f"{ranks[name]}. {name}", format_value(ranking.accuracies[name], "%"), lead, p, ties])

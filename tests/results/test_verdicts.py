@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.formatting import format_ci, format_p, format_points, join_names
 from pipeline.report.plots import draw_comparison
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
-from pipeline.results.verdicts import format_ci, format_p, join_names, signed
 
 SCHEMES = {  # with their skill: the second and third tie, and so do the fifth and sixth
     "fine-tune:whole": 4.0,
@@ -102,7 +102,7 @@ def test_the_matrix_has_a_legend_and_the_numbers_of_the_table(compared):
     numbers = [
         text
         for low, high, lead in zip(rows["low"], rows["high"], rows["difference"], strict=True)
-        for text in (signed(lead), format_ci(low, high))
+        for text in (format_points(lead), format_ci(low, high))
     ]
     assert [text.get_text() for text in axes.texts] == numbers
 
@@ -130,7 +130,7 @@ def test_data_sets_share_no_cell_even_if_their_schemes_have_the_same_names(make_
     ("difference", "text"), [(0.0123, "+1.2"), (-0.004, "−0.4"), (0.0, "0.0"), (-0.0004, "0.0")]
 )
 def test_differences_are_formatted_with_their_sign(difference, text):
-    assert signed(difference) == text
+    assert format_points(difference) == text
 
 
 def test_intervals_p_values_and_lists_are_formatted():

@@ -11,9 +11,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from pipeline.formatting import format_interval, format_value
+from pipeline.formatting import format_ci, format_interval, format_p, format_points, format_value
 from pipeline.report.page.content import PageSources, content
-from pipeline.results.verdicts import format_ci, format_p, signed, verdict_sentence
+from pipeline.results.verdicts import verdict_sentence
 from pipeline.runs.result import family_of
 from pipeline.storage.publishing import publish_text
 
@@ -34,7 +34,7 @@ def render_page(sources: PageSources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (format_value, format_interval, format_p, format_ci, signed)
+    formats = (format_value, format_interval, format_p, format_ci, format_points)
     filters = (*formats, family_of, verdict_sentence, nonbreaking)
     environment.filters |= {function.__name__: function for function in filters}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
