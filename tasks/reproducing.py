@@ -12,7 +12,6 @@ from pipeline.datasets.table import FOLDER
 from pipeline.errors import HeadstartError
 from pipeline.recipes.named import find_named, named_recipe
 from pipeline.recipes.settings import as_dict
-from pipeline.report.comparison_report import write_comparison
 from pipeline.runs.result import RunResult, read_run
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
@@ -58,6 +57,8 @@ def write_with_commands(
     folder: Path, runs: Sequence[RunResult | Path], title: str, **more: Any
 ) -> tuple[str, list[str]]:
     """Write a comparison of runs or run folders, with commands to reproduce them; see write_comparison."""
+    from pipeline.report.comparison_report import write_comparison  # loads Matplotlib
+
     results = [read_run(run) if isinstance(run, Path) else run for run in runs]
     recipes = [run.recipe for run in results]
     commands = {run.folder.name: command_of(run.recipe) for run in results}

@@ -21,11 +21,9 @@ from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import Head
 from pipeline.recipes.settings import override
 from pipeline.recipes.sweep import SweepSpec, points_of
-from pipeline.storage.layout import COSTS
+from pipeline.storage.layout import COSTS, CURVE
 from pipeline.storage.publishing import publish_csv, publish_json, publish_manifest
 from pipeline.training.history import Clock
-
-CURVE = "curve.csv"
 
 
 def head_curve(

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 from pipeline.datasets.table import parse_budget
 from pipeline.formatting import markdown_table
-from pipeline.heads.label_curve import CURVE
 from pipeline.report.drawing import DASHES, new_figure, publish_figure, style_of
 from pipeline.report.table import LABELS_CAPTION
 from pipeline.results.scores import score
 from pipeline.runs.result import read_run
+from pipeline.storage.layout import CURVE
 from pipeline.storage.publishing import publish_csv, publish_text, read_manifest
 
 LABELS_TABLE = "labels.csv"

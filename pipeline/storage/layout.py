@@ -44,6 +44,7 @@ MANIFEST = "manifest.json"  # in every finished folder
 
 # Files that are also read outside the module that writes them.
 COSTS, RECIPE, MODEL, CHECKPOINT = "costs.json", "recipe.json", "model.keras", "checkpoint.npz"
+CURVE = "curve.csv"
 
 
 def kind_of(place: str) -> str | None:

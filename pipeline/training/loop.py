@@ -1,7 +1,6 @@
 """The training loop that all schemes share; each call of its TensorFlow graph runs many updates.
 
-The images (uint8) or features (float32) of all splits are one tensor in memory, an epoch is a matrix of row
-numbers, and the graph gathers each batch. The seed determines shuffling, augmentation and dropout.
+The inputs of all splits are one tensor; an epoch is a matrix of row numbers, from which the graph gathers.
 """
 
 from __future__ import annotations

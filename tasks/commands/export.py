@@ -16,7 +16,6 @@ from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
 from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
-from pipeline.use.export import check_target
 from tasks.commands.predict import weights_of
 from tasks.commands.shared import RUN_HELP, find_run, show
 from tasks.configuration import data_folder
@@ -32,6 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from pipeline.use.export import check_target  # loads Keras, which completion must not wait for
+
     formats = [part.strip() for part in options.format.split(",") if part.strip()]
     check_target(options.out, formats)
     folder = find_run(options.run)

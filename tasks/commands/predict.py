@@ -21,8 +21,6 @@ from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
 from pipeline.storage import layout
 from pipeline.storage.publishing import MANIFEST, publish_text
-from pipeline.use.network import needs_weights
-from pipeline.use.predict import TOP_CLASSES, find_pictures
 from tasks.commands.shared import RUN_HELP, find_run, report_unreadable
 from tasks.configuration import data_folder
 from tasks.progress import ProgressReporter
@@ -36,6 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from pipeline.use.predict import find_pictures  # loads Keras, which completion must not wait for
+
     folder, paths = find_run(options.run), find_pictures(options.paths)
     arguments = {"run": str(folder), "weights": weights_of(folder), "paths": paths}
     with ProgressReporter() as progress:
@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
 
 def weights_of(folder: Path) -> str | None:
     """Return the folder of the backbone weights that a run needs, or None if its model includes them."""
+    from pipeline.use.network import needs_weights  # loads Keras
+
     recipe = read_run(folder).recipe
     if not needs_weights(recipe):
         return None
@@ -72,6 +74,8 @@ def _as_csv(rows: list[dict[str, Any]]) -> str:
     """Return one line for each picture: its most likely classes with their probabilities."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
+    from pipeline.use.predict import TOP_CLASSES  # loads Keras
+
     places = ["", *(f"_{place}" for place in range(2, TOP_CLASSES + 1))]
     writer.writerow(["path", *(f"{word}{place}" for place in places for word in ("class", "probability"))])
     for row in rows:

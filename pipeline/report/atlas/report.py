@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import numerics
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.store import FeatureStore
@@ -24,7 +23,6 @@ from pipeline.progress import Progress, silent
 from pipeline.report.atlas import tables
 from pipeline.report.atlas.layer_sets import LOGISTIC, short_name
 from pipeline.report.atlas.pictures import draw_classes, draw_depth
-from pipeline.report.atlas.probe import probe_layers
 from pipeline.report.drawing import publish_figure
 from pipeline.results.comparison import TEXT_WIDTH
 from pipeline.results.scores import highest_row, lowest_row
@@ -72,6 +70,9 @@ def publish_atlas(
     """
     target, images, store = Path(folder), ImageStore(dataset), FeatureStore(features)
     if not {TABLE_FILE, CLASS_FILE} <= publishing.undamaged_files(target, {}):
+        from pipeline import numerics  # loads TensorFlow, which a reader of the atlas does not need
+        from pipeline.report.atlas.probe import probe_layers
+
         numerics.configure(seed=0, precision="float32")
         probes = probe_layers(store, len(images.class_names), progress)
         costs = tables.costs_by_depth(store.folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,13 @@ from pipeline.errors import DamagedFile
 from pipeline.features.sections import finished_sections, multiply_adds
 from pipeline.formatting import format_duration, format_interval, format_value, markdown_table
 from pipeline.report.atlas.layer_sets import KNN, LOGISTIC, short_name
-from pipeline.report.atlas.probe import Probe
 from pipeline.results.scores import wilson_interval
 from pipeline.storage.layout import COSTS
 from pipeline.storage.publishing import read_sealed
 from pipeline.views import IDENTITY
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from pipeline.report.atlas.probe import Probe
 
 COLUMNS_EXPLAINED = (
     "The penalty and the number of neighbors are chosen on val for each row. Accuracy on test is evaluated "
