@@ -1,8 +1,7 @@
 """A folder of pictures as a data set: one sub-folder per class, optionally below train/val/test.
 
-The data set's key comes from the sha256 of every file and is known before anything runs. An index caches the
-digests by name, size and modification time. Files are hashed again when they are read, and a file that has
-changed in between is an error.
+The data set's key comes from the sha256 of every file. An index caches the digests by name, size and
+modification time. Files are hashed again when they are read; a change in between is an error.
 """
 
 from __future__ import annotations

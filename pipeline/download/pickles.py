@@ -1,9 +1,8 @@
 """Read pickles of plain data without trusting them.
 
 A pickle is a program. Before anything runs, its operations are checked against an allowlist: those that
-CIFAR-10's pickles use, under protocols 2 and 3. None of them reuses an object, so time and memory are bounded
-by the size of the pickle. The unpickler resolves only three globals of NumPy, each replaced by a safe
-stand-in.
+CIFAR-10's pickles use. None of them reuses an object, so time and memory are bounded by the size of the
+pickle. The unpickler resolves only three globals of NumPy, each replaced by a safe stand-in.
 """
 
 from __future__ import annotations

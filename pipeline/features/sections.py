@@ -1,8 +1,7 @@
 """The sections of a feature cache: which layers of which views exist on disk, and which are missing.
 
-A cache is a folder for all features with the same fingerprint (cache_fingerprint). Each section in it holds
-the layers that were computed together for one view, in shards of consecutive images; its manifest is written
-last. Layers requested later become another section. Planning imports this module, so it must stay light.
+Each section of a cache holds the layers that were computed together for one view, in shards of consecutive
+images; layers requested later become another section. Planning imports this module, so it must stay light.
 """
 
 from __future__ import annotations

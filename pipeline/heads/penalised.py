@@ -5,9 +5,8 @@ For each inverse penalty c, as in scikit-learn's LogisticRegression and LinearSV
     1/n sum_i loss(x_i W + b, y_i) + 1/(2 c n) |W|^2
 
 by L-BFGS (Nocedal & Wright, Numerical Optimization, 2nd edition, algorithm 7.4). All penalties share each
-pass over the data. Few passes are needed because features are rotated into the eigenvectors of their
-covariance, where the Hessian is nearly diagonal; the step length is Newton's along the search direction; and
-converged penalties are dropped.
+pass over the data. Few passes are needed: features are rotated into the eigenvectors of their covariance,
+where the Hessian is nearly diagonal, and the step length is Newton's along the search direction.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Train many heads of one shape at once.
 
-The first layers of all heads are columns of one matrix, so one product computes all. Heads may differ in
-learning rate, weight decay, dropout, label smoothing, features and initialization; they share the row order,
-the sampled views and the dropout noise. Each head is updated as Keras's optimizer would update it alone.
+The first layers of all heads are columns of one matrix. Heads may differ in optimizer settings, dropout,
+features and initial weights; they share row order, views and dropout noise. Keras's updates are reproduced.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Plots of stored results, drawn without global state: the same run gives the same bytes.
 
-To add a plot, write a function that starts with new_figure and add a row to PLOTS or COMPARISON_PLOTS.
 A function of PLOTS receives a RunResult, one of COMPARISON_PLOTS a Comparison.
 """
 

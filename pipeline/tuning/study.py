@@ -2,8 +2,7 @@
 
 Optuna appends everything to a log. The study's seed and the number of finished trials seed the sampler, so a
 killed study resumes with the same samples. A seal file beside the log holds its length and digest when the
-last trial ended, because a damaged log could change the choice. Anything after that length comes from
-interrupted trials.
+last trial ended; anything after that length comes from interrupted trials.
 """
 
 from __future__ import annotations
