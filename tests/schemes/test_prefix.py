@@ -139,6 +139,7 @@ def test_every_step_has_the_same_loss_from_the_cache_as_from_images(
     assert from_images.facts["prefix"] == "from images, because --prefix is images"
 
 
+@pytest.mark.slow
 def test_a_network_trained_from_the_cache_is_complete(job, tmp_path):
     cached_job = job(recipe_of(**SMALL), tmp_path, cached=True)
     trained = fine_tune(cached_job)

@@ -111,6 +111,7 @@ def test_an_empty_or_missing_data_folder_has_no_damage_and_is_not_created(data_f
     assert tree(data_folder) == {}
 
 
+@pytest.mark.slow
 def test_rows_that_were_changed_together_with_their_checksums_are_detected(little, headstart):
     folder = maps_of(little)
     shard, path = folder / "shard-00001.h5", folder / "manifest.json"
