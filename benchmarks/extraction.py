@@ -73,7 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all sides (default: 3)")
     parser.add_argument("--sides", default=",".join(TITLES), help=f"(default: {','.join(TITLES)})")
     parser.add_argument("--dataset", type=Path, help="prepared data set, such as data/datasets/cifar10-...")
-    parser.add_argument("--weights", type=Path, help="weights, such as data/raw/weights/vgg16-hed-...")
+    parser.add_argument("--weights", type=Path, help="weights, such as data/raw/weights/vgg16-imagenet-...")
     parser.add_argument("--side", choices=TITLES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()

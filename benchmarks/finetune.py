@@ -1,7 +1,7 @@
 """Fine-tuning from cached maps compared with images, and all of VGG16 compared with Keras `fit`.
 
-    python benchmarks/finetune.py [--dataset cifar10] [--weights hed] [--images N] [--passes N] [--rounds N]
-                                  [--sides NAME,...]
+    python benchmarks/finetune.py [--dataset cifar10] [--weights imagenet] [--images N] [--passes N]
+                                  [--rounds N] [--sides NAME,...]
 
 All sides fine-tune VGG16 with a new top by the recipes block5, blocks4_5 and whole on the same training
 images of 32 px in memory, one after another, each in its own process. A "-cache" side trains the trainable
@@ -80,7 +80,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
-    parser.add_argument("--weights", default="hed", help="pretrained weights (default: hed)")
+    parser.add_argument("--weights", default="imagenet", help="pretrained weights (default: imagenet)")
     parser.add_argument("--images", type=int, default=4096, help="training images per pass (default: 4096)")
     parser.add_argument("--passes", type=int, default=3, help="passes, the first not timed (default: 3)")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of all sides (default: 1)")

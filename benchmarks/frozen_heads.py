@@ -1,7 +1,7 @@
 """The best frozen head by input size and layers: accuracy and cost.
 
-    python benchmarks/frozen_heads.py [--dataset cifar10] [--weights hed] [--sizes 32,48,64] [--recipe linear]
-                                      [--views identity]
+    python benchmarks/frozen_heads.py [--dataset cifar10] [--weights imagenet] [--sizes 32,48,64]
+                                      [--recipe linear] [--views identity]
 
 For each input size and layer set, a sweep selects the settings on val, and the selected head is refitted on
 train and val and scored once on test (TrainTunedHead). Features, sweeps and runs are stored in the data
@@ -71,7 +71,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
-    parser.add_argument("--weights", default="hed", help="weights (default: hed)")
+    parser.add_argument("--weights", default="imagenet", help="weights (default: imagenet)")
     parser.add_argument("--sizes", default="32,48,64", help="input sizes in pixels (default: 32,48,64)")
     parser.add_argument("--recipe", default="linear", help="head trained in epochs (default: linear)")
     parser.add_argument("--views", default="identity", help="cached views (default: identity)")

@@ -1,6 +1,6 @@
 """Sweeps of heads compared with Keras and scikit-learn, which train one head at a time.
 
-    python benchmarks/heads.py [--dataset cifar10] [--weights hed] [--subset N] [--sides NAME,...]
+    python benchmarks/heads.py [--dataset cifar10] [--weights imagenet] [--subset N] [--sides NAME,...]
 
 All sides train on the same standardized features in memory, blocks 3, 4 and 5 joined (1,280 numbers per
 image). They run one after another, each in its own process; seconds count from data in memory to val
@@ -55,7 +55,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
-    parser.add_argument("--weights", default="hed", help="weights (default: hed)")
+    parser.add_argument("--weights", default="imagenet", help="weights (default: imagenet)")
     parser.add_argument("--subset", type=int, default=0, help="number of images, 0 for all (default: 0)")
     parser.add_argument("--sides", default=",".join(SIDES), help=f"sides to run (default: {','.join(SIDES)})")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)

@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="6000,60000,600000", help="comma-separated numbers of images")
     parser.add_argument("--dataset", type=Path, help="prepared data set, such as data/datasets/cifar10-...")
-    parser.add_argument("--weights", type=Path, help="weights, such as data/raw/weights/vgg16-hed-...")
+    parser.add_argument("--weights", type=Path, help="weights, such as data/raw/weights/vgg16-imagenet-...")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:

@@ -42,6 +42,7 @@ class CompareSchemes(DerivedTask):
     subset = OptionalNumber(default=None, description="images in a subset, 0 for all [default: the preset's]")
     weights = luigi.OptionalStrParameter(default=None, description="weights [default: the preset's]")
     backbone = DownloadWeights.backbone
+    input_size = OptionalNumber(default=None, description="pixels of heads' features [default: the preset's]")
     seeds = WholeNumbers(default=None, description="seeds, such as 0,1,2 [default: the preset's]")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
     precision = ExtractFeatures.precision
@@ -64,6 +65,7 @@ class CompareSchemes(DerivedTask):
                 "weights": plan.weights or self.weights or row.weights,
                 "dataset": self.dataset or row.dataset,
                 "subset": subset,
+                "input_size": self.input_size or row.input_size,
             }
             for seed in self.seeds or row.seeds:
                 shared["seed"] = seed
@@ -79,7 +81,7 @@ class CompareSchemes(DerivedTask):
     def atlases(self) -> list[LayerAtlas]:
         """The atlases of the weights that heads read, except random weights, which are not worth freezing."""
         atlases = dict.fromkeys(run.clone(LayerAtlas) for run in self.runs if run.scheme.reads_layers)
-        return [atlas for atlas in atlases if atlas.weights_choice.kind != "random"]
+        return [atlas for atlas in atlases if not atlas.weights_choice.is_random]
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class DownloadCifar10(Task):
 class DownloadWeights(Task):
     """Get a backbone's weights and store them in the project's own layout.
 
-    imagenet is downloaded from [weights] urls or HEADSTART_WEIGHTS_URLS, hed comes with an installed
-    package, and random is drawn from a seed. A path or a URL must be in Keras's notop layout.
+    imagenet comes from data/raw/, the cache of Keras, an installed package, or the mirrors in [weights] urls
+    or HEADSTART_WEIGHTS_URLS; random is drawn from a seed. A file may be in Keras's notop layout or in ONNX.
     """
 
     kind = "weights"
@@ -73,11 +73,11 @@ class DownloadWeights(Task):
     @property
     def choice(self) -> WeightsChoice:
         """The weights that the parameters name."""
-        return choose_weights(self.weights, self.backbone)
+        return choose_weights(self.weights, self.backbone, data_folder())
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        return {"backbone": self.backbone, "name": self.choice.name, "identity": self.choice.identity}
+        return {"backbone": self.backbone, "weights": self.choice.identity}
 
     @property
     def label(self) -> str:
@@ -91,7 +91,7 @@ class DownloadWeights(Task):
         self.in_child(
             "pipeline.backbones.weights:obtain_weights",
             fingerprint=self.fingerprint,
-            weights=self.weights,
+            location=self.choice.location,
             folder=self.folder,
             raw=layout.raw_folder(data_folder()),
             urls=urls or (list(row.urls) if row else []),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.table import choose_weights
+from pipeline.backbones.table import choose_weights, weights_name
 from pipeline.datasets.table import FOLDER
 from pipeline.errors import HeadstartError
 from pipeline.recipes.named import find_named, named_recipe
@@ -16,7 +16,7 @@ from pipeline.runs.result import RunResult, read_run
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
 from tasks.configuration import data_folder
-from tasks.recipes import recipes_folder
+from tasks.recipes import FEATURES_ONLY, recipes_folder
 from tasks.task import luigi_command
 from tasks.training import training_task
 
@@ -37,13 +37,15 @@ def command_of(recipe: dict[str, Any]) -> str:
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
         if "weights" in scheme.needs:
             base = fingerprint["features"]
-            values |= {"backbone": base["backbone"], "weights": base["weights"]["name"]}
+            values |= {"backbone": base["backbone"], "weights": weights_name(base["weights"])}
             # Random weights with seed 7 are stored as random7.
             values["weights"] = re.sub(r"^random(\d+)$", r"random:\1", values["weights"])
-            if choose_weights(values["weights"], base["backbone"]).identity != base["weights"]["identity"]:
+            if choose_weights(values["weights"], base["backbone"]).identity != base["weights"]:
                 return ""  # weights from a file or URL whose location was not stored
+            if scheme.reads_layers:
+                values |= {name: base[name] for name in FEATURES_ONLY}
         values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
-    except (HeadstartError, KeyError, TypeError):
+    except (HeadstartError, KeyError, TypeError, AttributeError):
         return ""
     return luigi_command(task, values | fingerprint["settings"], defaults | dict.fromkeys(ALWAYS_INCLUDED))
 

@@ -33,6 +33,7 @@ class RunResultTask(DataTask, DerivedTask):
     settings = SettingsParameter(default={}, description='settings of the recipe, such as {"epochs": 5}')
     seed = WholeNumber(default=0, description="seed of the run")
     precision = ExtractFeatures.precision
+    input_size = ExtractFeatures.input_size
 
     @functools.cached_property
     def run_task(self) -> TrainTask:

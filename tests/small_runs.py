@@ -59,7 +59,7 @@ def write_run(folder: Path, *, skill=1.5, stages=None, total_seconds=30.0, **cha
             "dataset": "cifar10",
             "dataset_title": "CIFAR-10",
             "dataset_note": "",
-            "weights": "hed",
+            "weights": "imagenet",
         },
         **{"backbone": "vgg16", "seed": 0, "n_train": 1600, "n_val": 100, "n_test": 300},
         **{"class_names": list(CIFAR10), "settings": {}, "precision": "bfloat16", "input_size": 32},
@@ -68,6 +68,7 @@ def write_run(folder: Path, *, skill=1.5, stages=None, total_seconds=30.0, **cha
         **changes,
     }
     costs = {"train_seconds": total_seconds * 0.4, "extract_seconds": total_seconds * 0.6}
+    costs |= {"extract_images": 2000, "extract_image_seconds": total_seconds * 0.5 / 2000}
     costs |= {"total_seconds": total_seconds, "peak_memory_mb": 812.5, "bytes": 51_240, "stages": {}}
     folder.mkdir(parents=True)
     (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")

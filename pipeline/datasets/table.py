@@ -60,6 +60,17 @@ DATASETS: dict[str, Dataset] = {
             test_fraction=0.0,
         ),
         Dataset(
+            name="cifar10-sample",
+            title="CIFAR-10 sample",
+            note="2,000 images of CIFAR-10, which come with the package",
+            reader="pipeline.datasets.sample:read_cifar10_sample",
+            source="2,000 images of CIFAR-10, pixels and labels by sha256",
+            size=2_000,
+            download=None,
+            val_fraction=1 / 7,
+            test_fraction=0.3,
+        ),
+        Dataset(
             name="digits",
             title="digits",
             note="1,797 scanned digits; a demonstration, not CIFAR-10",

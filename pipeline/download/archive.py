@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.download.cifar10 import MEMBERS, Member
+from pipeline.download.cifar10 import EXTRACTED, MEMBERS, Member
 from pipeline.download.pickles import load_plain
 from pipeline.errors import DamagedFile
 
-ARCHIVE_FOLDER = "cifar-10-batches-py"
 TRAIN_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST_BATCH = "test_batch"
 META = "batches.meta"
@@ -111,7 +110,7 @@ def _named_in_errors(name: Path | str) -> Iterator[None]:
 
 def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
     """Yield the seven members with their verified bytes, in the order of the archive."""
-    expected = {f"{ARCHIVE_FOLDER}/{member.name}": member for member in MEMBERS}
+    expected = {f"{EXTRACTED}/{member.name}": member for member in MEMBERS}
     missing = dict(expected)
     with Path(path).open("rb") as file:
         unpacked = _Unpacked(file)
@@ -125,7 +124,7 @@ def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
             yield member, _verified(unpacked, header, member)
     if missing:
         names = ", ".join(member.name for member in missing.values())
-        raise DamagedFile(f"missing {names}; expected {len(expected)} members in {ARCHIVE_FOLDER}/")
+        raise DamagedFile(f"missing {names}; expected {len(expected)} members in {EXTRACTED}/")
 
 
 def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-ARCHIVE = "cifar-10-python.tar.gz"
+ARCHIVE, EXTRACTED = "cifar-10-python.tar.gz", "cifar-10-batches-py"
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,14 @@ MEMBERS = (
 
 
 def find_existing(folder: Path, keras_home: Path | None) -> list[Path]:
-    """Return the archives, not yet checked, in folder and in the Keras cache, most likely first.
+    """Return the archives and extracted folders, not yet checked, in folder and in the Keras cache.
 
-    keras_home is KERAS_HOME or ~/.keras; None skips the Keras cache.
+    keras_home is KERAS_HOME or ~/.keras; None skips the Keras cache. The most likely ones come first.
     """
-    candidates = [Path(folder) / ARCHIVE]
+    candidates = [Path(folder) / name for name in (ARCHIVE, EXTRACTED)]
     if keras_home is not None:
-        # Keras 3, Keras 2, and a file copied by hand.
-        cached = ("cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz", ARCHIVE)
+        # Keras 3, Keras 2, and what was copied by hand.
+        cached = [f"{EXTRACTED}-target_archive", f"{EXTRACTED}.tar.gz", ARCHIVE]
+        cached += [f"{EXTRACTED}-target/{EXTRACTED}", EXTRACTED]
         candidates += [Path(keras_home) / "datasets" / name for name in cached]
-    return [path for path in candidates if path.is_file()]
+    return [path for path in candidates if path.exists()]

@@ -30,6 +30,7 @@ import requests
 from requests.exceptions import ConnectTimeout
 
 from pipeline.errors import BadInput, DamagedFile, DownloadFailed
+from pipeline.formatting import format_duration
 from pipeline.progress import Progress, silent
 from pipeline.storage.publishing import explain_disk_errors
 
@@ -51,7 +52,8 @@ class TransferLimits:
 
     A mirror fails when it does not respond within connect_seconds + stall_seconds, sends nothing for
     stall_seconds, or averages less than bytes_per_second over window_seconds ("too slow"). If every mirror
-    fails, the slow ones are tried once more with last_resort_bytes_per_second.
+    fails, the slow ones are tried once more with last_resort_bytes_per_second. After notice_seconds, a
+    warning says how long the rest will take if that is more than long_seconds.
     """
 
     connect_seconds: float = 10
@@ -59,6 +61,8 @@ class TransferLimits:
     window_seconds: float = 30
     bytes_per_second: float = 100_000
     last_resort_bytes_per_second: float = 5_000
+    notice_seconds: float = 10
+    long_seconds: float = 120
     size_limit: int = 2 << 30  # bytes
 
 
@@ -90,7 +94,7 @@ def fetch(
     for min_speed in (*strict, limits.last_resort_bytes_per_second):
         for url in remaining:
             try:
-                _Attempt(url, target, check, progress, limits, min_speed).run()
+                _Attempt(url, target, check, progress, limits, min_speed, advice).run()
                 return url
             except _MirrorFailed as reason:
                 reasons[url] = reason
@@ -133,8 +137,10 @@ class _Attempt:
     progress: Progress
     limits: TransferLimits
     min_speed: float  # bytes per second
+    advice: str
     part: Path = field(init=False)
     note: Path = field(init=False)
+    warned: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         key = hashlib.sha256(self.url.encode()).hexdigest()[:8]
@@ -209,7 +215,7 @@ class _Attempt:
     def _receive(self, transfer: _Transfer, *, start: int, total: int | None) -> None:
         """Append the body to the part; total is the size of the full file, None if unknown."""
         self._refuse_large(total or 0)
-        speed = _SpeedCheck(self.min_speed, self.limits.window_seconds)
+        speed = _SpeedCheck(self.min_speed, self.limits)
         done = start
         self._report(done, total)
         with explain_disk_errors(self.target), self.part.open("ab") as file:
@@ -220,10 +226,18 @@ class _Attempt:
                 self._report(done, total)
                 if done != total:
                     speed.add(len(chunk))
+                    self._warn_if_long(speed.seconds_left(done - start, (total or 0) - done))
         if total is not None and done < total:
             raise _MirrorFailed(f"body ended after {done} of {total} bytes")
         if total is not None and done > total:
             raise _Unusable(f"sent {done} bytes, expected {total}")
+
+    def _warn_if_long(self, seconds: float) -> None:
+        """Warn, once, that the rest takes so many seconds, and what else can be done."""
+        if seconds > self.limits.long_seconds and not self.warned:
+            self.warned = True
+            left = format_duration(seconds)
+            logger.warning("%s: about %s left from %s. %s", self.target.name, left, self.url, self.advice)
 
     def _resumable(self) -> tuple[int, _Note] | None:
         """Return the size and the note of a part that can be resumed, or None."""
@@ -294,9 +308,15 @@ class _Response:
 class _SpeedCheck:
     """Checks that a mirror averages at least min_speed bytes per second over each window of seconds."""
 
-    def __init__(self, min_speed: float, window: float) -> None:
-        self._min_speed, self._window = min_speed, window
-        self._since, self._bytes = time.monotonic(), 0
+    def __init__(self, min_speed: float, limits: TransferLimits) -> None:
+        self._min_speed, self._window, self._notice = min_speed, limits.window_seconds, limits.notice_seconds
+        self._start = self._since = time.monotonic()
+        self._bytes = 0
+
+    def seconds_left(self, received: int, missing: int) -> float:
+        """Return how long the missing bytes will take, 0 in the first seconds of a transfer."""
+        elapsed = time.monotonic() - self._start
+        return missing * elapsed / received if elapsed > self._notice else 0.0
 
     def add(self, count: int) -> None:
         self._bytes += count

@@ -81,7 +81,7 @@ def cache_fingerprint(
     return {
         "dataset": dataset,
         "backbone": backbone,
-        "weights": {"name": weights.name, "identity": weights.identity},
+        "weights": weights.identity,
         "pooling": pooling,
         "input_size": input_size,
         "resampling": RESAMPLING if input_size != IMAGE_SIZE else "none",

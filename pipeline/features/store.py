@@ -98,11 +98,16 @@ class FeatureStore:
     def costs(
         self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)
     ) -> dict[str, Any]:
-        """Return the costs of extracting layers (default: all): seconds, peak_memory_mb and bytes."""
+        """Return the costs of extracting layers (default: all): seconds, peak_memory_mb and bytes.
+
+        image_seconds is the time that one image takes in all views, without the start of the processes.
+        """
         sections = {self._section(layer, view) for layer in layers or self.layers for view in views}
         costs = [_read_costs(section.folder / COSTS) for section in sections]
         return {
             "seconds": round(sum(cost["seconds"] for cost in costs), 3),
+            "images": max(cost["images"] for cost in costs),
+            "image_seconds": sum(1 / cost["images_per_second"] for cost in costs),
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
             "bytes": sum(cost["bytes"] for cost in costs),
         }
@@ -163,11 +168,15 @@ def _read_columns(path: Path) -> tuple[Any, ...]:
     return (*columns, names)
 
 
+COST_NUMBERS = ("seconds", "images", "images_per_second", "peak_memory_mb", "bytes")
+
+
 def _read_costs(path: Path) -> dict[str, float]:
     costs = read_sealed(path, "record of costs")
-    if not all(isinstance(costs.get(name), int | float) for name in ("seconds", "peak_memory_mb", "bytes")):
+    numbers = [costs.get(name) for name in COST_NUMBERS]
+    if not all(isinstance(number, int | float) and number > 0 for number in numbers):
         raise DamagedFile(
-            f"{path}: expected numbers seconds, peak_memory_mb and bytes; delete the folder and run again"
+            f"{path}: expected positive numbers {', '.join(COST_NUMBERS)}; delete the folder and run again"
         )
     return costs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import unknown_name
 from pipeline.recipes.base import rows_by_name
 
@@ -29,13 +30,11 @@ class Preset:
     weights: str
     seeds: tuple[int, ...]
     plans: tuple[Plan, ...]
+    input_size: int = IMAGE_SIZE  # pixels per side that heads' features are computed at
 
 
 # Sweeps over tens of thousands of images: large batches keep them fast, and mirrored images help.
 LARGE_SWEEP = {"batch_size": 1024, "views": ["identity", "hflip"]}
-# With a thousand digits, small batches give enough steps per epoch; a mirrored digit is not a digit.
-DIGITS = {"batch_size": 32, "flip": False}
-TUNED_DIGITS = DIGITS | {"epochs": 4, "shift": 0, "test_views": ["identity"]}
 
 FOUR_HEADS = (
     Plan("head:linear"),
@@ -47,18 +46,13 @@ FOUR_HEADS = (
 PRESETS: dict[str, Preset] = rows_by_name(
     Preset(
         name="demo",
-        title="All schemes on scanned digits: a demo without downloads",
-        dataset="digits",
+        title="What cached features buy, on 2,000 images of CIFAR-10",
+        dataset="cifar10-sample",
         subset=0,
-        weights="hed",
+        weights="imagenet",
         seeds=(0,),
-        plans=(
-            *FOUR_HEADS,
-            Plan("fine-tune:block5", TUNED_DIGITS),
-            Plan("fine-tune:whole", TUNED_DIGITS),
-            Plan("fine-tune:whole", TUNED_DIGITS, weights="random"),
-            Plan("from-scratch:lesson", DIGITS | {"epochs": 12}),
-        ),
+        plans=(*FOUR_HEADS, Plan("from-scratch:lesson")),
+        input_size=96,
     ),
     Preset(
         name="quick",
@@ -73,6 +67,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
             Plan("fine-tune:whole", {"epochs": 3}),
             Plan("from-scratch:lesson", {"epochs": 10}),
         ),
+        input_size=64,
     ),
     Preset(
         name="full",
@@ -89,6 +84,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
             *map(Plan, ("fine-tune:top_only", "fine-tune:block5", "fine-tune:blocks4_5", "fine-tune:whole")),
             Plan("from-scratch:lesson"),
         ),
+        input_size=128,
     ),
 )
 

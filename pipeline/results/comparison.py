@@ -90,7 +90,7 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Return the comparison for a terminal, at most 110 columns wide: table, summary, differences."""
+    """Return the comparison for a terminal, at most 110 columns wide, from headlines to differences."""
     titles = {
         **{"label": "scheme", "seed": "seed", "accuracy": "test accuracy", "log_loss": "log loss"},
         **{"train_seconds": "training", "total_seconds": "total time"},
@@ -102,7 +102,10 @@ def comparison_text(comparison: Comparison) -> str:
     gaps = 2 * (len(widths) - 1)
     widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
     rows.insert(1, ["-" * width for width in widths])
-    lines = [_align(cells, widths) for cells in rows]
+    lines = []
+    for text in headlines(comparison):
+        lines += [*textwrap.wrap(text, TEXT_WIDTH), ""]
+    lines += [_align(cells, widths) for cells in rows]
     for text in (*summaries(comparison), *comparison.warnings):
         lines += ["", *textwrap.wrap(text, TEXT_WIDTH)]
     return "\n".join([*lines, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
@@ -116,18 +119,19 @@ def summaries(comparison: Comparison) -> list[str]:
 
 
 def headlines(comparison: Comparison) -> list[str]:
-    """Return one line for each data set: what its best scheme gains over the cheapest head, at what cost."""
+    """Return one line for each data set: what the cached features buy or, without heads, the best scheme."""
     return [_headline(rows) for _, rows in comparison.table.groupby("data_set", sort=False)]
 
 
 def caption_of(runs: Sequence[RunResult]) -> str:
-    """Return the caption of a comparison: data sets with sizes, weights, precisions, seeds, each once."""
+    """Return the caption of a comparison: data sets, weights, input sizes, precisions, seeds, each once."""
     recipes = [run.recipe for run in runs]
     data = "; ".join(dict.fromkeys(map(data_of, recipes)))
-    weights, precisions, seeds = (
-        dict.fromkeys(str(recipe[name]) for recipe in recipes) for name in ("weights", "precision", "seed")
+    weights, sizes, precisions, seeds = (
+        dict.fromkeys(str(recipe.get(name, "–")) for recipe in recipes)
+        for name in ("weights", "input_size", "precision", "seed")
     )
-    text = f"{data} · weights {', '.join(weights)} · {', '.join(precisions)}"
+    text = f"{data} · weights {', '.join(weights)} · input {', '.join(sizes)} px · {', '.join(precisions)}"
     return f"{text} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 
 
@@ -179,6 +183,9 @@ def _summary(rows: pd.DataFrame, ranking: Ranking | None) -> str:
 def _headline(rows: pd.DataFrame) -> str:
     schemes = _by_scheme(rows)
     best = highest_row(schemes, "accuracy")
+    is_head = schemes["family"].str.endswith("head") & ~schemes["weights"].str.startswith("random")
+    if not (heads := schemes[is_head]).empty:
+        return _headline_of_cache(heads, best, schemes[schemes["family"] == "from-scratch"])
     duration = format_duration(best["total_seconds"])
     result = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
     if len(schemes) == 1:
@@ -193,6 +200,26 @@ def _headline(rows: pd.DataFrame) -> str:
     return f"{best['label']} gains {lead} over {baseline['label']}, {cost}: {result}."
 
 
+def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFrame) -> str:
+    """Return what extraction and each head cost and reach, then the best scheme or training from scratch."""
+    head = highest_row(heads, "accuracy")
+    once, each = format_duration(head["extract_seconds"]), heads["train_seconds"].median()
+    text = (
+        f"The features of {head['data_set']} were extracted once, in {once}. "
+        f"Each further head takes {format_duration(each)}; {head['label']} reaches "
+        f"{format_value(head['accuracy'], '%')}."
+    )
+    if best["label"] != head["label"]:
+        return f"{text} {best['label']} reaches {_result_in_time(best)}."
+    if scratch.empty:
+        return text
+    return f"{text} Training from scratch reaches {_result_in_time(highest_row(scratch, 'accuracy'))}."
+
+
+def _result_in_time(row: pd.Series) -> str:
+    return f"{format_value(row['accuracy'], '%')} in {format_duration(row['total_seconds'])}"
+
+
 def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each scheme: the mean over its seeds, and an interval that spans all of theirs."""
     schemes = rows.groupby(["scheme", "weights"], sort=False, as_index=False).agg(
@@ -201,6 +228,8 @@ def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
         accuracy=("accuracy", "mean"),
         accuracy_low=("accuracy_low", "min"),
         accuracy_high=("accuracy_high", "max"),
+        extract_seconds=("extract_seconds", "mean"),
+        train_seconds=("train_seconds", "mean"),
         total_seconds=("total_seconds", "mean"),
         seeds=("seed", "size"),
     )

@@ -129,7 +129,7 @@ def write_predictions(
 
 
 def label(run: RunResult) -> str:
-    """Return the run's short name in tables and plots, e.g. "head:linear · hed"."""
+    """Return the run's short name in tables and plots, e.g. "head:linear · imagenet"."""
     return label_of(run.recipe["scheme"], run.recipe["weights"])
 
 

@@ -156,6 +156,8 @@ def _costs(folder: Path, job: Job[Any], spec: RunSpec, tune_seconds: float) -> d
         "train_seconds": seconds,
         "tune_seconds": tune_seconds,
         "extract_seconds": extracted,
+        "extract_images": max((costs["images"] for costs in extractions), default=0),
+        "extract_image_seconds": sum(costs["image_seconds"] for costs in extractions),
         "total_seconds": round(seconds + tune_seconds + extracted, 3),
         "peak_memory_mb": round(max(peaks), 1),
         "bytes": sum((folder / name).stat().st_size for name in RUN_FILES if name != COSTS),

@@ -129,7 +129,7 @@ def _train_blocks(
 def _is_pretrained(job: Job[FineTuneRecipe]) -> bool:
     """Return whether the weights were trained; random weights cannot be destroyed."""
     assert job.weights is not None
-    return not read_manifest(job.weights).fingerprint.get("identity", "").startswith(RANDOM_IDENTITY)
+    return not read_manifest(job.weights).fingerprint["weights"].startswith(RANDOM_IDENTITY)
 
 
 def stages_of(recipe: FineTuneRecipe, blocks: int, epochs: int) -> Iterator[tuple[Stage, int]]:

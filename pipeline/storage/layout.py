@@ -38,6 +38,7 @@ OWN_FILES = ("README.md", ".gitignore")  # the files of the data folder in the r
 
 LOCKS = ".locks"  # in the data folder and in each section of features
 INDEX = ".folders"  # index of the files in folders of pictures
+IDENTITIES = ".weights"  # identity of the arrays in users' files of weights, by sha256 of the file
 MAPPED = ".mapped"  # in a cache: copies of its features for memory mapping
 QUARANTINE = "quarantine"
 MANIFEST = "manifest.json"  # in every finished folder
@@ -84,6 +85,11 @@ def weights_place(backbone: str, name: str) -> str:
     return f"{folder_of('weights')}/{backbone}-{name}"
 
 
+def weights_record(data: Path, name: str) -> Path:
+    """Return the file that keeps the identity of the arrays in a file of weights."""
+    return data / IDENTITIES / f"{name}.json"
+
+
 def recipes_folder(data: Path) -> Path:
     """Return the folder of the recipes that searches wrote."""
     return data / folder_of("recipe")
@@ -118,4 +124,4 @@ def locks_of_kinds(data: Path, kinds: Iterable[str]) -> list[Path]:
 def generated_folders(data: Path) -> list[Path]:
     """Return the folders of everything that the graph creates, except downloads."""
     parents = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
-    return [data / name for name in (*parents, LOCKS, INDEX) if name != folder_of("download")]
+    return [data / name for name in (*parents, LOCKS, INDEX, IDENTITIES) if name != folder_of("download")]

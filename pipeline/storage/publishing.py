@@ -115,9 +115,10 @@ def read_sealed(path: Path, kind: str = "JSON object") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFile(f"{path}: not a {kind} of this project ({type(content).__name__})")
     seal = content.pop(SEAL, None)
-    if seal is not None and seal != digest_of_values(content):
-        raise DamagedFile(f"{path}: content does not match its seal; delete the file and run again")
-    return content
+    with contextlib.suppress(ValueError):  # JSON's NaN and infinity have no digest
+        if seal in (None, digest_of_values(content)):
+            return content
+    raise DamagedFile(f"{path}: content does not match its seal; delete the file and run again")
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def needs_of_runs(inventory: list[Entry]) -> Needs:
             for features in (fingerprint[name] for name in ("features", "maps") if name in fingerprint):
                 base = base_fingerprint(features)
                 requests.append(Request(base, tuple(features["layers"]), tuple(features["views"])))
-                folders.add(key_of({"backbone": features["backbone"], **features["weights"]}))
+                folders.add(key_of({name: features[name] for name in ("backbone", "weights")}))
     return Needs(frozenset(folders), tuple(requests))
 
 

@@ -16,7 +16,17 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import DamagedFile
 from pipeline.storage import publishing
-from pipeline.storage.layout import COSTS, INDEX, LOCKS, MAPPED, OWN_FILES, QUARANTINE, kind_of, lock_of
+from pipeline.storage.layout import (
+    COSTS,
+    IDENTITIES,
+    INDEX,
+    LOCKS,
+    MAPPED,
+    OWN_FILES,
+    QUARANTINE,
+    kind_of,
+    lock_of,
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ def unlisted(data: Path, inventory: list[Entry]) -> list[Path]:
 
 def _is_working_file(path: Path, in_section: bool) -> bool:
     """Return whether a file is a lock, index, mapped copy, scratch file in use, or note of a section."""
-    if {LOCKS, MAPPED, INDEX} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
+    if {LOCKS, MAPPED, INDEX, IDENTITIES} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
     if publishing.is_scratch(path):
         return not publishing.is_orphaned(path)

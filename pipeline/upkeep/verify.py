@@ -82,13 +82,12 @@ def _compare_rows(
 
 def sources_of(fingerprint: dict[str, Any], intact: list[Entry]) -> tuple[dict[str, str], str | None]:
     """Return the folders {dataset, weights} of a section's sources, and a phrase for one that is missing."""
-    folders, weights = {}, fingerprint.get("weights")
+    folders, weights = {}, {name: fingerprint.get(name) for name in ("backbone", "weights")}
     for entry in intact:
         stored = entry.manifest.fingerprint if entry.manifest else {}
         if entry.kind == "dataset" and canonical(stored) == canonical(fingerprint.get("dataset")):
             folders["dataset"] = str(entry.folder)
-        same = isinstance(weights, dict) and stored.get("identity") == weights.get("identity")
-        if entry.kind == "weights" and same and stored.get("backbone") == fingerprint.get("backbone"):
+        if entry.kind == "weights" and canonical(stored) == canonical(weights):
             folders["weights"] = str(entry.folder)
     phrases = {"dataset": "the prepared data set is", "weights": "the weights are"}
     return folders, next((phrases[name] for name in phrases if name not in folders), None)

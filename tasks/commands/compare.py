@@ -1,7 +1,7 @@
 """Compare two or more runs on the same test images in a separate report with paired statistics.
 
 examples:
-  headstart compare fine-tune-whole-digits-hed tuned-head-linear-digits-hed --name mine
+  headstart compare head-dense-cifar10-sample tuned-head-linear --name mine
 """
 
 from __future__ import annotations

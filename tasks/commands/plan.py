@@ -3,7 +3,7 @@ to run from measurements on this machine. Changes nothing.
 
 examples:
   headstart plan                                  the tasks of `headstart run` with estimates
-  headstart plan --preset full --weights hed      the same for all of CIFAR-10
+  headstart plan --preset full                    the same for all of CIFAR-10
 """
 
 from __future__ import annotations

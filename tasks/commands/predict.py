@@ -1,8 +1,8 @@
 """Classify pictures (PNG, JPEG, WebP, BMP, GIF; any size and mode) with a finished run.
 
 examples:
-  headstart predict fine-tune-whole-cifar10-hed photo.jpg holiday/      CSV on the terminal
-  headstart predict fine-tune-whole-cifar10-hed holiday/ --format json --output out.json
+  headstart predict fine-tune-whole-cifar10-sample photo.jpg holiday/      CSV on the terminal
+  headstart predict fine-tune-whole-cifar10-sample holiday/ --format json --output out.json
 
 exit codes: 0 all pictures classified, 1 some could not be read (they are listed), 2 bad input
 """
@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.backbones.table import weights_name
 from pipeline.children import run_in_child
 from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
@@ -59,8 +60,10 @@ def weights_of(folder: Path) -> str | None:
     if not needs_weights(recipe):
         return None
     features = recipe["fingerprint"]["features"]
-    backbone, name = features["backbone"], features["weights"]["name"]
-    identity = {"backbone": backbone, **features["weights"]}
+    backbone, identity = features["backbone"], features["weights"]
+    if not isinstance(identity, str):
+        raise BadInput(f"{folder.name}: an earlier version trained this run; train it again")
+    name, identity = weights_name(identity), {"backbone": backbone, "weights": identity}
     weights = layout.keyed_path(data_folder(), layout.weights_place(backbone, name), identity)
     if not (weights / MANIFEST).is_file():
         raise BadInput(

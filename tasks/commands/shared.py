@@ -21,18 +21,21 @@ RUN_HELP = "folder or name of a finished run, or part of its name"
 def add_graph_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a preset and override its data, weights and seeds."""
     parser.add_argument("--preset", default="demo", help="demo, quick or full (default: demo)")
-    parser.add_argument("--dataset", help="cifar10, digits or folder:PATH (default: the preset's)")
+    parser.add_argument(
+        "--dataset", help="cifar10, cifar10-sample, digits or folder:PATH (default: the preset's)"
+    )
     parser.add_argument("--subset", type=int, help="images in a stratified subset, 0 for all")
     backbones = f"{', '.join(BACKBONES)} (default: {DEFAULT_BACKBONE})"
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help=backbones)
-    parser.add_argument("--weights", help="imagenet, hed, random, a path, or a URL#sha256=...")
+    parser.add_argument("--weights", help="imagenet, random, a path, or a URL#sha256=...")
+    parser.add_argument("--input-size", type=int, help="pixels that images are resized to for heads")
     parser.add_argument("--seeds", help="seeds, such as 0,1,2")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
 
 
 def comparison_of(options: argparse.Namespace) -> CompareSchemes:
     """Return the comparison that the graph options describe. Raises BadInput."""
-    names = ("preset", "dataset", "subset", "backbone", "weights", "precision")
+    names = ("preset", "dataset", "subset", "backbone", "weights", "input_size", "precision")
     parameters = {name: getattr(options, name) for name in names}
     text = options.seeds or ""
     try:

@@ -1,8 +1,8 @@
 """Print the results, costs and settings of one run.
 
 examples:
-  headstart show head-linear-digits-hed-seed0     by name, or by a part of the name that is unique
-  headstart show data/runs/head-linear-digits-hed-seed0-5d3bd8b9e05c
+  headstart show head-dense-cifar10-sample        by name, or by a part of the name that is unique
+  headstart show data/runs/head-linear-cifar10-sample-imagenet-seed0-5d3bd8b9e05c
 """
 
 from __future__ import annotations

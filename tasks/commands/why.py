@@ -5,7 +5,7 @@ examples:
   headstart why TrainHead --preset quick          why each head is or is not trained again
   headstart why ExtractFeatures                   which features are missing, and how the nearest differ
   headstart why 5d3bd8b9e05c                      what the folder with this key holds, and what uses it
-  headstart why vgg16-hed-digits                  the same for all folders whose names start like this
+  headstart why vgg16-imagenet-cifar10             the same for all folders whose names start like this
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import re
 from typing import Any
 
-from pipeline.backbones.table import DEFAULT_BACKBONE, weights_names
+from pipeline.backbones.table import DEFAULT_BACKBONE, IDENTITY, weights_name, weights_names
 from pipeline.errors import BadInput
 from pipeline.formatting import align_columns, format_bytes, pluralize, printable
 from pipeline.recipes.presets import PRESETS
@@ -138,7 +138,8 @@ def _used_by(entry: Entry, stored: dict[str, Any], graph: list[Step]) -> list[st
 
 
 def _count_differences(fields_apart: list[str]) -> str:
-    return f"  differs in {pluralize(len(fields_apart), 'field')}, first {fields_apart[0]}"
+    first = re.sub(IDENTITY, lambda match: weights_name(match[0]), fields_apart[0])
+    return f"  differs in {pluralize(len(fields_apart), 'field')}, first {first}"
 
 
 def _uses(needs: Needs, entry: Entry) -> bool:

@@ -45,6 +45,6 @@ def fingerprint() -> Callable[[str], dict]:
 
     def make(text: str) -> dict:
         choice = choose_weights(text, "vgg16")
-        return {"backbone": "vgg16", "name": choice.name, "identity": choice.identity}
+        return {"backbone": "vgg16", "weights": choice.identity}
 
     return make

@@ -91,7 +91,7 @@ def test_preprocessing_and_digests_match_keras(row):
     preprocessed = pixels - np.float32(row.subtract)
     preprocessed = preprocessed[..., ::-1] if row.flip_channels else preprocessed
     np.testing.assert_allclose(preprocessed, module.preprocess_input(pixels.copy()), atol=1e-4)
-    assert WEIGHTS[row.name, "imagenet"].check[1] in inspect.getsource(module)
+    assert WEIGHTS[row.name, "imagenet"].downloads[0].removeprefix("md5:") in inspect.getsource(module)
 
 
 @pytest.mark.parametrize(

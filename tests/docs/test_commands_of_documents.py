@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from documents import ROOT, commands
 from PIL import Image
+from small_runs import CIFAR10
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
 ELSEWHERE = ("CompareSchemes", "--scheduler-url")  # by CI, by test_luigid
@@ -57,13 +58,7 @@ def place(tmp_path_factory):
     (folder / "pictures").mkdir()
     for name in ("photo.jpg", "pictures/other.png"):
         Image.new("RGB", (60, 40), "navy").save(folder / name)
-    for recipe in ("whole", "block5"):
-        run(
-            folder,
-            shlex.split(
-                f"luigi --module tasks FineTune --recipe {recipe} --epochs 1 --dataset digits --weights hed"
-            ),
-        )
+    run(folder, ["headstart", "run"])
     return folder
 
 
@@ -86,7 +81,7 @@ def run(folder: Path, words: list[str]) -> str:
 def check_predictions(folder: Path, output: str) -> None:
     rows = list(csv.DictReader(io.StringIO(output)))
     assert [Path(row["path"]).name for row in rows] == ["photo.jpg", "other.png"]
-    assert all(0 <= float(row["probability"]) <= 1 and row["class"] in "0123456789" for row in rows)
+    assert all(0 <= float(row["probability"]) <= 1 and row["class"] in CIFAR10 for row in rows)
 
 
 def check_export(folder: Path, output: str) -> None:
@@ -114,8 +109,8 @@ CHECKS = {  # what each sub-command of headstart prints or writes
     "why": says(r"^  (missing|stale|done): features/"),
     "verify": says(r"finished folders?, .*: no damage"),
     "clean": says(r"`headstart clean --yes` removes them$|^nothing to clean"),
-    "runs": says(r"^test accuracy .*\n(?:.+\n)*.*fine-tune-whole-digits-hed"),
-    "show": says(r"^fine-tune-whole-digits-hed.*\n(?:.*\n)*  test: \d+\.\d\d %"),
+    "runs": says(r"^test accuracy .*\n(?:.+\n)*.*head-dense-cifar10-sample-imagenet"),
+    "show": says(r"^head-dense-cifar10-sample-imagenet.*\n(?:.*\n)*  test: \d+\.\d\d %"),
     "compare": check_page,
     "predict": check_predictions,
     "export": check_export,

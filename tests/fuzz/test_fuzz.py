@@ -21,7 +21,7 @@ SECONDS = 20  # of fuzzing with atheris for each reader
 def fuzz(target: str, folder: Path, engine: str, amount: int, seconds: float) -> None:
     """Fuzz a target in its own process; fail with its output and the path of the input."""
     command = [sys.executable, fuzz_child.__file__, target, str(folder), engine, str(amount)]
-    python_path = os.pathsep.join((str(ROOT), str(Path(__file__).parent)))
+    python_path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "fuzz")))
     child = subprocess.run(
         command,
         cwd=ROOT,
@@ -95,7 +95,7 @@ def faulty(root):
 fuzz_targets.TARGETS["faulty"], fuzz_targets.TIME_LIMIT = faulty, 1
 main("faulty", Path(sys.argv[1]), "mutations", 20)
 """
-    python_path = os.pathsep.join((str(ROOT), str(Path(__file__).parent)))
+    python_path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "fuzz")))
     command = [sys.executable, "-c", code, str(tmp_path)]
     child = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": python_path}, capture_output=True, text=True, check=False

@@ -28,8 +28,8 @@ def fine_tuned(make_run):
 @pytest.fixture
 def runs(make_run):
     schemes = [
-        ("head:linear", "hed", 30),
-        ("fine-tune:block5", "hed", 700),
+        ("head:linear", "imagenet", 30),
+        ("fine-tune:block5", "imagenet", 700),
         ("from-scratch:small", "none", 900),
     ]
     return [
@@ -88,7 +88,7 @@ def test_every_comparison_plot_draws_a_small_png(runs, tmp_path, name):
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_caption_has_data_sizes_weights_precision_and_seed(fine_tuned, name):
     text = caption_under(PLOTS[name].draw(fine_tuned))
-    assert text == "CIFAR-10 (1,600 train / 100 val / 300 test) · weights hed · bfloat16 · seed 0"
+    assert text == "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet · bfloat16 · seed 0"
 
 
 @pytest.mark.parametrize("name", PLOTS)
@@ -106,7 +106,7 @@ def test_the_caption_of_a_demonstration_on_digits_says_so(make_run, name):
 @pytest.mark.parametrize("name", COMPARISON_PLOTS)
 def test_a_comparison_plot_has_its_caption(runs, name):
     drawn = COMPARISON_PLOTS[name].draw(compare(runs))
-    assert "weights hed, none" in caption_under(drawn)
+    assert "weights imagenet, none" in caption_under(drawn)
 
 
 def test_the_stages_of_fine_tuning_are_marked(fine_tuned):
@@ -153,7 +153,7 @@ def test_accuracies_lie_at_their_values_with_their_intervals_best_on_top(runs):
     comparison = compare(runs)
     axes = COMPARISON_PLOTS["accuracy_with_intervals"].draw(comparison).axes[0]
     table = comparison.table.sort_values("accuracy", ignore_index=True)
-    names = ["head:linear · hed", "fine-tune:block5 · hed", "from-scratch:small"]
+    names = ["head:linear · imagenet", "fine-tune:block5 · imagenet", "from-scratch:small"]
     assert [name.get_text() for name in axes.get_yticklabels()] == names
     families = ["head on cached features", "fine-tuned", "from scratch"]
     assert list(points_of(axes)) == families

@@ -25,7 +25,9 @@ from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.table import SCORES, Score
 
 
-def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="hed", seed=0, data_set="CIFAR-10") -> dict:
+def row(
+    scheme, accuracy, *, half=0.01, seconds=10.0, weights="imagenet", seed=0, data_set="CIFAR-10"
+) -> dict:
     return {
         **dict.fromkeys(columns(), 0),
         **{"scheme": scheme, "weights": weights, "data_set": data_set, "seed": seed, "n_test": 10_000},
@@ -122,18 +124,19 @@ def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
 def test_the_summary_states_lead_cost_and_significance():
     sentence = summary(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
     assert sentence == (
-        "fine-tune:block5 · hed is the most accurate on the 10,000 test images of CIFAR-10, with "
-        "70.0 % (69.0–71.0), 10.0 points above head:linear · hed, the cheapest head, at 12 times its total "
-        "time (4 min 10 s vs. 20.0 s); it differs significantly from every other scheme in the paired test."
+        "fine-tune:block5 · imagenet is the most accurate on the 10,000 test images of CIFAR-10, with "
+        "70.0 % (69.0–71.0), 10.0 points above head:linear · imagenet, the cheapest head, at 12 times its "
+        "total time (4 min 10 s vs. 20.0 s); it differs significantly from every other scheme in the paired "
+        "test."
     )
 
 
 def test_the_summary_says_if_the_lead_is_not_significant():
     rows = row("head:linear", 0.69, seconds=20), row("fine-tune:block5", 0.70, seconds=50)
     sentence = summary(*rows, tied=["head:linear", "fine-tune:block5"])
-    assert "1.0 point above head:linear · hed" in sentence
+    assert "1.0 point above head:linear · imagenet" in sentence
     assert "2.5 times" in sentence
-    assert "it does not differ significantly from head:linear · hed in the paired test" in sentence
+    assert "it does not differ significantly from head:linear · imagenet in the paired test" in sentence
 
 
 def test_the_paired_test_decides_even_if_the_separate_intervals_overlap():
@@ -144,9 +147,9 @@ def test_the_paired_test_decides_even_if_the_separate_intervals_overlap():
 def test_the_summary_names_three_ties_and_counts_the_others():
     rows = [row(f"head:{name}", 0.7 - place / 1000) for place, name in enumerate("abcdef")]
     some = summary(*rows, tied=["head:a", "head:b", "head:d"])
-    assert "from head:b · hed and head:d · hed in the" in some
+    assert "from head:b · imagenet and head:d · imagenet in the" in some
     every = summary(*rows, tied=[line["scheme"] for line in rows])
-    assert "from head:b · hed, head:c · hed, head:d · hed and 2 more in the" in every
+    assert "from head:b · imagenet, head:c · imagenet, head:d · imagenet and 2 more in the" in every
 
 
 def test_a_head_on_random_features_is_not_the_cheapest_head():
@@ -154,7 +157,7 @@ def test_a_head_on_random_features_is_not_the_cheapest_head():
     sentence = summary(
         control, row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=40)
     )
-    assert "10.0 points above head:linear · hed, the cheapest head, at 2.0 times" in sentence
+    assert "10.0 points above head:linear · imagenet, the cheapest head, at 2.0 times" in sentence
     assert "points above head:linear · random" in summary(control, row("fine-tune:block5", 0.70, seconds=40))
 
 
@@ -167,7 +170,7 @@ def test_a_scheme_is_compared_by_the_mean_over_its_seeds_not_by_its_best_seed():
     lucky = [row("head:lucky", accuracy, seed=seed) for seed, accuracy in enumerate((0.5, 0.9))]
     steady = [row("head:steady", 0.8, seed=seed) for seed in range(2)]
     sentence = summary(*lucky, *steady, tied=["head:lucky", "head:steady"])
-    assert sentence.startswith("head:steady · hed is the most accurate")
+    assert sentence.startswith("head:steady · imagenet is the most accurate")
     assert "(mean of 2 seeds)" in sentence
     assert "does not differ significantly from head:lucky" in sentence
 
@@ -197,14 +200,18 @@ def test_the_terminal_table_is_aligned_and_narrow():
     rows = [row(f"fine-tune:{'a-very-long-name-' * 8}", 0.9), row("head:linear", 0.6, seconds=4000)]
     lines = comparison_text(comparison(*rows)).splitlines()
     assert max(map(len, lines)) <= 110
-    assert len({len(line) for line in lines[:4]}) == 1
-    assert "…" in lines[2]
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("scheme")) :]
+    assert len({len(line) for line in table[:4]}) == 1
+    assert "…" in table[2]
 
 
 def test_a_caption_has_each_fact_once(make_run):
-    runs = [make_run(f"{seed}", seed=seed, weights=weights) for seed, weights in ((0, "hed"), (1, "none"))]
+    runs = [
+        make_run(f"{seed}", seed=seed, weights=weights) for seed, weights in ((0, "imagenet"), (1, "none"))
+    ]
     assert caption_of(runs) == (
-        "CIFAR-10 (1,600 train / 100 val / 300 test) · weights hed, none · bfloat16 · seeds 0, 1"
+        "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet, none · input 32 px · bfloat16 · "
+        "seeds 0, 1"
     )
 
 
@@ -235,7 +242,7 @@ def test_a_training_that_destroyed_its_weights_has_a_warning_in_every_text(make_
     fine = make_run("fine")
     broken = make_run("broken", scheme="fine-tune:whole", warnings=["the first epoch destroyed weights"])
     compared = compare([fine, broken])
-    warning = "Warning for fine-tune:whole · hed, seed 0: the first epoch destroyed weights."
+    warning = "Warning for fine-tune:whole · imagenet, seed 0: the first epoch destroyed weights."
     assert compared.warnings == (warning,)
     assert warning in comparison_markdown(compared, "A title")
     assert warning in comparison_text(compared)

@@ -127,7 +127,7 @@ def test_the_markdown_title_has_scheme_data_weights_precision_and_seed(make_run)
         "head:linear",
         "CIFAR-10",
         "1,600 train / 100 val / 300 test",
-        "weights hed",
+        "weights imagenet",
         "bfloat16",
         "seed 3",
     )

@@ -13,7 +13,7 @@ from small_specs import spec_of
 from pipeline import numerics
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES
-from pipeline.backbones.weights import random_arrays
+from pipeline.backbones.weights import publish_weights, random_arrays, read_weights
 from pipeline.errors import BadInput
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.runs.train import train_run
@@ -154,7 +154,9 @@ def test_the_warning_contains_both_accuracies_and_advice():
 def test_the_warning_is_logged_and_stored_with_the_run(digits, weights, features, tmp_path, caplog):
     changes = {"units": (), "epochs": 1, "top_epochs": 20, "batch_size": 10, "prefix": "images"}
     spec = spec_of("fine-tune:block5", {**changes, "learning_rate": 10.0, "optimizer": "adamw"})
-    inputs = {"dataset": str(digits), "weights": str(weights), "features": str(features)}
+    pretrained = tmp_path / "weights"
+    publish_weights(pretrained, {"backbone": "vgg16", "weights": "arrays:0"}, read_weights(weights), {})
+    inputs = {"dataset": str(digits), "weights": str(pretrained), "features": str(features)}
     with caplog.at_level(logging.WARNING, logger="pipeline"):
         train_run(spec.as_json(), inputs, str(tmp_path / "run"))
     logged = {record.getMessage() for record in caplog.records if "destroyed" in record.getMessage()}

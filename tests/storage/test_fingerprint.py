@@ -15,7 +15,7 @@ from pipeline.storage.fingerprint import first_difference, key_of
 def realistic() -> dict:
     """Return the fingerprint of the features of a data set, with every type of plain value."""
     dataset = dataset_fingerprint("digits", subset=100, split_seed=0)
-    weights = choose_weights("hed", "vgg16")
+    weights = choose_weights("random", "vgg16")
     features = cache_fingerprint(dataset, backbone="vgg16", weights=weights, precision="float32")
     return {**features, "layers": ["block4_pool", "block5_pool"], "augmented": False, "limit": None}
 
@@ -75,8 +75,8 @@ def test_any_changed_field_changes_the_key_and_is_named(path):
 
 
 def test_the_difference_is_a_readable_message():
-    actual, expected = {"weights": {"name": "hed"}, "size": 32}, {"weights": {"name": "imagenet"}, "size": 32}
-    assert first_difference(actual, expected) == "weights.name: 'hed', expected 'imagenet'"
+    actual, expected = {"split": {"name": "a"}, "size": 32}, {"split": {"name": "b"}, "size": 32}
+    assert first_difference(actual, expected) == "split.name: 'a', expected 'b'"
     assert first_difference({"a": {}}, {"a": {"b": 1}}) == "a.b: missing, expected 1"
     assert first_difference({"a": {"b": 1}}, {"a": {}}) == "a.b: 1, not expected"
     assert first_difference({"a": 1}, {"a": {"b": 1}}) == "a: 1, expected {'b': 1}"

@@ -27,7 +27,7 @@ from pipeline.storage.publishing import (
     why_incomplete,
 )
 
-FINGERPRINT = {"weights": {"name": "hed"}, "size": 32}
+FINGERPRINT = {"split": {"name": "a"}, "size": 32}
 
 WRITE_AND_WAIT = """
 import sys, time
@@ -320,8 +320,8 @@ def test_a_folder_without_a_manifest_is_incomplete(tmp_path):
 
 
 def test_fault_16_a_stale_folder_names_the_field_that_differs(folder):
-    expected = {**FINGERPRINT, "weights": {"name": "imagenet"}}
-    assert why_incomplete(folder, expected) == f"{folder}: weights.name: 'hed', expected 'imagenet'"
+    expected = {**FINGERPRINT, "split": {"name": "b"}}
+    assert why_incomplete(folder, expected) == f"{folder}: split.name: 'a', expected 'b'"
 
 
 def test_fault_17_two_processes_that_claim_one_lock_take_turns(tmp_path, start_script):

@@ -46,7 +46,7 @@ def write(path: Path) -> None:
     """Write the archive."""
     with tarfile.open(path, "w:gz") as archive:
         for name, data in _members().items():
-            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.EXTRACTED}/{name}")
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
 

@@ -80,14 +80,15 @@ def test_an_atlas_reads_all_layers_of_the_unaugmented_images():
 def test_every_preset_reports_one_atlas_of_its_weights_unless_they_are_random():
     for name, preset in PRESETS.items():
         report = CompareSchemes(preset=name)
-        expected = LayerAtlas(dataset=preset.dataset, subset=preset.subset, weights=preset.weights)
+        parameters = {name: getattr(preset, name) for name in ("dataset", "subset", "weights", "input_size")}
+        expected = LayerAtlas(**parameters)
         assert report.atlases == [expected]
         assert expected in report.requires()
     assert CompareSchemes(preset="demo", weights="random").atlases == []
 
 
 def test_a_preset_without_heads_reports_no_atlas(monkeypatch):
-    preset = Preset("scratch", "", "digits", 100, "hed", (0,), (Plan("from-scratch:lesson"),))
+    preset = Preset("scratch", "", "digits", 100, "imagenet", (0,), (Plan("from-scratch:lesson"),))
     monkeypatch.setitem(PRESETS, "scratch", preset)
     assert CompareSchemes(preset="scratch").atlases == []
 
@@ -95,7 +96,7 @@ def test_a_preset_without_heads_reports_no_atlas(monkeypatch):
 @pytest.mark.slow
 def test_a_report_includes_its_atlas_and_is_stale_when_the_atlas_is(monkeypatch, data_folder):
     head = Plan("head:linear", {"epochs": 2, "layers": ["block1_pool"]})
-    monkeypatch.setitem(PRESETS, "few", Preset("few", "", "digits", 100, "hed", (0,), (head,)))
+    monkeypatch.setitem(PRESETS, "few", Preset("few", "", "digits", 100, "imagenet", (0,), (head,)))
     report = CompareSchemes(preset="few")
     assert build(report)
     (atlas,) = report.atlases

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import io
 import json
 import pickle
 import tarfile
-import threading
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from pipeline.backbones.table import BACKBONES, WEIGHTS
-from pipeline.backbones.weights import random_arrays, read_weights
+from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.weights import digest_of_arrays, random_arrays, read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.download import archive as cifar10
 
@@ -29,28 +26,13 @@ from pipeline.download import archive as cifar10
 cifar10.MEMBERS = tuple(cifar10.Member(*member) for member in {members!r})
 cifar10.IMAGES_PER_BATCH = {per_batch}
 """
-OWN_DIGEST = """
+OWN_WEIGHTS = """
 import dataclasses
 from pipeline.backbones.table import WEIGHTS
-WEIGHTS["vgg16", "imagenet"] = dataclasses.replace(WEIGHTS["vgg16", "imagenet"], check=("md5", {digest!r}))
+row = WEIGHTS["vgg16", "imagenet"]
+changes = dict(identity={identity!r}, downloads=({checksum!r},), layers="", package=None)
+WEIGHTS["vgg16", "imagenet"] = dataclasses.replace(row, **changes)
 """
-
-
-@pytest.fixture
-def served(tmp_path):
-    """A folder whose files are served on the loopback interface; returns the folder and its URL."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -79,7 +61,7 @@ def small_archive(path: Path) -> str:
     members[cifar10.META] = pickle.dumps(names, protocol=3)
     with tarfile.open(path, "w:gz") as archive:
         for name, data in members.items():
-            header = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
+            header = tarfile.TarInfo(f"{cifar10.EXTRACTED}/{name}")
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
     table = [(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()]
@@ -147,11 +129,13 @@ def test_imagenet_weights_are_downloaded_and_stored_in_the_projects_layout(
         for layer, (kernel, bias) in arrays.items():
             file[f"{layer}/{layer}_W_1:0"] = kernel
             file[f"{layer}/{layer}_b_1:0"] = bias
-    digest = hashlib.md5((folder / "weights.h5").read_bytes()).hexdigest()
-    environment = extension(OWN_DIGEST.format(digest=digest))
-    wrong = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", NO_PROXY="*")
+    checksum = f"md5:{hashlib.md5((folder / 'weights.h5').read_bytes()).hexdigest()}"
+    identity = digest_of_arrays(arrays, BACKBONES["vgg16"])
+    environment = extension(OWN_WEIGHTS.format(identity=identity, checksum="md5:0"))
+    wrong = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", **environment)
     assert wrong.returncode == 30
-    assert f"expected md5 {WEIGHTS['vgg16', 'imagenet'].check[1]}" in wrong.stderr
+    assert f"expected md5:0, found {checksum}" in wrong.stderr
+    environment = extension(OWN_WEIGHTS.format(identity=identity, checksum=checksum))
     done = call(*LUIGI, "DownloadWeights", HEADSTART_WEIGHTS_URLS=f"{url}/weights.h5", **environment)
     assert done.returncode == 0, done.stderr
     (weights,) = (data_folder / "raw" / "weights").glob("vgg16-imagenet-*")

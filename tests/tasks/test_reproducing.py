@@ -69,7 +69,7 @@ def test_a_run_of_an_unknown_scheme_or_recipe_has_no_command(scheme):
 def test_a_run_with_weights_from_an_unknown_source_has_no_command():
     recipe = recipe_of(tasks.TrainHead(**PLACES))
     features = recipe["fingerprint"]["features"]
-    features = {**features, "weights": {"name": "random", "identity": "sha256:another"}}
+    features = {**features, "weights": "arrays:another"}
     assert command_of({**recipe, "fingerprint": {**recipe["fingerprint"], "features": features}}) == ""
 
 

@@ -16,11 +16,11 @@ from pipeline.upkeep.inventory import bytes_of, damages, entries, is_held, unlis
     ("place", "kind"),
     [
         ("raw/cifar10-0123456789ab", "download"),
-        ("raw/weights/vgg16-hed-0123456789ab", "weights"),
+        ("raw/weights/vgg16-imagenet-0123456789ab", "weights"),
         ("datasets/digits-0123456789ab", "dataset"),
-        ("features/vgg16-hed-digits-0123456789ab", "cache"),
-        ("features/vgg16-hed-digits-0123456789ab/hflip+left2-0123456789ab", "section"),
-        ("runs/head-linear-digits-hed-seed0-0123456789ab", "run"),
+        ("features/vgg16-imagenet-digits-0123456789ab", "cache"),
+        ("features/vgg16-imagenet-digits-0123456789ab/hflip+left2-0123456789ab", "section"),
+        ("runs/head-linear-digits-imagenet-seed0-0123456789ab", "run"),
         ("reports/runs/head-linear-0123456789ab/metrics", "metrics"),
         ("reports/runs/head-linear-0123456789ab/findings", "findings"),
         ("sweeps/head-linear-0123456789ab", "sweep"),
@@ -110,13 +110,13 @@ def test_a_lock_is_held_until_its_process_ends(tmp_path, start_script):
 
 
 def test_the_most_important_differences_come_first():
-    have = {"weights": {"identity": "a", "name": "hed"}, "runs": [{"seed": 0}], "layers": ["a", "b"]}
-    want = {"weights": {"identity": "b", "name": "own"}, "runs": [{"seed": 1}], "layers": ["a"], "size": None}
+    have = {"split": {"identity": "a", "name": "b"}, "runs": [{"seed": 0}], "layers": ["a", "b"]}
+    want = {"split": {"identity": "b", "name": "own"}, "runs": [{"seed": 1}], "layers": ["a"], "size": None}
     assert differences(have, want) == [
         "layers: a, b, expected a",
         "size: nothing, expected null",
-        "weights.name: hed, expected own",
-        "weights.identity: a, expected b",
+        "split.name: b, expected own",
+        "split.identity: a, expected b",
         "runs.0.seed: 0, expected 1",
     ]
     assert differences(have, have) == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.backbones.table import weights_name
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.store import FeatureStore
@@ -112,7 +113,9 @@ def caption_of(images: ImageStore, base: dict[str, Any]) -> str:
     """Return the caption of the plots: data set with sizes; weights, precision and input size of features."""
     recipe: dict[str, Any] = {"dataset_title": images.row.title, "dataset_note": images.row.note}
     recipe |= {f"n_{split}": count for split, count in images.counts.items()}
-    features = f"weights {base['weights']['name']} · features {base['precision']} at {base['input_size']} px"
+    features = (
+        f"weights {weights_name(base['weights'])} · features {base['precision']} at {base['input_size']} px"
+    )
     return f"{data_of(recipe)} · {features} · fitted on train, chosen on val"
 
 

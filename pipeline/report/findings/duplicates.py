@@ -14,8 +14,8 @@ from pipeline.report.findings.pictures import Cell, shorten_middle, side_by_side
 from pipeline.report.findings.sources import FindingSources
 from pipeline.views import IDENTITY
 
-# Chosen by eye on CIFAR-10 with block3 to block5 of the hed weights, where random pairs reach 0.43. Of 84
-# test images with a detail of 0.6 to 0.7, about nine in ten show the same photograph or two of a series.
+# Chosen by eye on CIFAR-10 with block3 to block5 of weights close to ImageNet's; random pairs reach 0.43. Of
+# 84 test images with a detail of 0.6 to 0.7, about nine in ten show the same photograph or two of a series.
 # 333 of 10,000 have 0.6 or more; Barz & Denzler (2020) count 3.3 % duplicates.
 NEAR_DETAIL = 0.6
 RANDOM_PAIRS = 2000  # of one class; 1 s

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.backbones.table import weights_name
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
 from pipeline.formatting import format_value, markdown_table
@@ -52,7 +53,7 @@ def publish_findings(
 def _caption(sources: FindingSources) -> str:
     """Return the caption of every picture: the run's caption, its accuracy, and the compared layers."""
     accuracy = format_value(score(sources.run.split("test"))["accuracy"], "%")
-    features = f"features {sources.features.base['weights']['name']}: {', '.join(sources.layers)}"
+    features = f"features {weights_name(sources.features.base['weights'])}: {', '.join(sources.layers)}"
     return f"{caption(sources.run)} · accuracy on test {accuracy} · {features}"
 
 

@@ -19,6 +19,7 @@ from pipeline.report.efficiency import draw_efficiency, summarize
 from pipeline.report.page import charts, mistakes
 from pipeline.report.plots import comparison_alt_text
 from pipeline.report.table import COMPARISON_PLOTS
+from pipeline.results.break_even import break_even_of
 from pipeline.results.comparison import Comparison, headlines, summaries
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
@@ -135,40 +136,38 @@ def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
 def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     """Return text and chart of what the cache costs and saves for the most accurate head trained from it.
 
-    Without a cache, the frozen network runs over all images in every epoch. The estimate assumes the speed
-    of the extraction, the fastest in this project.
+    Without a cache, the frozen network runs over the training images in every epoch. The estimate assumes the
+    speed of the extraction, the fastest in this project, and leaves out the start of every process.
     """
-    heads = [
-        run
+    heads = {
+        run: costs
         for run in runs
         if family_of(run.recipe["scheme"]) == "head"
-        and run.costs["extract_seconds"] > 0
-        and run.recipe["epochs"] > 0
         and not run.recipe["weights"].startswith("random")
-    ]
+        and (costs := break_even_of(run))
+    }
     if not heads:
         return None
     best = max(heads, key=lambda run: _accuracy([run]))
-    once, each, epochs = best.costs["extract_seconds"], best.costs["train_seconds"], best.recipe["epochs"]
-    costs = {  # one-time cost, cost of each training
-        f"{label(best)}, cached features": (once, each),
-        "extracted again for each head": (0, once + each),
-        "frozen network run every epoch": (0, epochs * once + each),
+    costs = heads[best]
+    counts = range(1, charts.MAX_TRAININGS + 1)
+    lines = {
+        f"{label(best)}, cached features": [costs.cached(count) for count in counts],
+        "extracted again for each head": [costs.extracted_again(count) for count in counts],
+        "frozen network run every epoch": [costs.in_the_loop(count) for count in counts],
     }
     tuned = [run for run in runs if family_of(run.recipe["scheme"]) == "fine-tune"]
     if tuned:
         most_accurate = max(tuned, key=lambda run: _accuracy([run]))
-        costs[label(most_accurate)] = (0, most_accurate.costs["total_seconds"])
-    lines = {
-        name: [first + count * training for count in range(1, charts.MAX_TRAININGS + 1)]
-        for name, (first, training) in costs.items()
-    }
-    second_epoch = "The cache pays off in the second epoch of the first head. " if epochs > 1 else ""
+        seconds = most_accurate.costs["total_seconds"]
+        lines[label(most_accurate)] = [count * seconds for count in counts]
+    first = costs.epochs_until_cheaper
+    pays_off = f"The cache pays off in epoch {first} of the first head. " if first <= costs.epochs else ""
     text = (
-        f"The cache cost {format_duration(once)}, once. {label(best)} then takes {format_duration(each)}. "
-        f"If the frozen network ran in each of its {epochs} epochs, it would take "
-        f"{format_duration(epochs * once + each)} at the same speed. {second_epoch}"
-        "Compared with extracting again for every head, it pays off from the second head."
+        f"Without the start of a process, the cache cost {format_duration(costs.extraction)}, once. "
+        f"{label(best)} then takes {format_duration(costs.head)}. If the frozen network ran in each of its "
+        f"{costs.epochs} epochs, it would take {format_duration(costs.in_the_loop(1))} at the same speed. "
+        f"{pays_off}Compared with extracting again for every head, it pays off from the second head."
     )
     return {"text": text, "chart": charts.svg("break-even", text, charts.break_even, lines)}
 
@@ -255,6 +254,6 @@ def _weights(runs: Sequence[RunResult]) -> dict[str, str]:
     identities = {}
     for run in runs:
         base = run.recipe["fingerprint"].get("features", {})
-        if identity := base.get("weights", {}).get("identity"):
+        if identity := base.get("weights"):
             identities[f"{base['backbone']} {run.recipe['weights']}"] = identity
     return identities

@@ -21,7 +21,7 @@ TRAIN, VAL, TEST = 60, 12, 18
 class Features:
     """A small FeatureStore: mirroring an image changes its features little; the last feature is always 0."""
 
-    base = {"weights": {"name": "random"}}
+    base = {"weights": "he_normal:0"}
 
     def __init__(self, images: ImageStore):
         self.folder, self.index = images.path.parent, images.index

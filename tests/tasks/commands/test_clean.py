@@ -248,7 +248,7 @@ def test_a_run_with_current_settings_at_other_values_is_kept(little, headstart):
 
 
 def test_a_run_trained_from_cached_maps_uses_them(tmp_path):
-    shared = {"backbone": "vgg16", "weights": {"name": "hed", "identity": "x"}, "views": ["identity"]}
+    shared = {"backbone": "vgg16", "weights": "x", "views": ["identity"]}
     features = {**shared, "pooling": "average", "layers": ["block5_pool"]}
     maps = {**shared, "pooling": "none", "layers": ["block4_pool"]}
     fingerprint = {"dataset": {"name": "digits"}, "features": features, "maps": maps}

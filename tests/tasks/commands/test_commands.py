@@ -24,7 +24,10 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
     ("arguments", "message"),
     [
         (["CompareSchemes", "--preset", "huge"], "unknown preset 'huge': expected one of demo, full, quick"),
-        (["TrainHead", "--dataset", "mnist"], "unknown dataset 'mnist': expected one of cifar10, digits"),
+        (
+            ["TrainHead", "--dataset", "mnist"],
+            "unknown dataset 'mnist': expected one of cifar10, cifar10-sample, digits",
+        ),
         (["TrainHead", "--epochs", "many"], "setting epochs: expected a whole number from 0 to 10000"),
         (["TrainHead", "--seed", "one"], "--seed: expected a whole number, received 'one'"),
         (["TrainHead", "--seed", "-1"], "--seed: expected 0 to 2147483647, received -1"),
@@ -52,7 +55,7 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
         (["ExtractFeatures", "--input-size", "16"], "expected 32 to 224 pixels, received 16"),
         (["ExtractFeatures", "--views", "upside"], "view 'upside': expected identity, or hflip"),
         (["ExtractFeatures", "--layers", "conv1"], "layers 'conv1': expected names among block1_pool"),
-        (["DownloadWeights", "--weights", "nowhere.h5"], "expected an HDF5 file, but nowhere.h5 is not"),
+        (["DownloadWeights", "--weights", "nowhere.h5"], "expected a file of weights, but nowhere.h5 is not"),
         (["DownloadWeights", "--weights", "https://example.org/w.h5"], "#sha256="),
         (["PrepareDataset", "--subset", "3"], "subset of cifar10: expected 0"),
     ],
@@ -78,7 +81,7 @@ def test_an_unknown_parameter_is_named_by_luigi_itself(call):
         (["--preset", "huge"], "unknown preset 'huge'"),
         (["--weights", "nothing"], "unknown weights 'nothing'"),
         (["--seeds", "a,b"], "--seeds: expected whole numbers separated by commas, received 'a,b'"),
-        (["--subset", "7"], "subset of digits: expected 0"),
+        (["--subset", "7"], "subset of cifar10-sample: expected 0"),
         (["--workers", "0"], "--workers: expected 1 or more, received 0"),
     ],
 )
@@ -96,7 +99,7 @@ def test_fault_04_dead_mirrors_are_listed_with_reasons_and_advice_and_the_exit_c
     assert f"{DEAD_MIRROR}: " in done.stderr
     assert "file:///nowhere/archive.tar.gz: " in done.stderr
     assert "HEADSTART_CIFAR10_URLS" in done.stderr
-    assert "make demo" in done.stderr
+    assert "cifar10-sample` needs no download" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -156,7 +156,7 @@ def test_plan_why_and_clean_load_no_numerical_library(call, arguments):
         (["--preset", "huge"], "unknown preset 'huge'"),
         (["--dataset", "mnist"], "unknown dataset 'mnist'"),
         (["--seeds", "a"], "--seeds: expected whole numbers separated by commas, received 'a'"),
-        (["--subset", "7"], "subset of digits: expected 0"),
+        (["--subset", "7"], "subset of cifar10-sample: expected 0"),
         (["--precision", "int8"], "unknown precision 'int8'"),
     ],
 )

@@ -10,6 +10,7 @@ from trees import only
 
 from pipeline.storage.publishing import publish_manifest, read_manifest
 
+QUICK = ("--preset", "quick", "--dataset", "digits", "--subset", "0")
 LITTLE = ("--preset", "little", "--precision", "float32")
 
 
@@ -21,23 +22,23 @@ def test_a_missing_run_is_compared_with_the_nearest_run(little, headstart):
     assert "differs in 2 fields, first dataset.subset: 100, expected 200" in output
 
 
-def test_other_weights_are_named_before_their_digest(little, headstart):
+def test_other_weights_are_named(little, headstart):
     _, output, _ = headstart("why", "DownloadWeights", *LITTLE, "--weights", "imagenet")
-    assert "differs in 2 fields, first name: random, expected imagenet" in output
+    assert "differs in 1 field, first weights: random, expected imagenet" in output
     _, output, _ = headstart("why", "ExtractFeatures", *LITTLE, "--weights", "imagenet")
-    assert "differs in 2 fields, first weights.name: random, expected imagenet" in output
+    assert "differs in 1 field, first weights: random, expected imagenet" in output
 
 
 def test_the_nearest_is_the_one_with_the_fewest_differences(little, headstart):
     """Maps of two layers of 200 images are also cached, and differ in more fields."""
-    _, output, _ = headstart("why", "ExtractFeatures", *LITTLE, "--weights", "hed")
+    _, output, _ = headstart("why", "ExtractFeatures", *LITTLE, "--weights", "imagenet")
     near = next(line.split("/")[-1] for line in output.splitlines() if "nearest" in line)
     fingerprint = json.loads(only(little, f"features/*/{near}/manifest.json").read_text())["fingerprint"]
     assert (fingerprint["pooling"], fingerprint["layers"]) == ("average", ["block1_pool"])
 
 
 def test_a_run_is_not_compared_with_runs_of_another_scheme(little, headstart):
-    _, output, _ = headstart("why", "FineTune", "--dataset", "digits", "--weights", "random")
+    _, output, _ = headstart("why", "FineTune", *QUICK, "--weights", "random")
     assert "  no finished run to compare with" in output
 
 
@@ -67,7 +68,7 @@ def test_a_folder_is_explained_by_its_key_with_the_presets_that_use_it(little, h
     assert code == 0
     assert f"raw/weights/{folder.name}: weights" in output
     assert "1 file, 59.3 MB, complete" in output
-    assert "identity  he_normal:0" in output
+    assert "weights   he_normal:0" in output
     assert "used by preset demo, full, quick" in output or "used by preset demo, quick, full" in output
 
 

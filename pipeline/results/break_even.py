@@ -1,0 +1,54 @@
+"""What a head costs with and without a cache of features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.runs.result import RunResult
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """The costs of a head in seconds, from rates: no start-up of a process is counted, or multiplied.
+
+    extraction is the time to cache the features of all images in all views; epoch is the time of the same
+    network for the training images in one view; head is the time to train one head from the cache.
+    """
+
+    extraction: float
+    epoch: float
+    epochs: int
+    head: float
+
+    def cached(self, heads: int) -> float:
+        """Return the seconds for some heads that read one cache."""
+        return self.extraction + heads * self.head
+
+    def extracted_again(self, heads: int) -> float:
+        """Return the seconds for some heads if each extracts its own features."""
+        return heads * (self.extraction + self.head)
+
+    def in_the_loop(self, heads: int) -> float:
+        """Return the seconds for some heads if the frozen network runs in every epoch of each."""
+        return heads * (self.epochs * self.epoch + self.head)
+
+    @property
+    def epochs_until_cheaper(self) -> int:
+        """The epoch of the first head in which the cache becomes cheaper than the network in the loop."""
+        return int(self.extraction // self.epoch) + 1
+
+
+def break_even_of(run: RunResult) -> BreakEven | None:
+    """Return the costs of a head's run, or None if it read no cache or an earlier version stored no rate."""
+    recipe, costs = run.recipe, run.costs
+    seconds, epochs = costs.get("extract_image_seconds"), recipe["epochs"]
+    if not seconds or not epochs:
+        return None
+    # extract_image_seconds is that of one image in all views; in an epoch, an image is seen in one of them.
+    one_view = seconds / len(recipe["settings"].get("views", ("identity",)))
+    return BreakEven(
+        extraction=costs["extract_images"] * seconds,
+        epoch=recipe["n_train"] * one_view,
+        epochs=epochs,
+        head=costs["train_seconds"] - costs["stages"].get("start", 0.0),
+    )
