@@ -61,8 +61,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             name="cifar10-sample",
-            title="CIFAR-10 sample",
-            note="2,000 images of CIFAR-10, which come with the package",
+            title="CIFAR-10 (sample)",
             reader="pipeline.datasets.sample:read_cifar10_sample",
             source="2,000 images of CIFAR-10, pixels and labels by sha256",
             size=2_000,

@@ -51,7 +51,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
         subset=0,
         weights="imagenet",
         seeds=(0,),
-        plans=(*FOUR_HEADS, Plan("from-scratch:lesson")),
+        plans=(*FOUR_HEADS, Plan("from-scratch:lesson-long")),
         input_size=96,
     ),
     Preset(

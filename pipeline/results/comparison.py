@@ -126,7 +126,8 @@ def headlines(comparison: Comparison) -> list[str]:
 def caption_of(runs: Sequence[RunResult]) -> str:
     """Return the caption of a comparison: data sets, weights, input sizes, precisions, seeds, each once."""
     recipes = [run.recipe for run in runs]
-    data = "; ".join(dict.fromkeys(map(data_of, recipes)))
+    first = {recipe["dataset_title"]: data_of(recipe) for recipe in reversed(recipes)}
+    data = "; ".join(reversed(first.values()))
     weights, sizes, precisions, seeds = (
         dict.fromkeys(str(recipe.get(name, "–")) for recipe in recipes)
         for name in ("weights", "input_size", "precision", "seed")
@@ -205,9 +206,8 @@ def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFra
     head = highest_row(heads, "accuracy")
     once, each = format_duration(head["extract_seconds"]), heads["train_seconds"].median()
     text = (
-        f"The features of {head['data_set']} were extracted once, in {once}. "
-        f"Each further head takes {format_duration(each)}; {head['label']} reaches "
-        f"{format_value(head['accuracy'], '%')}."
+        f"Features were extracted once, in {once}. Each further head takes {format_duration(each)}; "
+        f"{head['label']} reaches {format_value(head['accuracy'], '%')} on {head['data_set']}."
     )
     if best["label"] != head["label"]:
         return f"{text} {best['label']} reaches {_result_in_time(best)}."
