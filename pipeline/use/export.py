@@ -21,7 +21,9 @@ import pandas as pd
 import tensorflow as tf
 
 from pipeline import machine
+from pipeline.backbones.table import named_weights
 from pipeline.datasets.store import ImageStore
+from pipeline.datasets.table import DATASETS
 from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.formatting import format_duration, markdown_table
 from pipeline.progress import Progress, silent
@@ -167,6 +169,10 @@ def model_card(run: RunResult, result: Parity) -> str:
         ["run", run.folder.name],
         ["versions", ", ".join(f"{name} {version}" for name, version in recipe["versions"].items())],
     ]
+    weights = named_weights(recipe["fingerprint"].get("features", {}).get("weights", ""))
+    data = DATASETS.get(recipe["dataset"])
+    facts += [["credit for the weights", weights.credit]] if weights else []
+    facts += [["credit for the data", data.credit]] if data and data.credit else []
     names = recipe["class_names"]
     parts = [
         f"# {recipe['scheme']}",

@@ -99,6 +99,46 @@ def test_a_local_archive_is_used_instead_of_a_download(call, extension, tmp_path
     assert path.is_file()
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "data/raw/cifar-10-batches-py",
+        "keras/datasets/cifar-10-batches-py",
+        "keras/datasets/cifar-10-batches-py-target/cifar-10-batches-py",
+        "url/cifar-10-batches-py",
+    ],
+)
+def test_an_extracted_folder_is_used_like_the_archive(call, extension, tmp_path, data_folder, place):
+    environment = extension(small_archive(tmp_path / "small.tar.gz"))
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    with tarfile.open(tmp_path / "small.tar.gz") as archive:
+        for header in archive:
+            (folder / Path(header.name).name).write_bytes(archive.extractfile(header).read())
+    urls = folder.as_uri() if place.startswith("url") else DEAD_MIRROR
+    places = {"HEADSTART_CIFAR10_URLS": urls, "KERAS_HOME": str(tmp_path / "keras")}
+    done = call(*LUIGI, "PrepareDataset", **places, **environment)
+    assert done.returncode == 0, done.stderr
+    (prepared,) = (data_folder / "datasets").iterdir()
+    assert ImageStore(prepared).counts == {"train": 90, "val": 10, "test": 20}
+    (raw,) = (data_folder / "raw").glob("cifar10-*")
+    assert json.loads((raw / "manifest.json").read_text())["facts"]["came_from"] == str(folder)
+
+
+def test_an_altered_extracted_folder_is_skipped_with_the_name_of_the_file(call, extension, tmp_path):
+    environment = extension(small_archive(tmp_path / "small.tar.gz"))
+    folder = tmp_path / "data" / "raw" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    with tarfile.open(tmp_path / "small.tar.gz") as archive:
+        for header in archive:
+            data = bytearray(archive.extractfile(header).read())
+            data[-20] ^= header.name.endswith("data_batch_4")
+            (folder / Path(header.name).name).write_bytes(data)
+    done = call(*LUIGI, "DownloadCifar10", HEADSTART_CIFAR10_URLS=DEAD_MIRROR, **environment)
+    assert done.returncode == 30
+    assert "skipping" in done.stderr and "sha256 of data_batch_4 differs" in done.stderr
+
+
 def test_an_archive_with_one_changed_byte_is_rejected(call, served, extension, data_folder):
     folder, url = served
     environment = extension(small_archive(folder / "good.tar.gz"))

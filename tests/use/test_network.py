@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.table import BACKBONES, WEIGHTS
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.recipes.schemes import find_scheme
@@ -20,7 +20,7 @@ from pipeline.runs.spec import RunSpec
 from pipeline.runs.train import RUN_FILES, train_run
 from pipeline.storage.layout import MODEL
 from pipeline.storage.publishing import publish_manifest, read_manifest
-from pipeline.use.export import check_target, export, parity, stored_predictions
+from pipeline.use.export import Parity, check_target, export, model_card, parity, stored_predictions
 from pipeline.use.network import needs_weights, standalone_model
 from pipeline.use.predict import find_pictures, predict
 
@@ -88,6 +88,21 @@ def test_the_standalone_model_reproduces_stored_predictions_of_every_scheme(trai
     result = parity(model.predict(pixels, verbose=0), stored, "float32")
     assert result.holds, result
     assert result.distance < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("weights", "credit"),
+    [
+        (WEIGHTS["vgg16", "imagenet"].identity, "Visual Geometry Group, University of Oxford, CC BY 4.0"),
+        ("he_normal:0", None),
+    ],
+)
+def test_a_card_gives_credit_for_weights_and_data(make_run, weights, credit):
+    run = make_run(fingerprint={"scheme": "head:linear", "features": {"weights": weights}})
+    card = model_card(run, Parity(images=300, distance=0.0, agreement=1.0, precision="float32"))
+    assert "| credit for the data | Alex Krizhevsky, Learning Multiple Layers of Features" in card
+    assert ("| credit for the weights |" in card) == (credit is not None)
+    assert credit is None or f"| credit for the weights | {credit} |" in card
 
 
 def test_an_export_is_one_file_with_class_names_and_a_card_that_plain_keras_loads(
