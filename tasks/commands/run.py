@@ -15,7 +15,7 @@ import time
 
 import luigi
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, ChildFailed, HeadstartError
 from pipeline.report.table import COMPARISON_PAGE
 from tasks.commands.shared import EXIT_FAILED, add_graph_options, comparison_of, short_path
 from tasks.task import Task
@@ -37,11 +37,25 @@ def run(options: argparse.Namespace) -> int:
         luigi.build([root], workers=options.workers, local_scheduler=not url, log_level="WARNING", **url)
     if not root.complete():
         print("headstart: some tasks failed, see above; finished results are kept", file=sys.stderr)
+        for reason in FAILURES:
+            print(f"headstart: {reason}", file=sys.stderr)
         return EXIT_FAILED
     print(root.row.title)
     print((root.folder / "comparison.txt").read_text(encoding="utf-8"))
     print(f"Report: {root.folder / COMPARISON_PAGE}  (in {time.perf_counter() - start:.1f} s)")
     return 0
+
+
+FAILURES: dict[str, None] = {}  # why tasks failed in this process, one line each
+
+
+@Task.event_handler(luigi.Event.FAILURE)
+def _remember_failure(_: Task, error: BaseException) -> None:
+    lines = str(error).splitlines()
+    if isinstance(error, HeadstartError) and not isinstance(
+        error, ChildFailed
+    ):  # their last line says what to do
+        FAILURES[". ".join(dict.fromkeys((lines[0], lines[-1])))] = None
 
 
 @Task.event_handler(luigi.Event.PROCESSING_TIME)

@@ -106,6 +106,15 @@ def test_an_identity_is_computed_once_and_kept_by_the_files_sha256(notop, tmp_pa
     assert choose_weights(str(notop), "vgg16", tmp_path / "data") == first
 
 
+def test_planning_with_a_users_file_opens_no_hdf5_and_loads_no_numpy(notop):
+    code = "import sys; from pipeline.backbones.table import choose_weights"
+    code += "; print(choose_weights(sys.argv[1], 'vgg16').name)"
+    code += "; assert not {'h5py', 'numpy', 'tensorflow'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, notop], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("own-")
+
+
 def test_url_is_downloaded_once_checked_and_identified_by_its_arrays(notop, tmp_path, served, arrays):
     folder, host = served
     (folder / "w.h5").write_bytes(notop.read_bytes())
