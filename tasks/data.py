@@ -27,7 +27,6 @@ from tasks.configuration import data_folder, mirrors, read_choice
 from tasks.parameters import WholeNumber
 from tasks.task import Task
 
-
 DOWNLOADS_FIRST = 100  # Luigi's priority: what is missing is noticed before anything is computed
 
 

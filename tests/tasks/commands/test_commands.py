@@ -109,7 +109,7 @@ def test_headstart_run_exits_with_30_and_the_reason_when_a_task_fails(call):
     assert DEAD_MIRROR in done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("headstart: cifar-10-python.tar.gz: no mirror provided the file. Set another mirror")
+    assert last.startswith("headstart: cifar-10-python.tar.gz: no mirror provided the file. Set another")
 
 
 def test_every_task_has_help_with_its_settings(call):
