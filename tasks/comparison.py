@@ -52,6 +52,11 @@ class CompareSchemes(DerivedTask):
         """The preset."""
         return find_preset(self.preset)
 
+    @property
+    def title(self) -> str:
+        """The title of the report: the preset's, with the data set."""
+        return f"{self.row.title} · {self.runs[0].prepared.row.title}"
+
     @functools.cached_property
     def results(self) -> list[tuple[ScoreRun, PlotRun]]:
         """The score and plot tasks of every run, in the preset's order, with the seeds of a plan together."""
@@ -118,11 +123,11 @@ class CompareSchemes(DerivedTask):
             "tasks.reproducing:write_with_commands",
             folder=self.folder,
             runs=[run.folder for run in self.runs],
-            title=self.row.title,
+            title=self.title,
             command=luigi_command(CompareSchemes, self.param_kwargs, {"preset": None}),
             atlases=[atlas.folder for atlas in self.atlases],
             efficiency=self._efficiency,
             up_to_date=undamaged_files(self.folder, self.facts),
         )
         self.publish(files)
-        logger.info("%s\n%s\nReport: %s", self.row.title, text, self.folder / COMPARISON_PAGE)
+        logger.info("%s\n%s\nReport: %s", self.title, text, self.folder / COMPARISON_PAGE)

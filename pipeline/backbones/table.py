@@ -242,10 +242,10 @@ def weights_name(identity: str) -> str:
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """The weights that a user chose: a row of WEIGHTS, `random[:SEED]`, or the user's own file or URL."""
+    """The weights that a user chose: a row of WEIGHTS, `random[:SEED]`, or the user's own file."""
 
     identity: str  # determines the arrays; part of every key
-    location: str = ""  # the path or URL of the user's own weights
+    location: str = ""  # the path of the user's own weights
 
     @property
     def name(self) -> str:
@@ -261,9 +261,8 @@ class WeightsChoice:
 def choose_weights(text: str, backbone: str, data: Path | None = None) -> WeightsChoice:
     """Return the weights that text names; raise BadInput for anything else.
 
-    text is a name in WEIGHTS, `random` or `random:SEED`, the path of a file for weights.read_arrays, or
-    the http(s) URL of one, ending in `#sha256=<64 hex digits>` because downloads must have a checksum.
-    The arrays of such a file are identified in a child process; the data folder, if given, keeps the result.
+    text is a name in WEIGHTS, `random` or `random:SEED`, or the path of a file for weights.read_arrays. The
+    arrays of such a file are identified in a child process; the data folder, if given, keeps the result.
     """
     if backbone not in BACKBONES:
         raise unknown_name("backbone", backbone, BACKBONES)
@@ -275,23 +274,17 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
     if re.fullmatch(r"random(:\d{1,9})?", text):
         return WeightsChoice(f"{RANDOM_IDENTITY}{int(text.partition(':')[2] or 0)}")
     if text.startswith(("http://", "https://")):
-        url, _, fragment = text.partition("#")
-        if not (match := re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)):
-            raise BadInput(
-                f"weights {text!r}: expected a URL that ends in #sha256=<64 hex digits>, "
-                "because downloads are verified before use; add the file's sha256"
-            )
-        return WeightsChoice(_identify(url, match[1].lower(), backbone, data), url)
+        raise BadInput(f"weights {text!r}: expected a path; download the file and give its path")
     if "/" in text or text.endswith((".h5", ".hdf5", ".onnx")):
         path = Path(text.removeprefix("file://")).expanduser()
         if not path.is_file():
-            raise BadInput(f"weights {text!r}: expected a file of weights, but {path} is not a file")
+            raise BadInput(f"weights {text!r}: expected a weights file, but {path} is not a file")
         path = path.resolve()
         digest = _file_digest(path, path.stat().st_mtime_ns)
         return WeightsChoice(_identify(str(path), digest, backbone, data), str(path))
     raise BadInput(
         f"unknown weights {text!r}: expected one of {', '.join(weights_names(backbone))}, random, "
-        "random:SEED, or a path or URL of a file of weights"
+        "random:SEED, or the path of a weights file"
     )
 
 
@@ -301,15 +294,15 @@ def _file_digest(path: Path, _modified: int) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _identify(location: str, sha256: str, backbone: str, data: Path | None) -> str:
-    """Return the identity of the arrays in the file at a path or URL that has this sha256."""
+def _identify(path: str, sha256: str, backbone: str, data: Path | None) -> str:
+    """Return the identity of the arrays in a file that has this sha256."""
     record = data and layout.weights_record(data, f"{sha256}-{backbone}")
     if record:
         with contextlib.suppress(DamagedFile, OSError, KeyError):
             return str(read_sealed(record)["identity"])
-    raw = layout.raw_folder(data) if data else None
-    arguments = {"location": location, "sha256": sha256, "backbone": backbone, "raw": raw and str(raw)}
-    identity: str = run_in_child("pipeline.backbones.weights:identify", arguments)
+    identity: str = run_in_child(
+        "pipeline.backbones.weights:identify", {"location": path, "backbone": backbone}
+    )
     if record:
         with contextlib.suppress(OSError, HeadstartError):  # a data folder that cannot be written
             publish_sealed(record, {"identity": identity})

@@ -15,12 +15,11 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import h5py
 import numpy as np
 
-from pipeline.backbones.onnx import read_initializers
+from pipeline.backbones.onnx import ONNX_START, read_initializers
 from pipeline.backbones.table import (
     ARRAYS_IDENTITY,
     BACKBONES,
@@ -31,7 +30,7 @@ from pipeline.backbones.table import (
     weights_name,
 )
 from pipeline.download.fetch import fetch
-from pipeline.download.obtain import keras_home, obtain
+from pipeline.download.obtain import keras_home
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
@@ -61,7 +60,7 @@ def obtain_weights(
 ) -> str:
     """Publish the weights with the fingerprint's identity in folder; return where they came from.
 
-    location is the path or URL of the user's own weights, or "". raw is the download folder, where a user may
+    location is the path of the user's own weights, or "". raw is the download folder, where a user may
     have put a file. Named weights come from the first source that has them: raw, the cache of Keras, an
     installed package, the mirrors in urls. Raises DownloadFailed, or DamagedFile for another file.
     """
@@ -71,10 +70,9 @@ def obtain_weights(
         seed = int(identity.removeprefix(RANDOM_IDENTITY))
         came_from, arrays = f"seed {seed}", random_arrays(backbone, seed)
     elif location:
-        path = _download_path(location, Path(raw)) if _is_url(location) else Path(location)
-        arrays = read_arrays(path, backbone)
+        arrays = read_arrays(Path(location), backbone)
         if (actual := digest_of_arrays(arrays, backbone)) != identity:
-            raise DamagedFile(f"{path}: expected {identity}, found {actual}; it has changed, run again")
+            raise DamagedFile(f"{location}: expected {identity}, found {actual}; it has changed, run again")
     else:
         row = WEIGHTS[backbone.name, weights_name(identity)]
         came_from, arrays = _named_arrays(row, backbone, Path(raw), urls, progress)
@@ -82,32 +80,9 @@ def obtain_weights(
     return came_from
 
 
-def identify(location: str, sha256: str, backbone: str, raw: str, progress: Progress = silent) -> str:
-    """Return the identity of the arrays in a file; one at a URL is first downloaded to raw and checked.
-
-    Raises DownloadFailed, or DamagedFile if the file does not have the arrays of the backbone.
-    """
-    path = Path(location)
-    if _is_url(location):
-        path = _download_path(location, Path(raw))
-        obtain(
-            path,
-            urls=[location],
-            existing=[path],
-            check=lambda part: check_digest(f"sha256:{sha256}", path=part),
-            advice="Download the file yourself and use its path",
-            progress=progress,
-        )
-    return digest_of_arrays(read_arrays(path, BACKBONES[backbone]), BACKBONES[backbone])
-
-
-def _is_url(location: str) -> bool:
-    return location.startswith(("http://", "https://"))
-
-
-def _download_path(url: str, raw: Path) -> Path:
-    """Return where weights from a user's URL are stored."""
-    return raw / f"own-{hashlib.sha256(url.encode()).hexdigest()[:8]}{Path(urlsplit(url).path).suffix}"
+def identify(location: str, backbone: str, progress: Progress = silent) -> str:
+    """Return the identity of the arrays in a file; raise DamagedFile for those of another network."""
+    return digest_of_arrays(read_arrays(Path(location), BACKBONES[backbone]), BACKBONES[backbone])
 
 
 def _named_arrays(
@@ -148,7 +123,7 @@ def _checked_arrays(path: Path, row: Weights, backbone: Backbone) -> Arrays:
     expected = textwrap.wrap(row.layers, LAYER_DIGITS)
     for layer, start in zip(arrays, expected, strict=False):  # none for weights known by their file
         if not _digest(_content(arrays, backbone, [layer])).startswith(start):
-            raise DamagedFile(f"{path}: {layer} is not that of {backbone.title}'s {row.title} weights")
+            raise DamagedFile(f"{path}: {layer} differs from that of {backbone.title}'s {row.title} weights")
     if row.layers and (actual := digest_of_arrays(arrays, backbone)) != row.identity:
         raise DamagedFile(f"{path}: expected {row.identity}, found {actual}")
     return arrays
@@ -188,11 +163,13 @@ def _digest(content: Iterator[bytes]) -> str:
 
 
 def read_arrays(path: Path, backbone: Backbone) -> Arrays:
-    """Return the arrays of a file: HDF5 in the layout of Keras's `*_notop.h5`, or ONNX.
+    """Return the arrays of a file: HDF5 in the layout of Keras's `*_notop.h5`, or ONNX that Keras exported.
 
     Raises DamagedFile if a weight is missing, has another shape, or is not finite.
     """
-    if path.suffix != ".onnx":
+    with path.open("rb") as file:
+        is_onnx = file.read(len(ONNX_START)) == ONNX_START
+    if not is_onnx:
         return read_keras_notop(path, backbone)
     initializers = {
         name: item.transpose(2, 3, 1, 0) if item.ndim == 4 else item
@@ -286,7 +263,7 @@ def _read(
             received = ", ".join(f"{name} {item.shape}" for name, item in weights.items()) or "nothing"
             raise DamagedFile(
                 f"{path}: {layer}: expected floats {expected}, found {received}; the file must contain "
-                f"{backbone.title} without its top, in the layout of Keras's notop files"
+                f"{backbone.title} without its top, as a notop file of Keras or as ONNX that Keras exported"
             )
         arrays[layer] = tuple(np.asarray(weights[name][()], np.float32) for name in shapes)
         if not all(np.isfinite(values).all() for values in arrays[layer]):

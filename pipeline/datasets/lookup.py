@@ -56,7 +56,7 @@ def dataset_fingerprint(
         "image_size": IMAGE_SIZE,
         "subset": 0 if subset == row.size else subset,
         "split": {
-            "seed": split_seed,
+            "seed": split_seed if subset or row.order != "source" else 0,  # a fixed split has none
             "val_fraction": row.val_fraction,
             "test_fraction": row.test_fraction,
             "order": row.order,

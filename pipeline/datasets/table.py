@@ -42,7 +42,9 @@ class Dataset:
     val_fraction: float  # of the images that are not test
     test_fraction: float  # of all images; used if the source has no test split
     note: str = ""  # a caveat, repeated in every figure's caption
-    order: str = "sha256"  # what decides the split: "sha256" of seed and position, or of the "content"
+    order: str = (
+        "sha256"  # what decides the split: "sha256" of seed and position, the "content", or the "source"
+    )
     credit: str = ""  # who made it
     fitting: str = ""  # how images of other sizes are cropped and resized; "" if all have IMAGE_SIZE
 
@@ -72,6 +74,7 @@ DATASETS: dict[str, Dataset] = {
             download=None,
             val_fraction=1 / 7,
             test_fraction=0.3,
+            order="source",
             credit=CIFAR10_CREDIT,
         ),
         Dataset(

@@ -66,6 +66,14 @@ def check_archive(path: Path) -> None:
             pass
 
 
+def pack_folder(folder: Path, target: Path) -> None:
+    """Write an archive of the members in an extracted folder; raise DamagedFile if one cannot be read."""
+    with tarfile.open(target, "w", dereference=True) as archive:
+        for member in MEMBERS:
+            with _named_in_errors(folder / member.name):
+                archive.add(folder / member.name, f"{EXTRACTED}/{member.name}", recursive=False)
+
+
 def read_archive(path: Path) -> Cifar10:
     """Return CIFAR-10 from its archive; the sha256 of each member is checked before it is parsed.
 

@@ -179,7 +179,7 @@ class _Attempt:
             raise _Unusable(f"file URL has the host {pieces.netloc!r}, expected file:///absolute/path")
         source = Path(url2pathname(pieces.path))
         if not source.is_file():
-            raise _Unusable("no such file")
+            raise _Unusable("a folder, and not CIFAR-10" if source.is_dir() else "no such file")
         total = source.stat().st_size
         self._refuse_large(total)
         with explain_disk_errors(self.target), self.part.open("wb") as copy:

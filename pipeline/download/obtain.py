@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.download.archive import check_archive
+from pipeline.download.archive import check_archive, pack_folder
 from pipeline.download.cifar10 import ARCHIVE, find_existing
 from pipeline.download.fetch import fetch
 from pipeline.errors import DamagedFile
@@ -81,11 +80,9 @@ def obtain(
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Create target as a link or copy of a file, or as an archive of the files in a folder."""
+    """Create target as a link or copy of a file, or as an archive of an extracted folder of CIFAR-10."""
     if source.is_dir():
-        with tarfile.open(target, "w") as archive:
-            for path in sorted(source.iterdir()):
-                archive.add(path, f"{source.name}/{path.name}", recursive=False)
+        pack_folder(source, target)
         return
     try:
         os.link(source, target)

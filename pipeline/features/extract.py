@@ -66,14 +66,17 @@ def extract(
         work = _SectionWork(section, store, passes[section.layers], progress)
         notes = work.run(numbers, start_seconds=time.perf_counter() - began)
         began = time.perf_counter()
-        costs[section.key] = finish(section, len(store), notes)
+        costs[section.key] = finish(section, len(store), notes, work.copied)
     return costs
 
 
-def finish(section: Section, count: int, notes: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
+def finish(
+    section: Section, count: int, notes: dict[int, dict[str, Any]], copied: int = 0
+) -> dict[str, Any] | None:
     """Publish the manifest of a section of count images and return its costs, or None if shards are missing.
 
-    notes are those of verified shards by number; the other shards are read and checked.
+    notes are those of verified shards by number; the other shards are read and checked. copied counts the
+    images whose features this process copied from another cache.
     """
     spans = section.spans(count)
     read = (notes.get(number) or section.read_note(number, span) for number, span in enumerate(spans))
@@ -83,7 +86,8 @@ def finish(section: Section, count: int, notes: dict[int, dict[str, Any]]) -> di
     seconds = sum(note["seconds"] for note in finished)
     costs = {
         "seconds": round(seconds + max(note["start_seconds"] for note in finished), 3),
-        "images_per_second": round(count / max(seconds, 1e-3), 1),
+        "images_per_second": round(count / max(seconds, 1e-3), 3),
+        "images_copied": copied,
         "peak_memory_mb": max(note["peak_memory_mb"] for note in finished),
         "bytes": sum(note["file"]["bytes"] for note in finished),
         "images": count,
@@ -104,7 +108,7 @@ class _SectionWork:
         self._section, self._store, self._pass, self._progress = section, store, forward_pass, progress
         self._spans, self._reusable = section.spans(len(store)), ReusableFeatures(section, store)
         self._pending: deque[tuple[Shard, np.ndarray, Future[Any]]] = deque()
-        self._last_time, self._done = 0.0, 0
+        self._last_time, self._done, self.copied = 0.0, 0, 0
 
     def run(self, numbers: Iterable[int], *, start_seconds: float) -> dict[int, dict[str, Any]]:
         """Return the notes of the numbered shards, whether computed here or by other processes."""
@@ -139,6 +143,7 @@ class _SectionWork:
         images, available = self._store.images(*shard.span), self._reusable.available(*shard.span)
         if available.any():
             rows = np.flatnonzero(available)
+            self.copied += len(rows)
             self._put(shard, rows, self._reusable.features(shard.span[0] + rows), writer)
         missing = np.flatnonzero(~available)
         for start in range(0, len(missing), self._pass.size):

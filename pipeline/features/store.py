@@ -100,14 +100,17 @@ class FeatureStore:
     ) -> dict[str, Any]:
         """Return the costs of extracting layers (default: all): seconds, peak_memory_mb and bytes.
 
-        image_seconds is the time that one image takes in all views, without the start of the processes.
+        image_seconds is the time that one image takes in all views, without process startup; 0 if
+        features were copied from another cache.
         """
         sections = {self._section(layer, view) for layer in layers or self.layers for view in views}
         costs = [_read_costs(section.folder / COSTS) for section in sections]
         return {
             "seconds": round(sum(cost["seconds"] for cost in costs), 3),
             "images": max(cost["images"] for cost in costs),
-            "image_seconds": sum(1 / cost["images_per_second"] for cost in costs),
+            "image_seconds": 0.0
+            if any(cost.get("images_copied") for cost in costs)
+            else sum(1 / cost["images_per_second"] for cost in costs),
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
             "bytes": sum(cost["bytes"] for cost in costs),
         }

@@ -46,7 +46,7 @@ FOUR_HEADS = (
 PRESETS: dict[str, Preset] = rows_by_name(
     Preset(
         name="demo",
-        title="What cached features buy, on 2,000 images of CIFAR-10",
+        title="Cached features compared with training from scratch",
         dataset="cifar10-sample",
         subset=0,
         weights="imagenet",
@@ -56,7 +56,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
     ),
     Preset(
         name="quick",
-        title="All schemes on a stratified subset of CIFAR-10",
+        title="All schemes, trained briefly",
         dataset="cifar10",
         subset=12_000,
         weights="imagenet",
@@ -71,7 +71,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
     ),
     Preset(
         name="full",
-        title="All schemes on CIFAR-10",
+        title="All schemes",
         dataset="cifar10",
         subset=0,
         weights="imagenet",

@@ -126,8 +126,10 @@ def headlines(comparison: Comparison) -> list[str]:
 def caption_of(runs: Sequence[RunResult]) -> str:
     """Return the caption of a comparison: data sets, weights, input sizes, precisions, seeds, each once."""
     recipes = [run.recipe for run in runs]
-    first = {recipe["dataset_title"]: data_of(recipe) for recipe in reversed(recipes)}
-    data = "; ".join(reversed(first.values()))
+    first: dict[str, str] = {}
+    for recipe in recipes:
+        first.setdefault(recipe["dataset_title"], data_of(recipe))
+    data = "; ".join(first.values())
     weights, sizes, precisions, seeds = (
         dict.fromkeys(str(recipe.get(name, "–")) for recipe in recipes)
         for name in ("weights", "input_size", "precision", "seed")
@@ -175,7 +177,7 @@ def _summary(rows: pd.DataFrame, ranking: Ranking | None) -> str:
     if is_cheapest:
         cost = f"and is also the cheapest {kind} ({duration})"
     elif ratio := _cost_ratio(best, baseline):
-        cost = f"the cheapest {kind}, at {ratio} times its total time ({times})"
+        cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
     else:
         cost = f"the cheapest {kind} ({times})"
     return f"{result}, {lead}, {cost}; {ties_sentence(ranking, best['label'])}."
@@ -204,9 +206,13 @@ def _headline(rows: pd.DataFrame) -> str:
 def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFrame) -> str:
     """Return what extraction and each head cost and reach, then the best scheme or training from scratch."""
     head = highest_row(heads, "accuracy")
-    once, each = format_duration(head["extract_seconds"]), heads["train_seconds"].median()
+    trained = heads[heads["family"] == "head"]  # without those whose sweep takes time as well
+    once, each = (
+        format_duration(head["extract_seconds"]),
+        (heads if trained.empty else trained)["train_seconds"].median(),
+    )
     text = (
-        f"Features were extracted once, in {once}. Each further head takes {format_duration(each)}; "
+        f"Features were extracted once, in {once}. Each head then trains in {format_duration(each)}; "
         f"{head['label']} reaches {format_value(head['accuracy'], '%')} on {head['data_set']}."
     )
     if best["label"] != head["label"]:

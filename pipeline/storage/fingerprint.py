@@ -55,7 +55,7 @@ def first_difference(actual: Any, expected: Any, path: str = "") -> str | None:
 def differences(actual: Any, expected: Any) -> list[str]:
     """Return a message on each field in which two fingerprints differ, the most informative ones first.
 
-    Outer fields come before inner ones, names before identities. Fields of dicts and of dicts in lists count
+    Outer fields come before inner ones, names before sources. Fields of dicts and of dicts in lists count
     one by one; any other list is one field.
 
     >>> differences({"split": {"seed": 0}, "size": 32}, {"split": {"seed": 1}, "size": 64})
@@ -97,5 +97,5 @@ def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 def _field_order(path: tuple[str, ...]) -> tuple[int, list[tuple[int, str]]]:
     """Return a sort key: outer fields first, then names, settings, and values derived from them."""
-    ranks = {"name": 0, "scheme": 0, "identity": 2, "source": 2}
+    ranks = {"name": 0, "scheme": 0, "source": 2}
     return len(path), [(ranks.get(step, 1), step) for step in path]

@@ -96,6 +96,8 @@ def needs_of_runs(inventory: list[Entry]) -> Needs:
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
             for features in (fingerprint[name] for name in ("features", "maps") if name in fingerprint):
+                if not isinstance(features["weights"], str):
+                    continue  # a cache of an earlier version, which no command reads
                 base = base_fingerprint(features)
                 requests.append(Request(base, tuple(features["layers"]), tuple(features["views"])))
                 folders.add(key_of({name: features[name] for name in ("backbone", "weights")}))

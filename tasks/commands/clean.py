@@ -4,7 +4,8 @@ examples:
   headstart clean                                 list unused files and folders with their sizes
   headstart clean --yes                           remove them
 
-Finished runs and reports are kept, and so are files that you put into data/ yourself.
+Finished runs and reports are kept, except those of an earlier version whose settings have been renamed. Files
+that you put into data/ yourself are kept as well.
 """
 
 from __future__ import annotations

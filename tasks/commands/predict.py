@@ -1,8 +1,8 @@
 """Classify pictures (PNG, JPEG, WebP, BMP, GIF; any size and mode) with a finished run.
 
 examples:
-  headstart predict fine-tune-whole-cifar10-sample photo.jpg holiday/      CSV on the terminal
-  headstart predict fine-tune-whole-cifar10-sample holiday/ --format json --output out.json
+  headstart predict head-dense-cifar10-sample photo.jpg holiday/      CSV on the terminal
+  headstart predict head-dense-cifar10-sample holiday/ --format json --output out.json
 
 exit codes: 0 all pictures classified, 1 some could not be read (they are listed), 2 bad input
 """

@@ -10,8 +10,11 @@ examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 
 import luigi
 
@@ -32,30 +35,40 @@ def run(options: argparse.Namespace) -> int:
     if options.workers < 1:
         raise BadInput(f"--workers: expected 1 or more, received {options.workers}")
     root = comparison_of(options)
+    reasons: list[str] = []
     if not root.complete():
         url = {"scheduler_url": options.scheduler_url} if options.scheduler_url else {}
-        luigi.build([root], workers=options.workers, local_scheduler=not url, log_level="WARNING", **url)
+        with _reasons_of_failures(reasons):
+            luigi.build([root], workers=options.workers, local_scheduler=not url, log_level="WARNING", **url)
     if not root.complete():
         print("headstart: some tasks failed, see above; finished results are kept", file=sys.stderr)
-        for reason in FAILURES:
+        for reason in reasons:
             print(f"headstart: {reason}", file=sys.stderr)
         return EXIT_FAILED
-    print(root.row.title)
+    print(root.title)
     print((root.folder / "comparison.txt").read_text(encoding="utf-8"))
     print(f"Report: {root.folder / COMPARISON_PAGE}  (in {time.perf_counter() - start:.1f} s)")
     return 0
 
 
-FAILURES: dict[str, None] = {}  # why tasks failed in this process, one line each
+@contextlib.contextmanager
+def _reasons_of_failures(reasons: list[str]) -> Iterator[None]:
+    """Append a line for each failure inside the block: the first line of the error, then what to do."""
+    with tempfile.TemporaryFile("a+", encoding="utf-8") as shared:  # Luigi's workers are forks
 
+        def write(_: Task, error: BaseException) -> None:
+            if isinstance(error, HeadstartError) and not isinstance(error, ChildFailed):
+                lines = str(error).splitlines()
+                shared.write(". ".join(dict.fromkeys((lines[0], lines[-1]))) + "\n")
+                shared.flush()
 
-@Task.event_handler(luigi.Event.FAILURE)
-def _remember_failure(_: Task, error: BaseException) -> None:
-    lines = str(error).splitlines()
-    if isinstance(error, HeadstartError) and not isinstance(
-        error, ChildFailed
-    ):  # their last line says what to do
-        FAILURES[". ".join(dict.fromkeys((lines[0], lines[-1])))] = None
+        Task.event_handler(luigi.Event.FAILURE)(write)
+        try:
+            yield
+        finally:
+            Task.remove_event_handler(luigi.Event.FAILURE, write)
+            shared.seek(0)
+            reasons += dict.fromkeys(shared.read().splitlines())
 
 
 @Task.event_handler(luigi.Event.PROCESSING_TIME)

@@ -27,7 +27,7 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subset", type=int, help="images in a stratified subset, 0 for all")
     backbones = f"{', '.join(BACKBONES)} (default: {DEFAULT_BACKBONE})"
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help=backbones)
-    parser.add_argument("--weights", help="imagenet, random, a path, or a URL#sha256=...")
+    parser.add_argument("--weights", help="imagenet, random, random:SEED, or the path of a file")
     parser.add_argument("--input-size", type=int, help="pixels that images are resized to for heads")
     parser.add_argument("--seeds", help="seeds, such as 0,1,2")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
@@ -55,9 +55,13 @@ def find_run(text: str) -> Path:
     if len(matches) == 1:
         return runs[matches[0]]
     if matches:
-        raise BadInput(f"run {text!r}: expected one run, got {len(matches)}: {', '.join(matches[:5])}")
+        raise BadInput(
+            f"run {text!r}: expected one run, received the name of {len(matches)}: {', '.join(matches[:5])}"
+        )
     some = ", ".join(list(runs)[:5]) or "none yet"
-    raise BadInput(f"run {text!r}: expected the folder or part of the name of a run; finished runs: {some}")
+    raise BadInput(
+        f"run {text!r}: expected the folder of a run, its name, or part of its name; finished runs: {some}"
+    )
 
 
 def short_path(path: Path) -> str:

@@ -2,7 +2,7 @@
 features from their images.
 
 examples:
-  headstart verify                                check all files, recompute 64 rows of each feature cache
+  headstart verify                                check all files, recompute 64 rows of each view
   headstart verify --sample 0                     check only the files, without running a network
   headstart verify --repair                       move damaged files to data/quarantine/, rebuild features
 
@@ -22,7 +22,7 @@ from tasks.commands.shared import EXIT_DAMAGED, short_path, show
 from tasks.configuration import data_folder
 from tasks.progress import ProgressReporter
 
-DEFAULT_SAMPLE = 64  # images of each cache: half a batch, about a second of work
+DEFAULT_SAMPLE = 64  # rows of each section of features: half a batch, about a second of work
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -44,13 +44,19 @@ def test_a_prepared_sample_has_the_splits_of_the_source(prepared, images):
     assert smaller.counts == {"train": 300, "val": 50, "test": 150}
 
 
-def test_an_altered_pixel_is_refused(monkeypatch, images):
+@pytest.mark.parametrize("bit", [0, 1])
+def test_an_altered_pixel_is_refused(monkeypatch, bit):
+    read_sheet = sample.read_sheet
+
     def altered(path: Path, count: int) -> np.ndarray:
-        tiles = images.images[:count].copy()
-        tiles[5, 6, 7, 0] ^= 1
+        tiles = read_sheet(path, count).copy()
+        tiles[5, 6, 7, 0] ^= bit
         return tiles
 
     monkeypatch.setattr(sample, "read_sheet", altered)
+    if not bit:
+        assert len(read_cifar10_sample(None, silent).images) == 2000
+        return
     with pytest.raises(DamagedFile, match="cifar10_sample: expected pixels and labels with sha256"):
         read_cifar10_sample(None, silent)
 

@@ -24,6 +24,11 @@ def test_the_architecture_is_one_page():
     assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split()) <= 900
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_figure_is_left_to_be_filled_in(path):
+    assert not re.search(r"@[A-Z]+@", path.read_text(encoding="utf-8"))
+
+
 def test_the_glossary_has_a_dozen_words_in_one_line_each():
     lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith("| ")][1:]

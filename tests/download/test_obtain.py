@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.download.cifar10 import MEMBERS
 from pipeline.download.obtain import obtain
-from pipeline.errors import DamagedFile
+from pipeline.errors import DamagedFile, DownloadFailed
 
 
 @pytest.mark.parametrize("error", [DamagedFile("not this one"), PermissionError(13, "Permission denied")])
@@ -29,13 +30,36 @@ def test_a_file_that_is_refused_or_cannot_be_read_is_skipped(tmp_path, caplog, e
     assert sorted(path.name for path in target.parent.iterdir()) == ["file"]
 
 
-def test_a_folder_is_packed_into_an_archive_and_not_modified(tmp_path):
-    folder, target = tmp_path / "extracted", tmp_path / "target" / "file.tar.gz"
+@pytest.fixture
+def extracted(tmp_path) -> Path:
+    """A folder with the names of CIFAR-10's members, one of them a link, and a file that does not belong."""
+    folder = tmp_path / "any name"
     folder.mkdir()
-    (folder / "b").write_bytes(b"two")
-    (folder / "a").write_bytes(b"one")
-    assert obtain(target, urls=[], existing=[folder], check=lambda _: None, advice="") == str(folder)
+    for member in MEMBERS[1:]:
+        (folder / member.name).write_text(member.name)
+    (tmp_path / "elsewhere").write_text(MEMBERS[0].name)
+    (folder / MEMBERS[0].name).symlink_to(tmp_path / "elsewhere")
+    (folder / "holiday.mp4").write_text("private")
+    return folder
+
+
+def test_only_the_members_of_an_extracted_folder_are_packed_whatever_its_name(tmp_path, extracted):
+    target = tmp_path / "target" / "file.tar.gz"
+    assert obtain(target, urls=[], existing=[extracted], check=lambda _: None, advice="") == str(extracted)
     with tarfile.open(target) as archive:
-        assert archive.getnames() == ["extracted/a", "extracted/b"]
-        assert archive.extractfile("extracted/b").read() == b"two"
-    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+        assert archive.getnames() == [f"cifar-10-batches-py/{member.name}" for member in MEMBERS]
+        assert all(archive.extractfile(name).read().decode() in name for name in archive.getnames())
+
+
+def test_an_extracted_folder_with_a_missing_file_is_skipped(tmp_path, extracted, caplog):
+    (extracted / "test_batch").unlink()
+    second, target = tmp_path / "second", tmp_path / "target" / "file"
+    second.write_bytes(b"good")
+    came_from = obtain(target, urls=[], existing=[extracted, second], check=lambda _: None, advice="")
+    assert came_from == str(second)
+    assert "test_batch: could not be read (No such file or directory)" in caplog.text
+
+
+def test_a_url_of_another_folder_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(DownloadFailed, match="a folder, and not CIFAR-10"):
+        obtain(tmp_path / "file", urls=[tmp_path.as_uri()], existing=[], check=lambda _: None, advice="")

@@ -273,7 +273,7 @@ def keras_weights(root: Path) -> Prepared:
 
     def read(data: bytes) -> object:
         path.write_bytes(data)
-        fingerprint = {"backbone": "tiny", "weights": identify(str(path), "", "tiny", str(root))}
+        fingerprint = {"backbone": "tiny", "weights": identify(str(path), "tiny")}
         obtain_weights(fingerprint, str(path), str(folder), str(root), [])
         return read_weights(folder)
 

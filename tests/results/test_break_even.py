@@ -7,7 +7,7 @@ import json
 import pytest
 from small_runs import finish, write_run
 
-from pipeline.results.break_even import BreakEven, break_even_of
+from pipeline.results.break_even import BreakEven, break_even_of, once_and_each
 from pipeline.runs.result import read_run
 
 
@@ -40,6 +40,17 @@ def test_a_run_counts_the_images_of_the_cache_once_and_the_training_images_in_ev
     assert costs.extraction == pytest.approx(2000 * 0.02)  # both views
     assert costs.epoch == pytest.approx(1600 * 0.02 / 2)  # one view of each training image
     assert (costs.epochs, costs.head) == (7, pytest.approx(12.0 - 5.0))
+
+
+def test_a_sweep_counts_as_a_cost_of_each_training_and_extraction_as_a_cost_paid_once(tmp_path):
+    changes = {
+        "extract_images": 2000,
+        "extract_image_seconds": 0.02,
+        "tune_seconds": 9.0,
+        "stages": {"start": 5.0},
+    }
+    run = with_costs(write_run(tmp_path / "run", total_seconds=30.0), **changes)
+    assert once_and_each(run) == (pytest.approx(40.0), pytest.approx(12.0 - 5.0 + 9.0))
 
 
 def test_the_start_of_the_process_that_extracted_changes_nothing(tmp_path):

@@ -125,9 +125,9 @@ def test_the_summary_states_lead_cost_and_significance():
     sentence = summary(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
     assert sentence == (
         "fine-tune:block5 · imagenet is the most accurate on the 10,000 test images of CIFAR-10, with "
-        "70.0 % (69.0–71.0), 10.0 points above head:linear · imagenet, the cheapest head, at 12 times its "
-        "total time (4 min 10 s vs. 20.0 s); it differs significantly from every other scheme in the paired "
-        "test."
+        "70.0 % (69.0–71.0), 10.0 points above head:linear · imagenet, the cheapest head, and takes 12 "
+        "times as long (4 min 10 s vs. 20.0 s); it differs significantly from every other scheme in the "
+        "paired test."
     )
 
 
@@ -157,7 +157,7 @@ def test_a_head_on_random_features_is_not_the_cheapest_head():
     sentence = summary(
         control, row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=40)
     )
-    assert "10.0 points above head:linear · imagenet, the cheapest head, at 2.0 times" in sentence
+    assert "10.0 points above head:linear · imagenet, the cheapest head, and takes 2.0 times" in sentence
     assert "points above head:linear · random" in summary(control, row("fine-tune:block5", 0.70, seconds=40))
 
 

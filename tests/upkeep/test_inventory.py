@@ -110,13 +110,13 @@ def test_a_lock_is_held_until_its_process_ends(tmp_path, start_script):
 
 
 def test_the_most_important_differences_come_first():
-    have = {"split": {"identity": "a", "name": "b"}, "runs": [{"seed": 0}], "layers": ["a", "b"]}
-    want = {"split": {"identity": "b", "name": "own"}, "runs": [{"seed": 1}], "layers": ["a"], "size": None}
+    have = {"split": {"source": "a", "name": "b"}, "runs": [{"seed": 0}], "layers": ["a", "b"]}
+    want = {"split": {"source": "b", "name": "own"}, "runs": [{"seed": 1}], "layers": ["a"], "size": None}
     assert differences(have, want) == [
         "layers: a, b, expected a",
         "size: nothing, expected null",
         "split.name: b, expected own",
-        "split.identity: a, expected b",
+        "split.source: a, expected b",
         "runs.0.seed: 0, expected 1",
     ]
     assert differences(have, have) == []

@@ -19,7 +19,7 @@ from pipeline.report.efficiency import draw_efficiency, summarize
 from pipeline.report.page import charts, mistakes
 from pipeline.report.plots import comparison_alt_text
 from pipeline.report.table import COMPARISON_PLOTS
-from pipeline.results.break_even import break_even_of
+from pipeline.results.break_even import break_even_of, once_and_each
 from pipeline.results.comparison import Comparison, headlines, summaries
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
@@ -57,10 +57,11 @@ class Column:
 
 
 OWN_COLUMNS = ("accuracy", "log_loss")  # scores that have their own entry
+TRAINING = "without the sweep of a tuned head, which total time includes"
 EXTRACTION = "time to cache the features; paid once, shared by all runs that read them"
 COLUMNS = (
     Column("total time", "total_seconds", format_duration),
-    Column("training", "train_seconds", format_duration),
+    Column("training", "train_seconds", format_duration, TRAINING),
     Column("extraction", "extract_seconds", format_duration, EXTRACTION),
     Column("log loss", "log_loss", lambda value: format_value(value, ""), "nats; lower is better"),
     *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in OWN_COLUMNS),
@@ -159,12 +160,12 @@ def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     tuned = [run for run in runs if family_of(run.recipe["scheme"]) == "fine-tune"]
     if tuned:
         most_accurate = max(tuned, key=lambda run: _accuracy([run]))
-        seconds = most_accurate.costs["total_seconds"]
-        lines[label(most_accurate)] = [count * seconds for count in counts]
+        once, each = once_and_each(most_accurate)
+        lines[label(most_accurate)] = [once + count * each for count in counts]
     first = costs.epochs_until_cheaper
     pays_off = f"The cache pays off in epoch {first} of the first head. " if first <= costs.epochs else ""
     text = (
-        f"Without the start of a process, the cache cost {format_duration(costs.extraction)}, once. "
+        f"Without process startup, extracting the features took {format_duration(costs.extraction)}, once. "
         f"{label(best)} then takes {format_duration(costs.head)}. If the frozen network ran in each of its "
         f"{costs.epochs} epochs, it would take {format_duration(costs.in_the_loop(1))} at the same speed. "
         f"{pays_off}Compared with extracting again for every head, it pays off from the second head."
@@ -254,6 +255,6 @@ def _weights(runs: Sequence[RunResult]) -> dict[str, str]:
     identities = {}
     for run in runs:
         base = run.recipe["fingerprint"].get("features", {})
-        if identity := base.get("weights"):
+        if isinstance(identity := base.get("weights"), str):
             identities[f"{base['backbone']} {run.recipe['weights']}"] = identity
     return identities

@@ -41,7 +41,7 @@ def text(runs):
 def test_page_opens_with_what_the_cached_features_cost_and_reach(runs, text):
     (line,) = headlines(sources_of(runs).comparison)
     assert re.match(
-        r"Features were extracted once, in 12\.0 s\. Each further head takes 1\.2 s; tuned-head:linear · "
+        r"Features were extracted once, in 12\.0 s\. Each head then trains in 1\.0 s; tuned-head:linear · "
         r"imagenet reaches \d\d\.\d % on CIFAR-10\. fine-tune:whole · imagenet reaches \d\d\.\d % in ",
         line,
     )
@@ -99,7 +99,7 @@ def test_charts_use_the_colors_of_the_page():
 def test_break_even_is_computed_from_the_stored_rates(runs):
     text = content(sources_of(runs))["break_even"]["text"]
     # head:linear took 12 epochs in 1.2 s. At the rate of extraction, 2,000 images take 1.5 s, 1,600 1.2 s.
-    assert "the cache cost 1.5 s, once" in text and "takes 1.2 s" in text
+    assert "extracting the features took 1.5 s, once" in text and "takes 1.2 s" in text
     assert f"would take {12 * 1.2 + 1.2:.1f} s" in text
     assert "pays off in epoch 2 of the first head" in text
 

@@ -55,8 +55,8 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
         (["ExtractFeatures", "--input-size", "16"], "expected 32 to 224 pixels, received 16"),
         (["ExtractFeatures", "--views", "upside"], "view 'upside': expected identity, or hflip"),
         (["ExtractFeatures", "--layers", "conv1"], "layers 'conv1': expected names among block1_pool"),
-        (["DownloadWeights", "--weights", "nowhere.h5"], "expected a file of weights, but nowhere.h5 is not"),
-        (["DownloadWeights", "--weights", "https://example.org/w.h5"], "#sha256="),
+        (["DownloadWeights", "--weights", "nowhere.h5"], "expected a weights file, but nowhere.h5 is not"),
+        (["DownloadWeights", "--weights", "https://example.org/w.h5"], "expected a path; download the file"),
         (["PrepareDataset", "--subset", "3"], "subset of cifar10: expected 0"),
     ],
 )
@@ -103,8 +103,10 @@ def test_fault_04_dead_mirrors_are_listed_with_reasons_and_advice_and_the_exit_c
     assert "Traceback" not in done.stderr
 
 
-def test_headstart_run_exits_with_30_and_the_reason_when_a_task_fails(call):
-    done = call(*HEADSTART, "run", "--preset", "quick", HEADSTART_CIFAR10_URLS=DEAD_MIRROR)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_headstart_run_exits_with_30_and_the_reason_when_a_task_fails(call, workers):
+    options = ("--preset", "quick", "--workers", workers)
+    done = call(*HEADSTART, "run", *options, HEADSTART_CIFAR10_URLS=DEAD_MIRROR)
     assert done.returncode == 30
     assert DEAD_MIRROR in done.stderr
     assert "Traceback" not in done.stderr

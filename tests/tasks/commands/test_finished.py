@@ -112,7 +112,8 @@ def test_show_takes_a_part_of_the_name_or_the_folder_of_a_run(run_folder, headst
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("head", "expected one run, got 2"), ("none", "finished runs: head")]
+    ("name", "message"),
+    [("head", "expected one run, received the name of 2"), ("none", "finished runs: head")],
 )
 def test_a_name_that_matches_no_run_or_several_is_rejected(two_runs, headstart, name, message):
     code, _, errors = headstart("show", name)
