@@ -140,7 +140,10 @@ def _in_the_loop(options: argparse.Namespace) -> dict[str, float]:
     forward_pass = Pass(section, read_weights(options.weights), image_size=store.fingerprint["image_size"])
     images, labels = (values[store.rows("train")] for values in (store.images(), store.labels))
     head = keras.Sequential(
-        [keras.layers.Normalization(), keras.layers.Dense(len(store.class_names), "softmax")]
+        [
+            keras.layers.BatchNormalization(center=False, scale=False),
+            keras.layers.Dense(len(store.class_names), "softmax"),
+        ]
     )
     head.compile("adamw", "sparse_categorical_crossentropy")
 
@@ -161,20 +164,20 @@ def _in_the_loop(options: argparse.Namespace) -> dict[str, float]:
 def _keras(options: argparse.Namespace) -> dict[str, float]:
     import keras
 
-    from pipeline.backbones.model import build_backbone
+    from pipeline.backbones.model import backbone_features
     from pipeline.backbones.table import BACKBONES
     from pipeline.backbones.weights import read_weights
     from pipeline.datasets.store import ImageStore
 
     store = ImageStore(options.dataset)
     images, labels = (values[store.rows("train")] for values in (store.images(), store.labels))
-    network = build_backbone(BACKBONES["vgg16"], read_weights(options.weights), input_size=options.input_size)
-    network.trainable = False
-    pool = keras.layers.GlobalAveragePooling2D
-    features = keras.layers.Concatenate()([pool()(network.get_layer(tap).output) for tap in TAPS])
+    pixels = keras.Input(images.shape[1:], dtype="uint8")
+    arrays = read_weights(options.weights)
+    features = backbone_features(BACKBONES["vgg16"], arrays, pixels, options.input_size, TAPS)
+    keras.Model(pixels, features).trainable = False
     features = keras.layers.BatchNormalization(center=False, scale=False)(features)
     probabilities = keras.layers.Dense(len(store.class_names), activation="softmax")(features)
-    model = keras.Model(network.input, probabilities)
+    model = keras.Model(pixels, probabilities)
     model.compile("adamw", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(images[: 4 * BATCH], labels[: 4 * BATCH], batch_size=BATCH, verbose=0)
     start = time.perf_counter()
