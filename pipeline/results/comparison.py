@@ -176,7 +176,9 @@ def _summary(rows: pd.DataFrame, ranking: Ranking | None) -> str:
     times = f"{duration} vs. {format_duration(baseline['total_seconds'])}"
     if is_cheapest:
         cost = f"and is also the cheapest {kind} ({duration})"
-    elif ratio := _cost_ratio(best, baseline):
+    elif (ratio := _cost_ratio(best, baseline)) == "1.0":
+        cost = f"the cheapest {kind}, in about the same time ({times})"
+    elif ratio:
         cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
     else:
         cost = f"the cheapest {kind} ({times})"

@@ -139,6 +139,11 @@ def test_the_summary_says_if_the_lead_is_not_significant():
     assert "it does not differ significantly from head:linear · imagenet in the paired test" in sentence
 
 
+def test_the_summary_names_no_ratio_of_equal_costs():
+    sentence = summary(row("head:linear", 0.60, seconds=20), row("head:dense", 0.70, seconds=20.4))
+    assert "the cheapest head, in about the same time (20.4 s vs. 20.0 s)" in sentence
+
+
 def test_the_paired_test_decides_even_if_the_separate_intervals_overlap():
     sentence = summary(row("head:linear", 0.695), row("fine-tune:block5", 0.70))
     assert "differs significantly from every other scheme" in sentence
