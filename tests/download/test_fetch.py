@@ -288,7 +288,7 @@ def test_a_download_that_will_take_long_says_how_long_and_what_else_to_do(mirror
     slow = mirrors(BODY, bytes_per_second=90_000)
     limits = TransferLimits(stall_seconds=30, window_seconds=60, notice_seconds=0.2, long_seconds=0.3)
     attempt(target, slow, limits=limits, advice="Use a copy")
-    (line,) = (record.message for record in caplog.records if "left from" in record.message)
+    (line,) = {record.message for record in caplog.records if "left from" in record.message}
     assert re.fullmatch(rf"file\.bin: about \d\.\d+ s left from {slow.url}\. Use a copy", line)
     caplog.clear()
     attempt(target.with_name("other.bin"), mirrors(BODY), advice="Use a copy")
