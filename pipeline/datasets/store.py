@@ -52,7 +52,7 @@ def prepare(
     fractions = {name: split_settings[name] for name in ("val_fraction", "test_fraction", "seed")}
     if raw.source_split is None:
         split = split_images(raw.labels, raw.is_test, **fractions)
-    elif row.order == "source" or raw.content is None:
+    elif raw.content is None:
         split = raw.source_split
     else:
         split = split_by_content(raw.content, raw.source_split, **fractions)

@@ -42,9 +42,7 @@ class Dataset:
     val_fraction: float  # of the images that are not test
     test_fraction: float  # of all images; used if the source has no test split
     note: str = ""  # a caveat, repeated in every figure's caption
-    order: str = (
-        "sha256"  # what decides the split: "sha256" of seed and position, the "content", or the "source"
-    )
+    order: str = "sha256"  # what decides the split: sha256 of seed and position, the content, or the source
     credit: str = ""  # who made it
     fitting: str = ""  # how images of other sizes are cropped and resized; "" if all have IMAGE_SIZE
 

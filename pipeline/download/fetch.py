@@ -233,7 +233,7 @@ class _Attempt:
             raise _Unusable(f"sent {done} bytes, expected {total}")
 
     def _warn_if_long(self, seconds: float) -> None:
-        """Warn, once, that the rest takes so many seconds, and what else can be done."""
+        """Warn once if the rest of a download takes long, with advice on alternatives."""
         if seconds > self.limits.long_seconds and not self.warned:
             self.warned = True
             left = format_duration(seconds)
