@@ -137,8 +137,8 @@ def _in_the_loop(options: argparse.Namespace) -> dict[str, float]:
     base, store = _base(options), ImageStore(options.dataset)
     numerics.configure(seed=0, precision=base["precision"], threads=1)
     section = Section(options.folder, base, "identity", tuple(TAPS))
-    forward_pass = Pass(section, read_weights(options.weights), image_size=store.fingerprint["image_size"])
-    images, labels = (values[store.rows("train")] for values in (store.images(), store.labels))
+    forward_pass = Pass(section, read_weights(options.weights), image_size=store.image_size)
+    images, labels = (values[store.rows("train")] for values in (store.images, store.labels))
     head = keras.Sequential(
         [
             keras.layers.BatchNormalization(center=False, scale=False),
@@ -170,7 +170,7 @@ def _keras(options: argparse.Namespace) -> dict[str, float]:
     from pipeline.datasets.store import ImageStore
 
     store = ImageStore(options.dataset)
-    images, labels = (values[store.rows("train")] for values in (store.images(), store.labels))
+    images, labels = (values[store.rows("train")] for values in (store.images, store.labels))
     pixels = keras.Input(images.shape[1:], dtype="uint8")
     arrays = read_weights(options.weights)
     features = backbone_features(BACKBONES["vgg16"], arrays, pixels, options.input_size, TAPS)

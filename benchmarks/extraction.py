@@ -101,7 +101,7 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
 
     generator, count = np.random.Generator(np.random.PCG64(0)), options.images
     if options.dataset:
-        images = ImageStore(options.dataset).images()
+        images = ImageStore(options.dataset).images
         images = np.resize(images, (count, *images.shape[1:]))  # repeated if more are requested
     else:
         images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
@@ -177,7 +177,7 @@ def _forward(folder: Path) -> float:
 def _images(folder: Path):
     from pipeline.datasets.store import ImageStore
 
-    return ImageStore(folder / "dataset").images()
+    return ImageStore(folder / "dataset").images
 
 
 def _steady(warm_up: Callable, run: Callable, count: int) -> float:

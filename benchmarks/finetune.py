@@ -155,7 +155,7 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
 
     network, cut = fast_copy(model), None
     if side.method == "cache":
-        prefix = plan_prefix(recipe, VGG16)
+        prefix = plan_prefix(recipe, VGG16, examples.inputs.shape[1])
         maps = np.concatenate([_maps(prefix.layer, view, arrays, examples.inputs) for view in prefix.views])
         examples = dataclasses.replace(examples, inputs=maps, cached_augmentation=True)
         cut = cut_of(network, prefix)
@@ -178,8 +178,7 @@ def _maps(layer: str, view: str, arrays: dict, images: np.ndarray) -> np.ndarray
         arrays,
         image_size=images.shape[1],
         input_size=images.shape[1],
-        layers=[layer],
-        pooling="none",
+        taps=[(layer, "none")],
         precision="bfloat16",
         batch_size=size,
     )

@@ -156,18 +156,17 @@ def training_examples(images: Images):
 
     store = ImageStore(images.folder)
     rows = store.rows("train")[: images.count]
-    pixels, none = store.images()[rows], np.arange(0)
+    pixels, none = store.images[rows], np.arange(0)
     return Examples(pixels, store.labels[rows], np.arange(len(rows)), none, len(store.class_names))
 
 
 def _network(recipe: ScratchRecipe, examples):
-    from pipeline.networks.initializers import WHITENED_IMAGES
     from pipeline.schemes.from_scratch import build_network, channel_moments, initialize_weights
 
-    mean, variance = channel_moments(examples.inputs)
-    size = examples.inputs.shape[1]
-    model = build_network(recipe, mean=mean, variance=variance, size=size, classes=examples.classes)
-    initialize_weights(recipe, model, examples.inputs[:WHITENED_IMAGES])
+    mean, variance = channel_moments(examples.inputs, examples.train)
+    sizes = dict.fromkeys(("image_size", "input_size"), examples.inputs.shape[1])
+    model = build_network(recipe, mean=mean, variance=variance, classes=examples.classes, **sizes)
+    initialize_weights(recipe, model, examples.inputs[:5000])
     return model
 
 

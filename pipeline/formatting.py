@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from pipeline.errors import BadInput
 
 
 def printable(text: str) -> str:
@@ -42,6 +45,14 @@ def format_bytes(count: float) -> str:
         count, units = count / 1000, units[1:]
     rounded = units[0] == "B" or count >= 99.95
     return f"{count:.0f} {units[0]}" if rounded else f"{count:.1f} {units[0]}"
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes in a text such as "20GB" or "500 MB", in units of 1,000; raise BadInput."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B\s*", text, re.IGNORECASE)
+    if not match:
+        raise BadInput(f"{text!r}: expected a size such as 20GB or 500MB")
+    return round(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))
 
 
 def describe_data(title: str, note: str, counts: Mapping[str, int]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import luigi
 
 from pipeline.datasets.table import FOLDER
-from pipeline.recipes.presets import Preset, find_preset
+from pipeline.features.sections import scaling_note
+from pipeline.recipes.presets import Plan, Preset, find_preset
 from pipeline.report.table import COMPARISON_PAGE, COMPARISON_PLOTS
 from pipeline.results.table import SCORES
 from pipeline.storage import layout
@@ -18,7 +19,7 @@ from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import undamaged_files
 from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
-from tasks.data import DownloadWeights
+from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.label_efficiency import efficiency_folders
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
@@ -42,7 +43,10 @@ class CompareSchemes(DerivedTask):
     subset = OptionalNumber(default=None, description="images in a subset, 0 for all [default: the preset's]")
     weights = luigi.OptionalStrParameter(default=None, description="weights [default: the preset's]")
     backbone = DownloadWeights.backbone
-    input_size = OptionalNumber(default=None, description="pixels of heads' features [default: the preset's]")
+    image_size = PrepareDataset.image_size
+    input_size = OptionalNumber(
+        default=None, description="pixels per side that networks see [default: the preset's]"
+    )
     seeds = WholeNumbers(default=None, description="seeds, such as 0,1,2 [default: the preset's]")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
     precision = ExtractFeatures.precision
@@ -70,12 +74,33 @@ class CompareSchemes(DerivedTask):
                 "weights": plan.weights or self.weights or row.weights,
                 "dataset": self.dataset or row.dataset,
                 "subset": subset,
-                "input_size": self.input_size or row.input_size,
+                "input_size": self._size_of(plan),
             }
             for seed in self.seeds or row.seeds:
                 shared["seed"] = seed
                 pairs.append((self.clone(ScoreRun, **shared), self.clone(PlotRun, **shared)))
         return list(dict.fromkeys(pairs))  # --weights can equal the weights of another plan
+
+    def _size_of(self, plan: Plan) -> int | None:
+        """Return the input size of a plan: the option, or the plan's or the preset's own; None if unset.
+
+        Networks from scratch are not given more pixels than the images have.
+        """
+        if self.input_size and plan.scheme.startswith("from-scratch"):
+            dataset = PrepareDataset(dataset=self.dataset or self.row.dataset, image_size=self.image_size)
+            return min(self.input_size, dataset.fingerprint["image_size"])
+        return self.input_size or plan.input_size or self.row.input_size
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each input size of a preset that leaves out more than half of the images' pixels."""
+        if self.input_size:
+            return []
+        notes: dict[str, list[str]] = {}
+        for run in self.runs:
+            if note := scaling_note(run.prepared.fingerprint, run.pixels):
+                notes.setdefault(note, []).append(f"{run.scheme.name}:{run.recipe}")
+        return [f"{', '.join(dict.fromkeys(names))}: {note}" for note, names in notes.items()]
 
     @functools.cached_property
     def runs(self) -> list[TrainTask]:

@@ -16,18 +16,19 @@ from pipeline.backbones.table import (
     choose_weights,
     weights_names,
 )
-from pipeline.datasets.folders import path_name
+from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, path_name
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
-from pipeline.datasets.table import DATASETS, FOLDER, Dataset
+from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.download.cifar10 import ARCHIVE, MEMBERS
+from pipeline.features.sections import network_size
 from pipeline.formatting import describe_data
 from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder, mirrors, read_choice
-from tasks.parameters import WholeNumber
+from tasks.parameters import OptionalNumber, WholeNumber
 from tasks.task import Task
 
-DOWNLOADS_FIRST = 100  # Luigi's priority: a failed download is reported before any computation starts
+DOWNLOADS_FIRST = 10_000  # Luigi's priority: a failed download is reported before any computation starts
 
 
 class DownloadCifar10(Task):
@@ -104,7 +105,7 @@ class DownloadWeights(Task):
 
 
 class PrepareDataset(Task):
-    """Store a data set as uint8 images, labels, names and a train/val/test split.
+    """Store a data set as square uint8 images, labels, names and a train/val/test split.
 
     folder:PATH is a folder of pictures with a sub-folder for each class, optionally below train, val and
     test. Unreadable files are reported and skipped; with HEADSTART_UNREADABLE=refuse, or [folders]
@@ -118,10 +119,16 @@ class PrepareDataset(Task):
     )
     subset = WholeNumber(default=0, description="images in a stratified subset, 0 for all")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
+    image_size = OptionalNumber(
+        default=None,
+        description=f"pixels per side at which pictures are kept, {SMALLEST_IMAGE} to {LARGEST_IMAGE} "
+        f"[default: {FOLDER_IMAGE_SIZE} for folders, 32 for the other data sets, which have no other]",
+    )
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        selection = {"subset": self.subset, "split_seed": self.split_seed}
+        names = ("subset", "split_seed", "image_size")
+        selection = {name: getattr(self, name) for name in names}
         return dataset_fingerprint(self.dataset, **selection, index=_index())
 
     @property
@@ -131,7 +138,15 @@ class PrepareDataset(Task):
 
     @property
     def label(self) -> str:
-        return path_name(self.dataset) + (f"-{self.subset}" if self.subset else "")
+        size = f"-{self.image_size}px" if self.image_size else ""
+        return path_name(self.dataset) + (f"-{self.subset}" if self.subset else "") + size
+
+    def why_missing(self) -> str | None:
+        """Return why the folder does not hold the data set; an earlier version stored images elsewhere."""
+        why = super().why_missing()
+        if why is None and layout.IMAGES_FILE not in read_manifest(self.folder).files:
+            return f"{self.folder}: {layout.IMAGES_FILE} is missing, an earlier version prepared it"
+        return why
 
     @property
     def counts(self) -> dict[str, int]:
@@ -168,6 +183,7 @@ class DataTask(Task):
     dataset: str
     subset: int
     split_seed: int
+    image_size: int | None
     backbone: str
     weights: str
 
@@ -175,6 +191,10 @@ class DataTask(Task):
     def prepared(self) -> PrepareDataset:
         """The data set."""
         return self.clone(PrepareDataset)
+
+    def network_size(self, input_size: int | None) -> int:
+        """The pixels per side that networks see; by default the data set's image size, up to 224."""
+        return network_size(self.prepared.fingerprint, input_size)
 
     @property
     def weights_choice(self) -> WeightsChoice:

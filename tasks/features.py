@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import luigi
 from luigi.util import inherits
 
 from pipeline.datasets.folders import path_name
-from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.sections import (
+    LARGEST_INPUT,
     POOLINGS,
     STORAGES,
     base_fingerprint,
     cache_fingerprint,
     missing_sections,
     parse_layers,
+    scaling_note,
     why_missing,
 )
 from pipeline.machine import PRECISIONS, resolve_precision
 from pipeline.views import IDENTITY, parse_views
 from tasks.data import DataTask, DownloadWeights, PrepareDataset
-from tasks.parameters import WholeNumber
+from tasks.parameters import OptionalNumber, WholeNumber
+
+MAPS_FIRST = 1000  # Luigi's priority
+
+logger = logging.getLogger("luigi-interface")
 
 
 def request_of(fingerprint: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Split a task's fingerprint into the cache's base fingerprint, the layers and the views."""
     return base_fingerprint(fingerprint), tuple(fingerprint["layers"]), tuple(fingerprint["views"])
+
+
+def warn_of_scaling(dataset: dict[str, Any], size: int) -> None:
+    """Log a line if a default input size leaves out more than half of the images' pixels per side."""
+    if note := scaling_note(dataset, size):
+        logger.warning(note)
 
 
 @inherits(PrepareDataset, DownloadWeights)
@@ -37,12 +49,21 @@ class FeatureTask(DataTask):
     layers = luigi.Parameter(default="all", description="block4_pool,block5_pool, ... or all")
     views = luigi.Parameter(default=IDENTITY, description="such as identity,hflip,left2,hflip+right2")
     pooling = luigi.Parameter(default="average", description=f"one of {', '.join(POOLINGS)} (full maps)")
-    input_size = WholeNumber(default=IMAGE_SIZE, description="pixels to resize images to, up to 224")
+    input_size = OptionalNumber(
+        default=None,
+        description=f"pixels per side that the network sees, 32 to {LARGEST_INPUT} "
+        f"[default: the image size, up to {LARGEST_INPUT}]",
+    )
     precision = luigi.Parameter(
         default="auto",
         description=f"one of auto, {', '.join(PRECISIONS)}; auto is bfloat16 if the hardware supports it",
     )
     storage = luigi.Parameter(default="float32", description=f"one of {', '.join(STORAGES)}")
+    averages = luigi.BoolParameter(
+        default=False,
+        significant=False,
+        description="with --pooling none: cache the averages of all layers in the same pass",
+    )
     batch_size = WholeNumber(
         default=0,
         significant=False,
@@ -65,8 +86,12 @@ class FeatureTask(DataTask):
 
     @property
     def priority(self) -> int:  # type: ignore[override]  # Luigi declares a number and reads properties, too
-        """Luigi's priority: the request with the most layers and views first, so that one pass serves all."""
-        return len(self.fingerprint["layers"]) * len(self.fingerprint["views"])
+        """Luigi's priority: the request with the most layers and views first, so that one pass serves all.
+
+        A request for maps whose passes also give averages comes before all requests for averages.
+        """
+        size = len(self.fingerprint["layers"]) * len(self.fingerprint["views"])
+        return size + MAPS_FIRST * self.averages
 
     @property
     def label(self) -> str:
@@ -95,6 +120,8 @@ class FeatureTask(DataTask):
         return {}
 
     def make(self) -> None:
+        if self.input_size is None:
+            warn_of_scaling(self.prepared.fingerprint, self.fingerprint["input_size"])
         base, layers, views = request_of(self.fingerprint)
         self.in_child(
             "pipeline.features.extract:extract",
@@ -105,8 +132,18 @@ class FeatureTask(DataTask):
             weights=self.clone(DownloadWeights).folder,
             folder=self.folder,
             batch_size=self.batch_size or None,
+            averages=self.by_products,
             **self.share,
         )
+
+    @property
+    def by_products(self) -> dict[str, Any] | None:
+        """The cache of averages that the passes for these maps also fill, None if they are not asked for."""
+        if not self.averages or self.pooling == "average" or self.share:
+            return None
+        task = self.clone(ExtractFeatures, layers="all", pooling="average", storage="float32", averages=False)
+        base, layers, _ = request_of(task.fingerprint)
+        return {"base": base, "layers": layers, "folder": task.folder}
 
 
 class ExtractFeatures(FeatureTask):

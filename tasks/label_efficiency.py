@@ -92,6 +92,7 @@ class LabelEfficiency(DataTask, DerivedTask):
         default={}, description='settings by scheme, such as {"from-scratch:lesson": {"epochs": 5}}'
     )
     precision = ExtractFeatures.precision
+    input_size = ExtractFeatures.input_size
 
     @functools.cached_property
     def parts(self) -> list[tuple[str, str, Task]]:

@@ -28,8 +28,16 @@ from tasks.features import ExtractFeatures
 from tasks.parameters import SettingParameter
 from tasks.task import Task
 
-SHARED_WITH_FEATURES = ("dataset", "subset", "split_seed", "backbone", "weights", "precision")
-FEATURES_ONLY = ("input_size", "storage")  # parameters of schemes that read features but no images
+SHARED_WITH_FEATURES = (
+    "dataset",
+    "subset",
+    "split_seed",
+    "image_size",
+    "input_size",
+    "backbone",
+    "weights",
+    "precision",
+)
 
 
 def recipes_folder() -> Path:
@@ -43,6 +51,13 @@ class RecipeTask(DataTask):
     scheme: ClassVar[Scheme]
     recipe: str
     precision: str
+    input_size: int | None
+    storage: str
+
+    @functools.cached_property
+    def pixels(self) -> int:
+        """The pixels per side that the network sees."""
+        return self.network_size(self.input_size)
 
     @functools.cached_property
     def resolved(self) -> Any:
@@ -50,6 +65,7 @@ class RecipeTask(DataTask):
         values = {name: getattr(self, name) for name in self.scheme.settings}
         changed = {name: value for name, value in values.items() if value is not None}
         recipe = named_recipe(recipes_folder(), self.scheme, self.recipe, changed)
+        recipe.check_size(self.pixels)
         return resolve_layers(recipe, self.backbone_row.taps) if self.reads_weights else recipe
 
     @property
@@ -60,9 +76,9 @@ class RecipeTask(DataTask):
 
     @property
     def common_fingerprint(self) -> dict[str, Any]:
-        """The part of the fingerprint that all results of recipes share: settings and inputs."""
+        """The part of the fingerprint that all results of recipes share: settings, size and inputs."""
         inputs = {name: task.fingerprint for name, task in self.inputs.items()}
-        return {"settings": settings.as_dict(self.resolved), **inputs}
+        return {"settings": settings.as_dict(self.resolved), "input_size": self.pixels, **inputs}
 
     @property
     def label(self) -> str:
@@ -109,7 +125,7 @@ class RecipeTask(DataTask):
     def features_task(self) -> ExtractFeatures:
         """The cached layers and views that the recipe reads."""
         views = self.resolved.views if isinstance(self.resolved, Head) else (IDENTITY,)
-        options = {name: getattr(self, name) for name in FEATURES_ONLY if self.scheme.reads_layers}
+        options = {"storage": self.storage} if self.scheme.reads_layers else {}
         return self.features_of(self.layers_read, views, **options)
 
     def requires(self) -> dict[str, Task]:
@@ -128,7 +144,7 @@ class RecipeTask(DataTask):
             scheme=self.scheme.name,
             recipe=self.recipe,
             row=row_and_settings(recipes_folder(), self.scheme, self.recipe)[0],
-            **{name: self.fingerprint[name] for name in ("settings", "seed", "precision")},
+            **{name: self.fingerprint[name] for name in ("settings", "seed", "precision", "input_size")},
             weights=self.weights_title,
             backbone=self.backbone if self.reads_weights else "none",
             fingerprint=self.fingerprint,
@@ -151,7 +167,8 @@ def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
             "recipe": luigi.Parameter(default=next(iter(scheme.recipes)), description=recipes),
             "precision": ExtractFeatures.precision,
             **{name: SettingParameter(field) for name, field in scheme.settings.items()},
-            **{name: getattr(ExtractFeatures, name) for name in FEATURES_ONLY if scheme.reads_layers},
+            "input_size": ExtractFeatures.input_size,
+            **({"storage": ExtractFeatures.storage} if scheme.reads_layers else {}),
         }
         task.scheme = scheme
         for name, parameter in parameters.items():

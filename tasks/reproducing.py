@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.backbones.table import choose_weights, weights_name
-from pipeline.datasets.table import FOLDER
+from pipeline.datasets.folders import FOLDER_IMAGE_SIZE
+from pipeline.datasets.table import FOLDER, SMALLEST_IMAGE
 from pipeline.errors import HeadstartError
+from pipeline.features.sections import network_size
 from pipeline.recipes.named import find_named, named_recipe
 from pipeline.recipes.settings import as_dict
 from pipeline.runs.result import RunResult, read_run
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
 from tasks.configuration import data_folder
-from tasks.recipes import FEATURES_ONLY, recipes_folder
+from tasks.recipes import recipes_folder
 from tasks.task import luigi_command
 from tasks.training import training_task
 
@@ -33,8 +35,12 @@ def command_of(recipe: dict[str, Any]) -> str:
         scheme, name = find_named(recipes_folder(), fingerprint["scheme"])
         defaults = as_dict(named_recipe(recipes_folder(), scheme, name))
         task, data = training_task(scheme.name), fingerprint["dataset"]
-        values = {"recipe": name, "dataset": dataset_text(data["name"])}
+        values: dict[str, Any] = {"recipe": name, "dataset": dataset_text(data["name"])}
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
+        default_size = FOLDER_IMAGE_SIZE if data.get("fitting") else SMALLEST_IMAGE
+        values |= {"image_size": data["image_size"] if data["image_size"] != default_size else None}
+        size = fingerprint["input_size"]
+        values |= {"input_size": size if size != network_size(data, None) else None}
         if "weights" in scheme.needs:
             base = fingerprint["features"]
             values |= {"backbone": base["backbone"], "weights": weights_name(base["weights"])}
@@ -43,7 +49,7 @@ def command_of(recipe: dict[str, Any]) -> str:
             if choose_weights(values["weights"], base["backbone"]).identity != base["weights"]:
                 return ""  # weights from a file or URL whose location was not stored
             if scheme.reads_layers:
-                values |= {name: base[name] for name in FEATURES_ONLY}
+                values["storage"] = base["storage"]
         values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
     except (HeadstartError, KeyError, TypeError, AttributeError):
         return ""

@@ -72,6 +72,7 @@ class CompareSeeds(StudyTask):
         default={}, description='settings by scheme, such as {"from-scratch:fast": {"fit_on": "train+val"}}'
     )
     precision = ExtractFeatures.precision
+    input_size = ExtractFeatures.input_size
 
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:
@@ -106,6 +107,7 @@ class BlockStudy(StudyTask):
         description="settings of all runs that differ from the recipe lesson",
     )
     precision = ExtractFeatures.precision
+    input_size = ExtractFeatures.input_size
 
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:

@@ -16,7 +16,7 @@ from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.sweep import checked_space, layers_of
 from pipeline.storage import layout
 from tasks.configuration import data_folder
-from tasks.features import ExtractFeatures
+from tasks.features import ExtractFeatures, warn_of_scaling
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.recipes import HeadTask, RecipeTask, takes_recipe
 from tasks.task import Task
@@ -94,6 +94,8 @@ class TrainTask(RecipeTask):
         return layout.run_reports(data_folder(), self.folder)
 
     def make(self) -> None:
+        if self.input_size is None and not self.reads_weights:
+            warn_of_scaling(self.prepared.fingerprint, self.pixels)
         arguments = {"spec": self.spec.as_json(), "inputs": self.folders, "folder": self.folder}
         self.in_child("pipeline.runs.train:train_run", **arguments)
 
@@ -129,7 +131,7 @@ class FineTuneTask(TrainTask):
     @functools.cached_property
     def prefix_plan(self) -> Prefix:
         """How the frozen blocks are computed, and why; the setting --prefix decides."""
-        return plan_prefix(self.resolved, self.backbone_row)
+        return plan_prefix(self.resolved, self.backbone_row, self.pixels)
 
     @property
     def inputs(self) -> dict[str, Task]:
@@ -146,11 +148,14 @@ class FineTuneTask(TrainTask):
 
     @property
     def maps_task(self) -> ExtractFeatures:
-        """The cached feature maps at the cut, as float16 if they are computed in bfloat16."""
+        """The cached feature maps at the cut, as float16 if they are computed in bfloat16.
+
+        The same passes compute the averages that the top, and heads on these images, need.
+        """
         plan = self.prefix_plan
         half = plan.pooling == "none" and resolve_precision(self.precision) == "bfloat16"
-        storage = "float16" if half else "float32"
-        return self.features_of([plan.layer], plan.views, pooling=plan.pooling, storage=storage)
+        options = {"pooling": plan.pooling, "storage": "float16" if half else "float32"}
+        return self.features_of([plan.layer], plan.views, averages=plan.pooling == "none", **options)
 
     def make(self) -> None:
         logger.info("%s trains %s", self.folder.name, self.prefix_plan.why)

@@ -24,6 +24,7 @@ def spec_of(text: str, overrides: dict, *, precision: str = "float32") -> RunSpe
         settings=fields["settings"],
         seed=3,
         precision=precision,
+        input_size=32,
         weights="random" if pretrained else "none",
         backbone="vgg16" if pretrained else "none",
         fingerprint={**fields, **features},

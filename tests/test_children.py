@@ -76,7 +76,7 @@ def test_a_function_of_the_project_runs_and_reports_progress(tmp_path, progress,
     arguments = {"fingerprint": fingerprint, "source": None, "folder": str(tmp_path)}
     facts = run_in_child("pipeline.datasets.store:prepare", arguments, progress)
     assert facts["counts"] == ImageStore(tmp_path).counts
-    assert ("write images", 0, 100, "images") in reports
+    assert ("read digits", 0, 1, "files") in reports
 
 
 def test_progress_arrives_in_order(run, progress, reports):

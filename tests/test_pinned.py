@@ -18,7 +18,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.storage.fingerprint import key_of
 
 CIFAR10 = dataset_fingerprint("cifar10", subset=0, split_seed=0)
-SHARD_SHA256 = "328fc9594f1c86ec94db3183260943cc6d44f790ec836403f3a02cc803968e54"
+SHARD_SHA256 = "1505e88265de02a2024fe4899254f1ab293af7e982ae3835b95fd84b6e9917bd"
 DIGITS = dataset_fingerprint("digits", subset=100, split_seed=0)
 
 

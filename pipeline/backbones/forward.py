@@ -36,17 +36,16 @@ def forward_function(
     *,
     image_size: int,
     input_size: int,
-    layers: list[str],
-    pooling: str,
+    taps: list[tuple[str, str]],
     precision: str,
     batch_size: int,
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a function from (batch_size, I, I, 3) uint8 images to a list of float32 arrays, one per layer.
+    """Return a function from (batch_size, I, I, 3) uint8 images to a list of float32 arrays, one per tap.
 
     I is image_size. Images are resized to input_size if it differs: bilinear, antialiased, in float32 (see
-    tf.image.resize). layers are taps in network order; nothing past the deepest one is computed. pooling
-    "average" gives (batch_size, channels), "none" gives the feature maps. The returned function is
-    thread-safe. Raises BadInput if the shapes of the weights do not match.
+    tf.image.resize). taps are pairs of a layer and its pooling: "average" gives (batch_size, channels),
+    "none" the feature maps. Nothing past the deepest layer is computed. The returned function is thread-safe.
+    Raises BadInput if the shapes of the weights do not match.
     """
     row.check_size(input_size)
     for name, weights in row.shapes().items():
@@ -54,6 +53,7 @@ def forward_function(
         if received != (shapes := tuple(weights.values())):
             raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {received}")
     dtype = tf.as_dtype(precision)
+    layers = [layer for layer in row.taps if layer in dict(taps)]
     network = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)
     signature = [tf.TensorSpec((batch_size, image_size, image_size, 3), tf.uint8)]
 
@@ -65,25 +65,28 @@ def forward_function(
         x -= tf.constant(row.subtract)
         preprocessed = tf.reverse(x, [-1]) if row.flip_channels else x
         if network is None:
-            return _taps(tf.cast(preprocessed, dtype), row, arrays, layers, pooling)
-        # Keras does not always wrap a single output in a list.
-        maps = [tf.cast(x, tf.float32) for x in tf.nest.flatten(network(preprocessed, training=False))]
-        return [tf.reduce_mean(x, axis=(1, 2)) for x in maps] if pooling == "average" else maps
+            maps = _maps(tf.cast(preprocessed, dtype), row, arrays, layers)
+        else:  # Keras does not always wrap a single output in a list
+            maps = dict(zip(layers, tf.nest.flatten(network(preprocessed, training=False)), strict=True))
+        return [
+            _average(maps[layer]) if pooling == "average" else tf.cast(maps[layer], tf.float32)
+            for layer, pooling in taps
+        ]
 
     compute = forward.get_concrete_function()
     return lambda images: [values.numpy() for values in compute(tf.constant(images))]
 
 
-def _taps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], pooling: str) -> list[tf.Tensor]:
-    """Return the float32 outputs of layers for a batch of preprocessed images; stop after the deepest."""
-    outputs = []
+def _maps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str]) -> dict[str, tf.Tensor]:
+    """Return the outputs of layers for a batch of preprocessed images; stop after the deepest."""
+    outputs = {}
     for block in row.blocks:
         for convolution in block.convolutions:
             kernel, bias = arrays[convolution.layer]
             x = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3])](x, kernel, bias)
         x = tf.nn.max_pool2d(x, 2, 2, "VALID")
         if block.tap in layers:
-            outputs.append(_average(x) if pooling == "average" else tf.cast(x, tf.float32))
+            outputs[block.tap] = x
         if block.tap == layers[-1]:
             break
     return outputs

@@ -14,15 +14,19 @@ from pipeline.backbones.weights import Arrays
 from pipeline.errors import BadInput
 
 
-def build_backbone(row: Backbone, arrays: Arrays, *, input_size: int) -> keras.Model:
-    """Return the backbone without its top, from pixels (B, S, S, 3) uint8 RGB to its last feature map.
+def build_backbone(
+    row: Backbone, arrays: Arrays, *, input_size: int, image_size: int | None = None
+) -> keras.Model:
+    """Return the backbone without its top, from pixels (B, I, I, 3) uint8 RGB to its last feature map.
 
-    Means are subtracted in float32 whatever the precision of the rest. Layer names are those of
+    I is image_size, by default input_size; images of another size are resized to input_size. They are
+    resized and means are subtracted in float32, whatever the precision of the rest. Layer names are those of
     keras.applications, so taps and weights can be looked up by name.
     """
     row.check_size(input_size)
-    pixels = keras.Input((input_size, input_size, 3), dtype="uint8", name="pixels")
-    application = _application(row, input_tensor=_preprocess(row, pixels))
+    side = image_size or input_size
+    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
+    application = _application(row, input_tensor=_preprocess(row, resized(pixels, input_size)))
     model = keras.Model(pixels, application.output, name=row.name)
     load_arrays(model, arrays)
     return model
@@ -45,12 +49,18 @@ def backbone_features(
 
     Images are resized to input_size; layers are computed in float32, averaged over space and concatenated.
     """
-    x = keras.layers.Rescaling(1.0, dtype="float32", name="pixel_values")(pixels)
-    if pixels.shape[1] != input_size:
-        x = keras.layers.Resizing(input_size, input_size, antialias=True, dtype="float32")(x)
-    outputs = keras_taps(row, arrays, input_size, layers, "float32")(_preprocess(row, x))
+    x = _preprocess(row, resized(pixels, input_size))
+    outputs = keras_taps(row, arrays, input_size, layers, "float32")(x)
     averages = [keras.ops.mean(maps, axis=(1, 2)) for maps in keras.tree.flatten(outputs)]
     return keras.ops.concatenate(averages, axis=-1) if len(averages) > 1 else averages[0]
+
+
+def resized(pixels: KerasTensor, size: int) -> KerasTensor:
+    """Return pixels (B, S, S, 3) in float32, resized to size if they differ: bilinear, antialiased."""
+    x = keras.layers.Rescaling(1.0, dtype="float32", name="pixel_values")(pixels)
+    if pixels.shape[1] == size:
+        return x
+    return keras.layers.Resizing(size, size, antialias=True, dtype="float32", name="resize")(x)
 
 
 def _preprocess(row: Backbone, pixels: KerasTensor) -> KerasTensor:

@@ -26,6 +26,7 @@ from pipeline.storage.publishing import explain_disk_errors, publish_sealed, rea
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 UNASSIGNED = 255  # split code of an image whose split the folder does not decide
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
+FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
 LISTED_FILES = 5  # named in a message; the others are counted
 
@@ -71,7 +72,8 @@ def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
         val_fraction=VAL_FRACTION,
         test_fraction=TEST_FRACTION,
         note=note,
-        order="content",
+        order="pixels",
+        image_size=FOLDER_IMAGE_SIZE,
         fitting=FITTING,
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.folders import folder_dataset, folder_row
-from pipeline.datasets.table import DATASETS, FOLDER, IMAGE_SIZE, Dataset
+from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.formatting import pluralize
 
@@ -40,10 +40,18 @@ def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = N
 
 
 def dataset_fingerprint(
-    name: str, *, subset: int, split_seed: int, index: Path | None = None
+    name: str, *, subset: int, split_seed: int, image_size: int | None = None, index: Path | None = None
 ) -> dict[str, Any]:
-    """Return the fingerprint of a prepared data set; subset 0 means all images. Raises BadInput."""
+    """Return the fingerprint of a prepared data set; subset 0 means all images. Raises BadInput.
+
+    image_size is in pixels per side; None is the data set's own size, or a folder's default.
+    """
     row = find_dataset(name, index)
+    size = row.image_size if image_size is None else image_size
+    smallest, largest = (SMALLEST_IMAGE, LARGEST_IMAGE) if row.fitting else (row.image_size, row.image_size)
+    if not smallest <= size <= largest:
+        expected = f"{smallest} to {largest} pixels" if row.fitting else f"{smallest} pixels, as they are"
+        raise BadInput(f"image size of {name}: expected {expected}, received {size}")
     minimum = min(100, row.size)
     if subset and not minimum <= subset <= row.size:
         raise BadInput(
@@ -53,7 +61,7 @@ def dataset_fingerprint(
     return {
         "name": row.name,
         "source": row.source,
-        "image_size": IMAGE_SIZE,
+        "image_size": size,
         "subset": 0 if subset == row.size else subset,
         "split": {
             "seed": split_seed if subset or row.order != "source" else 0,  # a fixed split has none

@@ -1,7 +1,8 @@
-"""Read picture files of any size and mode as square RGB arrays."""
+"""Read picture files of any size and mode as upright RGB, and fit them to a square."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -27,10 +28,14 @@ class _Clamped(io.BufferedReader):
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
-    """Return a picture file as (size, size, 3) uint8 RGB: EXIF rotation, center crop, resize.
+    """Return a picture file as (size, size, 3) uint8 RGB; raise DamagedFile (see decode_picture)."""
+    return fit_picture(decode_picture(path), size)
 
-    A picture that already has this size keeps its pixels. An animation gives its first frame. Raises
-    DamagedFile if the file is not a picture, is damaged or has more than LARGEST_PIXELS.
+
+def decode_picture(path: Path) -> Image.Image:
+    """Return a picture file upright in RGB at its own size; an animation gives its first frame.
+
+    Raises DamagedFile if the file is not a picture, is damaged or has more than LARGEST_PIXELS.
     """
     try:
         with _Clamped(path) as stream, Image.open(stream, formats=list(FORMATS)) as file:
@@ -39,14 +44,31 @@ def read_picture(path: Path, size: int) -> np.ndarray:
                 raise DamagedFile(
                     f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {width:,} x {height:,}"
                 )
-            file.draft("RGB", (4 * size, 4 * size))  # JPEG only: decodes at reduced size
-            picture = _rgb(ImageOps.exif_transpose(file))
+            return _rgb(ImageOps.exif_transpose(file))
     except DamagedFile:
         raise
     except Exception as problem:  # Pillow raises many exception types for damaged files
         reason = str(problem) or type(problem).__name__
         raise DamagedFile(f"{path}: not a readable picture ({reason})") from None
-    return np.asarray(_cropped_and_resized(picture, size))
+
+
+def fit_picture(picture: Image.Image, size: int) -> np.ndarray:
+    """Return the square at a picture's center as (size, size, 3) uint8: bilinear, antialiased.
+
+    A picture that already has this size keeps its pixels. use.network.fit_images does the same in a graph.
+    """
+    if picture.size != (size, size):
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))  # resize(box=…) would read beyond it
+        picture = square.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def digest_of_picture(picture: Image.Image) -> bytes:
+    """Return the sha256 of an RGB picture's size and pixels, which no format or later resizing changes."""
+    return hashlib.sha256(b"%d x %d" % picture.size + picture.tobytes()).digest()
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -61,12 +83,3 @@ def _rgb(picture: Image.Image) -> Image.Image:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
-
-
-def _cropped_and_resized(picture: Image.Image, size: int) -> Image.Image:
-    if picture.size == (size, size):
-        return picture
-    width, height = picture.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)

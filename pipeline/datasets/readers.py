@@ -1,18 +1,21 @@
-"""Readers of the data sets: load a downloaded file, a package's data or a folder as raw images in memory."""
+"""Readers of the data sets: write the images of a download, a package or a folder; return their records."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline.datasets.folders import UNASSIGNED, PictureFile, identity_of, picture_files, skipped_entries
-from pipeline.datasets.pictures import read_picture
-from pipeline.datasets.table import IMAGE_SIZE, SPLITS, RawImages
+from pipeline.datasets.images import ImageWriter
+from pipeline.datasets.pictures import decode_picture, digest_of_picture, fit_picture
+from pipeline.datasets.table import SPLITS, Records
 from pipeline.download.archive import read_archive
 from pipeline.errors import DamagedFile
 from pipeline.machine import usable_cores
@@ -24,16 +27,17 @@ DIGITS_SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b
 DIGITS_LEVELS = 16  # the largest gray value of a digit
 
 
-def read_cifar10(archive: Path, progress: Progress) -> RawImages:
-    """Return CIFAR-10 from its archive: 50,000 train, then 10,000 test images; sha256-checks every member."""
+def read_cifar10(archive: Path, writer: ImageWriter, progress: Progress) -> Records:
+    """Read CIFAR-10 from its archive: 50,000 train, then 10,000 test images; sha256-checks every member."""
     progress("read CIFAR-10", 0, 1, "archives")
     data = read_archive(archive)
+    writer.add(data.images)
     is_test = np.arange(len(data.labels)) >= data.train_count
-    return RawImages(data.images, data.labels, list(data.names), tuple(data.class_names), is_test)
+    return Records(data.labels, list(data.names), tuple(data.class_names), is_test)
 
 
-def read_digits(_: None, progress: Progress) -> RawImages:
-    """Return scikit-learn's 8x8 digits as 32x32 RGB: gray values 0…16 scaled to 0…255, bilinear resize."""
+def read_digits(_: None, writer: ImageWriter, progress: Progress) -> Records:
+    """Read scikit-learn's 8x8 digits as 32x32 RGB: gray values 0…16 scaled to 0…255, bilinear resize."""
     progress("read digits", 0, 1, "files")
     digits = load_digits()
     small = digits.images.astype(np.uint8)
@@ -41,58 +45,67 @@ def read_digits(_: None, progress: Progress) -> RawImages:
     if digest != DIGITS_SHA256:
         raise DamagedFile(f"scikit-learn's digits: expected sha256 {DIGITS_SHA256}, found {digest}")
     gray = np.round(small * (255 / DIGITS_LEVELS)).astype(np.uint8)
-    side, bilinear = (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR
+    side, bilinear = (writer.size, writer.size), Image.Resampling.BILINEAR
     large = np.stack([np.asarray(Image.fromarray(image).resize(side, bilinear)) for image in gray])
     names = [f"digit_{position:04d}.png" for position in range(len(large))]
-    images = np.repeat(large[..., None], 3, axis=-1)
-    return RawImages(images, digits.target.astype(np.int64), names, tuple("0123456789"), None)
+    writer.add(np.repeat(large[..., None], 3, axis=-1))
+    return Records(digits.target.astype(np.int64), names, tuple("0123456789"), None)
 
 
-REPORT_EVERY = 50  # pictures per progress report
+def read_folder(root: Path, writer: ImageWriter, progress: Progress) -> Records:
+    """Read the pictures of a folder, cropped and resized to the writer's size, on all cores.
 
-
-def read_folder(root: Path, progress: Progress) -> RawImages:
-    """Return the pictures of a folder as (N, 32, 32, 3) uint8 with the sha256 of each one's pixels.
-
-    Files that cannot be read or are not pictures are left out and listed in unreadable, as (name, why).
-    Files are read and decoded on all cores.
+    The content is the sha256 of each picture's decoded pixels, before it is cropped and resized. Files that
+    cannot be read or are not pictures are left out and listed in unreadable, as (name, why).
     """
     files = picture_files(root)
     class_names = tuple(sorted({file.class_name for file in files}))
     digests, unreadable = {}, []
     readable: list[PictureFile] = []
-    images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    content: list[bytes] = []
+    read = functools.partial(_read, size=writer.size)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for done, (file, result) in enumerate(zip(files, pool.map(_read, files), strict=True), start=1):
-            digests[file.name], pixels, why = result
-            if pixels is None:
-                unreadable.append((file.name, why))
-            else:
-                images[len(readable)] = pixels
-                readable.append(file)
-            if done % REPORT_EVERY == 0 or done == len(files):
-                progress("read pictures", done, len(files), "pictures")
-    images = images[: len(readable)]
-    content = [hashlib.sha256(image.tobytes()).digest() for image in images]
-    return RawImages(
-        images,
+        for start in range(0, len(files), writer.block):
+            block, images = files[start : start + writer.block], []
+            for file, picture in zip(block, pool.map(read, block), strict=True):
+                digests[file.name] = picture.file_digest
+                if picture.pixels is None:
+                    unreadable.append((file.name, picture.why))
+                else:
+                    images.append(picture.pixels)
+                    readable.append(file)
+                    content.append(picture.content)
+            if images:
+                writer.add(np.stack(images))
+            progress("read pictures", start + len(block), len(files), "pictures")
+    return Records(
         np.array([class_names.index(file.class_name) for file in readable], np.int64),
         [file.name for file in readable],
         class_names,
         None,
-        content=np.array([list(digest) for digest in content], np.uint8).reshape(-1, 32),
+        content=np.frombuffer(b"".join(content), np.uint8).reshape(-1, 32),
         source_split=np.array([SPLITS.get(file.split, UNASSIGNED) for file in readable], np.uint8),
         unreadable=(*unreadable, *skipped_entries(root, files)),
         identity=identity_of(digests),
     )
 
 
-def _read(file: PictureFile) -> tuple[str, np.ndarray | None, str]:
-    """Return the sha256 of a file, its pixels or None, and why it cannot be read."""
+class _Picture(NamedTuple):
+    """A file's sha256; the picture's pixels and the digest of its decoded pixels, or why it is unreadable."""
+
+    file_digest: str
+    pixels: np.ndarray | None
+    content: bytes = b""
+    why: str = ""
+
+
+def _read(file: PictureFile, size: int) -> _Picture:
+    digest = ""
     try:
         digest = sha256_of(file.path)
-        return digest, read_picture(file.path, IMAGE_SIZE), ""
+        picture = decode_picture(file.path)
+        return _Picture(digest, fit_picture(picture, size), digest_of_picture(picture))
     except DamagedFile as error:
-        return digest, None, str(error).removeprefix(f"{file.path}: ")
+        return _Picture(digest, None, why=str(error).removeprefix(f"{file.path}: "))
     except OSError as error:
-        return "", None, error.strerror or str(error)
+        return _Picture("", None, why=error.strerror or str(error))

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.split import split_images, stratified_sample
-from pipeline.datasets.table import IMAGE_SIZE, SPLITS, RawImages
+from pipeline.datasets.table import SPLITS, Records
 from pipeline.download.archive import read_archive
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress
@@ -26,13 +27,14 @@ FOLDER = Path(__file__).parent / "cifar10_sample"
 TABLE = "images.csv"
 FIELDS = ("split", "position", "label", "class", "name")
 COUNTS = {"train": 1_200, "val": 200, "test": 600}
+SIDE = 32  # pixels of a tile
 COLUMNS = 40  # tiles in a row of a sheet
 # of all pixels, then all labels as int64
 SHA256 = "4deb9c0e8823f422984492051cb3a969394c30f495411869aff469f94867ef6a"
 
 
-def read_cifar10_sample(_: None, progress: Progress) -> RawImages:
-    """Return the sample: 1,200 train, 200 val and 600 test images, each with 10 classes of equal size.
+def read_cifar10_sample(_: None, writer: ImageWriter, progress: Progress) -> Records:
+    """Read the sample: 1,200 train, 200 val and 600 test images, each with 10 classes of equal size.
 
     Train and val images are from CIFAR-10's training set, test images from its test set. Raises DamagedFile
     if the pixels or labels are not as expected.
@@ -45,8 +47,8 @@ def read_cifar10_sample(_: None, progress: Progress) -> RawImages:
     if (digest := digest_of_sample(images, labels)) != SHA256:
         raise DamagedFile(f"{FOLDER}: expected pixels and labels with sha256 {SHA256}, found {digest}")
     classes = {int(row["label"]): row["class"] for row in rows}
-    return RawImages(
-        images,
+    writer.add(images)
+    return Records(
         labels,
         [row["name"] for row in rows],
         tuple(classes[label] for label in sorted(classes)),
@@ -64,8 +66,8 @@ def read_sheet(path: Path, count: int) -> np.ndarray:
     """Return the first count tiles of a sheet as (count, 32, 32, 3) uint8."""
     with Image.open(path, formats=["WEBP"]) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
-    tiles = pixels.reshape(-1, IMAGE_SIZE, COLUMNS, IMAGE_SIZE, 3).swapaxes(1, 2)
-    return tiles.reshape(-1, IMAGE_SIZE, IMAGE_SIZE, 3)[:count]
+    tiles = pixels.reshape(-1, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2)
+    return tiles.reshape(-1, SIDE, SIDE, 3)[:count]
 
 
 def write_sample(archive: Path, folder: Path) -> None:
@@ -79,8 +81,8 @@ def write_sample(archive: Path, folder: Path) -> None:
         members = np.flatnonzero(split == SPLITS[name])
         labels = data.labels[members]
         drawn = members[stratified_sample(labels, count, seed=0, purpose="sample", positions=members)]
-        tiles = data.images[drawn].reshape(-1, COLUMNS, IMAGE_SIZE, IMAGE_SIZE, 3).swapaxes(1, 2)
-        sheet = Image.fromarray(tiles.reshape(-1, COLUMNS * IMAGE_SIZE, 3))
+        tiles = data.images[drawn].reshape(-1, COLUMNS, SIDE, SIDE, 3).swapaxes(1, 2)
+        sheet = Image.fromarray(tiles.reshape(-1, COLUMNS * SIDE, 3))
         sheet.save(folder / f"{name}.webp", lossless=True, quality=100, method=6)
         for row in drawn:
             label = data.labels[row]

@@ -33,14 +33,25 @@ def split_images(
 
 
 def split_by_content(
-    content: np.ndarray, source_split: np.ndarray, *, val_fraction: float, test_fraction: float, seed: int
-) -> np.ndarray:
-    """Return the split (N,) uint8 of images, from the sha256 (N, 32) of their pixels and the seed alone.
+    content: np.ndarray,
+    labels: np.ndarray,
+    source_split: np.ndarray,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the split (N,) uint8 of pictures, from the sha256 (N, 32) of their pixels and the seed alone,
+    and a mask (N,) bool of those that a class has lent.
 
-    Each digest is hashed to a value in 0..1 that does not depend on the other images: below test_fraction
-    the image is test, below val_fraction of the rest it is val. Duplicates get the same split, and the
+    Each digest is hashed to a value in 0..1 that does not depend on the other pictures: below test_fraction
+    the picture is test, below val_fraction of the rest it is val. Duplicates get the same split, and the
     fractions hold on average. source_split (N,) uint8 is the split set by the source, 255 if unassigned. If
-    the source has no val or no test images, they are drawn from train.
+    the source has no val or no test pictures, they are drawn from train.
+
+    A class that is left without a picture in val lends it the one of its train pictures with the smallest
+    value, and to test the one with the largest, so that the loans do not depend on each other. With more
+    pictures, a loan can go back to train, and nothing else moves.
     """
     hashes = [hashlib.sha256(b"%d/split/" % seed + digest.tobytes()).digest() for digest in content]
     values = np.array([int.from_bytes(digest[:7], "big") / 2**56 for digest in hashes])
@@ -48,7 +59,18 @@ def split_by_content(
     test_share = 0.0 if has_test else test_fraction
     val_share = 0.0 if has_val else val_fraction * (1 - test_share)
     drawn = np.where(values < test_share, TEST, np.where(values < test_share + val_share, VAL, TRAIN))
-    return np.where(np.isin(source_split, (VAL, TEST)), source_split, drawn).astype(np.uint8)
+    split = np.where(np.isin(source_split, (VAL, TEST)), source_split, drawn).astype(np.uint8)
+    lent = np.zeros(len(split), bool)
+    for label in np.unique(labels):
+        members = labels == label
+        available = np.unique(values[members & (split == TRAIN)])
+        for code, share, place in ((VAL, val_share, 0), (TEST, test_share, -1)):
+            if share and not (members & (split == code)).any() and len(available) > 1:
+                loan = values == available[place]  # with its duplicates, in whatever class they are
+                available = np.delete(available, place)
+                loan &= split == TRAIN
+                split[loan], lent[loan] = code, True
+    return split, lent
 
 
 def subset_images(labels: np.ndarray, split: np.ndarray, *, count: int, seed: int) -> np.ndarray:

@@ -9,19 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.folders import describe_unreadable
+from pipeline.datasets.folders import LISTED_FILES, describe_unreadable
+from pipeline.datasets.images import ImageWriter, map_images
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.datasets.split import split_by_content, split_images, subset_images
-from pipeline.datasets.table import SPLITS, RawImages
+from pipeline.datasets.table import SPLIT_NAMES, SPLITS, TRAIN, VAL, Records
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.extensions import resolve
+from pipeline.formatting import pluralize
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
-from pipeline.storage.publishing import Manifest, publish_manifest, published, read_manifest
+from pipeline.storage.layout import IMAGES_FILE
+from pipeline.storage.publishing import (
+    Manifest,
+    check_free_space,
+    publish_manifest,
+    published,
+    read_manifest,
+)
 
 logger = logging.getLogger(__name__)
 
 DATASET_FILE, UNREADABLE = "dataset.h5", "unreadable.csv"
+FEW_VAL, FEW_TRAIN = 50, 10  # pictures; with fewer in val or of a class in train, results are uncertain
 
 
 def prepare(
@@ -38,53 +48,98 @@ def prepare(
     changed since its fingerprint was computed, if a split would be empty, or if files are unreadable and
     refuse_unreadable is set.
     """
-    row, split_settings = stored_dataset(fingerprint), fingerprint["split"]
-    raw = resolve(row.reader)(source and Path(source), progress)
-    if raw.identity not in (None, fingerprint["source"]):
+    row, target = stored_dataset(fingerprint), Path(folder)
+    check_free_space(target, row.size * 3 * fingerprint["image_size"] ** 2, "the images")
+    with (
+        published(target / IMAGES_FILE) as scratch,
+        ImageWriter(scratch, fingerprint["image_size"]) as writer,
+    ):
+        records = resolve(row.reader)(source and Path(source), writer, progress)
+        _check_source(records, fingerprint, source, refuse_unreadable)
+        split = _split(records, fingerprint["split"], source)
+        rows = np.arange(len(records.labels))
+        if count := fingerprint["subset"]:
+            rows = subset_images(records.labels, split, count=count, seed=fingerprint["split"]["seed"])
+            writer.keep(rows)
+    with published(target / DATASET_FILE) as scratch, hdf5.created(scratch) as file:
+        hdf5.write_array(file, "labels", records.labels[rows])
+        hdf5.write_array(file, "index", rows.astype(np.int64))
+        hdf5.write_array(file, "split", split[rows])
+        hdf5.write_texts(file, "names", [records.names[row] for row in rows])
+        if records.content is not None:
+            hdf5.write_array(file, "content", records.content[rows])
+    counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
+    facts: dict[str, Any] = {"class_names": list(records.class_names), "counts": counts}
+    files = [DATASET_FILE, IMAGES_FILE]
+    if records.unreadable:
+        with published(target / UNREADABLE) as scratch, scratch.open("w", encoding="utf-8") as table:
+            csv.writer(table, lineterminator="\n").writerows([("file", "why"), *records.unreadable])
+        facts["unreadable"], files = len(records.unreadable), [*files, UNREADABLE]
+    if row.fitting:
+        _report_few(records, records.labels[rows], split[rows])
+    publish_manifest(target, fingerprint, files, facts)
+    return facts
+
+
+def _check_source(
+    records: Records, fingerprint: dict[str, Any], source: str | None, refuse_unreadable: bool
+) -> None:
+    """Raise BadInput if files changed since the scan, or are unreadable and must not be; report them."""
+    if records.identity not in (None, fingerprint["source"]):
         raise BadInput(f"{source}: files have changed since the folder was scanned; run the command again")
-    if raw.unreadable:
-        message = f"{source}: {describe_unreadable(list(raw.unreadable))}"
+    if records.unreadable:
+        message = f"{source}: {describe_unreadable(list(records.unreadable))}"
         if refuse_unreadable:
             raise BadInput(
                 f"{message}; repair or remove them, or set HEADSTART_UNREADABLE=report to leave them out"
             )
         logger.warning("%s. The full list is in %s of the prepared data set", message, UNREADABLE)
-    fractions = {name: split_settings[name] for name in ("val_fraction", "test_fraction", "seed")}
-    if raw.source_split is None:
-        split = split_images(raw.labels, raw.is_test, **fractions)
-    elif raw.content is None:
-        split = raw.source_split
-    else:
-        split = split_by_content(raw.content, raw.source_split, **fractions)
-        _check_splits(raw, split, source)
-    rows = np.arange(len(raw.labels))
-    if fingerprint["subset"]:
-        rows = subset_images(raw.labels, split, count=fingerprint["subset"], seed=split_settings["seed"])
-    progress("write images", 0, len(rows), "images")
-    with published(Path(folder) / DATASET_FILE) as scratch, hdf5.created(scratch) as file:
-        hdf5.write_array(file, "images", raw.images[rows])
-        hdf5.write_array(file, "labels", raw.labels[rows])
-        hdf5.write_array(file, "index", rows.astype(np.int64))
-        hdf5.write_array(file, "split", split[rows])
-        hdf5.write_texts(file, "names", [raw.names[row] for row in rows])
-        if raw.content is not None:
-            hdf5.write_array(file, "content", raw.content[rows])
-    counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
-    facts: dict[str, Any] = {"class_names": list(raw.class_names), "counts": counts}
-    files = [DATASET_FILE]
-    if raw.unreadable:
-        with published(Path(folder) / UNREADABLE) as scratch, scratch.open("w", encoding="utf-8") as table:
-            csv.writer(table, lineterminator="\n").writerows([("file", "why"), *raw.unreadable])
-        facts["unreadable"], files = len(raw.unreadable), [DATASET_FILE, UNREADABLE]
-    publish_manifest(Path(folder), fingerprint, files, facts)
-    return facts
 
 
-def _check_splits(raw: RawImages, split: np.ndarray, source: str | None) -> None:
+def _split(records: Records, settings: dict[str, Any], source: str | None) -> np.ndarray:
+    """Return the split (N,) uint8 of all images; name the pictures that a class has lent to val or test."""
+    fractions = {name: settings[name] for name in ("val_fraction", "test_fraction", "seed")}
+    if records.source_split is None:
+        return split_images(records.labels, records.is_test, **fractions)
+    if records.content is None:
+        return records.source_split
+    split, lent = split_by_content(records.content, records.labels, records.source_split, **fractions)
+    _check_splits(records, split, source)
+    if loans := [f"{records.names[row]} to {SPLIT_NAMES[split[row]]}" for row in np.flatnonzero(lent)]:
+        more = f" and {len(loans) - LISTED_FILES} more" if len(loans) > LISTED_FILES else ""
+        logger.warning(
+            "%s: classes without a picture in val or test lend one that would be in train: %s%s",
+            source,
+            "; ".join(loans[:LISTED_FILES]),
+            more,
+        )
+    return split
+
+
+def _report_few(records: Records, labels: np.ndarray, split: np.ndarray) -> None:
+    """Warn if val, or a class in train, has so few pictures that results are uncertain."""
+    n_val, in_train = int((split == VAL).sum()), labels[split == TRAIN]
+    counts = np.bincount(in_train, minlength=len(records.class_names))
+    if n_val < FEW_VAL:
+        logger.warning(
+            "val has %s: choices made on it are uncertain; add pictures, or sort at least %d into a folder "
+            "named val",
+            pluralize(n_val, "picture"),
+            FEW_VAL,
+        )
+    if few := [name for name, count in zip(records.class_names, counts, strict=True) if count < FEW_TRAIN]:
+        logger.warning(
+            "fewer than %d pictures for training: %s; add pictures of these classes, or merge or remove them",
+            FEW_TRAIN,
+            ", ".join(few[:LISTED_FILES]) + ("…" if len(few) > LISTED_FILES else ""),
+        )
+
+
+def _check_splits(records: Records, split: np.ndarray, source: str | None) -> None:
     """Raise BadInput if a split is empty or train lacks a class, as happens with very few pictures."""
     empty = [name for name, code in SPLITS.items() if not (split == code).any()]
-    labels = np.unique(raw.labels[split == SPLITS["train"]])
-    missing = [name for label, name in enumerate(raw.class_names) if label not in labels]
+    labels = np.unique(records.labels[split == TRAIN])
+    missing = [name for label, name in enumerate(records.class_names) if label not in labels]
     if empty or missing:
         where = " and ".join(empty) if empty else f"train for {', '.join(missing)}"
         raise BadInput(
@@ -108,11 +163,13 @@ def _checked_facts(manifest: Manifest) -> tuple[list[str], dict[str, int]]:
 
 
 class ImageStore:
-    """A prepared data set, checked against its manifest when opened; images are read on demand.
+    """A prepared data set, checked against its manifest when opened.
 
-    labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names (N strings),
-    class_names (C strings), counts of images by split, row (the data set's row). content (N, 32) uint8 is
-    the sha256 of each image if the split depends on it, else None.
+    images (N, S, S, 3) uint8, S = image_size, are mapped from their file, which reads only what is used.
+    labels (N,) int64,
+    index (N,) int64 (position in the source), split (N,) uint8, names (N strings), class_names (C strings),
+    counts of images by split, row (the data set's row). content (N, 32) uint8 is the sha256 of each picture's
+    decoded pixels if the split depends on it, else None.
     """
 
     def __init__(self, folder: Path | str):
@@ -129,9 +186,13 @@ class ImageStore:
             self.content: np.ndarray | None = (
                 hdf5.read_array(file, "content", kinds="u") if "content" in file else None
             )
-            shape = hdf5.find_dataset(file, "images", kinds="u").shape
-        if not len(self.labels) == len(self.index) == len(self.split) == len(self.names) == shape[0]:
-            raise DamagedFile(f"{self.path}: its HDF5 datasets differ in length")
+        self.images_path = manifest.verified(IMAGES_FILE)
+        self.images = map_images(self.images_path)
+        columns = (self.labels, self.index, self.split, self.names, self.images)
+        self.image_size = self.images.shape[1]
+        matches = self.image_size == self.fingerprint.get("image_size")
+        if not matches or len({len(column) for column in columns}) > 1:
+            raise DamagedFile(f"{self.path}: columns and images {self.images.shape} differ in length or size")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -139,8 +200,3 @@ class ImageStore:
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test" in this store, ascending."""
         return np.flatnonzero(self.split == SPLITS[split])
-
-    def images(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Return images start … stop-1 as (n, 32, 32, 3) uint8, in one contiguous read."""
-        with hdf5.opened(self.path) as file:
-            return file["images"][start:stop]

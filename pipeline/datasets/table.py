@@ -12,18 +12,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 FOLDER = "folder:"  # prefix of a data set that is a folder of the user's pictures
-IMAGE_SIZE = 32  # pixels per side of prepared images: CIFAR-10's size, VGG16's minimum
+SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512  # pixels per side of prepared images; VGG16's minimum is 32
 
 
-class RawImages(NamedTuple):
-    """What a reader returns: all images in source order."""
+class Records(NamedTuple):
+    """What a reader returns about the N images that it wrote, in source order."""
 
-    images: np.ndarray  # (N, 32, 32, 3) uint8, RGB
     labels: np.ndarray  # (N,) int64, 0 … C-1
     names: list[str]  # N file names, as in the source
     class_names: tuple[str, ...]  # C
     is_test: np.ndarray | None  # (N,) bool, the source's own test images; None if it has no test split
-    content: np.ndarray | None = None  # (N, 32) uint8, sha256 of each image; set if it decides the split
+    content: np.ndarray | None = None  # (N, 32) uint8, sha256 of each picture; set if it decides the split
     source_split: np.ndarray | None = None  # (N,) uint8, the split set by the source, 255 if unassigned
     unreadable: tuple[tuple[str, str], ...] = ()  # name of each file left out, and why
     identity: str | None = None  # of the bytes that were read; compared with the row's source
@@ -31,7 +30,11 @@ class RawImages(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set. Its reader, `module:function`, is called with the downloaded file or None."""
+    """A data set.
+
+    Its reader, `module:function`, is called with the downloaded file or None, an images.ImageWriter that it
+    adds the images to, and a callback for progress; it returns Records.
+    """
 
     name: str
     title: str
@@ -42,9 +45,10 @@ class Dataset:
     val_fraction: float  # of the images that are not test
     test_fraction: float  # of all images; used if the source has no test split
     note: str = ""  # a caveat, repeated in every figure's caption
-    order: str = "sha256"  # what decides the split: sha256 of seed and position, the content, or the source
+    order: str = "sha256"  # what decides the split: sha256 of seed and position, the pixels, or the source
     credit: str = ""  # who made it
-    fitting: str = ""  # how images of other sizes are cropped and resized; "" if all have IMAGE_SIZE
+    image_size: int = SMALLEST_IMAGE  # pixels per side of its images, or the default if fitting is set
+    fitting: str = ""  # how pictures are cropped and resized; "" if all have image_size already
 
 
 CIFAR10_CREDIT = "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
@@ -91,6 +95,7 @@ DATASETS: dict[str, Dataset] = {
 
 TRAIN, VAL, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+SPLIT_NAMES = {code: name for name, code in SPLITS.items()}
 FIT_ON = ("train", "train+val")  # the last is for a final fit, after all choices were made on val
 FINAL = FIT_ON[1]
 ALL_LABELS = "100%"

@@ -23,10 +23,10 @@ from pipeline.datasets.store import ImageStore
 from pipeline.features.passes import Pass, concurrent_passes
 from pipeline.features.reuse import ReusableFeatures
 from pipeline.features.sections import Section, missing_sections
-from pipeline.features.shards import Shard, ShardWriter, claim
+from pipeline.features.shards import ByProduct, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
 from pipeline.storage.layout import COSTS, LOCKS
-from pipeline.storage.publishing import publish_manifest, publish_sealed
+from pipeline.storage.publishing import check_free_space, publish_manifest, publish_sealed
 
 POLL_SECONDS = 0.2  # between checks for shards that other processes compute
 
@@ -41,6 +41,7 @@ def extract(
     batch_size: int | None = None,
     part: int = 0,
     parts: int = 1,
+    averages: dict[str, Any] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Compute the missing layers and views of the cache at folder; return the costs of each section by key.
@@ -51,23 +52,40 @@ def extract(
     is "none", as float32 or float16. Memory use does not depend on the number of images. With parts > 1,
     only shards with number % parts == part are computed; the process that completes a section writes its
     manifest. Images in other caches with the same settings are not computed again (see features.reuse).
-    Raises DamagedFile if features are not finite numbers.
+    averages, {"base", "layers", "folder"}, is another cache: averages over space that the same passes compute
+    as by-products, where the cache lacks the deepest of its layers. Raises DamagedFile if features are not
+    finite numbers, and HeadstartError if they do not fit on the disk.
     """
     began = time.perf_counter()
     numerics.configure(seed=0, precision=base["precision"], threads=1)
     store, costs, passes = ImageStore(dataset), {}, {}
     missing = missing_sections(Path(folder), base, tuple(layers), tuple(views))
+    by_products = {
+        section: _by_product(section.view, **averages) if averages else None for section in missing
+    }
+    for section in (*missing, *filter(None, by_products.values())):
+        check_free_space(section.cache, section.missing_bytes(len(store)), "the features")
     arrays = read_weights(Path(weights)) if missing else {}
     for section in missing:
-        if section.layers not in passes:
-            size = store.fingerprint["image_size"]
-            passes[section.layers] = Pass(section, arrays, image_size=size, size=batch_size)
+        by_product = by_products[section]
+        extra = by_product.layers if by_product else ()
+        if (key := (section.layers, extra)) not in passes:
+            size = store.image_size
+            passes[key] = Pass(section, arrays, image_size=size, averages=extra, size=batch_size)
         numbers = range(part, len(section.spans(len(store))), parts)
-        work = _SectionWork(section, store, passes[section.layers], progress)
-        notes = work.run(numbers, start_seconds=time.perf_counter() - began)
+        work = _SectionWork(section, store, passes[key], progress, by_product)
+        notes, extra_notes = work.run(numbers, start_seconds=time.perf_counter() - began)
         began = time.perf_counter()
         costs[section.key] = finish(section, len(store), notes, work.copied)
+        if by_product:
+            finish(by_product, len(store), extra_notes)
     return costs
+
+
+def _by_product(view: str, base: dict[str, Any], layers: list[str], folder: str) -> Section | None:
+    """Return the section of averages that a view lacks, or None if the deepest layer is cached."""
+    sections = missing_sections(Path(folder), base, tuple(layers), (view,))
+    return next((section for section in sections if layers[-1] in section.layers), None)
 
 
 def finish(
@@ -92,6 +110,7 @@ def finish(
         "bytes": sum(note["file"]["bytes"] for note in finished),
         "images": count,
         "processor": machine.describe()["processor"],
+        "by_product_of": next((whole for note in finished if (whole := note.get("by_product_of"))), None),
     }
     publish_sealed(section.folder / COSTS, costs)
     files = {section.shard(number).name: note["file"] for number, note in enumerate(finished)}
@@ -104,17 +123,28 @@ def finish(
 class _SectionWork:
     """Computes a section's missing shards in this process; other processes may do the same."""
 
-    def __init__(self, section: Section, store: ImageStore, forward_pass: Pass, progress: Progress):
+    def __init__(
+        self,
+        section: Section,
+        store: ImageStore,
+        forward_pass: Pass,
+        progress: Progress,
+        by_product: Section | None,
+    ):
         self._section, self._store, self._pass, self._progress = section, store, forward_pass, progress
+        self._by_product = ByProduct(by_product, len(store)) if by_product else None
         self._spans, self._reusable = section.spans(len(store)), ReusableFeatures(section, store)
         self._pending: deque[tuple[Shard, np.ndarray, Future[Any]]] = deque()
         self._last_time, self._done, self.copied = 0.0, 0, 0
 
-    def run(self, numbers: Iterable[int], *, start_seconds: float) -> dict[int, dict[str, Any]]:
-        """Return the notes of the numbered shards, whether computed here or by other processes."""
+    def run(
+        self, numbers: Iterable[int], *, start_seconds: float
+    ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+        """Return the notes of the numbered shards, whoever computed them, and the notes of by-products."""
         waiting, self._last_time = list(numbers), time.perf_counter()
         threads = ThreadPoolExecutor(concurrent_passes())
-        with threads as pool, ShardWriter(self._store, start_seconds) as writer:
+        extra = self._extra_writer = ShardWriter(self._store, start_seconds, self._section.key)
+        with threads as pool, extra, ShardWriter(self._store, start_seconds) as writer:
             while waiting:
                 waiting = [number for number in waiting if not self._start(number, pool, writer)]
                 if waiting:  # other processes compute these
@@ -122,7 +152,9 @@ class _SectionWork:
                     time.sleep(POLL_SECONDS)
                     self._last_time = time.perf_counter()
             self._collect(writer, left=0)
-        return writer.notes
+            if self._by_product:
+                self._by_product.release()
+        return writer.notes, extra.notes
 
     def _start(self, number: int, pool: ThreadPoolExecutor, writer: ShardWriter) -> bool:
         """Start computing a shard, or take its note if finished; return False if another process has it."""
@@ -140,7 +172,7 @@ class _SectionWork:
 
     def _compute(self, shard: Shard, pool: ThreadPoolExecutor, writer: ShardWriter) -> None:
         """Copy the reusable features of a shard's images and submit passes for the others."""
-        images, available = self._store.images(*shard.span), self._reusable.available(*shard.span)
+        images, available = self._store.images[slice(*shard.span)], self._reusable.available(*shard.span)
         if available.any():
             rows = np.flatnonzero(available)
             self.copied += len(rows)
@@ -159,8 +191,12 @@ class _SectionWork:
 
     def _put(self, shard: Shard, rows: np.ndarray, values: list[np.ndarray], writer: ShardWriter) -> None:
         now = time.perf_counter()
-        full = shard.put(rows, values, now - self._last_time)
-        self._last_time = now
+        seconds, self._last_time = now - self._last_time, now
+        own, extra = values[: len(shard.features)], values[len(shard.features) :]
+        full = shard.put(rows, own, seconds)
+        if self._by_product and extra:  # reused features come without
+            for other in self._by_product.put(shard.span[0] + rows, extra, seconds):
+                self._extra_writer.put(other)
         self._report(len(rows))
         if full:
             writer.put(shard)

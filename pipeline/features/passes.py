@@ -30,9 +30,20 @@ def images_within_memory(input_size: int) -> int:
 
 
 class Pass:
-    """The backbone up to the deepest layer of a section, compiled for batches of size images."""
+    """The backbone up to the deepest layer of a section, compiled for batches of size images.
 
-    def __init__(self, section: Section, arrays: Arrays, *, image_size: int, size: int | None = None):
+    averages are further layers, of which it returns the averages over space.
+    """
+
+    def __init__(
+        self,
+        section: Section,
+        arrays: Arrays,
+        *,
+        image_size: int,
+        averages: tuple[str, ...] = (),
+        size: int | None = None,
+    ):
         base = section.base
         self.size = size or images_within_memory(base["input_size"])
         self._forward = forward_function(
@@ -40,8 +51,10 @@ class Pass:
             arrays,
             image_size=image_size,
             input_size=base["input_size"],
-            layers=list(section.layers),
-            pooling=base["pooling"],
+            taps=[
+                *((layer, base["pooling"]) for layer in section.layers),
+                *((a, "average") for a in averages),
+            ],
             precision=base["precision"],
             batch_size=self.size,
         )
@@ -49,7 +62,7 @@ class Pass:
         self._forward(black)  # finish compiling before several threads call it
 
     def __call__(self, images: np.ndarray, view: str) -> list[np.ndarray]:
-        """Return the features of up to size uint8 images under a view, one array per layer.
+        """Return the features of up to size uint8 images under a view: an array per layer, then per average.
 
         Smaller batches are padded with black images, so that an image's features do not depend on the batch
         size.

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.backbones.table import BACKBONES, WeightsChoice
-from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import (
@@ -27,11 +26,11 @@ from pipeline.storage.publishing import (
 
 POOLINGS = ("average", "none")
 STORAGES = ("float32", "float16")
-LARGEST_INPUT = 224  # pixels
+SMALLEST_INPUT, LARGEST_INPUT = 32, 224  # pixels per side that a network sees
 RESAMPLING = "bilinear, antialiased (tf.image.resize)"
 SHARD_BYTES = 16 << 20  # about the size of a shard: the memory it takes and the work a kill can lose
 VALUE_BYTES = {"float32": 4, "float16": 2}
-PASS_IMAGES = 128  # images of 32 px per forward pass; fewer if they are larger
+PASS_PIXELS = 128 * 32**2  # per forward pass
 NOTE_NUMBERS = ("seconds", "start_seconds", "peak_memory_mb")  # numeric fields of a shard's note
 
 
@@ -62,34 +61,52 @@ def cache_fingerprint(
     weights: WeightsChoice,
     precision: str,
     pooling: str = "average",
-    input_size: int = IMAGE_SIZE,
+    input_size: int | None = None,
     storage: str = "float32",
 ) -> dict[str, Any]:
     """Return the fingerprint shared by all features of a cache, whatever their layers and views.
 
-    dataset is the fingerprint of the data set. Raises BadInput.
+    dataset is the fingerprint of the data set. input_size is in pixels per side, by default network_size.
+    Raises BadInput.
     """
-    row = BACKBONES[backbone]
+    row, size = BACKBONES[backbone], network_size(dataset, input_size)
     for name, value, choices in (("pooling", pooling, POOLINGS), ("storage", storage, STORAGES)):
         if value not in choices:
             raise BadInput(f"{name} {value!r}: expected one of {', '.join(choices)}")
-    if not row.minimum_size <= input_size <= LARGEST_INPUT:
-        raise BadInput(
-            f"input size of {row.title}: expected {row.minimum_size} to {LARGEST_INPUT} pixels, "
-            f"received {input_size}"
-        )
+    row.check_size(size)
     return {
         "dataset": dataset,
         "backbone": backbone,
         "weights": weights.identity,
         "pooling": pooling,
-        "input_size": input_size,
-        "resampling": RESAMPLING if input_size != IMAGE_SIZE else "none",
+        "input_size": size,
+        "resampling": RESAMPLING if size != dataset["image_size"] else "none",
         "preprocessing": {"subtract": list(row.subtract), "channels": "BGR" if row.flip_channels else "RGB"},
         "precision": precision,
         "convolutions": row.algorithms,
         "storage": storage,
     }
+
+
+def network_size(dataset: dict[str, Any], input_size: int | None) -> int:
+    """Return the pixels per side that a network sees: input_size, by default the images' up to LARGEST_INPUT.
+
+    dataset is the fingerprint of the data set. Raises BadInput.
+    """
+    size = input_size or min(dataset["image_size"], LARGEST_INPUT)
+    if not SMALLEST_INPUT <= size <= LARGEST_INPUT:
+        raise BadInput(f"input size: expected {SMALLEST_INPUT} to {LARGEST_INPUT} pixels, received {size}")
+    return size
+
+
+def scaling_note(dataset: dict[str, Any], size: int) -> str:
+    """Return a sentence if networks of an input size see less than half of the images' pixels per side."""
+    if 2 * size >= dataset["image_size"]:
+        return ""
+    return (
+        f"images of {dataset['image_size']} px are scaled to {size} px, less than half; "
+        f"--input-size {min(dataset['image_size'], LARGEST_INPUT)} keeps more of them"
+    )
 
 
 @dataclass(frozen=True)
@@ -135,6 +152,13 @@ class Section:
         rows = max(1, SHARD_BYTES // (self.row_bytes * step)) * step
         return [(start, min(start + rows, count)) for start in range(0, count, rows)]
 
+    def missing_bytes(self, count: int) -> int:
+        """Return the size of the shards for count images that are not finished yet, in bytes."""
+        spans = enumerate(self.spans(count))
+        return self.row_bytes * sum(
+            stop - start for number, (start, stop) in spans if not self.has_shard(number)
+        )
+
     def shard(self, number: int) -> Path:
         """Return the path of a shard."""
         return self.folder / f"shard-{number:05d}.h5"
@@ -166,7 +190,7 @@ class Section:
 
 def images_in_pass(input_size: int) -> int:
     """Return the number of images per forward pass for an input size: 128 at 32 px, 2 at 224 px."""
-    return max(1, PASS_IMAGES * IMAGE_SIZE**2 // input_size**2)
+    return max(1, PASS_PIXELS // input_size**2)
 
 
 def published_sections(cache: Path) -> list[Section]:

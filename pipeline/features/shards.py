@@ -6,7 +6,7 @@ import contextlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
@@ -52,15 +52,62 @@ class Shard:
         return self._filled == len(self)
 
 
+OPEN_BY_PRODUCTS = 4  # shards in memory; rows come nearly in order
+
+
+class ByProduct:
+    """The shards of a section that are filled from the passes of another section.
+
+    Those that another process has claimed, or that are not filled to the end, are left to their own
+    extraction.
+    """
+
+    def __init__(self, section: Section, count: int):
+        self._section, self._spans = section, section.spans(count)
+        self._open: dict[int, Shard | None] = {}  # None for a shard of another process or a finished one
+
+    def put(self, rows: np.ndarray, values: list[np.ndarray], seconds: float) -> list[Shard]:
+        """Store the features of rows (n,), positions in the data set; return the shards that are full."""
+        numbers, full = rows // (self._spans[0][1] - self._spans[0][0]), []
+        for number in np.unique(numbers).tolist():
+            if number not in self._open:
+                self.release(keep=OPEN_BY_PRODUCTS - 1)
+                self._open[number] = self._claimed(number)
+            if shard := self._open[number]:
+                own = numbers == number
+                part = [layer[own] for layer in values]
+                if shard.put(rows[own] - shard.span[0], part, seconds * own.mean()):
+                    self._open[number] = None
+                    full.append(shard)
+        return full
+
+    def release(self, *, keep: int = 0) -> None:
+        """Give up the shards that are not filled, with their memory and locks, except the last `keep`."""
+        unfilled = [number for number, shard in self._open.items() if shard]
+        for number in unfilled[: len(unfilled) - keep]:
+            cast(Shard, self._open[number]).lock.release()
+            self._open[number] = None
+
+    def _claimed(self, number: int) -> Shard | None:
+        lock = claim(self._section, number)
+        if lock is None:
+            return None
+        if self._section.has_shard(number):
+            lock.release()
+            return None
+        return Shard(self._section, number, self._spans[number], lock)
+
+
 class ShardWriter:
     """Checks, writes and publishes full shards in a background thread; at most one waits in its queue.
 
     notes holds the note of each published shard by number. A failure to write is raised by a later put or
-    at the end of the with block.
+    at the end of the with block. by_product_of is the key of the section whose passes compute the shards.
     """
 
-    def __init__(self, store: ImageStore, start_seconds: float):
+    def __init__(self, store: ImageStore, start_seconds: float, by_product_of: str | None = None):
         self.notes: dict[int, dict[str, Any]] = {}
+        self._by_product_of = by_product_of
         self._store, self._start_seconds = store, start_seconds
         self._thread, self._pending = ThreadPoolExecutor(1), deque[Future[None]]()
 
@@ -99,6 +146,7 @@ class ShardWriter:
             "start_seconds": self._start_seconds,
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "process": process_name(),
+            "by_product_of": self._by_product_of,
         }
         publish_sealed(section.note(number), note)
         self.notes[number] = note
@@ -119,7 +167,8 @@ def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
             hdf5.write_array(file, "content", store.content[rows])
         group = hdf5.create_group(file, "features")
         for layer, values in shard.features.items():
-            hdf5.write_array(group, layer, _stored(values, storage, f"{layer} for images {images}"))
+            write = hdf5.write_array if shard.section.base["pooling"] == "average" else hdf5.write_mappable
+            write(group, layer, _stored(values, storage, f"{layer} for images {images}"))
 
 
 def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import itertools
-import json
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,8 @@ from pipeline.datasets.table import SPLITS
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.sections import Section, finished_sections, published_sections
 from pipeline.storage import hdf5
-from pipeline.storage.layout import COSTS, MAPPED
-from pipeline.storage.publishing import describe_file, publish_sealed, published, read_manifest, read_sealed
+from pipeline.storage.layout import COSTS
+from pipeline.storage.publishing import read_manifest, read_sealed
 from pipeline.views import IDENTITY
 
 
@@ -69,19 +67,11 @@ class FeatureStore:
         """Return the number of values of a layer for one image."""
         return math.prod(self._section(layer, view).shapes()[layer])
 
-    def load(
-        self,
-        layers: list[str] | tuple[str, ...],
-        view: str = IDENTITY,
-        *,
-        mapped: bool = False,
-        as_stored: bool = False,
-    ) -> np.ndarray:
+    def load(self, layers: list[str] | tuple[str, ...], view: str = IDENTITY) -> np.ndarray:
         """Return the features (N, D) float32 of all images under a view, layers concatenated in this order.
 
-        Feature maps (pooling "none") of a single layer keep their shape (N, height, width, channels).
-        as_stored: return the cache's own type, which may be float16. mapped: return a read-only memory map;
-        the first call writes its file next to the shards. Raises BadInput for layers or views that are not
+        Feature maps (pooling "none") of a single layer keep their shape (N, height, width, channels); see
+        map_layer for those that do not fit into memory. Raises BadInput for layers or views that are not
         cached.
         """
         sections = {layer: self._section(layer, view) for layer in layers}
@@ -89,31 +79,60 @@ class FeatureStore:
             raise BadInput(f"layers []: expected some of the cached {self.layers}")
         if len(layers) > 1 and self.base["pooling"] == "none":
             raise BadInput(f"layers {list(layers)}: expected one; feature maps cannot be concatenated")
-        if mapped:
-            return self._mapped(tuple(layers), view, sections)
-        dtype = np.dtype(self.base["storage"] if as_stored else "float32")
-        arrays = [self._read_layer(layer, sections[layer], dtype) for layer in layers]
+        arrays = [self._read_layer(layer, sections[layer]) for layer in layers]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
+    def map_layer(self, layer: str, views: tuple[str, ...] = (IDENTITY,)) -> MappedRows:
+        """Return the feature maps (V * N, height, width, channels) of a layer, a block of N rows per view.
+
+        They stay on disk in the cache's own type; index them with row numbers. Raises BadInput for a layer
+        or view that is not cached, and for averaged features, which load reads.
+        """
+        if self.base["pooling"] != "none":
+            raise BadInput(
+                f"map_layer: expected a cache of feature maps, received pooling {self.base['pooling']}"
+            )
+        parts = []
+        for view in views:
+            section = self._section(layer, view)
+            paths = self._shards(section)
+            parts += [
+                _checked_shape(hdf5.map_array(path, f"features/{layer}"), path, layer, section)
+                for path in paths
+            ]
+            if (rows := sum(map(len, parts[-len(paths) :]))) != len(self.labels):
+                raise DamagedFile(_row_count(section, rows, len(self.labels)))
+        return MappedRows(parts)
+
     def costs(
-        self, layers: list[str] | tuple[str, ...] = (), views: tuple[str, ...] = (IDENTITY,)
+        self,
+        layers: list[str] | tuple[str, ...] = (),
+        views: tuple[str, ...] = (IDENTITY,),
+        *,
+        counted: Collection[str] = (),
     ) -> dict[str, Any]:
         """Return the costs of extracting layers (default: all): seconds, peak_memory_mb and bytes.
 
         image_seconds is the time that one image takes in all views, without process startup; 0 if
-        features were copied from another cache.
+        features were copied from another cache. Sections that are by-products of the passes of sections with
+        keys in counted, whose costs are counted elsewhere, take no time.
         """
-        sections = {self._section(layer, view) for layer in layers or self.layers for view in views}
-        costs = [_read_costs(section.folder / COSTS) for section in sections]
+        sections = self.sections_of(layers, views)
+        all_costs = [_read_costs(section.folder / COSTS) for section in sections]
+        costs = [cost for cost in all_costs if cost.get("by_product_of") not in counted]
         return {
             "seconds": round(sum(cost["seconds"] for cost in costs), 3),
-            "images": max(cost["images"] for cost in costs),
+            "images": max(cost["images"] for cost in all_costs),
             "image_seconds": 0.0
             if any(cost.get("images_copied") for cost in costs)
             else sum(1 / cost["images_per_second"] for cost in costs),
-            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
-            "bytes": sum(cost["bytes"] for cost in costs),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in all_costs),
+            "bytes": sum(cost["bytes"] for cost in all_costs),
         }
+
+    def sections_of(self, layers: Sequence[str] = (), views: Sequence[str] = (IDENTITY,)) -> set[Section]:
+        """Return the sections that hold layers (default: all) of views."""
+        return {self._section(layer, view) for layer in layers or self.layers for view in views}
 
     def _section(self, layer: str, view: str) -> Section:
         for section in self._sections:
@@ -132,34 +151,48 @@ class FeatureStore:
         manifest = self._manifests[section]
         return [manifest.verified(name) for name in sorted(manifest.files)]
 
-    def _read_layer(self, layer: str, section: Section, dtype: np.dtype) -> np.ndarray:
+    def _read_layer(self, layer: str, section: Section) -> np.ndarray:
         parts = []
         for path in self._shards(section):
             with hdf5.opened(path) as file:
-                parts.append(hdf5.read_array(file, f"features/{layer}", kinds="f").astype(dtype, copy=False))
-            if (shape := parts[-1].shape[1:]) != (expected := section.shapes()[layer]):
-                raise DamagedFile(f"{path}: expected {layer} of shape {expected} per image, found {shape}")
+                values = hdf5.read_array(file, f"features/{layer}", kinds="f").astype(np.float32, copy=False)
+            parts.append(_checked_shape(values, path, layer, section))
         features: np.ndarray = np.concatenate(parts)
         if len(features) != len(self.labels):
-            raise DamagedFile(
-                f"{section.folder}: expected {len(self.labels)} rows of features, found {len(features)}; "
-                "delete it and run again"
-            )
+            raise DamagedFile(_row_count(section, len(features), len(self.labels)))
         return features
 
-    def _mapped(self, layers: tuple[str, ...], view: str, sections: dict[str, Section]) -> np.ndarray:
-        content = [(layer, sections[layer].key, self._manifests[sections[layer]].files) for layer in layers]
-        name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-        path = self.folder / MAPPED / f"{view}-{name}.npy"
-        note, valid = path.with_suffix(".json"), False
-        with contextlib.suppress(DamagedFile):
-            valid = path.is_file() and read_sealed(note) == describe_file(path)
-        if not valid:
-            with published(path) as scratch:
-                np.save(scratch, self.load(layers, view))
-                entry = describe_file(scratch)
-            publish_sealed(note, entry)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+class MappedRows:
+    """Rows of arrays (n, …) of one dtype, one array after another, read when they are indexed."""
+
+    def __init__(self, parts: Sequence[np.ndarray]):
+        self._parts, self._ends = list(parts), np.cumsum([len(part) for part in parts])
+        self.shape, self.dtype = (int(self._ends[-1]), *parts[0].shape[1:]), parts[0].dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows (n, …) at row numbers (n,) in a new array."""
+        result = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        order = np.argsort(rows, kind="stable")  # reads each part once, from front to back
+        bounds = np.searchsorted(rows[order], self._ends)
+        for number in np.flatnonzero(np.diff(bounds, prepend=0)):
+            places = order[bounds[number - 1] if number else 0 : bounds[number]]
+            first = self._ends[number] - len(self._parts[number])
+            result[places] = self._parts[number][rows[places] - first]
+        return result
+
+
+def _checked_shape(values: np.ndarray, path: Path, layer: str, section: Section) -> np.ndarray:
+    if (shape := values.shape[1:]) != (expected := section.shapes()[layer]):
+        raise DamagedFile(f"{path}: expected {layer} of shape {expected} per image, found {shape}")
+    return values
+
+
+def _row_count(section: Section, rows: int, expected: int) -> str:
+    return f"{section.folder}: expected {expected} rows of features, found {rows}; delete it and run again"
 
 
 def _read_columns(path: Path) -> tuple[Any, ...]:
@@ -174,7 +207,7 @@ def _read_columns(path: Path) -> tuple[Any, ...]:
 COST_NUMBERS = ("seconds", "images", "images_per_second", "peak_memory_mb", "bytes")
 
 
-def _read_costs(path: Path) -> dict[str, float]:
+def _read_costs(path: Path) -> dict[str, Any]:
     costs = read_sealed(path, "record of costs")
     numbers = [costs.get(name) for name in COST_NUMBERS]
     if not all(isinstance(number, int | float) and number > 0 for number in numbers):

@@ -71,7 +71,7 @@ def _compare(
     generator = np.random.default_rng([seed, int(section.key, 16)])
     rows = np.sort(generator.choice(count, min(sample, count), replace=False))
     shared = {name: value for name, value in section.base.items() if name not in ("dataset", "storage")}
-    size = store.fingerprint["image_size"]
+    size = store.image_size
     name = canonical([shared, section.layers, size])  # sections that agree in it share a pass
     if name not in passes:
         passes[name] = Pass(section, read_weights(Path(weights)), image_size=size)
@@ -83,8 +83,8 @@ def _recompute(forward_pass: Pass, store: ImageStore, rows: np.ndarray, section:
     """Return the features of rows (n,), one (n, …) float32 array per layer, rounded like the stored ones."""
     parts = []
     for start in range(0, len(rows), forward_pass.size):
-        images = [store.images(row, row + 1) for row in rows[start : start + forward_pass.size].tolist()]
-        parts.append(forward_pass(np.concatenate(images), section.view))
+        images = store.images[rows[start : start + forward_pass.size]]
+        parts.append(forward_pass(images, section.view))
     stored = section.base["storage"]
     return [np.concatenate(layer).astype(stored).astype(np.float32) for layer in zip(*parts, strict=True)]
 

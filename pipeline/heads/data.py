@@ -68,7 +68,7 @@ class HeadData:
 
     def raw(self, rows: np.ndarray) -> np.ndarray:
         """Return the features (V * n, D) of rows (n,), not standardized, one block per view."""
-        inputs = self.examples.inputs
+        inputs = np.asarray(self.examples.inputs)
         return np.take(self.by_view(inputs), rows, axis=1).reshape(-1, inputs.shape[1])
 
     def _standardize(self, rows: np.ndarray) -> np.ndarray:

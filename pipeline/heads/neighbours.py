@@ -23,14 +23,24 @@ QUERIES = 500  # val images that are compared with all training images at a time
 
 
 def fit(recipe: NeighborsHead, data: HeadData, **_: Any) -> keras.Model:
-    """Return a model that stores the training rows in float16 and compares inputs with all of them."""
+    """Return a model that stores the training rows and compares inputs (B, D) with all of them.
+
+    It consists of Keras's own layers, so that it loads without this project: a Dense layer without bias
+    computes cosines with the n rows, and an Embedding looks up the class of each of the nearest.
+    """
     features, x = standardized_input(data)
     rows = len(data.train_labels)
-    votes = Neighbours(min(recipe.neighbours, rows), rows, data.classes, dtype="float32", name="logits")
-    model = keras.Model(features, votes(x))
-    one_hot = np.eye(data.classes, dtype=np.float16)[data.train_labels]
-    votes.set_weights([_normalize(data.train).astype(np.float16), one_hot])
-    return model
+    bank = keras.layers.Dense(rows, use_bias=False, trainable=False, dtype="float32", name="bank")
+    members = keras.layers.Embedding(rows, data.classes, trainable=False, dtype="float32", name="members")
+    cosines = bank(keras.layers.UnitNormalization(dtype="float32", name="normalize")(x))
+    values, nearest = keras.ops.top_k(cosines, min(recipe.neighbours, rows))
+    weights = keras.ops.exp(SHARPNESS * (values - keras.ops.max(values, axis=1, keepdims=True)))
+    votes = keras.ops.sum(keras.ops.expand_dims(weights, -1) * members(nearest), axis=1)
+    shares = votes / keras.ops.sum(votes, axis=1, keepdims=True)
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(keras.ops.log(shares + FLOOR))
+    bank.set_weights([_normalize(data.train).T])
+    members.set_weights([np.eye(data.classes, dtype=np.float32)[data.train_labels]])
+    return keras.Model(features, logits)
 
 
 def predict_logits(
@@ -64,30 +74,3 @@ def _votes(similarity: tf.Tensor, one_hot: tf.Tensor, count: int) -> tf.Tensor:
     values, nearest = tf.math.top_k(similarity, count)
     weights = tf.exp(SHARPNESS * (values - values[:, :1]))
     return weights[..., None] * tf.cast(tf.gather(one_hot, nearest), weights.dtype)
-
-
-@keras.saving.register_keras_serializable(package="headstart")
-class Neighbours(keras.layers.Layer):
-    """Log vote shares (B, C) of the nearest rows in a bank (n, D) of training rows."""
-
-    def __init__(self, neighbours: int, rows: int, classes: int, **options: Any):
-        super().__init__(**options)
-        self.neighbours, self.rows, self.classes = neighbours, rows, classes
-
-    def build(self, shape: tuple[int | None, ...]) -> None:
-        """Create the bank (n, D) and the one-hot classes of its rows (n, C)."""
-        weight = {"initializer": "zeros", "trainable": False, "dtype": "float16"}
-        self.bank = self.add_weight(shape=(self.rows, shape[-1]), name="bank", **weight)
-        self.members = self.add_weight(shape=(self.rows, self.classes), name="members", **weight)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the logits (B, C) of standardized rows (B, D)."""
-        x = tf.math.l2_normalize(x, axis=1)
-        similarity = tf.matmul(x, tf.cast(self.bank, x.dtype), transpose_b=True)
-        votes = _votes(similarity, self.members, self.neighbours)
-        return _log_shares(tf.reduce_sum(votes, axis=1))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that Keras needs to load a saved layer."""
-        sizes = {"neighbours": self.neighbours, "rows": self.rows, "classes": self.classes}
-        return {**super().get_config(), **sizes}

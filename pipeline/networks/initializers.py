@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.recipes.base import PATCH
 
-WHITENED_IMAGES = 5000  # enough for the covariance of 12 numbers
+WHITENED_PIXELS = 5000 * 32**2  # enough for the covariance of 12 numbers
 RIDGE = 5e-4  # added to eigenvalues, in units of a standardized pixel's variance; from airbench
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from pipeline.datasets.table import ALL_LABELS, IMAGE_SIZE, parse_budget
+from pipeline.datasets.table import ALL_LABELS, SMALLEST_IMAGE, parse_budget
 from pipeline.recipes.settings import setting
 from pipeline.views import IDENTITY, parse_views
 
@@ -43,6 +43,9 @@ class BaseRecipe:
         """Raise BadInput if a setting cannot be parsed or settings contradict each other."""
         parse_budget(self.label_budget)
 
+    def check_size(self, input_size: int) -> None:
+        """Raise BadInput if the network cannot be computed for images of input_size pixels per side."""
+
     @property
     def fits_val(self) -> bool:
         """Whether the training images include val."""
@@ -69,7 +72,7 @@ class ImageRecipe(TrainingRecipe):
     """Settings of a training on images, which are augmented in every epoch."""
 
     flip: bool = setting(True, "flip images left to right with probability 0.5")
-    shift: int = setting(2, "maximum shift in pixels, with reflected edges", low=0, high=IMAGE_SIZE // 2)
+    shift: int = setting(2, "maximum shift in pixels, with reflected edges", low=0, high=SMALLEST_IMAGE // 2)
     alternate: bool = setting(False, "flip each image in every other epoch instead of at random")
     averaging: str = setting("none", "averaging of the weights during training", choices=AVERAGES)
     test_views: tuple[str, ...] = setting((IDENTITY,), "views over which to average predictions")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
-from pipeline.datasets.table import FINAL, FIT_ON, IMAGE_SIZE
+from pipeline.datasets.table import FINAL, FIT_ON
 from pipeline.errors import BadInput
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes import base
@@ -57,19 +56,26 @@ class ScratchRecipe(base.ImageRecipe):
         return self.fit_on == FINAL
 
     def check(self) -> None:
-        """Raise BadInput if a block cannot be parsed or the pools shrink the image to nothing."""
+        """Raise BadInput if a block cannot be parsed."""
         super().check()
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
         if not self.filters:
             raise BadInput("setting filters: expected at least one number, received none")
+        parse_conv_blocks(self.conv_blocks, len(self.filters))
+
+    def check_size(self, input_size: int) -> None:
+        """Raise BadInput if a pool is larger than its feature map."""
+        sides = [input_size if self.stem == "none" else input_size - base.PATCH + 1]
         blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
-        pools = [layer.size or 2 for block in blocks for layer in block if layer.word.kind == "pool"]
-        size = IMAGE_SIZE if self.stem == "none" else IMAGE_SIZE - base.PATCH + 1
-        if math.prod(pools) > size:
-            raise BadInput(
-                f"conv blocks {self.conv_blocks!r} with {len(self.filters)} filter counts: expected pools "
-                f"that divide the image by at most {size}, received {math.prod(pools)}; use fewer pools"
-            )
+        for number, block in enumerate(blocks, start=1):
+            for pool in (layer.size or 2 for layer in block if layer.word.kind == "pool"):
+                if pool > sides[-1]:
+                    raise BadInput(
+                        f"conv blocks {self.conv_blocks!r} for {input_size} px: block {number} pools "
+                        f"{pool}x{pool} pixels, but its map has {sides[-1]} (sides so far: "
+                        f"{', '.join(map(str, sides))}); use fewer pools or a larger --input-size"
+                    )
+                sides.append(sides[-1] // pool)
 
 
 # Convolutions per block by depth, Simonyan & Zisserman (2015), table 1, columns A, B, D, E.
@@ -77,12 +83,12 @@ VGG_CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3
 
 
 def _vgg(depth: int, norm: bool) -> ScratchRecipe:
-    """Return VGG of a depth for 32 px with one dense layer, with or without batch normalization."""
+    """Return VGG of a depth with one dense layer instead of three, with or without batch normalization."""
     conv = "conv - batch norm - relu" if norm else "conv"
     blocks = [" - ".join([conv] * count + ["maxpool"]) for count in VGG_CONVOLUTIONS[depth]]
     return ScratchRecipe(
         name=f"vgg{depth}-bn" if norm else f"vgg{depth}",
-        title=f"VGG{depth} for 32 px" + (" with batch normalization" if norm else ""),
+        title=f"VGG{depth}" + (" with batch normalization" if norm else ""),
         conv_blocks=" | ".join(blocks),
         filters=(64, 128, 256, 512, 512),
         dense_blocks="dense - dropout",

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.backbones.table import Backbone
-from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput
 from pipeline.recipes.fine_tune import FineTuneRecipe
 from pipeline.views import augmentation_views
 
-MAX_MAP_BYTES = 64 << 10  # of an image's maps over all views, which are in memory during training
 VALUE_BYTES = 2
 
 
@@ -39,11 +37,11 @@ class Prefix:
         return cls(**{**values, "views": tuple(values["views"])})
 
 
-def plan_prefix(recipe: FineTuneRecipe, row: Backbone) -> Prefix:
+def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> Prefix:
     """Return where a recipe's frozen blocks are computed; recipe.prefix can force either way.
 
-    "auto" uses the cache if that is cheaper (a view costs as much as an epoch from images) and the maps of an
-    image over all views take at most 64 KB. Raises BadInput if prefix is "cache" and no block stays frozen.
+    "auto" uses the cache if that is cheaper: a view costs as much as an epoch from images. Raises BadInput if
+    prefix is "cache" and no block stays frozen.
     """
     cut = recipe.freeze_through
     if cut == 0 or recipe.unfreeze_epochs:
@@ -56,13 +54,10 @@ def plan_prefix(recipe: FineTuneRecipe, row: Backbone) -> Prefix:
     if recipe.prefix == "images":
         return Prefix(False, "from images, because --prefix is images")
     views = augmentation_views(flip=recipe.flip, shift=recipe.shift)
-    size = VALUE_BYTES * math.prod(row.map_shape(cut, IMAGE_SIZE)) * len(views)
+    size = VALUE_BYTES * math.prod(row.map_shape(cut, input_size)) * len(views)
     amount = f"{len(views)} view{'s' if len(views) > 1 else ''} per image"
     if recipe.prefix == "auto" and len(views) > recipe.epochs:
         why = f"from images, because {amount} cost more than {recipe.epochs} epochs; --shift 0 needs fewer"
-        return Prefix(False, why)
-    if recipe.prefix == "auto" and size > MAX_MAP_BYTES:
-        why = f"from images, because maps of {amount} take {size >> 10} KB, limit {MAX_MAP_BYTES >> 10} KB"
         return Prefix(False, why)
     layer, last = row.taps[cut - 1], cut == len(row.taps)
     why = f"from cached maps of {layer}: {amount}, {size / 1024:.0f} KB, computed once"

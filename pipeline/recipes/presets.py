@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import unknown_name
 from pipeline.recipes.base import rows_by_name
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One scheme of a comparison: its recipe, changed settings, and weights if not the preset's."""
+    """One scheme of a comparison: its recipe, changed settings, and weights and size if not the preset's."""
 
     scheme: str  # such as head:linear
     settings: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None  # None: the preset's
+    input_size: int | None = None  # pixels per side; None: the preset's
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Preset:
     weights: str
     seeds: tuple[int, ...]
     plans: tuple[Plan, ...]
-    input_size: int = IMAGE_SIZE  # pixels per side that heads' features are computed at
+    input_size: int | None = None  # pixels per side that networks see; None: the image size
 
 
 # Sweeps over tens of thousands of images: large batches keep them fast, and mirrored images help.
@@ -51,7 +51,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
         subset=0,
         weights="imagenet",
         seeds=(0,),
-        plans=(*FOUR_HEADS, Plan("from-scratch:lesson-long")),
+        plans=(*FOUR_HEADS, Plan("from-scratch:lesson-long", input_size=32)),
         input_size=96,
     ),
     Preset(
@@ -64,8 +64,8 @@ PRESETS: dict[str, Preset] = rows_by_name(
         plans=(
             *FOUR_HEADS,
             Plan("fine-tune:block5", {"epochs": 3}),
-            Plan("fine-tune:whole", {"epochs": 3}),
-            Plan("from-scratch:lesson", {"epochs": 10}),
+            Plan("fine-tune:whole", {"epochs": 3}, input_size=32),
+            Plan("from-scratch:lesson", {"epochs": 10}, input_size=32),
         ),
         input_size=64,
     ),
@@ -81,8 +81,11 @@ PRESETS: dict[str, Preset] = rows_by_name(
             Plan("tuned-head:linear", LARGE_SWEEP),
             Plan("tuned-head:dense-bn-dropout", LARGE_SWEEP),
             Plan("head:linear", weights="random"),
-            *map(Plan, ("fine-tune:top_only", "fine-tune:block5", "fine-tune:blocks4_5", "fine-tune:whole")),
-            Plan("from-scratch:lesson"),
+            Plan("fine-tune:top_only"),
+            Plan("fine-tune:block5"),
+            Plan("fine-tune:blocks4_5", input_size=64),
+            Plan("fine-tune:whole", input_size=32),
+            Plan("from-scratch:lesson", input_size=32),
         ),
         input_size=128,
     ),

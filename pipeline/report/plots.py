@@ -27,7 +27,7 @@ from pipeline.report import drawing
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
 from pipeline.results.comparison import Comparison
 from pipeline.results.scores import class_scores, highest_row, score
-from pipeline.runs.result import RunResult, caption, label, label_of
+from pipeline.runs.result import LABELED, RunResult, caption, label, label_of
 
 MAX_ANNOTATED_CLASSES = 12  # with more, numbers in the cells of a confusion matrix are unreadable
 MAX_BARS = 40  # with more, the figure does not fit on a screen
@@ -167,7 +167,7 @@ def comparison_alt_text(plot_name: str, comparison: Comparison) -> str:
     table = comparison.table
     best = highest_row(table, "accuracy")
     return _plot(COMPARISON_PLOTS, plot_name).alt.format(
-        label=label_of(best["scheme"], best["weights"]),
+        label=label_of(*best[[*LABELED]]),
         accuracy=format_value(best["accuracy"], "%"),
         caption=comparison.caption,
         count=len(table),
@@ -233,7 +233,7 @@ def _row_labels(table: pd.DataFrame) -> list[str]:
     """Return a label for each row, with the seed if the scheme has several."""
     several = table.duplicated(["scheme", "weights"], keep=False)
     return [
-        label_of(row["scheme"], row["weights"]) + (f" · seed {row['seed']}" if repeated else "")
+        label_of(*(row[name] for name in LABELED)) + (f" · seed {row['seed']}" if repeated else "")
         for row, repeated in zip(table.to_dict("records"), several, strict=True)
     ]
 
@@ -272,7 +272,7 @@ def _place_labels(axes: Axes, table: pd.DataFrame, front: Line2D) -> None:
     seeds = table.groupby(scheme)["seed"].transform("size")
     labeled = table.assign(seeds=seeds).sort_values("accuracy", ascending=False, kind="stable")
     for row in labeled.drop_duplicates(scheme).to_dict("records"):
-        text = label_of(row["scheme"], row["weights"])
+        text = label_of(*(row[name] for name in LABELED))
         text = f"{text} ({row['seeds']} seeds)" if row["seeds"] > 1 else text
         point = (row["seconds"], 100 * row["accuracy"])
         note = axes.annotate(text, point, (0, 0), fontsize=8.5, **drawing.OFFSET)

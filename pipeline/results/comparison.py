@@ -15,10 +15,10 @@ from pipeline.results.paired import paired_differences
 from pipeline.results.scores import highest_row, lowest_row, score
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import Ranking, rankings, ties_sentence, verdicts_markdown, verdicts_text
-from pipeline.runs.result import RunResult, data_of, family_of, label, label_of
+from pipeline.runs.result import LABELED, RunResult, data_of, family_of, label, label_of
 
 COMPARISON_COLUMNS = (
-    "scheme", "weights", "data_set", "n_train", "n_test", "seed",
+    "scheme", "weights", "image_size", "input_size", "data_set", "n_train", "n_test", "seed",
     "accuracy", "accuracy_low", "accuracy_high", "log_loss", "epochs",
     "train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb",
     "parameters", "trainable_parameters",
@@ -69,7 +69,8 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
 def comparison_markdown(comparison: Comparison, title: str) -> str:
     """Return the comparison as Markdown: title, table (best in bold), summary, caption, differences."""
     titles = {
-        **{"scheme": "scheme", "weights": "weights", "data_set": "data set (train / test)", "seed": "seed"},
+        **{"scheme": "scheme", "weights": "weights", "image_size": "image px", "input_size": "input px"},
+        **{"data_set": "data set (train / test)", "seed": "seed"},
         **{name: row.title for name, row in SCORES.items()},
         **{"epochs": "epochs", "train_seconds": "training", "extract_seconds": "extraction"},
         **{"total_seconds": "total time", "peak_memory_mb": "peak memory", "parameters": "parameters"},
@@ -124,25 +125,26 @@ def headlines(comparison: Comparison) -> list[str]:
 
 
 def caption_of(runs: Sequence[RunResult]) -> str:
-    """Return the caption of a comparison: data sets, weights, input sizes, precisions, seeds, each once."""
+    """Return the caption of a comparison: data sets, weights, sizes, precisions, seeds, each once."""
     recipes = [run.recipe for run in runs]
     first: dict[str, str] = {}
     for recipe in recipes:
         first.setdefault(recipe["dataset_title"], data_of(recipe))
     data = "; ".join(first.values())
-    weights, sizes, precisions, seeds = (
+    weights, image_sizes, sizes, precisions, seeds = (
         dict.fromkeys(str(recipe.get(name, "–")) for recipe in recipes)
-        for name in ("weights", "input_size", "precision", "seed")
+        for name in ("weights", "image_size", "input_size", "precision", "seed")
     )
-    text = f"{data} · weights {', '.join(weights)} · input {', '.join(sizes)} px · {', '.join(precisions)}"
+    pixels = f"images {', '.join(image_sizes)} px, input {', '.join(sizes)} px"
+    text = f"{data} · weights {', '.join(weights)} · {pixels} · {', '.join(precisions)}"
     return f"{text} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 
 
 def _format_row(row: dict[Hashable, Any]) -> dict[str, str]:
-    """Return the formatted values of a row by column; label is the scheme with its weights."""
+    """Return the formatted values of a row by column; label is the scheme with its weights and input size."""
     return {
-        **{name: str(row[name]) for name in ("scheme", "weights", "seed", "epochs")},
-        "label": label_of(row["scheme"], row["weights"]),
+        **{name: str(row[name]) for name in (*LABELED, "image_size", "seed", "epochs")},
+        "label": label_of(*(row[name] for name in LABELED)),
         "data_set": f"{row['data_set']} ({row['n_train']:,} / {row['n_test']:,})",
         **{name: score_row.format(row[name]) for name, score_row in SCORES.items()},
         "accuracy": format_share(row, "accuracy"),
@@ -230,7 +232,7 @@ def _result_in_time(row: pd.Series) -> str:
 
 def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each scheme: the mean over its seeds, and an interval that spans all of theirs."""
-    schemes = rows.groupby(["scheme", "weights"], sort=False, as_index=False).agg(
+    schemes = rows.groupby([*LABELED], sort=False, as_index=False).agg(
         data_set=("data_set", "first"),
         n_test=("n_test", "first"),
         accuracy=("accuracy", "mean"),
@@ -241,7 +243,7 @@ def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
         total_seconds=("total_seconds", "mean"),
         seeds=("seed", "size"),
     )
-    names = [label_of(*pair) for pair in zip(schemes["scheme"], schemes["weights"], strict=True)]
+    names = [label_of(*values) for values in schemes[[*LABELED]].itertuples(index=False)]
     return schemes.assign(label=names, family=schemes["scheme"].map(family_of))
 
 

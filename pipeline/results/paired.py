@@ -17,13 +17,14 @@ from scipy.stats import binomtest
 
 from pipeline.errors import BadInput
 from pipeline.results.scores import CONFIDENCE
-from pipeline.runs.result import RunResult
+from pipeline.runs.result import LABELED, RunResult
 
 RESAMPLES = 10_000  # the default of scipy.stats.bootstrap: the ends vary by about 1 % of the interval's width
 BOOTSTRAP_SEED = 0
 ALPHA = 1 - CONFIDENCE  # significance level: the familywise error rate of the tests
 DIFFERENCE_COLUMNS = (
-    "data_set", "scheme_a", "weights_a", "scheme_b", "weights_b", "n", "seeds_a", "seeds_b",
+    "data_set", "scheme_a", "weights_a", "input_size_a", "scheme_b", "weights_b", "input_size_b",
+    "n", "seeds_a", "seeds_b",
     "accuracy_a", "accuracy_b", "difference", "low", "high", "only_a_right", "only_b_right",
     "p", "p_holm", "real",
 )  # fmt: skip
@@ -35,6 +36,7 @@ class Correctness:
 
     scheme: str
     weights: str
+    input_size: int
     correct: np.ndarray
 
     @property
@@ -46,11 +48,11 @@ class Correctness:
 def paired_differences(runs: Sequence[RunResult]) -> pd.DataFrame:
     """Return one row for each pair of schemes of a data set, with DIFFERENCE_COLUMNS.
 
-    Runs with the same scheme and weights are the seeds of one scheme. a is the more accurate scheme (in a
-    tie, the first one), and pairs are sorted by accuracy. Accuracies are means over seeds; difference is
-    a - b, with low and high from paired_interval, all fractions. n is the number of images; only_a_right
-    and only_b_right are the sign_counts that mcnemar tests. p_holm is corrected over the pairs of the data
-    set. real means significant: p_holm is below ALPHA and low..high excludes 0.
+    Runs with the same scheme, weights and input size are the seeds of one scheme. a is the more accurate
+    scheme (in a tie, the first one), and pairs are sorted by accuracy. Accuracies are means over seeds;
+    difference is a - b, with low and high from paired_interval, all fractions. n is the number of images;
+    only_a_right and only_b_right are the sign_counts that mcnemar tests. p_holm is corrected over the pairs
+    of the data set. real means significant: p_holm is below ALPHA and low..high excludes 0.
     Raises BadInput if runs of one data set were not tested on the same images.
     """
     rows = []
@@ -70,7 +72,7 @@ def correctness_of(runs: Sequence[RunResult]) -> list[Correctness]:
     The predicted class is the most probable one, the first in a tie. Raises BadInput if two runs differ in
     the index, name or label of any test image.
     """
-    schemes: dict[tuple[str, str], list[np.ndarray]] = {}
+    schemes: dict[tuple[Any, ...], list[np.ndarray]] = {}
     first = _test_predictions(runs[0])
     for run in runs:
         test = _test_predictions(run)
@@ -80,8 +82,11 @@ def correctness_of(runs: Sequence[RunResult]) -> list[Correctness]:
                 "compare runs of the same data set, subset and split seed"
             )
         correct = test["probabilities"].argmax(axis=1) == test["labels"]
-        schemes.setdefault((run.recipe["scheme"], run.recipe["weights"]), []).append(correct)
-    return [Correctness(*scheme, np.stack(seeds)) for scheme, seeds in schemes.items()]
+        schemes.setdefault(tuple(run.recipe[name] for name in LABELED), []).append(correct)
+    return [
+        Correctness(**dict(zip(LABELED, names, strict=True)), correct=np.stack(seeds))
+        for names, seeds in schemes.items()
+    ]
 
 
 def paired_interval(differences: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
@@ -138,7 +143,8 @@ def _pair(a: Correctness, b: Correctness) -> dict[str, Any]:
     low, high = paired_interval(a.correct.mean(axis=0) - b.correct.mean(axis=0))
     only_a, only_b = sign_counts(a.correct, b.correct)
     return {
-        **{"scheme_a": a.scheme, "weights_a": a.weights, "scheme_b": b.scheme, "weights_b": b.weights},
+        **{f"{name}_a": getattr(a, name) for name in LABELED},
+        **{f"{name}_b": getattr(b, name) for name in LABELED},
         **{"n": a.correct.shape[1], "seeds_a": len(a.correct), "seeds_b": len(b.correct)},
         **{"accuracy_a": a.accuracy, "accuracy_b": b.accuracy, "difference": a.accuracy - b.accuracy},
         **{"low": low, "high": high, "only_a_right": only_a, "only_b_right": only_b},

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.formatting import format_ci, format_p, format_points, format_value, join_names, markdown_table
 from pipeline.results.paired import ALPHA, RESAMPLES
-from pipeline.runs.result import label_of
+from pipeline.runs.result import LABELED, label_of
 
 MAX_LISTED = 3  # a sentence that lists more names is hard to read
 NO_PAIRS = "No two schemes were tested on the same images, so there are no differences to test."
@@ -61,7 +61,7 @@ def rankings(differences: pd.DataFrame) -> list[Ranking]:
         accuracies: dict[str, float] = {}
         verdicts: dict[tuple[str, str], Verdict] = {}
         for row in rows.to_dict("records"):  # sorted by accuracy
-            a, b = (label_of(row[f"scheme_{side}"], row[f"weights_{side}"]) for side in "ab")
+            a, b = (label_of(*(row[f"{name}_{side}"] for name in LABELED)) for side in "ab")
             accuracies |= {a: row["accuracy_a"], b: row["accuracy_b"]}
             significant = bool(row["real"])
             verdicts[a, b] = Verdict(row["difference"], row["low"], row["high"], row["p_holm"], significant)

@@ -40,7 +40,9 @@ FIELD_TYPES: dict[str, Callable[[Any], bool]] = {  # values of a JSON field: des
         isinstance(value, list) and value != [] and all(isinstance(name, str) for name in value)
     ),
 }
-COUNTS = ("seed", "n_train", "n_val", "n_test", "epochs", "parameters", "trainable_parameters")
+SIZES = ("image_size", "input_size")
+COUNTS = ("seed", "n_train", "n_val", "n_test", "epochs", "parameters", "trainable_parameters", *SIZES)
+LABELED = ("scheme", "weights", "input_size")  # runs that agree in these are seeds of one scheme
 RECIPE_FIELDS = {
     **dict.fromkeys(("scheme", "dataset", "dataset_title", "weights", "precision"), "text"),
     **dict.fromkeys(COUNTS, "a count"),
@@ -129,13 +131,18 @@ def write_predictions(
 
 
 def label(run: RunResult) -> str:
-    """Return the run's short name in tables and plots, e.g. "head:linear · imagenet"."""
-    return label_of(run.recipe["scheme"], run.recipe["weights"])
+    """Return the run's short name in tables and plots, e.g. "head:linear · imagenet · 96 px"."""
+    return label_of(*(run.recipe[name] for name in LABELED))
 
 
-def label_of(scheme: str, weights: str) -> str:
-    """Return "scheme · weights", or only the scheme if it uses no weights ("none")."""
-    return scheme if weights == "none" else f"{scheme} · {weights}"
+def label_of(scheme: str, weights: str, input_size: int) -> str:
+    """Return "scheme · weights · input size"; weights are left out if there are none ("none")."""
+    return " · ".join([scheme, *([] if weights == "none" else [weights]), f"{input_size} px"])
+
+
+def sizes_of(recipe: dict[str, Any]) -> str:
+    """Return the sizes of images and input as text: "images 32 px, input 96 px"."""
+    return f"images {recipe['image_size']} px, input {recipe['input_size']} px"
 
 
 def family_of(scheme: str) -> str:
@@ -152,7 +159,8 @@ def data_of(recipe: dict[str, Any]) -> str:
 def caption(run: RunResult) -> str:
     """Return the caption of a run's figures: data set, sizes, weights, precision, seed."""
     recipe = run.recipe
-    return f"{data_of(recipe)} · weights {recipe['weights']} · {recipe['precision']} · seed {recipe['seed']}"
+    parts = [data_of(recipe), f"weights {recipe['weights']}", sizes_of(recipe), recipe["precision"]]
+    return " · ".join([*parts, f"seed {recipe['seed']}"])
 
 
 def _read_object(path: Path, fields: dict[str, str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pipeline.recipes.schemes import SCHEMES, Scheme
 class RunSpec:
     """What defines a training: a scheme, a recipe with all its settings as JSON values, a seed, a precision.
 
+    input_size is pixels per side that the network sees.
     recipe is the recipe's name; row is its row in the scheme's table, or the row that a search started from.
     weights and backbone are names for tables, "none" for a scheme that reads neither. prefix describes the
     frozen blocks of a fine-tuned network. fingerprint is everything that the result depends on.
@@ -26,6 +27,7 @@ class RunSpec:
     settings: dict[str, Any]
     seed: int
     precision: str
+    input_size: int
     weights: str
     backbone: str
     fingerprint: dict[str, Any]
@@ -44,6 +46,7 @@ class RunSpec:
     def load_recipe(self) -> Any:
         """Return the recipe with the settings of this training; raise BadInput if they are invalid."""
         recipe = self.scheme_row.recipe(self.row, self.settings)
+        recipe.check_size(self.input_size)
         return resolve_layers(recipe, BACKBONES[self.backbone].taps) if self.scheme_row.needs else recipe
 
     def with_settings(self, settings: dict[str, Any], seed: int | None = None) -> RunSpec:

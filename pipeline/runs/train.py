@@ -72,6 +72,7 @@ def prepare_job(spec: RunSpec, inputs: RunInputs, **more: Any) -> tuple[Job[Any]
         maps=FeatureStore(inputs.maps) if inputs.maps else None,
         prefix=spec.prefix,
         backbone=spec.backbone,
+        input_size=spec.input_size,
         **more,
     )
     return job, state
@@ -117,7 +118,7 @@ def _publish_results(folder: Path, trained: TrainingResult, images: ImageStore) 
 def _description(
     spec: RunSpec, trained: TrainingResult, images: ImageStore, state: dict[str, Any]
 ) -> dict[str, Any]:
-    model, features = trained.model, spec.fingerprint.get("features", {})
+    model = trained.model
     counts = {split: int((images.split[trained.rows] == code).sum()) for split, code in SPLITS.items()}
     counts["train"] = images.counts["train"] if trained.n_train is None else trained.n_train
     return {
@@ -130,7 +131,8 @@ def _description(
         "dataset": images.row.name,
         "dataset_title": images.row.title,
         "dataset_note": images.row.note,
-        "input_size": features.get("input_size", images.fingerprint["image_size"]),
+        "image_size": images.image_size,
+        "input_size": spec.input_size,
         "class_names": images.class_names,
         **{f"n_{split}": count for split, count in counts.items()},
         "precision": spec.precision,
@@ -149,7 +151,9 @@ def _costs(folder: Path, job: Job[Any], spec: RunSpec, tune_seconds: float) -> d
     used = {name: store for name, store in caches.items() if store and name in parts}
     if len(used) == 2 and used["maps"].folder == used["features"].folder:
         del used["features"]  # maps of one pixel are the features: count them once
-    extractions = [store.costs(parts[name]["layers"], parts[name]["views"]) for name, store in used.items()]
+    columns = {name: (parts[name]["layers"], parts[name]["views"]) for name in used}
+    counted = {section.key for name, store in used.items() for section in store.sections_of(*columns[name])}
+    extractions = [store.costs(*columns[name], counted=counted) for name, store in used.items()]
     extracted, seconds = round(sum(costs["seconds"] for costs in extractions), 3), job.clock.total()
     peaks = [machine.peak_memory_mb(), *(costs["peak_memory_mb"] for costs in extractions)]
     return {

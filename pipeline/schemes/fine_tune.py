@@ -15,6 +15,7 @@ from keras import KerasTensor
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, RANDOM_IDENTITY, Backbone
 from pipeline.backbones.weights import read_weights
+from pipeline.features.store import FeatureStore
 from pipeline.heads.data import HeadData
 from pipeline.heads.fit import read_choice
 from pipeline.heads.model import with_probabilities
@@ -26,7 +27,7 @@ from pipeline.recipes.fine_tune import FineTuneRecipe, top_head
 from pipeline.recipes.prefix import Prefix
 from pipeline.storage.publishing import read_manifest
 from pipeline.training.classifier import Classifier
-from pipeline.training.examples import Examples
+from pipeline.training.examples import Examples, Inputs
 from pipeline.training.history import History
 from pipeline.training.job import Job, TrainingResult
 from pipeline.training.optimizers import Multiplier
@@ -46,33 +47,43 @@ def fine_tune(job: Job[FineTuneRecipe]) -> TrainingResult:
     recipe, images, history = job.recipe, job.images, History()
     row = BACKBONES[job.backbone]
     choice: dict[str, Any] = read_choice(job.sweep) if job.sweep else {"settings": {}, "seconds": 0.0}
-    with job.clock.stage("read images"):
-        pixels = images.images()
-    examples = Examples.of(images, pixels, len(images.class_names), budget=recipe.label_budget)
+    examples = Examples.of(images, images.images, len(images.class_names), budget=recipe.label_budget)
     with job.clock.stage(TOP_STAGE):
         top = _fitted_top(job, examples, history, choice["settings"])
     with job.clock.stage("read weights"):
         assert job.weights is not None
-        model = join(build_backbone(row, read_weights(job.weights), input_size=pixels.shape[1]), top)
+        sizes = {"image_size": images.image_size, "input_size": job.input_size}
+        model = join(build_backbone(row, read_weights(job.weights), **sizes), top)
         fast_model = fast_copy(model)
     prefix = job.prefix or Prefix(False, "from images, because the job has no maps")
     with job.clock.stage("read maps"):
         if job.maps is not None and prefix.cached:
-            maps = [job.maps.load([prefix.layer], view, as_stored=True) for view in prefix.views]
-            examples = replace(examples, inputs=np.concatenate(maps), cached_augmentation=True)
+            examples = replace(examples, inputs=_maps(job.maps, prefix), cached_augmentation=True)
     with job.clock.stage(BLOCKS_STAGE):
         _train_blocks(job, fast_model, examples, history, prefix)
     freeze_blocks(model, row, recipe.freeze_through)
     model.set_weights(fast_model.get_weights())
-    rows, classifier = job.rows(), Classifier(average_over_views(model, recipe.test_views))
+    rows, trained = job.rows(), average_over_views(model, recipe.test_views)
     with job.clock.stage("predict"):
-        probabilities = classifier.predict(pixels, rows)
+        if examples.cached_augmentation and set(recipe.test_views) <= set(prefix.views):
+            offsets = [len(images) * prefix.views.index(view) for view in recipe.test_views]
+            classifier = Classifier(fast_model, cut_of(fast_model, prefix))
+            probabilities = classifier.predict_blocks(examples.inputs, [rows + first for first in offsets])
+        else:
+            probabilities = Classifier(trained).predict(images.images, rows)
     warning = destruction_warning(history.rows, len(examples.val)) if _is_pretrained(job) else None
     facts = {"prefix": prefix.why, "top": choice["settings"], "warnings": [warning] if warning else []}
     n_train, seconds = len(examples.train), choice["seconds"]
     return TrainingResult(
-        classifier.model, history, rows, probabilities, n_train=n_train, tune_seconds=seconds, facts=facts
+        trained, history, rows, probabilities, n_train=n_train, tune_seconds=seconds, facts=facts
     )
+
+
+def _maps(maps: FeatureStore, prefix: Prefix) -> Inputs:
+    """Return the cached maps at the cut, a block of rows for each view; averages are read into memory."""
+    if prefix.pooling == "none":
+        return maps.map_layer(prefix.layer, prefix.views)
+    return np.concatenate([maps.load([prefix.layer], view) for view in prefix.views])
 
 
 def _fitted_top(

@@ -9,37 +9,39 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbones.model import resized
 from pipeline.datasets.table import FINAL
 from pipeline.networks.build import add_block, add_classifier, add_neck
 from pipeline.networks.fast_copy import fast_copy
-from pipeline.networks.initializers import WHITENED_IMAGES, initialize_dirac, whitening_kernel
+from pipeline.networks.initializers import WHITENED_PIXELS, initialize_dirac, whitening_kernel
 from pipeline.networks.view_averaging import average_over_views
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes.base import PATCH
 from pipeline.recipes.from_scratch import ScratchRecipe
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
+from pipeline.training.feed import prefetch
 from pipeline.training.history import History
 from pipeline.training.job import Job, TrainingResult
 from pipeline.training.optimizers import Multiplier
 from pipeline.training.stage import Stage
 
 STANDARDIZE, WHITENING = "standardise", "whitening"  # layer names
+BLOCK_PIXELS = 1 << 22  # counted at a time
 
 
 def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
     """Train the recipe's network (pixels in) on the training images."""
     recipe, images, history = job.recipe, job.images, History()
-    with job.clock.stage("read images"):
-        pixels = images.images()
+    pixels = images.images
     examples = Examples.of(images, pixels, len(images.class_names), budget=recipe.label_budget)
     if recipe.fit_on == FINAL:
         examples = examples.with_val()
-    mean, variance = channel_moments(pixels[examples.train])
-    model = build_network(
-        recipe, mean=mean, variance=variance, size=pixels.shape[1], classes=examples.classes
-    )
-    initialize_weights(recipe, model, pixels[examples.train[:WHITENED_IMAGES]])
+    with job.clock.stage("read images"):
+        mean, variance = channel_moments(pixels, examples.train)
+    sizes = {"image_size": images.image_size, "input_size": job.input_size}
+    model = build_network(recipe, mean=mean, variance=variance, classes=examples.classes, **sizes)
+    initialize_weights(recipe, model, pixels[examples.train[: WHITENED_PIXELS // images.image_size**2]])
     classifier = Classifier(fast_copy(model))
     with job.clock.stage("blocks"):
         stage = stage_of(recipe, examples.epochs(recipe))
@@ -60,16 +62,25 @@ def stage_of(recipe: ScratchRecipe, epochs: int) -> Stage:
 
 
 def build_network(
-    recipe: ScratchRecipe, *, mean: list[float], variance: list[float], size: int, classes: int
+    recipe: ScratchRecipe,
+    *,
+    mean: list[float],
+    variance: list[float],
+    image_size: int,
+    input_size: int,
+    classes: int,
 ) -> keras.Model:
-    """Return the network of a recipe: (B, size, size, 3) uint8 RGB in, class probabilities out.
+    """Return the network of a recipe: (B, image_size, image_size, 3) uint8 in, class probabilities out.
 
-    The network first standardizes pixels by the mean and variance of each channel, in units of pixel values.
+    The network first resizes images to input_size, and standardizes pixels by the mean and variance of each
+    channel, in units of pixel values.
     """
-    pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
+    pixels = keras.Input((image_size, image_size, 3), dtype="uint8", name="pixels")
     deviation = [value**0.5 for value in variance]
     scale, offset = [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
-    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDIZE)(pixels)
+    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDIZE)(
+        resized(pixels, input_size)
+    )
     if recipe.stem == "whitening":
         x = keras.layers.Conv2D(8 * x.shape[-1], PATCH, name=WHITENING)(x)
         x = keras.layers.Activation("gelu", name=f"{WHITENING}_activation")(x)
@@ -92,8 +103,8 @@ def initialize_weights(recipe: ScratchRecipe, model: keras.Model, images: np.nda
         initialize_dirac(model)
     if recipe.stem == "whitening":
         stem = model.get_layer(WHITENING)
-        standardized = keras.ops.convert_to_numpy(model.get_layer(STANDARDIZE)(images))
-        stem.kernel.assign(whitening_kernel(standardized))
+        standardize = keras.Model(model.input, model.get_layer(STANDARDIZE).output)
+        stem.kernel.assign(whitening_kernel(keras.ops.convert_to_numpy(standardize(images))))
         stem.kernel.trainable = False
     if not recipe.norm_scale:
         for layer in _norms(model):
@@ -116,13 +127,15 @@ def _norms(model: keras.Model) -> list[Any]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Return the mean and variance of each channel of images (N, H, W, 3) uint8, in units of pixel values.
+def channel_moments(images: np.ndarray, rows: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return the mean and variance of each channel of images (N, H, W, 3) uint8 at rows (n,), 0…255.
 
     Sums integers, so the result does not depend on their order. A constant channel gets variance 1.
     """
-    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
-    values = np.arange(256)
+    counts, values = np.zeros((3, 256), np.int64), np.arange(256)
+    block = max(1, BLOCK_PIXELS // images[0, ..., 0].size)
+    for part in prefetch(lambda start: images[rows[start : start + block]], range(0, len(rows), block)):
+        counts += [np.bincount(part[..., channel].ravel(), minlength=256) for channel in range(3)]
     mean = [float(count @ values / count.sum()) for count in counts]
     square = [float(count @ values**2 / count.sum()) for count in counts]
     variance = [s - m * m for s, m in zip(square, mean, strict=True)]

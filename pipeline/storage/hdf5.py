@@ -49,6 +49,24 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
     )
 
 
+def write_mappable(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    """Write a numeric array in one piece that `map_array` can map; only its file's sha256 protects it."""
+    group.create_dataset(name, data=array, track_times=False)
+
+
+def map_array(path: Path, name: str) -> np.ndarray:
+    """Return an array that write_mappable wrote as a read-only memory map; raise DamagedFile otherwise."""
+    with opened(path) as file:
+        item = find_dataset(file, name, kinds="f")
+        offset, dtype, shape = item.id.get_offset(), item.dtype, item.shape
+    if offset is None:
+        raise DamagedFile(f"{path}: expected {name} in one piece; delete its folder and run again")
+    try:
+        return np.memmap(path, dtype, "r", offset, shape)
+    except (ValueError, OSError) as error:
+        raise DamagedFile(f"{path}: {name} could not be mapped ({error})") from error
+
+
 def write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
     """Write texts as fixed-length UTF-8; variable-length strings cannot have checksums."""
     encoded = [text.encode() for text in texts]

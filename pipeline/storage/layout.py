@@ -39,13 +39,12 @@ OWN_FILES = ("README.md", ".gitignore")  # the files of the data folder in the r
 LOCKS = ".locks"  # in the data folder and in each section of features
 INDEX = ".folders"  # index of the files in folders of pictures
 IDENTITIES = ".weights"  # identity of the arrays in users' files of weights, by sha256 of the file
-MAPPED = ".mapped"  # in a cache: copies of its features for memory mapping
 QUARANTINE = "quarantine"
 MANIFEST = "manifest.json"  # in every finished folder
 
 # Files that are also read outside the module that writes them.
 COSTS, RECIPE, MODEL, CHECKPOINT = "costs.json", "recipe.json", "model.keras", "checkpoint.npz"
-CURVE = "curve.csv"
+CURVE, IMAGES_FILE = "curve.csv", "images.npy"
 
 
 def kind_of(place: str) -> str | None:

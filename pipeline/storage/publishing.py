@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from pipeline.errors import DamagedFile, HeadstartError
+from pipeline.formatting import format_bytes
 from pipeline.storage.fingerprint import canonical, digest_of_values, first_difference, key_of
 from pipeline.storage.layout import MANIFEST as MANIFEST
 
@@ -39,11 +41,12 @@ def published(target: Path) -> Iterator[Path]:
     """Yield a scratch path beside target; when the block succeeds, rename it to target atomically.
 
     The scratch file has target's suffix, because some libraries depend on it. When the block raises, the
-    scratch file is removed and target is unchanged. Scratch files of dead processes on this machine for the
-    same target are removed first. Raises HeadstartError when the block wrote nothing and when the disk is
-    full or read-only.
+    scratch file and a new, empty folder are removed and target is unchanged. Scratch files of dead processes
+    on this machine for the same target are removed first. Raises HeadstartError when the block wrote nothing
+    and when the disk is full or read-only.
     """
     target = Path(target)
+    is_new = not target.parent.exists()
     with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         for old in target.parent.glob(f".{target.stem}{SCRATCH_MARK}*{target.suffix}"):
@@ -62,6 +65,9 @@ def published(target: Path) -> Iterator[Path]:
             _sync_folder(target.parent)
     finally:
         scratch.unlink(missing_ok=True)
+        if is_new:
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()  # fails unless nothing was written
 
 
 @contextlib.contextmanager
@@ -133,6 +139,20 @@ def explain_disk_errors(target: Path) -> Iterator[None]:
                 "Free up space or make the folder writable, or set HEADSTART_DATA_DIR to another folder"
             ) from error
         raise
+
+
+def check_free_space(folder: Path, needed: int, what: str) -> None:
+    """Raise HeadstartError if the disk of a folder, which may not exist yet, has less than needed bytes free.
+
+    A tenth of the disk's free space is left for everything else.
+    """
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > 0.9 * free:
+        raise HeadstartError(
+            f"{folder}: {what} will take about {format_bytes(needed)}, but only {format_bytes(free)} are "
+            "free; make room (`headstart clean`) or set HEADSTART_DATA_DIR to a folder on a larger disk"
+        )
 
 
 def is_scratch(path: Path) -> bool:

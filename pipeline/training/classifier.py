@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import keras
@@ -12,9 +13,10 @@ import tensorflow as tf
 from keras import KerasTensor
 
 from pipeline.networks.build import logits_model
-from pipeline.training.examples import Examples
+from pipeline.training.examples import Examples, Inputs
+from pipeline.training.feed import prefetch
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH, EVALUATION_BYTES = 500, 400 << 20  # images at a time; the largest maps that they may need
 
 
 class Classifier:
@@ -35,18 +37,21 @@ class Classifier:
         """The model up to its logits."""
         return logits_model(self._full_model, self._inputs)
 
-    def predict(self, inputs: np.ndarray, rows: np.ndarray, views: int = 1) -> np.ndarray:
-        """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over views."""
-        count = len(inputs) // views
-        by_view = (self._predict_rows(inputs, rows + count * view) for view in range(views))
-        return cast("np.ndarray", sum(by_view)) / views
+    def predict(self, inputs: Inputs, rows: np.ndarray, views: int = 1) -> np.ndarray:
+        """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over views.
 
-    def _predict_rows(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        parts = [
-            self._forward(tf.constant(inputs[rows[start : start + EVALUATION_BATCH]])).numpy()
-            for start in range(0, len(rows), EVALUATION_BATCH)
-        ]
-        return np.concatenate(parts)
+        inputs has a block of rows for each view.
+        """
+        return self.predict_blocks(inputs, [rows + len(inputs) // views * view for view in range(views)])
+
+    def predict_blocks(self, inputs: Inputs, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the mean of the probabilities (n, C) float32 of the inputs at each of several rows (n,)."""
+        return cast("np.ndarray", sum(self._predict_rows(inputs, rows) for rows in blocks)) / len(blocks)
+
+    def _predict_rows(self, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
+        size = evaluation_batch(inputs.shape[1:])
+        batches = prefetch(lambda start: inputs[rows[start : start + size]], range(0, len(rows), size))
+        return np.concatenate([self._forward(tf.constant(batch)).numpy() for batch in batches])
 
     def evaluate(self, examples: Examples, rows: np.ndarray) -> tuple[float, float]:
         """Return mean cross-entropy (nats) and accuracy (0 … 1) at rows (n,), NaN without rows."""
@@ -57,3 +62,12 @@ class Classifier:
         likelihoods = np.maximum(probabilities[np.arange(len(rows)), labels], np.finfo(np.float32).tiny)
         correct = probabilities.argmax(axis=1) == labels
         return float(-np.log(likelihoods).mean()), float(correct.mean())
+
+
+def evaluation_batch(shape: tuple[int, ...]) -> int:
+    """Return how many inputs of a shape to compute at once: 500, or fewer if they need much memory.
+
+    An image (H, W, 3) needs three maps of 64 float32 channels at a time, feature maps (H, W, C) three of C.
+    """
+    values = math.prod(shape[:-1]) * max(shape[-1], 64) if len(shape) > 1 else shape[0]
+    return max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (3 * 4 * values)))

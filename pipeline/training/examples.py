@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from pipeline.datasets.split import budget_rows
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import ALL_LABELS
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, MappedRows
 from pipeline.recipes.base import TrainingRecipe
+
+Inputs: TypeAlias = np.ndarray | MappedRows  # (N, …): in memory, or read from a file when rows are indexed
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Training data of a classifier: inputs (N, …) uint8 images or float32 features, labels (N,) int64.
+    """Training data of a classifier: inputs (N, …) uint8 images or features, labels (N,) int64.
 
     train and val are row numbers (n,); classes is the number of classes. With several views, inputs has a
     block of len(labels) rows for each view: each epoch draws a random view of each example, and predictions
@@ -25,7 +28,7 @@ class Examples:
     predictions use the first, the unchanged image.
     """
 
-    inputs: np.ndarray
+    inputs: Inputs
     labels: np.ndarray
     train: np.ndarray
     val: np.ndarray
@@ -38,7 +41,7 @@ class Examples:
     def of(
         cls,
         store: ImageStore | FeatureStore,
-        inputs: np.ndarray,
+        inputs: Inputs,
         classes: int,
         views: int = 1,
         *,

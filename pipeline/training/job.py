@@ -38,6 +38,7 @@ class Job(Generic[Recipe]):
     features: FeatureStore | None
     weights: Path | None
     backbone: str
+    input_size: int  # pixels per side that the network sees
     clock: Clock
     progress: Progress
     sweep: Path | None = None

@@ -1,6 +1,6 @@
 """The training loop that all schemes share; each call of its TensorFlow graph runs many updates.
 
-The inputs of all splits are one tensor; an epoch is a matrix of row numbers, from which the graph gathers.
+An epoch is a matrix of row numbers; their inputs are gathered ahead of the steps that need them (see feed).
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,16 +15,17 @@ import tensorflow as tf
 
 from pipeline.errors import Diverged
 from pipeline.progress import Progress, silent
-from pipeline.training.augmentation import augment, draw_views
+from pipeline.training.augmentation import augment
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
+from pipeline.training.feed import Feed, prefetch
 from pipeline.training.history import History
 from pipeline.training.optimizers import Multiplier, make_optimizer
 from pipeline.training.stage import Stage
 from pipeline.training.weight_copies import AVERAGES, EarlyStopping, Lookahead
 
-Update = Callable[[np.ndarray], np.ndarray]  # from row numbers (n, B) to sums over n steps
+Update = Callable[[np.ndarray, np.ndarray], np.ndarray]  # from inputs and rows (n, B) to sums over n steps
 
 REPORT_SECONDS = 1.0  # how long one call of the graph should take, so that progress is reported
 
@@ -59,9 +59,10 @@ def fit(
     optimizer = make_optimizer(stage, total, multipliers=multipliers(steps) if multipliers else None)
     averages = AVERAGES[stage.averaging]
     average = averages(classifier.model, total) if averages else None
-    update = _update_function(classifier.logits, examples, stage, optimizer, average, seed=seed, steps=steps)
+    feed = Feed(examples, stage, seed=seed, steps=steps)
+    update = _update_function(classifier.logits, examples, stage, optimizer, average, feed)
     generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
-    chunks = _Chunks()
+    chunks = _Chunks(feed, update)
     stopping = EarlyStopping(classifier.model, stage.patience) if stage.patience else None
     owners = [classifier.model, optimizer, *(part for part in (average, stopping) if part)]
     state = [variable for owner in owners for variable in owner.variables]
@@ -75,7 +76,7 @@ def fit(
         if stopping and stopping.should_stop:
             break
         sums = np.zeros(2)
-        for done, chunk_sums in chunks.run(epoch_rows, update):
+        for done, chunk_sums in chunks.run(epoch_rows, first=epoch * steps):
             sums += chunk_sums
             _check_finite(stage, epoch, finite=math.isfinite(sums[0]), problem=f"the loss is {sums[0]}")
             progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
@@ -106,21 +107,40 @@ def fit(
 class _Chunks:
     """Runs the steps of an epoch in calls of the graph that take about REPORT_SECONDS each."""
 
-    def __init__(self) -> None:
+    def __init__(self, feed: Feed, update: Update) -> None:
+        self._feed, self._update = feed, update
         self._steps, self._traced = 1, False
 
-    def run(self, epoch_rows: np.ndarray, update: Update) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield after each call how many steps of the epoch are done, and the sums of that call."""
+    def run(self, epoch_rows: np.ndarray, *, first: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield after each call how many steps of the epoch are done, and the sums of that call.
+
+        first is the number of the epoch's first step.
+        """
         done = 0
-        while done < len(epoch_rows):
-            chunk, start = epoch_rows[done : done + self._steps], time.perf_counter()
-            sums = update(chunk)
-            step_seconds = max((time.perf_counter() - start) / len(chunk), 1e-6)
+
+        def gather(span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+            return self._feed(epoch_rows[slice(*span)], first + span[0])
+
+        for inputs, rows in prefetch(gather, self._spans(len(epoch_rows))):
+            start = time.perf_counter()
+            sums = self._update(inputs, rows)
+            step_seconds = max((time.perf_counter() - start) / len(rows), 1e-6)
             if self._traced:
-                self._steps = max(1, min(4 * self._steps, math.ceil(REPORT_SECONDS / step_seconds)))
+                steps = min(
+                    4 * self._steps, math.ceil(REPORT_SECONDS / step_seconds), self._feed.largest_chunk
+                )
+                self._steps = max(1, steps)
             self._traced = True  # the first call builds the graph and takes longer
-            done += len(chunk)
+            done += len(rows)
             yield done, sums
+
+    def _spans(self, count: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) of each call; how many steps it runs is decided when it is asked for."""
+        start = 0
+        while start < count:
+            stop = min(count, start + self._steps)
+            yield start, stop
+            start = stop
 
 
 def _update_function(
@@ -129,37 +149,21 @@ def _update_function(
     stage: Stage,
     optimizer: keras.optimizers.Optimizer,
     average: Lookahead | None,
-    *,
-    seed: int,
-    steps: int,
+    feed: Feed,
 ) -> Update:
-    """Return a function from row numbers (n, B) to two sums over n steps: losses and correct predictions.
+    """Return a function from inputs (n, B, …) and rows (n, B) to two sums over n steps.
 
-    steps is the number of steps in an epoch.
+    The sums are of losses and of correct predictions.
     """
-    inputs = tf.constant(examples.inputs)
-    labels = tf.tile(tf.constant(examples.labels), [examples.views])
+    labels = tf.constant(examples.labels)
     weights = model.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes
-    count = len(examples.labels)
-    draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, count)
-    augmentation: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift}
-    parity = tf.constant(draws, tf.int32)  # whether an image is flipped in even or in odd epochs
 
-    def step(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(batch: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch_labels, number = tf.gather(labels, rows), tf.cast(optimizer.iterations, tf.int32)
-        if stage.flip or stage.shift:
-            step_seed = tf.stack([seed, 4 * number + 2 * stage.salt])  # augment() uses two consecutive seeds
-            how = augmentation | {"seed": step_seed}
-            if stage.alternate:
-                how["flipped"] = (tf.gather(parity, rows % count) + number // steps) % 2 == 1
-            if examples.cached_augmentation:
-                batch = tf.gather(inputs, rows + count * draw_views(tf.size(rows), **how))
-            else:
-                batch = augment(tf.gather(inputs, rows), **how)
-        else:
-            batch = tf.gather(inputs, rows)
+        if feed.augments and not examples.cached_augmentation:
+            batch = augment(batch, **feed.augmentation(rows, number))
         targets = tf.one_hot(batch_labels, classes) * (1 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
             logits = model(batch, training=True)
@@ -170,14 +174,17 @@ def _update_function(
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == batch_labels, tf.float32))
         return loss, correct
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-    def run(chunk: tf.Tensor) -> tf.Tensor:
+    shape = [None, None, *examples.inputs.shape[1:]]
+    signature = [tf.TensorSpec(shape, examples.inputs.dtype), tf.TensorSpec([None, None], tf.int32)]
+
+    @tf.function(input_signature=signature)
+    def run(inputs: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         sums = tf.zeros(2, tf.float64)  # float32 sums would depend on how many steps a call runs
-        for rows in chunk:
-            sums += tf.cast(tf.stack(step(rows)), tf.float64)
+        for number in tf.range(tf.shape(rows)[0]):
+            sums += tf.cast(tf.stack(step(inputs[number], rows[number])), tf.float64)
         return sums
 
-    return lambda chunk: run(tf.constant(chunk, tf.int32)).numpy()
+    return lambda inputs, rows: run(tf.constant(inputs), tf.constant(rows, tf.int32)).numpy()
 
 
 def _check_finite(stage: Stage, epoch: int, *, finite: bool, problem: str) -> None:

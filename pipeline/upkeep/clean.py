@@ -86,6 +86,37 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
     return Leftovers(removable, kept)
 
 
+def features_above(data: Path, keep: int) -> Leftovers:
+    """Return the cached features to remove so that at most keep bytes remain; changes nothing.
+
+    Feature maps come first, then averages, each with the oldest first. They can be extracted again; those
+    that a running process may read are kept.
+    """
+    inventory = [entry for entry in entries(data) if entry.kind == "section" and entry.manifest]
+    sizes = {entry.folder: bytes_of(entry.folder) for entry in inventory}
+    busy = _busy_kinds(data).get("section")
+    result, remaining = Leftovers([], []), sum(sizes.values())
+    for entry in sorted(inventory, key=_age):
+        if remaining <= keep:
+            break
+        what = "feature maps" if _is_map(entry) else "features"
+        why_kept = busy or ("in use by another process" if is_in_use(data, entry.folder) else None)
+        reason = why_kept or f"{what} above the limit; they can be extracted again"
+        leftover = Leftover(entry.folder, reason, sizes[entry.folder])
+        (result.kept if why_kept else result.removable).append(leftover)
+        remaining -= 0 if why_kept else leftover.bytes
+    return result
+
+
+def _is_map(entry: Entry) -> bool:
+    return entry.manifest is not None and entry.manifest.fingerprint.get("pooling") == "none"
+
+
+def _age(entry: Entry) -> tuple[bool, float]:
+    """Return a sort key that puts maps before averages, and the oldest first."""
+    return not _is_map(entry), (entry.folder / layout.MANIFEST).stat().st_mtime
+
+
 def needs_of_runs(inventory: list[Entry]) -> Needs:
     """Return the data sets, weights and features that runs, sweeps and curves were made from."""
     folders, requests = set(), []

@@ -42,7 +42,7 @@ class MeasuredSection:
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """The cost of a run: seconds before training, total seconds, bytes, and images times epochs."""
+    """The cost of a run: seconds before training, total seconds, bytes, images times epochs, input size."""
 
     scheme: str
     settings: dict[str, Any]
@@ -51,6 +51,7 @@ class MeasuredRun:
     seconds: float
     bytes: int
     image_passes: int
+    input_size: int
 
 
 class Measurements:
@@ -82,8 +83,9 @@ class Measurements:
     def run(self, fingerprint: dict[str, Any], images: int) -> Estimate:
         """Return the estimate for training the run of a fingerprint on a number of training images.
 
-        It is based on a run of the same recipe if there is one, else of the same scheme, with the fewest
-        differences in precision and settings. The time before training is not scaled.
+        It is based on a run of the same recipe if there is one, else of the same scheme, with the most
+        similar input size, precision and settings. Except for heads, time grows with the number of pixels;
+        the time before training is not scaled.
         """
         scheme = fingerprint["scheme"].partition(":")[0]
         candidates = [run for run in self.runs if run.scheme.partition(":")[0] == scheme]
@@ -93,6 +95,7 @@ class Measurements:
         def distance(run: MeasuredRun) -> tuple[Any, ...]:
             return (
                 run.scheme != fingerprint["scheme"],
+                abs(run.input_size - fingerprint["input_size"]),
                 run.precision != fingerprint["precision"],
                 len(differences(run.settings, fingerprint["settings"])),
                 -run.image_passes,
@@ -100,7 +103,8 @@ class Measurements:
 
         near = min(candidates, key=distance)
         image_passes = images * passes(fingerprint["settings"])
-        training = (near.seconds - near.start_seconds) * image_passes / near.image_passes
+        pixels = 1.0 if scheme.endswith("head") else (fingerprint["input_size"] / near.input_size) ** 2
+        training = (near.seconds - near.start_seconds) * image_passes / near.image_passes * pixels
         return Estimate(near.start_seconds + training, near.bytes)
 
     def images(self, dataset: dict[str, Any], split: str | None = None) -> int:
@@ -147,6 +151,7 @@ class Measurements:
                     seconds=float(costs["train_seconds"]),
                     bytes=int(costs["bytes"]),
                     image_passes=int(recipe["n_train"]) * passes(recipe["settings"]) or 1,
+                    input_size=int(recipe["input_size"]),
                 )
         return None
 

@@ -21,7 +21,6 @@ from pipeline.storage.layout import (
     IDENTITIES,
     INDEX,
     LOCKS,
-    MAPPED,
     OWN_FILES,
     QUARANTINE,
     kind_of,
@@ -122,8 +121,8 @@ def unlisted(data: Path, inventory: list[Entry]) -> list[Path]:
 
 
 def _is_working_file(path: Path, in_section: bool) -> bool:
-    """Return whether a file is a lock, index, mapped copy, scratch file in use, or note of a section."""
-    if {LOCKS, MAPPED, INDEX, IDENTITIES} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
+    """Return whether a file is a lock, index, scratch file in use, or note of a section."""
+    if {LOCKS, INDEX, IDENTITIES} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
     if publishing.is_scratch(path):
         return not publishing.is_orphaned(path)

@@ -1,16 +1,19 @@
 """Export a finished run as a standalone model that takes raw pixels, with class names and a model card.
 
-An export is published only if the model, loaded from disk, reproduces the run's stored probabilities on the
-test images, within the rounding error of the precision in which they were computed.
+An export is published only if the model, loaded from disk by a process that cannot import this project,
+reproduces the run's stored probabilities on the test images, within the rounding error of the precision in
+which they were computed. Several formats are published together or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +23,19 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline import machine
 from pipeline.backbones.table import named_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import DATASETS
-from pipeline.errors import BadInput, DamagedFile, unknown_name
+from pipeline.errors import BadInput, DamagedFile, HeadstartError, unknown_name
 from pipeline.formatting import format_duration, markdown_table
 from pipeline.progress import Progress, silent
 from pipeline.results.scores import score
 from pipeline.runs.result import RunResult, data_of, read_run
-from pipeline.storage.publishing import explain_disk_errors, publish_text, published
-from pipeline.use.network import standalone_model
+from pipeline.storage.publishing import explain_disk_errors, published
+from pipeline.training.classifier import evaluation_batch
+from pipeline.use import without_project
+from pipeline.use.network import for_any_size, standalone_model, with_matrix_resizing
 
-BATCH_SIZE = 250
 MIN_CHECKED = 500  # images, if val and test have as many
 # Maximum mean distance of probabilities (half the sum of absolute differences), and minimum share of images
 # with the same predicted class. bfloat16 has 8 significant bits; an export computes in float32.
@@ -66,16 +69,16 @@ class Parity:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format of exports: its suffix, how to write it, and how to load it for predictions.
+    """A file format of exports: its suffix, and how to write a model for images of the run's size.
 
-    load returns a function from images (n, 32, 32, 3) uint8, n up to BATCH_SIZE, to probabilities (n, C).
-    folder is true if the export is a folder; it is published atomically as well.
+    without_project.LOADERS has the function that loads it. folder is true if the export is a folder; it is
+    published atomically as well. any_size is true if it takes images of any size.
     """
 
     suffix: str
     write: Callable[[keras.Model, Path], object]
-    load: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
     folder: bool = False
+    any_size: bool = True
 
 
 def export(
@@ -87,34 +90,62 @@ def export(
     copies of both texts are written next to it. Raises DamagedFile if an export does not reproduce the run's
     predictions on its test and val images; that format and those after it are not published.
     """
-    finished_run, target = read_run(Path(run)), Path(out)
+    finished_run, target, images = read_run(Path(run)), Path(out), ImageStore(dataset)
     model = standalone_model(finished_run, Path(weights) if weights else None)
-    pixels, stored = stored_predictions(finished_run, ImageStore(dataset))
-    texts = {NAMES_FILE: json.dumps(finished_run.recipe["class_names"], indent=2) + "\n"}
-    parities, files = {}, []
-    for number, kind in enumerate(formats):
-        progress(f"export {kind}", number, len(formats), "formats")
-        export_format, path = FORMATS[kind], target.with_suffix(FORMATS[kind].suffix)
-        with (_published_folder if export_format.folder else published)(path) as scratch:
-            export_format.write(model, scratch)
-            predict = export_format.load(scratch)
-            starts = range(0, len(pixels), BATCH_SIZE)
-            probabilities = np.concatenate([predict(pixels[at : at + BATCH_SIZE]) for at in starts])
-            result = parity(probabilities, stored, finished_run.recipe["precision"])
+    rows, stored = stored_predictions(finished_run, images)
+    names = json.dumps(finished_run.recipe["class_names"], indent=2) + "\n"
+    parities: dict[str, Parity] = {}
+    files = [target.with_suffix(FORMATS[kind].suffix) for kind in formats]
+    with contextlib.ExitStack() as unpublished:
+        for number, (kind, path) in enumerate(zip(formats, files, strict=True)):
+            progress(f"export {kind}", number, len(formats), "formats")
+            publish = _published_folder if FORMATS[kind].folder else published
+            scratch = unpublished.enter_context(publish(path))
+            _write(kind, model, scratch)
+            probabilities = _predict_without_project(kind, scratch, images, rows)
+            parities[kind] = result = parity(probabilities, stored, finished_run.recipe["precision"])
             if not result.holds:
                 export_name = f"{kind} export of {finished_run.folder.name}"
                 raise DamagedFile(f"{export_name} does not reproduce the run's predictions: {result}")
-            texts[CARD_FILE] = model_card(finished_run, result)
             if kind == "keras":
                 with zipfile.ZipFile(scratch, "a") as file:  # Keras ignores other files in the archive
-                    for name, text in texts.items():
+                    for name, text in ((NAMES_FILE, names), (CARD_FILE, model_card(finished_run, parities))):
                         file.writestr(zipfile.ZipInfo(name), text)
-        parities[kind] = str(result)
-        files.append(str(path))
-    for name, text in texts.items():
-        publish_text(target.with_suffix(f".{name}"), text)
-        files.append(str(target.with_suffix(f".{name}")))
-    return {"files": files, "parity": parities}
+        for name, text in ((NAMES_FILE, names), (CARD_FILE, model_card(finished_run, parities))):
+            files.append(target.with_suffix(f".{name}"))
+            unpublished.enter_context(published(files[-1])).write_text(text, encoding="utf-8")
+    return {
+        "files": [str(path) for path in files],
+        "parity": {kind: str(result) for kind, result in parities.items()},
+    }
+
+
+def _write(kind: str, model: keras.Model, path: Path) -> None:
+    """Write a model in a format; raise HeadstartError with one line if it cannot be converted."""
+    try:
+        FORMATS[kind].write(model, path)
+    except (OSError, HeadstartError):
+        raise  # a full disk is explained elsewhere
+    except Exception as error:  # converters raise many exception types, some with pages of text
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise HeadstartError(f"{path}: this network cannot be written as {kind} ({reason})") from error
+
+
+def _predict_without_project(kind: str, export: Path, images: ImageStore, rows: np.ndarray) -> np.ndarray:
+    """Return an export's probabilities (n, C) for rows (n,), computed by a process without this project."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen, out = Path(folder) / "rows.npy", Path(folder) / "probabilities.npy"
+        np.save(chosen, rows)
+        size = evaluation_batch(images.images.shape[1:])
+        values = (kind, export, images.images_path, chosen, out, size)
+        command = [sys.executable, "-I", without_project.__file__, *map(str, values)]
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if process.returncode:
+            reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1][:200]
+            raise HeadstartError(
+                f"{export.name}: the {kind} export does not load without headstart ({reason})"
+            )
+        return np.load(out)
 
 
 def check_target(out: str, formats: list[str]) -> None:
@@ -131,7 +162,7 @@ def check_target(out: str, formats: list[str]) -> None:
 
 
 def stored_predictions(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, 32, 32, 3) uint8 of test and their stored probabilities (n, C).
+    """Return the positions (n,) of test images in a data set, and their stored probabilities (n, C).
 
     If test has fewer than MIN_CHECKED images, val is included. Raises DamagedFile if the data set does not
     have all images of the run.
@@ -144,7 +175,7 @@ def stored_predictions(run: RunResult, images: ImageStore) -> tuple[np.ndarray, 
     if (rows < 0).any():
         missing = index[rows < 0][0]
         raise DamagedFile(f"{images.path}: image {missing} of {run.folder.name} is missing")
-    return images.images()[rows], np.concatenate([split.probabilities for split in splits])
+    return rows, np.concatenate([split.probabilities for split in splits])
 
 
 def parity(probabilities: np.ndarray, stored: np.ndarray, precision: str) -> Parity:
@@ -154,7 +185,7 @@ def parity(probabilities: np.ndarray, stored: np.ndarray, precision: str) -> Par
     return Parity(len(stored), float(distance), float(agreement), precision)
 
 
-def model_card(run: RunResult, result: Parity) -> str:
+def model_card(run: RunResult, parities: dict[str, Parity]) -> str:
     """Return the model card: input and output, data, training, accuracy and settings."""
     recipe, scores = run.recipe, score(run.split("test"))
     share, low, high = (100 * scores[f"accuracy{end}"] for end in ("", "_low", "_high"))
@@ -173,20 +204,24 @@ def model_card(run: RunResult, result: Parity) -> str:
     data = DATASETS.get(recipe["dataset"])
     facts += [["credit for the weights", weights.credit]] if weights else []
     facts += [["credit for the data", data.credit]] if data and data.credit else []
-    names = recipe["class_names"]
+    names, side, seen = (recipe[name] for name in ("class_names", "image_size", "input_size"))
+    to_input = f", and to {seen} x {seen} inside the network" if seen != side else ""
+    fixed = any(not FORMATS[kind].any_size for kind in parities)
     parts = [
         f"# {recipe['scheme']}",
-        f"Input: RGB images (n, 32, 32, 3), uint8. Output: probabilities (n, {len(names)}), float32, of the "
-        f"classes in this order: {', '.join(names)}. The model includes scaling, preprocessing and the "
-        "backbone. Crop images of other sizes to the center square and resize them first, as `headstart "
-        "predict` does.",
+        f"Input: RGB images (n, height, width, 3), uint8. Output: probabilities (n, {len(names)}), float32, "
+        f"of the classes in this order: {', '.join(names)}. The model includes preprocessing and the "
+        f"backbone, and fits images: the square at the center is resized to {side} x {side} pixels, as in "
+        f"training{to_input}. Numbers of other types must be whole numbers from 0 to 255 as well: an image "
+        "with other values, or whose largest value is 1, gets NaN.",
+        f"TensorFlow Lite: images (n, {side}, {side}, 3), uint8, and nothing else." if fixed else "",
         markdown_table(["property", "value"], facts),
-        f"Comparison with the run's stored predictions: {result}.",
+        *(f"Comparison with the run's stored predictions, {kind}: {parities[kind]}." for kind in parities),
         "The model only knows the classes above and assigns one of them to every image.",
         "## Settings",
         "```json\n" + json.dumps(recipe["settings"], indent=2, sort_keys=True) + "\n```",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 @contextlib.contextmanager
@@ -200,42 +235,32 @@ def _published_folder(target: Path) -> Iterator[Path]:
         scratch.replace(target)
 
 
-def _load_saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    loaded = tf.saved_model.load(str(path))
-    return lambda images: loaded.serve(images).numpy()  # loaded keeps its variables alive
+def _write_saved_model(model: keras.Model, path: Path) -> None:
+    """Write a SavedModel whose `serve` takes images of any size as uint8 or float32."""
+    _save_module(for_any_size(model), (None, None, 3), (tf.uint8, tf.float32), path)
+
+
+def _save_module(
+    model: keras.Model, shape: tuple[int | None, ...], dtypes: Sequence[Any], path: Path
+) -> None:
+    """Write a SavedModel whose `serve` takes images of a shape in each of dtypes, by default the first."""
+    module = tf.Module()
+    module.serve = tf.function(lambda pixels: model(tf.cast(pixels, model.input.dtype), training=False))
+    module.stored = [variable.value for variable in model.variables]
+    specs = {dtype.name: tf.TensorSpec([None, *shape], dtype, "pixels") for dtype in dtypes}
+    signatures = {name: module.serve.get_concrete_function(spec) for name, spec in specs.items()}
+    tf.saved_model.save(module, str(path), {**signatures, "serving_default": next(iter(signatures.values()))})
 
 
 def _write_tflite(model: keras.Model, path: Path) -> None:
+    """Write a TensorFlow Lite file for images (n, S, S, 3) uint8; it has no antialiased resizing."""
     with tempfile.TemporaryDirectory() as folder:
-        model.export(folder, format="tf_saved_model", verbose=False)
+        _save_module(with_matrix_resizing(model), model.input_shape[1:], (tf.uint8,), Path(folder))
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
-def _load_tflite(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    interpreter = tf.lite.Interpreter(model_path=str(path), num_threads=machine.usable_cores())
-    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        interpreter.resize_tensor_input(inputs["index"], images.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(inputs["index"], images)
-        interpreter.invoke()
-        return interpreter.get_tensor(outputs["index"])
-
-    return predict
-
-
 FORMATS: dict[str, Format] = {
-    "keras": Format(
-        ".keras",
-        lambda model, path: model.save(path),
-        lambda path: keras.models.load_model(path, compile=False).predict_on_batch,
-    ),
-    "saved_model": Format(
-        ".saved_model",
-        lambda model, path: model.export(path, format="tf_saved_model", verbose=False),
-        _load_saved_model,
-        folder=True,
-    ),
-    "tflite": Format(".tflite", _write_tflite, _load_tflite),
+    "keras": Format(".keras", lambda model, path: for_any_size(model).save(path)),
+    "saved_model": Format(".saved_model", _write_saved_model, folder=True),
+    "tflite": Format(".tflite", _write_tflite, any_size=False),
 }

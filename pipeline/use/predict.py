@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from pipeline import machine
 from pipeline.datasets.folders import pictures_below
 from pipeline.datasets.pictures import read_picture
-from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.runs.result import read_run
+from pipeline.training.classifier import evaluation_batch
+from pipeline.training.feed import prefetch
 from pipeline.use.network import standalone_model
 
-BATCH_SIZE = 256
 TOP_CLASSES = 3  # reported for each picture
 
 
@@ -49,26 +51,30 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     finished_run = read_run(Path(run))
     names = finished_run.recipe["class_names"]
     model = standalone_model(finished_run, Path(weights) if weights else None)
+    forward = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
+    side = finished_run.recipe["image_size"]
+    size = evaluation_batch((side, side, 3))
     rows: list[dict[str, Any]] = []
     unreadable: list[list[str]] = []
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
-        for start in range(0, len(paths), BATCH_SIZE):
-            batch = paths[start : start + BATCH_SIZE]
-            results = list(zip(batch, pool.map(_read, batch), strict=True))
+
+        def read(start: int) -> list[tuple[str, np.ndarray | DamagedFile]]:
+            batch = paths[start : start + size]
+            return list(zip(batch, pool.map(functools.partial(_read, size=side), batch), strict=True))
+
+        for results in prefetch(read, range(0, len(paths), size)):
             unreadable += [[path, str(result)] for path, result in results if isinstance(result, DamagedFile)]
             images = [(path, result) for path, result in results if not isinstance(result, DamagedFile)]
             if images:
-                pixels = np.zeros((BATCH_SIZE, *images[0][1].shape), np.uint8)  # padded: one graph serves all
-                pixels[: len(images)] = [image for _, image in images]
-                predictions = zip(images, model.predict_on_batch(pixels), strict=False)
-                rows += [_row(path, probabilities, names) for (path, _), probabilities in predictions]
+                probabilities = forward(tf.constant(np.stack([image for _, image in images]))).numpy()
+                rows += [_row(path, row, names) for (path, _), row in zip(images, probabilities, strict=True)]
             progress("predict", len(rows) + len(unreadable), len(paths), "images")
     return {"rows": rows, "unreadable": unreadable}
 
 
-def _read(path: str) -> np.ndarray | DamagedFile:
+def _read(path: str, size: int) -> np.ndarray | DamagedFile:
     try:
-        return read_picture(Path(path), IMAGE_SIZE)
+        return read_picture(Path(path), size)
     except DamagedFile as error:
         return error
 

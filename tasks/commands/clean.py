@@ -3,17 +3,19 @@
 examples:
   headstart clean                                 list unused files and folders with their sizes
   headstart clean --yes                           remove them
+  headstart clean --keep 20GB --yes               remove cached features as well, above 20 GB in all
 
 Finished runs and reports are kept, except those of an earlier version whose settings have been renamed. Files
-that you put into data/ yourself are kept as well.
+that you put into data/ yourself are kept as well. With --keep, feature maps are removed first, then averaged
+features, the oldest first; those of a run in progress are kept.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from pipeline.formatting import align_columns, format_bytes, pluralize
-from pipeline.upkeep.clean import Leftover, leftovers, remove
+from pipeline.formatting import align_columns, format_bytes, parse_bytes, pluralize
+from pipeline.upkeep.clean import Leftover, features_above, leftovers, remove
 from tasks.commands.shared import short_path, show
 from tasks.commands.why import needs_of, preset_graphs
 from tasks.configuration import data_folder
@@ -21,11 +23,17 @@ from tasks.configuration import data_folder
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="remove the listed files and folders")
+    parser.add_argument("--keep", metavar="SIZE", help="most bytes of cached features to keep, such as 20GB")
 
 
 def run(options: argparse.Namespace) -> int:
-    data = data_folder()
+    data, keep = data_folder(), parse_bytes(options.keep) if options.keep else None
     result = leftovers(data, needs_of([root for roots in preset_graphs().values() for root in roots]))
+    if keep is not None:
+        listed = {leftover.path for leftover in result.removable}
+        above = features_above(data, keep)
+        result.removable.extend(one for one in above.removable if not listed & {one.path, *one.path.parents})
+        result.kept.extend(above.kept)
     kept = [("kept", *_row(leftover)) for leftover in result.kept]
     if not result.removable:
         return show([*align_columns(kept), "nothing to clean: presets and runs use everything"])

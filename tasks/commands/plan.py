@@ -35,21 +35,33 @@ add_options = add_graph_options
 
 
 def run(options: argparse.Namespace) -> int:
-    measured, covered = Measurements(data_folder()), set[Column]()
-    rows, estimates = [], []
-    plan = steps(comparison_of(options))
+    rows, root = [], comparison_of(options)
+    plan = steps(root)
+    estimates = estimates_of(plan)
     for step in plan:
         details = ""
         if step.to_run:
-            sections = uncovered_sections(step.task, covered)
-            estimate = estimate_of(step.task, sections, measured)
-            covered |= {(one.cache, one.view, layer) for one in sections for layer in one.layers}
-            estimates.append((isinstance(step.task, MEASURABLE), estimate))
-            details = _format(*estimates[-1])
+            details = _format(isinstance(step.task, MEASURABLE), estimates[step.task])
         elif step.state != DONE:
             details = "not needed: everything that depends on it is done"
         rows.append((step.state, step.task.task_family, short_path(step.task.folder), details, step.why))
-    return show([*align_columns(rows), "", _total(len(plan), estimates)])
+    return show([*align_columns(rows), "", *root.notes, _total(len(plan), estimates)])
+
+
+def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
+    """Return the estimate of each task that a run would execute; features that tasks share count once."""
+    measured, covered = Measurements(data_folder()), set[Column]()
+    estimates = {}
+    for task in (step.task for step in plan if step.to_run):
+        sections = uncovered_sections(task, covered)
+        estimates[task] = estimate_of(task, sections, measured)
+        covered |= {(one.cache, one.view, layer) for one in sections for layer in one.layers}
+    return estimates
+
+
+def bytes_to_write(root: Task) -> int:
+    """Return about how many bytes a task and those below it will write, as far as that is known."""
+    return sum(estimate.bytes or 0 for estimate in estimates_of(steps(root)).values())
 
 
 @dataclass(frozen=True)
@@ -150,17 +162,17 @@ def _format(measurable: bool, estimate: Estimate) -> str:
     return ", ".join([seconds, *([f"about {format_bytes(estimate.bytes)}"] if estimate.bytes else [])])
 
 
-def _total(count: int, estimates: list[tuple[bool, Estimate]]) -> str:
+def _total(count: int, estimates: dict[Task, Estimate]) -> str:
     """Return the last line: the number of tasks to run, their estimated total, and what it leaves out."""
     line = f"{len(estimates)} of {pluralize(count, 'task')} to run"
     if not estimates:
         return f"{line}: everything is up to date"
-    seconds = [estimate.seconds for _, estimate in estimates if estimate.seconds is not None]
-    sizes = [estimate.bytes for _, estimate in estimates if estimate.bytes is not None]
+    seconds = [estimate.seconds for estimate in estimates.values() if estimate.seconds is not None]
+    sizes = [estimate.bytes for estimate in estimates.values() if estimate.bytes is not None]
     totals = [format_duration(sum(seconds))] if seconds else []
     totals += [format_bytes(sum(sizes))] if sizes else []
     line += f", about {', '.join(totals)}" if totals else ""
-    unknown = [measurable for measurable, estimate in estimates if estimate.seconds is None]
+    unknown = [isinstance(task, MEASURABLE) for task, one in estimates.items() if one.seconds is None]
     if any(unknown):
         line += f"; not counted: {pluralize(sum(unknown), 'task')} {UNMEASURED}"
     if not all(unknown):

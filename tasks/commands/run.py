@@ -20,7 +20,10 @@ import luigi
 
 from pipeline.errors import BadInput, ChildFailed, HeadstartError
 from pipeline.report.table import COMPARISON_PAGE
+from pipeline.storage.publishing import check_free_space
+from tasks.commands.plan import bytes_to_write
 from tasks.commands.shared import EXIT_FAILED, add_graph_options, comparison_of, short_path
+from tasks.configuration import data_folder
 from tasks.task import Task
 
 
@@ -37,6 +40,9 @@ def run(options: argparse.Namespace) -> int:
     root = comparison_of(options)
     reasons: list[str] = []
     if not root.complete():
+        for note in root.notes:
+            print(f"headstart: {note}", file=sys.stderr)
+        check_free_space(data_folder(), bytes_to_write(root), "the images, features and runs of this preset")
         url = {"scheduler_url": options.scheduler_url} if options.scheduler_url else {}
         with _reasons_of_failures(reasons):
             luigi.build([root], workers=options.workers, local_scheduler=not url, log_level="WARNING", **url)

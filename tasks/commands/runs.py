@@ -23,7 +23,7 @@ from tasks.commands.shared import report_unreadable, show
 from tasks.configuration import data_folder
 
 TEXTS = ("run", "scheme", "weights", "data_set")
-COLUMNS = (*TEXTS, "seed", "accuracy", "low", "high", "log_loss", "seconds")
+COLUMNS = (*TEXTS, "image_size", "input_size", "seed", "accuracy", "low", "high", "log_loss", "seconds")
 SORTS = {"accuracy": True, "log_loss": False, "seconds": False, "run": False}  # highest first?
 
 
@@ -79,11 +79,14 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             f"{row['log_loss']:.3f}",
             format_duration(row["seconds"]),
             str(row["seed"]),
+            f"{row['image_size']} / {row['input_size']}",
             row["run"],
         ]
         for row in rows
     ]
-    return align_columns([["test accuracy", "log loss", "total time", "seed", "run"], *cells])
+    return align_columns(
+        [["test accuracy", "log loss", "total time", "seed", "image / input px", "run"], *cells]
+    )
 
 
 def _filter(text: str) -> Callable[[dict[str, Any]], bool]:

@@ -28,14 +28,17 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
     backbones = f"{', '.join(BACKBONES)} (default: {DEFAULT_BACKBONE})"
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help=backbones)
     parser.add_argument("--weights", help="imagenet, random, random:SEED, or the path of a file")
-    parser.add_argument("--input-size", type=int, help="pixels that images are resized to for heads")
+    parser.add_argument(
+        "--image-size", type=int, help="pixels per side at which a folder's pictures are kept"
+    )
+    parser.add_argument("--input-size", type=int, help="pixels per side that networks see")
     parser.add_argument("--seeds", help="seeds, such as 0,1,2")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
 
 
 def comparison_of(options: argparse.Namespace) -> CompareSchemes:
     """Return the comparison that the graph options describe. Raises BadInput."""
-    names = ("preset", "dataset", "subset", "backbone", "weights", "input_size", "precision")
+    names = ("preset", "dataset", "subset", "backbone", "weights", "image_size", "input_size", "precision")
     parameters = {name: getattr(options, name) for name in names}
     text = options.seeds or ""
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.formatting import format_duration
-from pipeline.runs.result import data_of, read_run
+from pipeline.runs.result import data_of, read_run, sizes_of
 from tasks.commands.runs import row_of
 from tasks.commands.shared import RUN_HELP, find_run, show
 
@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     lines = [
         run.folder.name,
         f"  {recipe['scheme']}, weights {recipe['weights']}, seed {recipe['seed']}, {recipe['precision']}",
+        f"  {sizes_of(recipe)}",
         f"  {data_of(recipe)}",
         f"  test: {100 * row['accuracy']:.2f} % (95 %: {100 * row['low']:.2f} to {100 * row['high']:.2f}), "
         f"log loss {row['log_loss']:.4f}",

@@ -102,9 +102,11 @@ def test_features_match_keras_within_the_precision(network, precision, tolerance
 
     row, arrays, model = network
     reference = keras.Model(model.input, [model.get_layer(tap).output for tap in row.taps])(IMAGES)
-    options = {"image_size": 32, "input_size": 32, "layers": list(row.taps), "batch_size": 3}
+    options = {"image_size": 32, "input_size": 32, "batch_size": 3}
     for pooling in ("none", "average"):
-        compute = forward_function(row, arrays, pooling=pooling, precision=precision, **options)
+        compute = forward_function(
+            row, arrays, taps=[(tap, pooling) for tap in row.taps], precision=precision, **options
+        )
         for features, maps in zip(compute(IMAGES), reference, strict=True):
             expected = maps.numpy() if pooling == "none" else maps.numpy().mean((1, 2))
             assert features.dtype == np.float32
@@ -118,12 +120,13 @@ def test_single_layer_of_resnet50_equals_the_same_layer_of_two(pooling):
     options = {
         "image_size": 32,
         "input_size": 32,
-        "pooling": pooling,
         "precision": "float32",
         "batch_size": 3,
     }
-    (alone,) = forward_function(row, arrays, layers=[tap], **options)(IMAGES)
-    _, joined = forward_function(row, arrays, layers=[row.taps[0], tap], **options)(IMAGES)
+    (alone,) = forward_function(row, arrays, taps=[(tap, pooling)], **options)(IMAGES)
+    _, joined = forward_function(row, arrays, taps=[(row.taps[0], pooling), (tap, pooling)], **options)(
+        IMAGES
+    )
     np.testing.assert_allclose(alone, joined, rtol=1e-4, atol=1e-4)
 
 

@@ -33,8 +33,11 @@ def arrays():
 
 
 def computed(arrays, *, row=VGG16, layers=VGG16.taps, **changes) -> list[np.ndarray]:
-    options = {"image_size": 32, "input_size": 32, "pooling": "average", "precision": "float32"}
-    compute = forward_function(row, arrays, layers=list(layers), batch_size=4, **{**options, **changes})
+    pooling = changes.pop("pooling", "average")
+    options = {"image_size": 32, "input_size": 32, "precision": "float32"}
+    compute = forward_function(
+        row, arrays, taps=[(layer, pooling) for layer in layers], batch_size=4, **{**options, **changes}
+    )
     return compute(IMAGES)
 
 
@@ -144,7 +147,11 @@ def test_the_algorithms_in_the_key_are_the_ones_that_run(arrays, computed_by, in
 def test_changed_threshold_changes_the_key_and_the_algorithm(
     arrays, computed_by, monkeypatch, constant, value, shape
 ):
-    settings = {"dataset": {}, "backbone": "vgg16", "weights": choose_weights("random", "vgg16")}
+    settings = {
+        "dataset": {"image_size": 32},
+        "backbone": "vgg16",
+        "weights": choose_weights("random", "vgg16"),
+    }
     before = key_of(cache_fingerprint(**settings, precision="float32"))
     assert algorithm_in_key(shape[0], shape[2]) == "winograd"
     monkeypatch.setattr(algorithms, constant, value)

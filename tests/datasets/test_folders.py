@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.datasets import folders
 from pipeline.datasets.folders import folder_dataset, identity_of, path_name, picture_files
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset, stored_dataset
 from pipeline.datasets.store import UNREADABLE, ImageStore, prepare
+from pipeline.datasets.table import TRAIN
 from pipeline.errors import BadInput
 
 CLASSES = ("daisy", "rose", "tulip")
@@ -49,7 +51,7 @@ def root(tmp_path) -> Path:
 
 def fingerprint_of(root: Path, index: Path | None = None, subset=0) -> dict:
     folders._scan.cache_clear()
-    return dataset_fingerprint(f"folder:{root}", subset=subset, split_seed=0, index=index)
+    return dataset_fingerprint(f"folder:{root}", subset=subset, split_seed=0, image_size=32, index=index)
 
 
 def prepared(root: Path, target: Path, **more) -> ImageStore:
@@ -69,20 +71,89 @@ def test_sub_folders_are_classes_and_relative_paths_are_names(root, tmp_path):
     store = prepared(root, tmp_path / "set")
     assert store.class_names == list(CLASSES)
     assert len(store) == 91 and "rose/deep/wild é.jpg" in store.names
-    assert store.images().shape == (91, 32, 32, 3)
+    assert store.images.shape == (91, 32, 32, 3)
     assert (store.row.title, store.row.name) == ("flowers", "folder:flowers")
     assert all(count > 0 for count in store.counts.values()) and sum(store.counts.values()) == 91
     label = store.labels[store.names.index("rose/deep/wild é.jpg")]
     assert store.class_names[label] == "rose"
 
 
-def test_adding_pictures_keeps_the_split_of_existing_ones(root, tmp_path):
+def lent(log: str) -> dict[str, str]:
+    """Return the split to which each picture was lent, from a log."""
+    return dict(re.findall(r"(\w+/\w+\.png) to (val|test)", log))
+
+
+def test_adding_pictures_moves_none_of_the_existing_ones_but_a_loan_back(root, tmp_path, caplog):
     before = splits_by_name(prepared(root, tmp_path / "before"))
+    loans = lent(caplog.text)
+    assert loans and set(loans.values()) == {"val"}
     fill(root, each=40, first=500)
     fill(root, classes=("aster",), each=20)  # a new class before all others: every label changes
     after = splits_by_name(prepared(root, tmp_path / "after"))
     assert len(after) == len(before) + 140
-    assert {name: after[name] for name in before} == before
+    assert {name: TRAIN if name in loans else split for name, split in before.items()} == {
+        name: after[name] for name in before
+    }
+
+
+def test_a_class_without_val_or_test_lends_a_picture_of_its_own_to_each(tmp_path, caplog):
+    root, previous = fill(tmp_path / "few", each=9), {}
+    for more in (0, 1, 2, 5, 10, 20, 40):
+        fill(root, each=more, first=100 * (more + 1))
+        caplog.clear()
+        splits = splits_by_name(prepared(root, tmp_path / f"set{more}"))
+        loans = lent(caplog.text)
+        for name in CLASSES:
+            own = [split for picture, split in splits.items() if picture.startswith(name)]
+            assert set(own) == {0, 1, 2}
+        for name, split in previous.items():
+            assert splits[name] == split or name in loans
+        previous = {name: TRAIN if name in loans else split for name, split in splits.items()}
+    assert not loans
+
+
+def test_no_size_and_no_format_moves_a_picture(root, tmp_path):
+    before = splits_by_name(prepared(root, tmp_path / "before"))
+    for path in list(root.rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".webp"), lossless=True)
+        path.unlink()
+    folders._scan.cache_clear()
+    fingerprint = dataset_fingerprint(f"folder:{root}", subset=0, split_seed=0, image_size=40)
+    prepare(fingerprint, str(root), str(tmp_path / "after"))
+    store = ImageStore(tmp_path / "after")
+    assert store.images.shape[1:] == (40, 40, 3)
+    after = {name.replace(".webp", ".png"): split for name, split in splits_by_name(store).items()}
+    assert after == before
+
+
+def test_few_pictures_are_reported_with_what_to_do(tmp_path, caplog):
+    prepared(fill(tmp_path / "few", each=12), tmp_path / "set")
+    assert re.search(r"val has \d pictures: .*sort at least 50 into a folder named val", caplog.text)
+    assert "fewer than 10 pictures for training: daisy, rose, tulip; add pictures" in caplog.text
+    caplog.clear()
+    for part in ("train", "val", "test"):
+        fill(tmp_path / "many" / part, each=20)
+    prepared(tmp_path / "many", tmp_path / "many-set")
+    assert "val has" not in caplog.text and "fewer than" not in caplog.text
+
+
+@pytest.mark.parametrize(("size", "allowed"), [(31, False), (32, True), (512, True), (513, False)])
+def test_the_image_size_of_a_folder_has_bounds(root, size, allowed):
+    options = {"subset": 0, "split_seed": 0, "image_size": size}
+    if allowed:
+        assert dataset_fingerprint(f"folder:{root}", **options)["image_size"] == size
+        return
+    with pytest.raises(
+        BadInput, match=f"image size of folder:.*: expected 32 to 512 pixels, received {size}"
+    ):
+        dataset_fingerprint(f"folder:{root}", **options)
+
+
+def test_pictures_are_kept_at_224_px_by_default_and_named_data_sets_at_32_px(root):
+    assert dataset_fingerprint(f"folder:{root}", subset=0, split_seed=0)["image_size"] == 224
+    assert dataset_fingerprint("cifar10", subset=0, split_seed=0, image_size=32)["image_size"] == 32
+    with pytest.raises(BadInput, match="image size of cifar10: expected 32 pixels, as they are, received 64"):
+        dataset_fingerprint("cifar10", subset=0, split_seed=0, image_size=64)
 
 
 def test_duplicates_get_the_same_split_whatever_their_names_and_formats(root, tmp_path):
@@ -104,15 +175,16 @@ def test_split_fractions_hold_on_average(tmp_path):
 
 
 def test_another_seed_gives_another_split_by_content(root):
-    contents = np.random.default_rng(0).integers(0, 256, (500, 32), np.uint8)
+    contents, labels = np.random.default_rng(0).integers(0, 256, (500, 32), np.uint8), np.zeros(500, int)
     unassigned = np.full(500, folders.UNASSIGNED, np.uint8)
     from pipeline.datasets.split import split_by_content
 
     shares = {"val_fraction": 0.1, "test_fraction": 0.2}
-    one, other = (split_by_content(contents, unassigned, seed=seed, **shares) for seed in (0, 1))
+    one, other = (split_by_content(contents, labels, unassigned, seed=seed, **shares)[0] for seed in (0, 1))
     assert 0.2 < (one != other).mean() < 0.7
     permutation = np.random.default_rng(1).permutation(500)
-    assert (split_by_content(contents[permutation], unassigned, seed=0, **shares) == one[permutation]).all()
+    permuted, _ = split_by_content(contents[permutation], labels, unassigned, seed=0, **shares)
+    assert (permuted == one[permutation]).all()
 
 
 def test_folders_named_train_val_and_test_define_the_split(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.datasets import sample
+from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.sample import FOLDER, TABLE, read_cifar10_sample
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import SPLITS
@@ -18,13 +19,25 @@ from pipeline.errors import DamagedFile
 from pipeline.progress import silent
 
 
+def read(path: Path):
+    """Return the records of the sample and its images."""
+    with ImageWriter(path, 32) as writer:
+        records = read_cifar10_sample(None, writer, silent)
+    return records, np.load(path)
+
+
 @pytest.fixture(scope="module")
-def images():
-    return read_cifar10_sample(None, silent)
+def sample_read(tmp_path_factory):
+    return read(tmp_path_factory.mktemp("sample") / "images.npy")
 
 
-def test_the_sample_is_stratified_in_every_split(images):
-    assert images.images.shape == (2000, 32, 32, 3) and images.images.dtype == np.uint8
+@pytest.fixture
+def images(sample_read):
+    return sample_read[0]
+
+
+def test_the_sample_is_stratified_in_every_split(images, sample_read):
+    assert sample_read[1].shape == (2000, 32, 32, 3) and sample_read[1].dtype == np.uint8
     for split, per_class in (("train", 120), ("val", 20), ("test", 60)):
         labels = images.labels[images.source_split == SPLITS[split]]
         assert np.bincount(labels).tolist() == [per_class] * 10
@@ -36,16 +49,16 @@ def test_the_sample_takes_less_than_4_mb():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 4e6
 
 
-def test_a_prepared_sample_has_the_splits_of_the_source(prepared, images):
+def test_a_prepared_sample_has_the_splits_of_the_source(prepared, images, sample_read):
     store = ImageStore(prepared(name="cifar10-sample"))
     assert store.counts == {"train": 1200, "val": 200, "test": 600}
-    assert (store.images() == images.images).all() and store.names == images.names
+    assert (store.images == sample_read[1]).all() and store.names == images.names
     smaller = ImageStore(prepared("smaller", name="cifar10-sample", subset=500, split_seed=3))
     assert smaller.counts == {"train": 300, "val": 50, "test": 150}
 
 
 @pytest.mark.parametrize("bit", [0, 1])
-def test_an_altered_pixel_is_refused(monkeypatch, bit):
+def test_an_altered_pixel_is_refused(monkeypatch, tmp_path, bit):
     read_sheet = sample.read_sheet
 
     def altered(path: Path, count: int) -> np.ndarray:
@@ -55,13 +68,13 @@ def test_an_altered_pixel_is_refused(monkeypatch, bit):
 
     monkeypatch.setattr(sample, "read_sheet", altered)
     if not bit:
-        assert len(read_cifar10_sample(None, silent).images) == 2000
+        assert len(read(tmp_path / "images.npy")[1]) == 2000
         return
     with pytest.raises(DamagedFile, match="cifar10_sample: expected pixels and labels with sha256"):
-        read_cifar10_sample(None, silent)
+        read(tmp_path / "images.npy")
 
 
-def test_every_pixel_is_that_of_the_archive(images):
+def test_every_pixel_is_that_of_the_archive(images, sample_read):
     """HEADSTART_CIFAR10_ARCHIVE names a copy of CIFAR-10's archive; without one, the test is skipped."""
     archive = os.environ.get("HEADSTART_CIFAR10_ARCHIVE", "")
     if not Path(archive).is_file():
@@ -69,7 +82,7 @@ def test_every_pixel_is_that_of_the_archive(images):
     data = read_archive(Path(archive))
     with (FOLDER / TABLE).open(encoding="utf-8", newline="") as file:
         positions = [int(row["position"]) for row in csv.DictReader(file)]
-    assert (data.images[positions] == images.images).all()
+    assert (data.images[positions] == sample_read[1]).all()
     assert (data.labels[positions] == images.labels).all()
     assert [data.names[position] for position in positions] == images.names
     is_test = np.array(positions) >= data.train_count

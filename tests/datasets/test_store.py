@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.datasets import readers
+from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.readers import read_digits
-from pipeline.datasets.store import DATASET_FILE, ImageStore
+from pipeline.datasets.store import DATASET_FILE, IMAGES_FILE, ImageStore
 from pipeline.datasets.table import DATASETS, TEST
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import silent
@@ -19,7 +20,7 @@ from pipeline.progress import silent
 def test_digits_have_the_documented_counts_shapes_types_and_names(prepared):
     store = ImageStore(prepared())
     assert len(store) == DATASETS["digits"].size == 1797
-    images = store.images()
+    images = store.images
     assert (images.shape, images.dtype) == ((1797, 32, 32, 3), np.uint8)
     assert (store.labels.dtype, store.index.dtype, store.split.dtype) == (np.int64, np.int64, np.uint8)
     assert store.index.tolist() == list(range(1797))
@@ -36,10 +37,10 @@ def test_labels_match_the_source(prepared):
     assert (ImageStore(prepared()).labels == load_digits().target).all()
 
 
-def test_images_are_enlarged_digits():
+def test_images_are_enlarged_digits(prepared):
     from sklearn.datasets import load_digits
 
-    images, small = read_digits(None, silent).images, load_digits().images
+    images, small = ImageStore(prepared()).images, load_digits().images
     assert (images[..., 0] == images[..., 1]).all()
     assert (images[..., 0] == images[..., 2]).all()
     assert images.max() == 255
@@ -47,23 +48,24 @@ def test_images_are_enlarged_digits():
     assert np.corrcoef(blocks.ravel(), small.ravel())[0, 1] > 0.97
 
 
-def test_digits_with_another_checksum_are_refused(monkeypatch):
+def test_digits_with_another_checksum_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "DIGITS_SHA256", "0" * 64)
     with pytest.raises(DamagedFile, match="scikit-learn's digits: expected sha256 0{64}, found 8f26b2bd"):
-        read_digits(None, silent)
+        read_digits(None, ImageWriter(tmp_path / "images.npy", 32), silent)
 
 
-def test_images_returns_the_requested_slice(prepared):
-    store = ImageStore(prepared(subset=100))
-    full = store.images()
-    assert (store.images(10, 13) == full[10:13]).all()
-    assert (store.images(95) == full[95:]).all()
+def test_images_are_mapped_and_not_in_memory(prepared):
+    images = ImageStore(prepared(subset=100)).images
+    assert isinstance(images, np.memmap) and not images.flags.writeable
+    assert (np.load(images.filename) == images).all()  # a file that NumPy reads
 
 
 def test_preparing_twice_gives_the_same_bytes(prepared):
-    first = prepared("first", subset=100) / DATASET_FILE
+    first = prepared("first", subset=100)
     time.sleep(1.1)  # HDF5 stores times in seconds
-    assert first.read_bytes() == (prepared("second", subset=100) / DATASET_FILE).read_bytes()
+    second = prepared("second", subset=100)
+    for name in (DATASET_FILE, IMAGES_FILE):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 def test_subset_keeps_label_name_split_and_pixels_of_each_image(prepared):
@@ -72,7 +74,7 @@ def test_subset_keeps_label_name_split_and_pixels_of_each_image(prepared):
     assert (part.labels == full.labels[part.index]).all()
     assert (part.split == full.split[part.index]).all()
     assert part.names == [full.names[position] for position in part.index]
-    assert (part.images() == full.images()[part.index]).all()
+    assert (part.images == full.images[part.index]).all()
     assert part.counts == {"train": 105, "val": 15, "test": 30}
 
 
@@ -96,10 +98,11 @@ def test_unknown_data_set_is_an_error_that_lists_the_names():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_fault_13_a_flipped_bit_is_refused(prepared, flip_byte, share):
-    path = prepared(subset=100) / DATASET_FILE
+@pytest.mark.parametrize("name", [DATASET_FILE, IMAGES_FILE])
+def test_fault_13_a_flipped_bit_is_refused(prepared, flip_byte, name, share):
+    path = prepared(subset=100) / name
     flip_byte(path, int(share * path.stat().st_size))
-    with pytest.raises(DamagedFile, match="dataset.h5: expected sha256"):
+    with pytest.raises(DamagedFile, match=f"{name}: expected sha256"):
         ImageStore(path.parent)
 
 
@@ -118,4 +121,4 @@ def test_cifar10_is_read_from_its_archive_with_the_official_test_split(prepared,
     assert sorted(store.labels[store.rows("val")]) == list(range(10))
     position = store.names.index("3_7.png")
     assert (store.index[position], store.labels[position]) == (67, 7)
-    assert store.images(position, position + 1)[0, 5, 5].tolist() == [3, 7, 0]
+    assert store.images[position, 5, 5].tolist() == [3, 7, 0]

@@ -9,16 +9,40 @@ import pytest
 import tensorflow as tf
 from documents import python_blocks
 
+from pipeline.backbones.table import choose_weights
+from pipeline.datasets.store import ImageStore
+from pipeline.features.extract import extract
+from pipeline.features.sections import cache_fingerprint
+
 PLACE = "data/features/vgg16-imagenet-cifar10-sample-…"
 
 
 @pytest.fixture
-def execute(features):
+def maps(digits, weights, tmp_path):
+    """The cached maps of block 4 of a hundred digits."""
+    base = cache_fingerprint(
+        ImageStore(digits).fingerprint,
+        backbone="vgg16",
+        weights=choose_weights("random", "vgg16"),
+        precision="float32",
+        pooling="none",
+    )
+    places = {"dataset": str(digits), "weights": str(weights), "folder": str(tmp_path / "maps")}
+    extract(base, ["block4_pool"], ["identity"], **places)
+    return tmp_path / "maps"
+
+
+@pytest.fixture
+def execute(features, maps, digits):
     """Return a function that runs the Python of a document on cached features of a hundred digits."""
     shard = next(features.rglob("shard-00000.h5"))
+    places = {f"{PLACE}/identity-…/shard-00000.h5": shard, "data/features/…": maps}
+    places["data/datasets/cifar10-sample-…"] = digits
 
     def run(name: str) -> dict:
-        lines = python_blocks(name).replace(f"{PLACE}/identity-…/shard-00000.h5", str(shard))
+        lines = python_blocks(name)
+        for place, folder in places.items():
+            lines = lines.replace(place, str(folder))
         found: dict = {"pandas": pandas, "tf": tf, "h5py": h5py}
         exec(compile(lines.replace(PLACE, str(features)), name, "exec"), found)
         return found
@@ -41,3 +65,5 @@ def test_the_lines_of_the_guide_load_features_into_pandas_tf_data_and_h5py(execu
     features, labels = next(iter(found["dataset"]))
     assert (features.shape[1], features.dtype, labels.dtype) == (512, tf.float32, tf.int64)
     assert len(found["features"]) == len(found["labels"]) > 0
+    assert found["maps"].shape == (100, 2, 2, 512) and len(found["batch"]) == len(found["train"])
+    assert found["images"].shape == (100, 32, 32, 3)

@@ -35,10 +35,10 @@ def extract_to(
 ) -> dict:
     """Extract features to folder in shards of shard_rows images; return the costs of each section."""
     folders = {"dataset": str(sources.dataset), "weights": str(sources.weights), "folder": str(folder)}
-    options = {name: changes.pop(name) for name in ("part", "parts") if name in changes}
+    options = {name: changes.pop(name) for name in ("part", "parts", "averages") if name in changes}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sections, "SHARD_BYTES", 1)  # a shard holds at least one pass
-        patch.setattr(sections, "PASS_IMAGES", shard_rows)
+        patch.setattr(sections, "PASS_PIXELS", shard_rows * 32**2)
         return extract(base_of(**changes), list(layers), list(views), **folders, **options)
 
 

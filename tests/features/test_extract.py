@@ -18,15 +18,17 @@ from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
-from pipeline.errors import DamagedFile
+from pipeline.errors import DamagedFile, HeadstartError
 from pipeline.features import extract as module
 from pipeline.features import passes
 from pipeline.features.shards import Shard, ShardWriter, claim
 from pipeline.features.store import FeatureStore
+from pipeline.storage import publishing
 from pipeline.storage.layout import LOCKS
 from pipeline.storage.publishing import read_manifest
 
 VGG16 = BACKBONES["vgg16"]
+TAPS = VGG16.taps
 
 EXTRACT = """
 import json, os, pathlib, sys, time
@@ -45,7 +47,7 @@ def progress(stage, done, total, unit):
         print("paused", flush=True)
         time.sleep(60)
 
-sections.SHARD_BYTES, sections.PASS_IMAGES = 1, 10
+sections.SHARD_BYTES, sections.PASS_PIXELS = 1, 10 * 32**2
 extract.extract(json.loads(sys.argv[1]), ["block1_pool", "block2_pool"], ["identity"], sys.argv[2],
                 sys.argv[3], sys.argv[6], progress=progress)
 print("finished", flush=True)
@@ -88,9 +90,7 @@ def test_features_match_a_plain_forward_pass(cached, sources):
     network = build_backbone(VGG16, read_weights(sources.weights), input_size=32)
     store = FeatureStore(cached)
     for layer, channels in (("block1_pool", 64), ("block2_pool", 128)):
-        maps = keras.Model(network.input, network.get_layer(layer).output)(
-            ImageStore(sources.dataset).images()
-        )
+        maps = keras.Model(network.input, network.get_layer(layer).output)(ImageStore(sources.dataset).images)
         expected, actual = np.asarray(maps).mean((1, 2)), store.load([layer])
         assert (actual.shape, actual.dtype) == ((100, channels), np.float32)
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * expected.max())
@@ -157,7 +157,7 @@ def test_layer_requested_later_is_computed_alone(copied, rerun, monkeypatch):
 
 def _recorded(forward_function, computed: list):
     def record(*arguments, **options):
-        computed.append(options["layers"])
+        computed.append([layer for layer, _ in options["taps"]])
         return forward_function(*arguments, **options)
 
     return record
@@ -173,7 +173,7 @@ def test_view_requested_later_is_computed_alone_from_flipped_images(copied, reru
     assert {name.partition("-")[0] for name in set(after) - set(before)} == {"hflip"}
     assert FeatureStore(copied).views == ["identity", "hflip"]
     network = build_backbone(VGG16, read_weights(sources.weights), input_size=32)
-    flipped = ImageStore(sources.dataset).images()[:, :, ::-1]
+    flipped = ImageStore(sources.dataset).images[:, :, ::-1]
     maps = np.asarray(keras.Model(network.input, network.get_layer("block2_pool").output)(flipped))
     features = FeatureStore(copied).load(["block2_pool"], "hflip")
     np.testing.assert_allclose(features, maps.mean((1, 2)), rtol=1e-4, atol=1e-4 * features.max())
@@ -308,3 +308,34 @@ def test_every_dataset_of_a_shard_has_checksums(cached):
             lambda _, item: checked.append(item.fletcher32) if hasattr(item, "fletcher32") else None
         )
     assert checked == [True] * 6
+
+
+def test_the_passes_for_maps_also_fill_the_cache_of_averages(sources, tmp_path, extracted):
+    averages = {"base": base_of(), "layers": list(TAPS), "folder": str(tmp_path / "averages")}
+    maps, layer = {"pooling": "none", "storage": "float16", "layers": ["block4_pool"]}, ["block4_pool"]
+    folder = extracted("maps", shard_rows=40, views=["identity", "hflip"], averages=averages, **maps)
+    alone = FeatureStore(extracted("alone", layers=TAPS, views=["identity", "hflip"]))
+    store = FeatureStore(tmp_path / "averages")
+    assert (store.layers, store.views) == (list(TAPS), ["identity", "hflip"])
+    for view in store.views:
+        np.testing.assert_allclose(store.load(TAPS, view), alone.load(TAPS, view), rtol=1e-5, atol=1e-5)
+    cached = FeatureStore(folder)
+    np.testing.assert_array_equal(cached.load(layer), FeatureStore(extracted("plain", **maps)).load(layer))
+    used = {section.key for section in cached.sections_of(layer)}
+    assert store.costs(TAPS)["seconds"] > 0
+    assert store.costs(TAPS, counted=used)["seconds"] == 0  # counted with the maps
+
+
+def test_by_products_are_not_computed_where_the_deepest_layer_is_cached(sources, tmp_path, extracted):
+    averages = {"base": base_of(), "layers": list(TAPS), "folder": str(tmp_path / "averages")}
+    extract_to(tmp_path / "averages", sources, layers=["block5_pool"])
+    extracted("maps", pooling="none", layers=["block4_pool"], averages=averages)
+    assert FeatureStore(tmp_path / "averages").layers == ["block5_pool"]
+
+
+def test_an_extraction_that_does_not_fit_on_the_disk_is_refused_before_it_starts(extracted, monkeypatch):
+    usage = SimpleNamespace(free=5e6)
+    monkeypatch.setattr(publishing.shutil, "disk_usage", lambda _: usage)
+    message = r"the features will take about 6\.6 MB, but only 5\.0 MB are free; make room"
+    with pytest.raises(HeadstartError, match=message):
+        extracted("maps", pooling="none", layers=["block1_pool"])

@@ -30,24 +30,29 @@ def test_store_lists_its_contents(cached):
     assert all((np.diff(part) > 0).all() for part in rows)
 
 
-def test_mapped_features_are_a_memory_map_with_the_same_values(copied):
-    store = FeatureStore(copied)
-    mapped = store.load(LAYERS, mapped=True)
-    assert isinstance(mapped, np.memmap)
-    assert not mapped.flags.writeable
-    assert (mapped.shape, mapped.dtype) == ((100, 192), np.float32)
-    assert (mapped == store.load(LAYERS)).all()
-    (file,) = (copied / ".mapped").glob("*.npy")
-    modified = file.stat().st_mtime_ns
-    assert (FeatureStore(copied).load(LAYERS, mapped=True) == mapped).all()
-    assert file.stat().st_mtime_ns == modified
+def test_maps_are_read_from_the_shards_when_they_are_indexed(extracted):
+    store = FeatureStore(
+        extracted(pooling="none", storage="float16", shard_rows=10, views=["identity", "hflip"])
+    )
+    maps = store.map_layer("block2_pool", ("hflip", "identity"))
+    assert (maps.shape, maps.dtype, len(maps)) == ((200, 8, 8, 128), np.float16, 200)
+    loaded = np.concatenate([store.load(["block2_pool"], view) for view in ("hflip", "identity")])
+    rows = np.random.default_rng(0).integers(0, 200, 300)
+    np.testing.assert_array_equal(maps[rows], loaded[rows])
+    np.testing.assert_array_equal(maps[np.array([199, 0])], loaded[[199, 0]])
+    assert maps[np.array([], np.int64)].shape == (0, 8, 8, 128)
 
 
-def test_fault_13_mapped_copy_with_a_flipped_bit_is_rebuilt(copied, flip_byte):
-    expected = np.array(FeatureStore(copied).load(LAYERS, mapped=True))
-    (file,) = (copied / ".mapped").glob("*.npy")
-    flip_byte(file)
-    np.testing.assert_array_equal(FeatureStore(copied).load(LAYERS, mapped=True), expected)
+def test_averages_are_not_mapped(cached):
+    with pytest.raises(BadInput, match="expected a cache of feature maps, received pooling average"):
+        FeatureStore(cached).map_layer("block2_pool")
+
+
+def test_fault_13_a_flipped_bit_in_maps_is_refused(extracted, flip_byte):
+    folder = extracted(pooling="none", shard_rows=50)
+    flip_byte(sorted(folder.rglob("*.h5"))[1])
+    with pytest.raises(DamagedFile, match="shard-00001.h5: expected sha256"):
+        FeatureStore(folder)
 
 
 def test_costs_are_summed_over_sections(copied, extracted):

@@ -39,7 +39,7 @@ def extract(tmp_path, sources, monkeypatch):
     def run(root, name, **changes):
         _scan.cache_clear()
         computed.clear()
-        dataset = dataset_fingerprint(f"folder:{root}", subset=0, split_seed=0)
+        dataset = dataset_fingerprint(f"folder:{root}", subset=0, split_seed=0, image_size=32)
         prepare(dataset, str(root), str(tmp_path / f"set-{name}"))
         folders = SimpleNamespace(dataset=tmp_path / f"set-{name}", weights=sources.weights)
         extract_to(tmp_path / "features" / name, folders, shard_rows=16, dataset=dataset, **changes)
@@ -59,7 +59,7 @@ def test_only_new_pictures_are_computed_and_reused_rows_are_identical(tmp_path, 
     assert (initial, new) == (60, 10)
     alone, _ = extract(root, "alone/apart", **changes)  # a folder without other caches
     layer = ["block2_pool"]
-    values = {store: store.load(layer, as_stored=True) for store in (before, after, alone)}
+    values = {store: store.load(layer) for store in (before, after, alone)}
     np.testing.assert_array_equal(values[after], values[alone])
     assert after.names == alone.names and len(after.names) == 69
     row = before.names.index("class1/003.png")

@@ -24,7 +24,7 @@ from pipeline.storage.fingerprint import first_difference, key_of
 )
 def test_shards_hold_complete_passes_and_each_image_once(monkeypatch, tmp_path, count, shard_bytes, expected):
     monkeypatch.setattr(sections, "SHARD_BYTES", shard_bytes)
-    monkeypatch.setattr(sections, "PASS_IMAGES", 10)
+    monkeypatch.setattr(sections, "PASS_PIXELS", 10 * 32**2)
     assert section_of(tmp_path).spans(count) == expected
 
 
@@ -103,8 +103,8 @@ def test_unknown_layers_are_an_error_that_lists_the_taps(text, named):
     [
         ({"pooling": "max"}, "pooling 'max': expected one of average, none"),
         ({"storage": "int8"}, "storage 'int8': expected one of float32, float16"),
-        ({"input_size": 31}, "input size of VGG16: expected 32 to 224 pixels, received 31"),
-        ({"input_size": 225}, "input size of VGG16: expected 32 to 224 pixels, received 225"),
+        ({"input_size": 31}, "input size: expected 32 to 224 pixels, received 31"),
+        ({"input_size": 225}, "input size: expected 32 to 224 pixels, received 225"),
     ],
 )
 def test_invalid_settings_are_an_error_that_lists_valid_ones(changes, message):

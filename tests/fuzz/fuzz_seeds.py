@@ -128,7 +128,7 @@ def feature_section(cache: Path) -> Section:
 
 def image_columns() -> dict[str, np.ndarray | list[str]]:
     """Return the content of a prepared data set with three images."""
-    return {**rows(), "images": np.zeros((ROWS, 32, 32, 3), np.uint8)}
+    return dict(rows())
 
 
 def prediction_columns() -> dict[str, np.ndarray | list[str]]:
@@ -211,6 +211,7 @@ def recipe() -> dict:
     """Return the recipe of a run on two images."""
     names = {"scheme": "head:linear", "dataset": "digits", "dataset_title": "digits", "weights": "random"}
     counts = {"seed": 0, "n_train": 1, "n_val": 1, "n_test": 1, "epochs": 2, "parameters": 7}
+    counts |= {"image_size": 32, "input_size": 32}
     more = {"precision": "float32", "trainable_parameters": 7, "class_names": CLASS_NAMES}
     return {**names, **counts, **more}
 

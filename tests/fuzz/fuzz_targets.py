@@ -231,29 +231,57 @@ def _folder_of(manifest: bytes) -> str:
 
 def image_store(root: Path) -> Prepared:
     """The reader of prepared data sets, with a manifest that matches the file."""
-    from pipeline.datasets.store import DATASET_FILE, ImageStore
+    from pipeline.datasets.store import DATASET_FILE, IMAGES_FILE, ImageStore
 
     facts = {"class_names": seeds.CLASS_NAMES, "counts": {"train": 1, "val": 1, "test": 1}}
+    _write_images(root)
 
     def read(data: bytes) -> object:
         (root / DATASET_FILE).write_bytes(data)
-        publish_manifest(root, seeds.DATASET, [DATASET_FILE], facts)
+        publish_manifest(root, seeds.DATASET, [DATASET_FILE, IMAGES_FILE], facts)
         store = ImageStore(root)
-        return store.rows("train"), store.images(), store.images(1, 2)
+        return store.rows("train"), store.images[:], store.images[1:2]
 
     return Prepared(read, seeds.hdf5_files(seeds.image_columns()))
 
 
+def image_file(root: Path) -> Prepared:
+    """The reader of the images of a prepared data set."""
+    from pipeline.datasets.images import map_images
+
+    _write_images(root)
+    files = [(root / "images.npy").read_bytes()]
+
+    def read(data: bytes) -> object:
+        (root / "images.npy").write_bytes(data)
+        images = map_images(root / "images.npy")
+        return images[:], images[1:2]
+
+    return Prepared(read, files)
+
+
+def _write_images(root: Path) -> None:
+    """Write three images that belong to seeds.image_columns."""
+    import numpy as np
+
+    from pipeline.datasets.images import ImageWriter
+
+    with ImageWriter(root / "images.npy", 32) as writer:
+        writer.add(np.arange(3 * 32 * 32 * 3).astype(np.uint8).reshape(3, 32, 32, 3))
+
+
 def image_manifest(root: Path) -> Prepared:
     """The reader of prepared data sets, with a manifest whose key and seal match its content."""
-    from pipeline.datasets.store import DATASET_FILE, ImageStore
+    from pipeline.datasets.store import DATASET_FILE, IMAGES_FILE, ImageStore
 
+    _write_images(root)
     (root / DATASET_FILE).write_bytes(seeds.hdf5_files(seeds.image_columns())[0])
     folder = {"name": "folder:My pictures", "source": "files by sha256:00", "files": 3, "fitting": "square"}
+    folder["image_size"] = 32
     manifests = []
     for fingerprint in (seeds.DATASET, folder):
         facts = {"class_names": seeds.CLASS_NAMES, "counts": {"train": 1, "val": 1, "test": 1}}
-        publish_manifest(root, fingerprint, [DATASET_FILE], {**facts, "unreadable": 2})
+        publish_manifest(root, fingerprint, [DATASET_FILE, IMAGES_FILE], {**facts, "unreadable": 2})
         manifests.append((root / MANIFEST).read_bytes())
 
     def read(data: bytes) -> object:
@@ -339,6 +367,7 @@ def picture(root: Path) -> Prepared:
 def picture_folder(root: Path) -> Prepared:
     """The reader of folders of pictures, which lists unreadable files."""
     from pipeline.datasets import pictures
+    from pipeline.datasets.images import ImageWriter
     from pipeline.datasets.readers import read_folder
 
     _lower_limits(pictures)
@@ -349,7 +378,8 @@ def picture_folder(root: Path) -> Prepared:
 
     def read(data: bytes) -> object:
         (root / "pictures" / "dogs" / "mutated.png").write_bytes(data)
-        result = read_folder(root / "pictures", silent)
+        with ImageWriter(root / "images.npy", 32) as writer:
+            result = read_folder(root / "pictures", writer, silent)
         assert len(result.labels) + len(result.unreadable) == 3
         return result
 
@@ -462,6 +492,7 @@ TARGETS = {
         shard_note,
         extraction_costs,
         image_store,
+        image_file,
         image_manifest,
         keras_weights,
         onnx_weights,

@@ -113,7 +113,7 @@ def test_a_head_draws_views_for_training_and_averages_them_for_its_predictions(d
     images, store = ImageStore(digits), FeatureStore(features)
     settings = {"epochs": 2, "layers": ["block2_pool"], "views": ["identity", "hflip"]}
     recipe = SCHEMES["head"].recipe("linear", settings)
-    trained = train_head(Job(recipe, 0, images, store, None, "vgg16", Clock(), silent))
+    trained = train_head(Job(recipe, 0, images, store, None, "vgg16", 32, Clock(), silent))
     predictions = [trained.model(store.load(["block2_pool"], view)[trained.rows]) for view in recipe.views]
     np.testing.assert_allclose(trained.probabilities, sum(map(np.asarray, predictions)) / 2, atol=1e-5)
     assert np.abs(np.asarray(predictions[0]) - np.asarray(predictions[1])).max() > 1e-3

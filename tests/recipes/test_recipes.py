@@ -48,28 +48,42 @@ def test_heads_read_layers_that_the_backbone_has(recipe):
 
 
 @pytest.mark.parametrize(
-    ("blocks", "filters", "divisor"),
+    ("blocks", "filters", "size", "message"),
     [
-        ("conv - maxpool", [8] * 6, 64),
-        ("conv - maxpool 4", [8] * 3, 64),
-        ("conv - maxpool - avgpool 3 - maxpool 6", [8], 36),
-        ("conv - maxpool 33", [8], 33),
+        (
+            "conv - maxpool",
+            [8] * 6,
+            32,
+            "block 6 pools 2x2 pixels, but its map has 1 (sides so far: 32, 16, 8, 4",
+        ),
+        (
+            "conv - maxpool",
+            [8] * 8,
+            224,
+            "block 8 pools 2x2 pixels, but its map has 1 (sides so far: 224, 112",
+        ),
+        ("conv - maxpool 4", [8] * 3, 32, "block 3 pools 4x4 pixels, but its map has 2"),
+        ("conv - maxpool - avgpool 3 - maxpool 6", [8], 32, "block 1 pools 6x6 pixels, but its map has 5"),
+        ("conv - maxpool 33", [8], 32, "block 1 pools 33x33 pixels, but its map has 32"),
     ],
 )
-def test_pools_that_shrink_the_image_to_nothing_are_rejected_with_advice(blocks, filters, divisor):
-    with pytest.raises(
-        BadInput, match=f"divide the image by at most 32, received {divisor}; use fewer pools"
-    ):
-        SCHEMES["from-scratch"].recipe("lesson", {"conv_blocks": blocks, "filters": filters})
+def test_a_pool_below_one_pixel_is_refused_with_the_sizes(blocks, filters, size, message):
+    recipe = SCHEMES["from-scratch"].recipe("lesson", {"conv_blocks": blocks, "filters": filters})
+    with pytest.raises(BadInput, match=re.escape(message)):
+        recipe.check_size(size)
 
 
 def test_a_whitening_stem_leaves_one_pixel_less_for_pools():
-    with pytest.raises(BadInput, match="divide the image by at most 31, received 32"):
-        SCHEMES["from-scratch"].recipe("vgg16", {"stem": "whitening"})
+    recipe = SCHEMES["from-scratch"].recipe("vgg16", {"stem": "whitening"})
+    with pytest.raises(BadInput, match="block 5 pools 2x2 pixels, but its map has 1"):
+        recipe.check_size(32)
+    recipe.check_size(33)
 
 
-def test_pools_that_leave_one_pixel_are_accepted():
-    SCHEMES["from-scratch"].recipe("lesson", {"conv_blocks": "conv - maxpool", "filters": [8] * 5})
+@pytest.mark.parametrize("size", [32, 100, 224])
+def test_pools_that_leave_one_pixel_are_accepted(size):
+    blocks = {"conv_blocks": "conv - maxpool", "filters": [8] * 5}
+    SCHEMES["from-scratch"].recipe("lesson", blocks).check_size(size)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,10 @@ def test_every_comparison_plot_draws_a_small_png(runs, tmp_path, name):
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_caption_has_data_sizes_weights_precision_and_seed(fine_tuned, name):
     text = caption_under(PLOTS[name].draw(fine_tuned))
-    assert text == "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet · bfloat16 · seed 0"
+    assert text == (
+        "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet · "
+        "images 32 px, input 32 px · bfloat16 · seed 0"
+    )
 
 
 @pytest.mark.parametrize("name", PLOTS)
@@ -153,7 +156,11 @@ def test_accuracies_lie_at_their_values_with_their_intervals_best_on_top(runs):
     comparison = compare(runs)
     axes = COMPARISON_PLOTS["accuracy_with_intervals"].draw(comparison).axes[0]
     table = comparison.table.sort_values("accuracy", ignore_index=True)
-    names = ["head:linear · imagenet", "fine-tune:block5 · imagenet", "from-scratch:small"]
+    names = [
+        "head:linear · imagenet · 32 px",
+        "fine-tune:block5 · imagenet · 32 px",
+        "from-scratch:small · 32 px",
+    ]
     assert [name.get_text() for name in axes.get_yticklabels()] == names
     families = ["head on cached features", "fine-tuned", "from scratch"]
     assert list(points_of(axes)) == families
@@ -235,7 +242,7 @@ def test_an_unknown_plot_is_an_error_that_lists_the_plots(fine_tuned, tmp_path):
 
 def test_alt_texts_state_the_result(runs):
     text = plots.comparison_alt_text("accuracy_against_cost", compare(runs))
-    assert "3 runs; the best is from-scratch:small with" in text
+    assert "3 runs; the best is from-scratch:small · 32 px with" in text
     assert "of 3 are significant" in plots.comparison_alt_text("differences", compare(runs))
 
 

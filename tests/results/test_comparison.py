@@ -23,6 +23,7 @@ from pipeline.results.comparison import (
 )
 from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.table import SCORES, Score
+from pipeline.runs.result import LABELED
 
 
 def row(
@@ -33,12 +34,13 @@ def row(
         **{"scheme": scheme, "weights": weights, "data_set": data_set, "seed": seed, "n_test": 10_000},
         **{"accuracy": accuracy, "accuracy_low": accuracy - half, "accuracy_high": accuracy + half},
         **{"total_seconds": seconds, "parameters": 14_714_688, "n_train": 45_000},
+        **{"image_size": 32, "input_size": 32},
     }
 
 
 def pairs_of(table: pd.DataFrame, tied: set) -> pd.DataFrame:
     """Return the differences between the schemes of each data set, not significant between two of tied."""
-    means = table.groupby(["data_set", "scheme", "weights"], sort=False, as_index=False)["accuracy"].mean()
+    means = table.groupby(["data_set", *LABELED], sort=False, as_index=False)["accuracy"].mean()
     rows = []
     for title, schemes in means.groupby("data_set", sort=False):
         ranked = schemes.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
@@ -47,8 +49,8 @@ def pairs_of(table: pd.DataFrame, tied: set) -> pd.DataFrame:
             lead = a["accuracy"] - b["accuracy"]
             rows.append(
                 {
-                    **{f"{name}_a": a[name] for name in ("scheme", "weights", "accuracy")},
-                    **{f"{name}_b": b[name] for name in ("scheme", "weights", "accuracy")},
+                    **{f"{name}_a": a[name] for name in (*LABELED, "accuracy")},
+                    **{f"{name}_b": b[name] for name in (*LABELED, "accuracy")},
                     **{"data_set": title, "n": 10_000, "seeds_a": 1, "seeds_b": 1, "difference": lead},
                     **{"low": lead - 0.01, "high": lead + 0.01, "only_a_right": 9, "only_b_right": 5},
                     **{"p": 0.01, "p_holm": 0.001 if real else 0.2, "real": real},
@@ -79,8 +81,9 @@ def two_runs(make_run):
 
 def test_the_columns_are_exactly_these(two_runs):
     first = (
-        "scheme weights data_set n_train n_test seed accuracy accuracy_low accuracy_high log_loss epochs "
-        "train_seconds extract_seconds total_seconds peak_memory_mb parameters trainable_parameters"
+        "scheme weights image_size input_size data_set n_train n_test seed accuracy accuracy_low "
+        "accuracy_high log_loss epochs train_seconds extract_seconds total_seconds peak_memory_mb "
+        "parameters trainable_parameters"
     )
     assert tuple(first.split()) == COMPARISON_COLUMNS
     assert list(compare(two_runs).table.columns) == [*COMPARISON_COLUMNS, "calibration_error", "macro_f1"]
@@ -124,19 +127,21 @@ def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
 def test_the_summary_states_lead_cost_and_significance():
     sentence = summary(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
     assert sentence == (
-        "fine-tune:block5 · imagenet is the most accurate on the 10,000 test images of CIFAR-10, with "
-        "70.0 % (69.0–71.0), 10.0 points above head:linear · imagenet, the cheapest head, and takes 12 "
-        "times as long (4 min 10 s vs. 20.0 s); it differs significantly from every other scheme in the "
-        "paired test."
+        "fine-tune:block5 · imagenet · 32 px is the most accurate on the 10,000 test images of CIFAR-10, "
+        "with 70.0 % (69.0–71.0), 10.0 points above head:linear · imagenet · 32 px, the cheapest head, and "
+        "takes 12 times as long (4 min 10 s vs. 20.0 s); it differs significantly from every other scheme in "
+        "the paired test."
     )
 
 
 def test_the_summary_says_if_the_lead_is_not_significant():
     rows = row("head:linear", 0.69, seconds=20), row("fine-tune:block5", 0.70, seconds=50)
     sentence = summary(*rows, tied=["head:linear", "fine-tune:block5"])
-    assert "1.0 point above head:linear · imagenet" in sentence
+    assert "1.0 point above head:linear · imagenet · 32 px" in sentence
     assert "2.5 times" in sentence
-    assert "it does not differ significantly from head:linear · imagenet in the paired test" in sentence
+    assert (
+        "it does not differ significantly from head:linear · imagenet · 32 px in the paired test" in sentence
+    )
 
 
 def test_the_summary_names_no_ratio_of_equal_costs():
@@ -152,9 +157,12 @@ def test_the_paired_test_decides_even_if_the_separate_intervals_overlap():
 def test_the_summary_names_three_ties_and_counts_the_others():
     rows = [row(f"head:{name}", 0.7 - place / 1000) for place, name in enumerate("abcdef")]
     some = summary(*rows, tied=["head:a", "head:b", "head:d"])
-    assert "from head:b · imagenet and head:d · imagenet in the" in some
+    assert "from head:b · imagenet · 32 px and head:d · imagenet · 32 px in the" in some
     every = summary(*rows, tied=[line["scheme"] for line in rows])
-    assert "from head:b · imagenet, head:c · imagenet, head:d · imagenet and 2 more in the" in every
+    assert (
+        "from head:b · imagenet · 32 px, head:c · imagenet · 32 px, head:d · imagenet · 32 px "
+        "and 2 more in the" in every
+    )
 
 
 def test_a_head_on_random_features_is_not_the_cheapest_head():
@@ -162,20 +170,24 @@ def test_a_head_on_random_features_is_not_the_cheapest_head():
     sentence = summary(
         control, row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=40)
     )
-    assert "10.0 points above head:linear · imagenet, the cheapest head, and takes 2.0 times" in sentence
-    assert "points above head:linear · random" in summary(control, row("fine-tune:block5", 0.70, seconds=40))
+    assert (
+        "10.0 points above head:linear · imagenet · 32 px, the cheapest head, and takes 2.0 times" in sentence
+    )
+    assert "points above head:linear · random · 32 px" in summary(
+        control, row("fine-tune:block5", 0.70, seconds=40)
+    )
 
 
 def test_the_summary_says_if_the_best_head_is_also_the_cheapest():
     sentence = summary(row("head:linear", 0.8, seconds=5), row("from-scratch:small", 0.7, weights="none"))
-    assert "10.0 points above from-scratch:small, and is also the cheapest head (5.0 s)" in sentence
+    assert "10.0 points above from-scratch:small · 32 px, and is also the cheapest head (5.0 s)" in sentence
 
 
 def test_a_scheme_is_compared_by_the_mean_over_its_seeds_not_by_its_best_seed():
     lucky = [row("head:lucky", accuracy, seed=seed) for seed, accuracy in enumerate((0.5, 0.9))]
     steady = [row("head:steady", 0.8, seed=seed) for seed in range(2)]
     sentence = summary(*lucky, *steady, tied=["head:lucky", "head:steady"])
-    assert sentence.startswith("head:steady · imagenet is the most accurate")
+    assert sentence.startswith("head:steady · imagenet · 32 px is the most accurate")
     assert "(mean of 2 seeds)" in sentence
     assert "does not differ significantly from head:lucky" in sentence
 
@@ -215,8 +227,8 @@ def test_a_caption_has_each_fact_once(make_run):
         make_run(f"{seed}", seed=seed, weights=weights) for seed, weights in ((0, "imagenet"), (1, "none"))
     ]
     assert caption_of(runs) == (
-        "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet, none · input 32 px · bfloat16 · "
-        "seeds 0, 1"
+        "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet, none · images 32 px, "
+        "input 32 px · bfloat16 · seeds 0, 1"
     )
 
 
@@ -247,7 +259,7 @@ def test_a_training_that_destroyed_its_weights_has_a_warning_in_every_text(make_
     fine = make_run("fine")
     broken = make_run("broken", scheme="fine-tune:whole", warnings=["the first epoch destroyed weights"])
     compared = compare([fine, broken])
-    warning = "Warning for fine-tune:whole · imagenet, seed 0: the first epoch destroyed weights."
+    warning = "Warning for fine-tune:whole · imagenet · 32 px, seed 0: the first epoch destroyed weights."
     assert compared.warnings == (warning,)
     assert warning in comparison_markdown(compared, "A title")
     assert warning in comparison_text(compared)

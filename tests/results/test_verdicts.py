@@ -53,7 +53,7 @@ def test_significant_differences_are_counted_and_the_others_listed(compared):
         "5 of the 6 differences on the same 300 test images of CIFAR-10 are significant (p < 0.05 in" in text
     )
     assert text.endswith(
-        "Not significant: fine-tune:block5 · imagenet vs. fine-tune:block4 · imagenet (+0.7)"
+        "Not significant: fine-tune:block5 · imagenet · 32 px vs. fine-tune:block4 · imagenet · 32 px (+0.7)"
     )
 
 
@@ -125,7 +125,9 @@ def test_data_sets_share_no_cell_even_if_their_schemes_have_the_same_names(make_
     ]
     axes = COMPARISON_PLOTS["differences"].draw(compare(runs)).axes[0]
     assert [cell.get_xy() for cell in axes.patches] == [(-0.48, -0.46), (1.52, 1.54)]
-    assert [tick.get_text() for tick in axes.get_xticklabels()][-1] == "head:linear · imagenet · digits"
+    assert [tick.get_text() for tick in axes.get_xticklabels()][
+        -1
+    ] == "head:linear · imagenet · 32 px · digits"
 
 
 @pytest.mark.parametrize(

@@ -199,5 +199,5 @@ def test_an_unknown_split_is_refused_with_the_valid_names(make_run):
 
 
 def test_a_label_includes_the_weights_if_there_are_any(make_run):
-    assert label(make_run("a")) == "head:linear · imagenet"
-    assert label(make_run("b", scheme="from-scratch:small", weights="none")) == "from-scratch:small"
+    assert label(make_run("a")) == "head:linear · imagenet · 32 px"
+    assert label(make_run("b", scheme="from-scratch:small", weights="none")) == "from-scratch:small · 32 px"

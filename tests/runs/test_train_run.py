@@ -127,7 +127,7 @@ def test_the_recipe_file_counts_the_parameters_of_backbone_and_head(trained):
 def test_the_saved_model_reproduces_the_stored_probabilities(trained):
     model = keras.models.load_model(trained.folder / "model.keras")  # safe mode: the file contains no code
     rows = trained.images.rows("test")
-    inputs = trained.images.images()[rows]
+    inputs = trained.images.images[rows]
     assert inputs.dtype == np.uint8
     if trained.spec.name.startswith("head:"):
         inputs = trained.features.load(trained.spec.settings["layers"])[rows]
@@ -163,7 +163,7 @@ def test_a_bfloat16_run_records_its_precision_and_its_model_reproduces_the_predi
     assert run.recipe["precision"] == run.recipe["machine"]["precision"] == "bfloat16"
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
-    probabilities = model.predict(images.images()[images.rows("test")], verbose=0)
+    probabilities = model.predict(images.images[images.rows("test")], verbose=0)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities, run.split("test").probabilities, atol=0.02)
 

@@ -119,7 +119,7 @@ def test_with_zero_epochs_the_network_has_the_accuracy_and_loss_of_its_top(digit
     recipe = SCHEMES["fine-tune"].recipe(
         "block5", {"epochs": 0, "top_epochs": 3, "units": [8], "test_views": ["identity"]}
     )
-    job = Job(recipe, 0, images, FeatureStore(features), weights, "vgg16", Clock(), silent)
+    job = Job(recipe, 0, images, FeatureStore(features), weights, "vgg16", 32, Clock(), silent)
     trained = fine_tune(job)
     assert [row["stage"] for row in trained.history.rows] == ["top"] * 3
     val = np.isin(trained.rows, images.rows("val"))

@@ -30,24 +30,30 @@ def recipe_of(name: str = "block5", **changes):
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "cached", "why"),
+    ("name", "changes", "size", "cached", "why"),
     [
-        ("whole", {}, False, "no block stays frozen throughout training"),
-        ("gradual", {}, False, "no block stays frozen throughout training"),
-        ("block5", {"unfreeze_epochs": 1, "freeze_through": 3}, False, "no block stays frozen throughout"),
-        ("block5", {}, True, "cached maps of block4_pool: 2 views per image, 8 KB"),
-        ("block5", {"flip": False}, True, "cached maps of block4_pool: 1 view per image, 4 KB"),
-        ("blocks4_5", {}, True, "cached maps of block3_pool: 2 views per image, 16 KB"),
-        ("block5", {"prefix": "images"}, False, "because --prefix is images"),
-        ("block5", {"shift": 2}, False, "50 views per image cost more than 12 epochs"),
-        ("block5", {"shift": 2, "prefix": "cache"}, True, "50 views per image, 200 KB"),
-        ("block5", {"shift": 1, "epochs": 20}, False, "maps of 18 views per image take 72 KB"),
-        ("top_only", {"shift": 1, "epochs": 18}, True, "cached maps of block5_pool: 18 views"),
-        ("top_only", {"shift": 1, "epochs": 17}, False, "18 views per image cost more than 17 epochs"),
+        ("whole", {}, 32, False, "no block stays frozen throughout training"),
+        ("gradual", {}, 32, False, "no block stays frozen throughout training"),
+        (
+            "block5",
+            {"unfreeze_epochs": 1, "freeze_through": 3},
+            32,
+            False,
+            "no block stays frozen throughout",
+        ),
+        ("block5", {}, 32, True, "cached maps of block4_pool: 2 views per image, 8 KB"),
+        ("block5", {"flip": False}, 32, True, "cached maps of block4_pool: 1 view per image, 4 KB"),
+        ("blocks4_5", {}, 32, True, "cached maps of block3_pool: 2 views per image, 16 KB"),
+        ("block5", {"prefix": "images"}, 32, False, "because --prefix is images"),
+        ("block5", {"shift": 2}, 32, False, "50 views per image cost more than 12 epochs"),
+        ("block5", {"shift": 2, "prefix": "cache"}, 32, True, "50 views per image, 200 KB"),
+        ("block5", {}, 128, True, "cached maps of block4_pool: 2 views per image, 128 KB"),
+        ("top_only", {"shift": 1, "epochs": 18}, 32, True, "cached maps of block5_pool: 18 views"),
+        ("top_only", {"shift": 1, "epochs": 17}, 32, False, "18 views per image cost more than 17 epochs"),
     ],
 )
-def test_auto_uses_the_cache_if_it_is_cheaper_and_the_maps_are_small(name, changes, cached, why):
-    plan = plan_prefix(recipe_of(name, **changes), VGG16)
+def test_auto_uses_the_cache_if_it_is_cheaper(name, changes, size, cached, why):
+    plan = plan_prefix(recipe_of(name, **changes), VGG16, size)
     assert plan.cached == cached
     assert why in plan.why
     assert bool(plan.views) == bool(plan.layer) == cached
@@ -56,15 +62,15 @@ def test_auto_uses_the_cache_if_it_is_cheaper_and_the_maps_are_small(name, chang
 @pytest.mark.parametrize("changes", [{"freeze_through": 0}, {"unfreeze_epochs": 1, "freeze_through": 3}])
 def test_the_cache_is_rejected_if_no_block_stays_frozen(changes):
     with pytest.raises(BadInput, match="prefix cache: expected blocks that stay frozen throughout training"):
-        plan_prefix(recipe_of(prefix="cache", **changes), VGG16)
+        plan_prefix(recipe_of(prefix="cache", **changes), VGG16, 32)
 
 
 @pytest.fixture
 def job(digits, weights, features):
     """Return a function that makes the job of a recipe, with maps at its cut if cached."""
 
-    def make(recipe, folder, *, cached: bool, precision: str = "float32") -> Job:
-        plan, maps = plan_prefix(recipe, VGG16), None
+    def make(recipe, folder, *, cached: bool, precision: str = "float32", size: int = 32) -> Job:
+        plan, maps = plan_prefix(recipe, VGG16, size), None
         if cached:
             base = cache_fingerprint(
                 ImageStore(digits).fingerprint,
@@ -72,13 +78,14 @@ def job(digits, weights, features):
                 weights=choose_weights("random", "vgg16"),
                 precision=precision,
                 pooling=plan.pooling,
+                input_size=size,
             )
             places = {"dataset": str(digits), "weights": str(weights), "folder": str(folder / "maps")}
             extract(base, [plan.layer], list(plan.views), **places)
             maps = FeatureStore(folder / "maps")
         numerics.configure(seed=0, precision=precision)
         store, images = FeatureStore(features), ImageStore(digits)
-        return Job(recipe, 5, images, store, weights, "vgg16", Clock(), silent, maps=maps, prefix=plan)
+        return Job(recipe, 5, images, store, weights, "vgg16", size, Clock(), silent, maps=maps, prefix=plan)
 
     return make
 
@@ -92,8 +99,8 @@ def losses(monkeypatch):
     def recording(*arguments, **options):
         update, stage = original(*arguments, **options), arguments[2]
 
-        def call(rows):
-            sums = update(rows)
+        def call(inputs, rows):
+            sums = update(inputs, rows)
             if stage.name != "top":
                 losses.append(sums[0] / len(rows))
             return sums
@@ -113,24 +120,25 @@ SMALL |= {"optimizer": "sgd", "learning_rate": 3e-7}
 
 
 @pytest.mark.parametrize(
-    ("changes", "precision", "tolerance"),
+    ("changes", "size", "precision", "tolerance"),
     [
-        pytest.param({"shift": 1}, "float32", 1e-4, id="18 views", marks=pytest.mark.slow),
-        pytest.param({"alternate": True}, "float32", 1e-4, id="alternate flips"),
-        pytest.param({"freeze_through": 3}, "float32", 1e-4, id="blocks 4 and 5", marks=pytest.mark.slow),
-        pytest.param({"freeze_through": 5}, "float32", 1e-4, id="top only", marks=pytest.mark.slow),
-        pytest.param({}, "bfloat16", 0.05, id="bfloat16", marks=pytest.mark.slow),
+        pytest.param({"shift": 1}, 32, "float32", 1e-4, id="18 views", marks=pytest.mark.slow),
+        pytest.param({"alternate": True}, 32, "float32", 1e-4, id="alternate flips"),
+        pytest.param({}, 48, "float32", 1e-4, id="48 px"),
+        pytest.param({"freeze_through": 3}, 32, "float32", 1e-4, id="blocks 4 and 5", marks=pytest.mark.slow),
+        pytest.param({"freeze_through": 5}, 32, "float32", 1e-4, id="top only", marks=pytest.mark.slow),
+        pytest.param({}, 32, "bfloat16", 0.05, id="bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_every_step_has_the_same_loss_from_the_cache_as_from_images(
-    job, losses, tmp_path, changes, precision, tolerance
+    job, losses, tmp_path, changes, size, precision, tolerance
 ):
     recipe = recipe_of(**{**SMALL, **changes})
-    cached = fine_tune(job(recipe, tmp_path, cached=True, precision=precision))
+    cached = fine_tune(job(recipe, tmp_path, cached=True, precision=precision, size=size))
     from_cache = losses.copy()
     losses.clear()
     recipe = dataclasses.replace(recipe, prefix="images")
-    from_images = fine_tune(job(recipe, tmp_path, cached=False, precision=precision))
+    from_images = fine_tune(job(recipe, tmp_path, cached=False, precision=precision, size=size))
     assert len(from_cache) == len(losses) == 3 * 3
     assert np.ptp(losses) > 0.01  # training changes the losses, so equality is meaningful
     np.testing.assert_allclose(from_cache, losses, rtol=tolerance)
@@ -148,6 +156,6 @@ def test_a_network_trained_from_the_cache_is_complete(job, tmp_path):
     trained.model.save(tmp_path / "model.keras")
     import keras
 
-    pixels = cached_job.images.images()[trained.rows]
+    pixels = cached_job.images.images[trained.rows]
     predicted = keras.models.load_model(tmp_path / "model.keras")(pixels, training=False)
     np.testing.assert_allclose(predicted, trained.probabilities, atol=1e-5)

@@ -48,6 +48,7 @@ def trained(scheme: str, settings: dict, folder: Path, sources: dict[str, Path],
     row, name = find_scheme(scheme)
     options = {"settings": as_dict(row.recipe(name, settings)), "seed": 3, "precision": "float32"}
     names = {"scheme": row.name, "recipe": name, "row": name, "weights": "random", "backbone": "vgg16"}
+    names["input_size"] = 32
     features = {"layers": LAYERS, "views": ["identity"]}
     spec = RunSpec(**options, **names, fingerprint={"scheme": scheme, **options, "features": features})
     inputs = {name: str(path) for name, path in (sources | places).items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pipeline.backbones.table import BACKBONES
-from pipeline.datasets.table import DATASETS, Dataset, RawImages
+from pipeline.datasets.table import DATASETS, Dataset, Records
 from pipeline.recipes.base import TrainingRecipe
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.recipes.heads import HEADS
@@ -17,8 +17,8 @@ from pipeline.results.table import SCORES, Score
 CLASSES = 3
 
 
-def read_stripes(_, progress) -> RawImages:
-    """Return 120 images of stripes whose width depends on the class."""
+def read_stripes(_, writer, progress) -> Records:
+    """Write 120 images of stripes whose width depends on the class."""
     import numpy as np
 
     labels = np.arange(120) % CLASSES
@@ -26,7 +26,8 @@ def read_stripes(_, progress) -> RawImages:
     images = np.stack([np.tile(wave[label][:, None, None], (1, 32, 3)) for label in labels])
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 100, images.shape)
     names = [f"stripes_{number}.png" for number in range(120)]
-    return RawImages((images * 150 + noise).astype(np.uint8), labels, names, ("one", "two", "three"), None)
+    writer.add((images * 150 + noise).astype(np.uint8))
+    return Records(labels, names, ("one", "two", "three"), None)
 
 
 def train_shares(job):

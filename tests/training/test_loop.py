@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 
 import keras
 import numpy as np
@@ -13,13 +14,15 @@ from small_networks import picture_classifier, rows_without_seconds
 
 from pipeline import numerics
 from pipeline.errors import Diverged
+from pipeline.features.store import MappedRows
 from pipeline.networks.build import add_block, add_classifier
 from pipeline.notation import parse_block
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.runs.result import HISTORY_COLUMNS
 from pipeline.training import loop
-from pipeline.training.classifier import Classifier
+from pipeline.training.classifier import Classifier, evaluation_batch
 from pipeline.training.examples import Examples
+from pipeline.training.feed import prefetch
 from pipeline.training.history import History
 from pipeline.training.loop import fit
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
@@ -299,3 +302,38 @@ def test_lookahead_averages_every_five_updates_and_leaves_the_slow_weights_at_th
     average.finish()
     for array, expected_array in zip(network.get_weights(), slow, strict=True):
         np.testing.assert_allclose(array, expected_array, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_inputs_from_files_give_the_same_weights_as_inputs_in_memory(pictures, make_stage, tmp_path, cached):
+    views = 2 if cached else 1
+    inputs = np.concatenate([pictures.inputs, pictures.inputs[:, :, ::-1]][:views])
+    np.save(tmp_path / "one.npy", inputs[:5])
+    np.save(tmp_path / "two.npy", inputs[5:])
+    parts = [np.load(tmp_path / name, mmap_mode="r") for name in ("one.npy", "two.npy")]
+    stage, results = make_stage(epochs=2, flip=True, batch_size=8), []
+    for source in (inputs, MappedRows(parts)):
+        examples = dataclasses.replace(pictures, inputs=source, cached_augmentation=cached)
+        results.append(weights_of(trained(picture_classifier, examples, stage)[0]))
+    assert results[0] == results[1]
+
+
+def test_the_next_value_is_gathered_while_one_is_in_use():
+    started = []
+
+    def gather(number: int) -> int:
+        started.append(number)
+        return number
+
+    values = prefetch(gather, iter(range(3)))
+    assert next(values) == 0
+    time.sleep(0.2)
+    assert started == [0, 1]
+    assert list(values) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((1472,), 500), ((32, 32, 3), 500), ((224, 224, 3), 10), ((14, 14, 512), 348)]
+)
+def test_fewer_large_inputs_are_evaluated_at_once(shape, count):
+    assert evaluation_batch(shape) == count

@@ -55,7 +55,7 @@ def finished_search(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
     run = RunSpec(
         **{"scheme": "from-scratch", "recipe": "lesson", "row": "lesson", "settings": as_dict(LESSON)},
-        **{"seed": 0, "precision": "float32", "weights": "none", "backbone": "none"},
+        **{"seed": 0, "precision": "float32", "input_size": 32, "weights": "none", "backbone": "none"},
         fingerprint={"search": "lesson"},
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from pipeline.backbones.table import BACKBONES, WEIGHTS
+from pipeline.datasets.pictures import fit_picture
 from pipeline.datasets.store import ImageStore
-from pipeline.errors import BadInput, DamagedFile
+from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.recipes.schemes import find_scheme
 from pipeline.recipes.settings import as_dict
 from pipeline.runs.result import PREDICTIONS, read_run, write_predictions
@@ -20,8 +23,10 @@ from pipeline.runs.spec import RunSpec
 from pipeline.runs.train import RUN_FILES, train_run
 from pipeline.storage.layout import MODEL
 from pipeline.storage.publishing import publish_manifest, read_manifest
+from pipeline.use import export as exports
+from pipeline.use import without_project
 from pipeline.use.export import Parity, check_target, export, model_card, parity, stored_predictions
-from pipeline.use.network import needs_weights, standalone_model
+from pipeline.use.network import fit_images, needs_weights, resize_square, standalone_model
 from pipeline.use.predict import find_pictures, predict
 
 TAPS = BACKBONES["vgg16"].taps
@@ -54,6 +59,7 @@ def trained(shelf, digits, weights, features):
         cache = {"features": {**read_manifest(features_base(features)).fingerprint, **columns}}
         spec = RunSpec(
             **{"scheme": scheme.name, "recipe": name, "row": name, **common},
+            input_size=32,
             weights="random" if pretrained else "none",
             backbone="vgg16" if pretrained else "none",
             fingerprint={"scheme": text, **common, **(cache if pretrained else {})},
@@ -83,9 +89,10 @@ def test_the_standalone_model_reproduces_stored_predictions_of_every_scheme(trai
     model = standalone_model(run, weights if needs_weights(run.recipe) else None)
     assert model.input_shape == (None, 32, 32, 3)
     assert model.input.dtype == "uint8"
-    pixels, stored = stored_predictions(run, ImageStore(digits))
+    images = ImageStore(digits)
+    rows, stored = stored_predictions(run, images)
     assert len(stored) == len(run.split("test")) + len(run.split("val"))
-    result = parity(model.predict(pixels, verbose=0), stored, "float32")
+    result = parity(model.predict(images.images[rows], verbose=0), stored, "float32")
     assert result.holds, result
     assert result.distance < 1e-4
 
@@ -99,7 +106,7 @@ def test_the_standalone_model_reproduces_stored_predictions_of_every_scheme(trai
 )
 def test_a_card_gives_credit_for_weights_and_data(make_run, weights, credit):
     run = make_run(fingerprint={"scheme": "head:linear", "features": {"weights": weights}})
-    card = model_card(run, Parity(images=300, distance=0.0, agreement=1.0, precision="float32"))
+    card = model_card(run, {"keras": Parity(images=300, distance=0.0, agreement=1.0, precision="float32")})
     assert "| credit for the data | Alex Krizhevsky, Learning Multiple Layers of Features" in card
     assert ("| credit for the weights |" in card) == (credit is not None)
     assert credit is None or f"| credit for the weights | {credit} |" in card
@@ -118,22 +125,95 @@ def test_an_export_is_one_file_with_class_names_and_a_card_that_plain_keras_load
     assert "head:linear" in card
     assert "accuracy on test" in card
     assert result["parity"]["keras"] in card
-    import keras
-
-    model = keras.models.load_model(out)
-    pixels, stored = stored_predictions(read_run(trained("head:linear")), ImageStore(digits))
-    np.testing.assert_allclose(model.predict(pixels[:7], verbose=0), stored[:7], atol=1e-4)
+    model, images = keras.models.load_model(out), ImageStore(digits)
+    rows, stored = stored_predictions(read_run(trained("head:linear")), images)
+    np.testing.assert_allclose(model.predict(images.images[rows[:7]], verbose=0), stored[:7], atol=1e-4)
 
 
-@pytest.mark.slow
-def test_all_formats_are_exported_and_checked(trained, digits, tmp_path):
+@pytest.mark.parametrize("text", ["head:knn", pytest.param("from-scratch:lesson", marks=pytest.mark.slow)])
+def test_all_formats_are_exported_and_checked_without_the_project(trained, weights, digits, tmp_path, text):
     formats = ["keras", "saved_model", "tflite"]
-    folder = trained("from-scratch:lesson")
-    result = export(str(folder), None, str(digits), str(tmp_path / "model.keras"), formats)
+    needed = str(weights) if text.startswith("head") else None
+    out = tmp_path / "model.keras"
+    result = export(str(trained(text)), needed, str(digits), str(out), formats)
     assert list(result["parity"]) == formats
     assert (tmp_path / "model.saved_model" / "saved_model.pb").is_file()
     assert (tmp_path / "model.tflite").stat().st_size > 10_000
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    card = (tmp_path / "model.card.md").read_text()
+    assert "TensorFlow Lite: images (n, 32, 32, 3), uint8, and nothing else." in card
+    images = ImageStore(digits).images[:5]
+    predictions = {
+        "keras": lambda pixels: without_project.load_keras(str(out))(pixels),
+        "saved_model": without_project.load_saved_model(str(tmp_path / "model.saved_model")),
+    }
+    large = images.repeat(3, axis=1).repeat(3, axis=2)
+    for predict_images in predictions.values():
+        expected = np.asarray(predict_images(images))
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(predict_images(large), expected, atol=0.02)  # any size
+        np.testing.assert_allclose(predict_images(np.float32(images)), expected, atol=1e-6)  # any type
+        for wrong in (images / np.float32(255), images - np.float32(117), images * np.float32(0.5)):
+            assert np.isnan(predict_images(wrong.astype(np.float32))).all()
+    tflite = without_project.load_tflite(str(tmp_path / "model.tflite"))
+    np.testing.assert_allclose(tflite(images), predictions["keras"](images), atol=1e-4)
+    with pytest.raises(ValueError, match="type"):
+        tflite(np.float32(images))
+
+
+def test_several_formats_are_published_together_or_not_at_all(trained, digits, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("loc(fused[compiler text\n" * 500)
+
+    out, broken = str(tmp_path / "m.keras"), dataclasses.replace(exports.FORMATS["tflite"], write=fail)
+    monkeypatch.setitem(exports.FORMATS, "tflite", broken)
+    with pytest.raises(HeadstartError, match=r"cannot be written as tflite \(loc.fused.compiler text\)$"):
+        export(str(trained("from-scratch:lesson")), None, str(digits), out, ["keras", "tflite"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_needs_the_project_fails(trained, digits, tmp_path, monkeypatch):
+    def write(model, path):
+        pixels = model.input
+        keras.Model(pixels, ProjectLayer()(model(pixels))).save(path)
+
+    broken = dataclasses.replace(exports.FORMATS["keras"], write=write)
+    monkeypatch.setitem(exports.FORMATS, "keras", broken)
+    with pytest.raises(HeadstartError, match="the keras export does not load without headstart"):
+        export(str(trained("from-scratch:lesson")), None, str(digits), str(tmp_path / "m.keras"), ["keras"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@keras.saving.register_keras_serializable(package="headstart")
+class ProjectLayer(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize("size", [(40, 60), (33, 32), (200, 90), (32, 32)])
+def test_the_graph_fits_images_as_the_reader_fits_pictures(size):
+    from PIL import Image
+
+    rows, columns = np.mgrid[: size[1], : size[0]]
+    waves = np.stack(
+        [np.sin(rows / 5) + np.cos(columns / 7), np.sin(columns / 9), np.cos(rows / 11)], axis=-1
+    )
+    noise = np.random.default_rng(0).normal(0, 10, waves.shape)
+    pixels = np.clip(60 * waves + 128 + noise, 0, 255).astype(np.uint8)
+    read = fit_picture(Image.fromarray(pixels), 32).astype(float)
+    images = keras.Input((None, None, 3))
+    in_graph = np.asarray(keras.Model(images, fit_images(images, 32))(pixels[None].astype(np.float32)))[0]
+    assert np.abs(read - in_graph).mean() <= 1
+    assert size != (32, 32) or (read == in_graph).all()
+
+
+@pytest.mark.parametrize(("source", "target"), [(32, 96), (224, 64), (50, 50), (32, 33)])
+def test_matrix_resizing_equals_that_of_keras(source, target):
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 256, (2, source, source, 3)).astype(np.float32)
+    expected = tf.image.resize(images, (target, target), "bilinear", antialias=True)
+    np.testing.assert_allclose(resize_square(tf.constant(images), target), expected, atol=1e-3)
 
 
 def test_an_export_with_different_predictions_fails_and_leaves_no_files(trained, digits, tmp_path):
@@ -188,9 +268,9 @@ def test_pictures_are_classified_and_unreadable_ones_are_listed(trained, digits,
 
     folder, store = trained("from-scratch:lesson"), ImageStore(digits)
     run = read_run(folder)
-    pixels, stored = stored_predictions(run, store)
+    rows, stored = stored_predictions(run, store)
     for number in range(3):
-        Image.fromarray(pixels[number]).save(tmp_path / f"{number}.png")
+        Image.fromarray(store.images[rows[number]]).save(tmp_path / f"{number}.png")
     (tmp_path / "1a.png").write_bytes(b"broken")
     paths = find_pictures([str(tmp_path)])
     result = predict(str(folder), None, paths)
@@ -212,8 +292,6 @@ def test_paths_without_pictures_raise_an_error(tmp_path):
 
 @pytest.mark.parametrize("content", ["lambda", "garbage"])
 def test_fault_25_model_with_custom_code_raises_an_error_and_the_code_is_not_run(trained, tmp_path, content):
-    import keras
-
     folder, trace = shutil.copytree(trained("from-scratch:lesson"), tmp_path / "run"), tmp_path / "trace"
     if content == "lambda":
         pixels, name = keras.Input((32, 32, 3)), str(trace)

@@ -17,7 +17,6 @@ import pandas as pd
 
 from pipeline.backbones.table import weights_name
 from pipeline.datasets.store import ImageStore
-from pipeline.datasets.table import IMAGE_SIZE
 from pipeline.features.store import FeatureStore
 from pipeline.formatting import format_interval, format_value
 from pipeline.progress import Progress, silent
@@ -81,11 +80,10 @@ def publish_atlas(
         labels = store.labels[store.rows("test")]
         publishing.publish_csv(target / CLASS_FILE, tables.class_table(probes, labels, images.class_names))
     table, classes = _read_table(target / TABLE_FILE), _read_table(target / CLASS_FILE)
-    cut, size = choose_cut(table), store.base["input_size"]
-    warning = f" Fine-tuning uses images of {IMAGE_SIZE} px, but these features come from {size} px."
+    cut = choose_cut(table)
     facts: dict[str, Any] = {
         "freeze_through": cut.freeze_through,
-        "words": cut.words + (warning if size != IMAGE_SIZE else ""),
+        "words": cut.words,
         "command": f"{command} --freeze-through {cut.freeze_through}",
         "caption": caption_of(images, store.base),
     }

@@ -93,7 +93,7 @@ def near_detail(sources: FindingSources) -> float:
     ones, others = ones[ones != others], others[ones != others]
     if not len(ones):
         return NEAR_DETAIL
-    detail = compare(sources.pixels[ones], sources.pixels[others]).detail
+    detail = compare(sources.thumbnails[ones], sources.thumbnails[others]).detail
     return max(NEAR_DETAIL, float(np.quantile(detail, RANDOM_QUANTILE)))
 
 
@@ -107,7 +107,7 @@ def find(sources: FindingSources) -> pd.DataFrame:
     train, others = np.flatnonzero(split == TRAIN), np.flatnonzero(split != TRAIN)
     sources.progress("find near-duplicates", 0, len(others), "images")
     neighbors, cosine = nearest(sources.features.load(sources.layers, IDENTITY), train, others)
-    similarity = compare(sources.pixels[others], sources.pixels[neighbors])
+    similarity = compare(sources.thumbnails[others], sources.thumbnails[neighbors])
     verdict = verdicts(cosine, similarity.rms, similarity.detail, near=near_detail(sources))
     listed = verdict < VERDICTS.index(DISSIMILAR)
     listed[np.argsort(-cosine, kind="stable")[:ALWAYS_LISTED]] = True

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from pipeline.datasets.pictures import fit_picture
 from pipeline.datasets.store import ImageStore
-from pipeline.datasets.table import SPLITS
+from pipeline.datasets.table import SMALLEST_IMAGE, SPLIT_NAMES
 from pipeline.errors import DamagedFile
 from pipeline.features.store import FeatureStore
 from pipeline.progress import Progress, silent
 from pipeline.runs.result import EVALUATED, Predictions, RunResult
-
-SPLIT_NAMES = {code: name for name, code in SPLITS.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,15 @@ class FindingSources:
             raise _other_images(self.features.folder, self.images)
 
     @functools.cached_property
-    def pixels(self) -> np.ndarray:
-        """All images, (N, height, width, 3) uint8, in the data set's order."""
-        return self.images.images()
+    def thumbnails(self) -> np.ndarray:
+        """All images at SMALLEST_IMAGE pixels per side, (N, 32, 32, 3) uint8, for comparing pairs."""
+        images = self.images.images
+        if self.images.image_size == SMALLEST_IMAGE:
+            return images
+        thumbnails = np.empty((len(images), SMALLEST_IMAGE, SMALLEST_IMAGE, 3), np.uint8)
+        for row, image in enumerate(images):
+            thumbnails[row] = fit_picture(Image.fromarray(image), SMALLEST_IMAGE)
+        return thumbnails
 
     @functools.cached_property
     def held_out(self) -> Predictions:
@@ -59,7 +65,7 @@ class FindingSources:
 
     def image(self, index: int) -> np.ndarray:
         """Return the image, (height, width, 3) uint8, at an index in the source."""
-        return self.pixels[self._rows(np.array([index]))[0]]
+        return self.images.images[self._rows(np.array([index]))[0]]
 
     def ranked(self, rows: np.ndarray) -> pd.DataFrame:
         """Return rank, split, index, name and label of rows (k,) of the data set, in the order given."""

@@ -24,7 +24,7 @@ from pipeline.results.comparison import Comparison, headlines, summaries
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import method_note, rankings
-from pipeline.runs.result import RunResult, data_of, family_of, label
+from pipeline.runs.result import RunResult, data_of, family_of, label, sizes_of
 from pipeline.storage.fingerprint import key_of
 
 
@@ -226,7 +226,7 @@ def _run_facts(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
     facts = {
         **{name: recipe[name] for name in ("scheme", "weights", "seed", "precision")},
         "data": data_of(recipe),
-        "input size": f"{recipe.get('input_size', '–')} px",
+        "sizes": sizes_of(recipe),
         "trained": recipe.get("prefix", "from images" if recipe["weights"] == "none" else "from the cache"),
         "folder": run.folder.name,
     }

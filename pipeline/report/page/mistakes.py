@@ -24,6 +24,7 @@ from pipeline.runs.result import RunResult, label
 
 MAX_CLASSES = 20  # with more, the table has the least accurate and a confusion matrix becomes its worst pairs
 WORST_PAIRS = 15
+THUMBNAIL = 128  # pixels
 MAX_SPLIT, MAX_ONE_RIGHT, MAX_NONE_RIGHT = 12, 6, 6  # images in each group of examples
 
 
@@ -133,7 +134,7 @@ def _card(
     return {
         "name": str(test.names[position]),
         "true": true,
-        "picture": _picture(images.images(int(row), int(row) + 1)[0]),
+        "picture": _picture(images.images[row]),
         "votes": [
             {"class": name, "right": name == true, "by": list(dict.fromkeys(by)), "count": len(by)}
             for name, by in sorted_votes
@@ -142,7 +143,8 @@ def _card(
 
 
 def _picture(pixels: np.ndarray) -> str:
-    """Return an image (H, W, 3) uint8 as the data URL of a PNG."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG", optimize=True)
+    """Return an image (H, W, 3) uint8, at most THUMBNAIL pixels per side, as the data URL of a PNG."""
+    file, image = io.BytesIO(), Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.save(file, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

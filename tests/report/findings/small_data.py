@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.lookup import dataset_fingerprint
-from pipeline.datasets.store import DATASET_FILE, ImageStore
+from pipeline.datasets.store import DATASET_FILE, IMAGES_FILE, ImageStore
 from pipeline.datasets.table import SPLITS
 from pipeline.runs.result import EVALUATED, Predictions, RunResult
 from pipeline.storage import hdf5
@@ -29,7 +30,7 @@ class Features:
 
     def load(self, layers: tuple[str, ...], view: str) -> np.ndarray:
         """Return (N, 385) float32."""
-        pixels = self._images.images()
+        pixels = self._images.images
         blocks = pixels.reshape(-1, 8, 4, 8, 4, 3).mean(axis=(2, 4))
         features = np.concatenate([blocks + blocks[:, :, ::-1], 0.1 * blocks], axis=1)
         return np.pad(features.reshape(len(pixels), -1), ((0, 0), (0, 1))).astype(np.float32)
@@ -46,14 +47,16 @@ def write_images(folder: Path, images: np.ndarray, split: np.ndarray) -> ImageSt
     rows, labels = np.arange(len(images)), np.arange(len(images)) % len(CLASSES)
     folder.mkdir()
     with hdf5.created(folder / DATASET_FILE) as file:
-        hdf5.write_array(file, "images", images)
         hdf5.write_array(file, "labels", labels)
         hdf5.write_array(file, "index", 10 * rows)
         hdf5.write_array(file, "split", split)
         hdf5.write_texts(file, "names", [f"a_rather_long_name_of_a_photograph_{row:04d}.png" for row in rows])
+    with ImageWriter(folder / IMAGES_FILE, 32) as writer:
+        writer.add(images)
     counts = {name: int((split == code).sum()) for name, code in SPLITS.items()}
     facts = {"class_names": list(CLASSES), "counts": counts}
-    publish_manifest(folder, dataset_fingerprint("digits", subset=0, split_seed=0), [DATASET_FILE], facts)
+    fingerprint = dataset_fingerprint("digits", subset=0, split_seed=0)
+    publish_manifest(folder, fingerprint, [DATASET_FILE, IMAGES_FILE], facts)
     return ImageStore(folder)
 
 

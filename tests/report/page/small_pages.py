@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.store import DATASET_FILE
+from pipeline.datasets.images import ImageWriter
+from pipeline.datasets.store import DATASET_FILE, IMAGES_FILE
 from pipeline.report.page.content import PageSources
 from pipeline.results.comparison import compare
 from pipeline.storage import hdf5
@@ -25,13 +26,15 @@ def write_store(folder: Path, index: np.ndarray, labels: np.ndarray, class_names
     """Write a prepared data set in which each image has its own color."""
     images = np.repeat(index.astype(np.uint8), 32 * 32 * 3).reshape(-1, 32, 32, 3)
     with published(folder / DATASET_FILE) as scratch, hdf5.created(scratch) as file:
-        hdf5.write_array(file, "images", images)
         hdf5.write_array(file, "labels", labels.astype(np.int64))
         hdf5.write_array(file, "index", index.astype(np.int64))
         hdf5.write_array(file, "split", np.full(len(labels), 2, np.uint8))
         hdf5.write_texts(file, "names", [f"bild-é-{number}.png" for number in index])
+    with ImageWriter(folder / IMAGES_FILE, 32) as writer:
+        writer.add(images)
     facts = {"class_names": class_names, "counts": {"train": 0, "val": 0, "test": len(labels)}}
-    publish_manifest(folder, {"name": "digits"}, [DATASET_FILE], facts)
+    fingerprint = {"name": "digits", "image_size": 32}
+    publish_manifest(folder, fingerprint, [DATASET_FILE, IMAGES_FILE], facts)
     return folder
 
 

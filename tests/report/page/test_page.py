@@ -42,7 +42,8 @@ def test_page_opens_with_what_the_cached_features_cost_and_reach(runs, text):
     (line,) = headlines(sources_of(runs).comparison)
     assert re.match(
         r"Features were extracted once, in 12\.0 s\. Each head then trains in 1\.0 s; tuned-head:linear · "
-        r"imagenet reaches \d\d\.\d % on CIFAR-10\. fine-tune:whole · imagenet reaches \d\d\.\d % in ",
+        r"imagenet · 32 px reaches \d\d\.\d % on CIFAR-10\. fine-tune:whole · imagenet · 32 px reaches "
+        r"\d\d\.\d % in ",
         line,
     )
     first = text.split('class="headline">')[1]
@@ -161,7 +162,7 @@ def test_examples_are_the_images_on_which_schemes_disagree(make_run, tmp_path):
     assert names == [[file_names[3], file_names[2]], [file_names[3], file_names[2]], [file_names[1]]]
     votes = [(vote["class"], vote["right"], vote["count"]) for vote in only_best["cards"][1]["votes"]]
     assert votes == [("bird", False, 2), ("airplane", True, 1)]
-    assert only_best["title"] == "Only head:0 · imagenet is right"
+    assert only_best["title"] == "Only head:0 · imagenet · 32 px is right"
 
 
 def test_images_of_another_data_set_raise_an_error(make_run, tmp_path):

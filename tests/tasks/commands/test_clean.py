@@ -17,7 +17,7 @@ from pipeline.errors import HeadstartError
 from pipeline.recipes.presets import PRESETS
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import Manifest, publish_manifest, read_manifest
-from pipeline.upkeep.clean import Leftover, needs_of_runs, remove
+from pipeline.upkeep.clean import Leftover, features_above, needs_of_runs, remove
 from pipeline.upkeep.inventory import Entry
 
 
@@ -45,7 +45,7 @@ def test_clean_lists_what_no_preset_or_run_uses_and_removes_nothing(little, maps
         f"features/{maps.name}",
         only(little, "datasets/*-200-*").relative_to(little).as_posix(),
     }
-    assert re.search(r"unused +19\.9 MB +features/", output)
+    assert re.search(r"unused +19\.7 MB +features/", output)
     assert "`headstart clean --yes` removes them" in output
     assert tree(little) == before
 
@@ -255,3 +255,39 @@ def test_a_run_trained_from_cached_maps_uses_them(tmp_path):
     run = Entry("run", tmp_path, Manifest(tmp_path, fingerprint, {}))
     used = {(request.base["pooling"], request.layers) for request in needs_of_runs([run]).requests}
     assert used == {("average", ("block5_pool",)), ("none", ("block4_pool",))}
+
+
+def test_keep_frees_maps_before_averages_and_the_oldest_first(little, maps, headstart):
+    assert headstart("clean", "--yes")[0] == 0  # of unused ones, nothing remains but what the preset uses
+    averages = {path.parent for path in little.glob("features/*/*/manifest.json")}
+    used = only(little, "features/*/*/manifest.json").parent
+    older = shutil.copytree(used, used.parents[1] / "older-000000000000" / used.name)
+    for folder, pooling, age in ((older, "none", 100), (used, "average", 1000)):
+        manifest = read_manifest(folder)
+        fingerprint = {**manifest.fingerprint, "pooling": pooling}
+        publish_manifest(folder, fingerprint, list(manifest.files), manifest.facts)
+        stamp = folder.joinpath("manifest.json").stat().st_mtime - age
+        os.utime(folder / "manifest.json", (stamp, stamp))
+    assert used in averages
+    size = sum(path.stat().st_size for path in used.rglob("*") if path.is_file())
+    (first,) = features_above(little, int(1.5 * size)).removable
+    assert (first.path, first.reason) == (older, "feature maps above the limit; they can be extracted again")
+    assert [one.path for one in features_above(little, size // 2).removable] == [older, used]
+    assert features_above(little, 2 * size).removable == []
+    code, output, _ = headstart("clean", "--keep", "0B", "--yes")
+    assert code == 0 and not used.exists() and "features above the limit" in output
+
+
+def test_keep_leaves_features_that_a_running_training_may_read(little, headstart):
+    used = sorted(little.glob("features/*/*/manifest.json"))[0]
+    lock = little / ".locks" / "runs-one-0123456789ab.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with FileLock(lock):
+        code, output, _ = headstart("clean", "--keep", "0B", "--yes")
+    assert code == 0 and used.exists() and "a run is being trained and may read it" in output
+
+
+@pytest.mark.parametrize("text", ["20", "GB", "-1GB", "20 parsecs"])
+def test_a_size_that_cannot_be_read_is_an_error(little, headstart, text):
+    code, _, errors = headstart("clean", f"--keep={text}")
+    assert code == 2 and "expected a size such as 20GB or 500MB" in errors

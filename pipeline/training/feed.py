@@ -1,0 +1,76 @@
+"""Gather batches from arrays in memory or from mapped files, ahead of the step that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.training.augmentation import draw_views
+from pipeline.training.examples import Examples
+from pipeline.training.stage import Stage
+
+CHUNK_BYTES = 64 << 20  # of the inputs that are gathered at once; two chunks are in memory
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+def prefetch(gather: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
+    """Yield gather(item) for each of items; a thread computes the next value while one is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead: Future[Value] | None = None
+        for item in items:
+            current, ahead = ahead, pool.submit(gather, item)
+            if current:
+                yield current.result()
+        if ahead:
+            yield ahead.result()
+
+
+class Feed:
+    """The batches of a stage of training: its random flips and shifts, and the inputs of its rows."""
+
+    def __init__(self, examples: Examples, stage: Stage, *, seed: int, steps: int):
+        self._examples, self._stage, self._seed, self._steps = examples, stage, seed, steps
+        self._count = len(examples.labels)
+        draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, self._count)
+        self._parity = tf.constant(draws, tf.int32)  # whether an image is flipped in even or in odd epochs
+        self.augments = bool(stage.flip or stage.shift)
+        signature = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)]
+        self._views = tf.function(self._draw_views, input_signature=signature)
+        row_bytes = examples.inputs.dtype.itemsize * int(np.prod(examples.inputs.shape[1:]))
+        self.largest_chunk = max(1, CHUNK_BYTES // (row_bytes * stage.batch_size))  # in steps
+
+    def __call__(self, rows: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the inputs (n, B, …) of n steps and their rows (n, B) of the data set.
+
+        rows (n, B) are rows of the inputs; first is the number of the first step.
+        """
+        gathered = rows
+        if self._examples.cached_augmentation and self.augments:
+            gathered = self._views(tf.constant(rows, tf.int32), tf.constant(first, tf.int32)).numpy()
+        inputs = self._examples.inputs[gathered.ravel()]
+        return inputs.reshape(*rows.shape, *inputs.shape[1:]), rows % self._count
+
+    def augmentation(self, rows: tf.Tensor, number: tf.Tensor) -> dict[str, Any]:
+        """Return the options of augmentation for rows (B,) of the data set in a step."""
+        stage = self._stage
+        step_seed = tf.stack(
+            [self._seed, 4 * number + 2 * stage.salt]
+        )  # augment() uses two consecutive seeds
+        options: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift, "seed": step_seed}
+        if stage.alternate:
+            options["flipped"] = (tf.gather(self._parity, rows) + number // self._steps) % 2 == 1
+        return options
+
+    def _draw_views(self, rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        def draw(step: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            chosen = draw_views(tf.size(step[0]), **self.augmentation(step[0], step[1]))
+            return step[0] + self._count * chosen
+
+        numbers = first + tf.range(tf.shape(rows)[0])
+        return tf.map_fn(draw, (rows, numbers), fn_output_signature=tf.int32)
