@@ -61,6 +61,11 @@ def describe_data(title: str, note: str, counts: Mapping[str, int]) -> str:
     return f"{': '.join(part for part in (title, note) if part)} ({sizes})"
 
 
+def describe_sizes(recipe: Mapping[str, Any]) -> str:
+    """Return the pixels per side of images and of a network's input: "images 32 px, input 96 px"."""
+    return f"images {recipe['image_size']} px, input {recipe['input_size']} px"
+
+
 def pluralize(count: int, noun: str) -> str:
     """Return a number with its noun: "1 task", "2 tasks", "3 entries"."""
     if count == 1:

@@ -21,7 +21,7 @@ from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.download.cifar10 import ARCHIVE, MEMBERS
 from pipeline.features.sections import network_size
-from pipeline.formatting import describe_data
+from pipeline.formatting import describe_data, describe_sizes
 from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder, mirrors, read_choice
@@ -195,6 +195,11 @@ class DataTask(Task):
     def network_size(self, input_size: int | None) -> int:
         """The pixels per side that networks see; by default the data set's image size, up to 224."""
         return network_size(self.prepared.fingerprint, input_size)
+
+    def sizes_text(self, input_size: int | None) -> str:
+        """Return the image size and the input size as text."""
+        sizes = {"image_size": self.prepared.fingerprint["image_size"]}
+        return describe_sizes({**sizes, "input_size": self.network_size(input_size)})
 
     @property
     def weights_choice(self) -> WeightsChoice:

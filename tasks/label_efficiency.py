@@ -125,12 +125,13 @@ class LabelEfficiency(DataTask, DerivedTask):
         return [task for _, _, task in self.parts]
 
     def make(self) -> None:
-        data, weights = self.prepared.description, self.weights_choice.name
+        data, weights = self.prepared.description, f"weights {self.weights_choice.name}"
+        sizes = self.sizes_text(self.input_size)
         files = self.in_process(
             "pipeline.report.efficiency:publish_efficiency",
             folder=self.folder,
             parts=[(scheme, labels, task.folder) for scheme, labels, task in self.parts],
-            caption=f"{data} · weights {weights} · {self.draws} draws · settings chosen on val",
+            caption=f"{data} · {weights} · {sizes} · {self.draws} draws · settings chosen on val",
         )
         self.publish(files)
 

@@ -106,7 +106,15 @@ class SearchTask(RecipeTask):
                 folder=self.folder,
                 recipes=recipes_folder(),
                 n_val=self.prepared.counts["val"],
-                caption=f"{data} · weights {run.weights} · {run.precision} · seed {self.seed}",
+                caption=" · ".join(
+                    [
+                        data,
+                        f"weights {run.weights}",
+                        self.sizes_text(self.input_size),
+                        run.precision,
+                        f"seed {self.seed}",
+                    ]
+                ),
                 progress=progress,
             )
 

@@ -51,7 +51,11 @@ PRESETS: dict[str, Preset] = rows_by_name(
         subset=0,
         weights="imagenet",
         seeds=(0,),
-        plans=(*FOUR_HEADS, Plan("from-scratch:lesson-long", input_size=32)),
+        plans=(
+            *FOUR_HEADS,
+            Plan("fine-tune:block5", {"epochs": 6, "batch_size": 64}),
+            Plan("from-scratch:lesson-long", input_size=32),
+        ),
         input_size=96,
     ),
     Preset(

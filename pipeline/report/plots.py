@@ -231,7 +231,7 @@ def _learning_curve(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
 
 def _row_labels(table: pd.DataFrame) -> list[str]:
     """Return a label for each row, with the seed if the scheme has several."""
-    several = table.duplicated(["scheme", "weights"], keep=False)
+    several = table.duplicated([*LABELED], keep=False)
     return [
         label_of(*(row[name] for name in LABELED)) + (f" · seed {row['seed']}" if repeated else "")
         for row, repeated in zip(table.to_dict("records"), several, strict=True)
@@ -268,10 +268,9 @@ def _place_labels(axes: Axes, table: pd.DataFrame, front: Line2D) -> None:
     occupied = [Bbox(to_pixels(bar)).padded(5, 2) for bars in all_bars for bar in bars.get_segments()]
     for (x, y), (next_x, next_y) in itertools.pairwise(to_pixels(front.get_xydata())):
         occupied += [Bbox([[x, y], [next_x, y]]).padded(2), Bbox([[next_x, y], [next_x, next_y]]).padded(2)]
-    scheme = ["scheme", "weights"]
-    seeds = table.groupby(scheme)["seed"].transform("size")
+    seeds = table.groupby([*LABELED])["seed"].transform("size")
     labeled = table.assign(seeds=seeds).sort_values("accuracy", ascending=False, kind="stable")
-    for row in labeled.drop_duplicates(scheme).to_dict("records"):
+    for row in labeled.drop_duplicates(LABELED).to_dict("records"):
         text = label_of(*(row[name] for name in LABELED))
         text = f"{text} ({row['seeds']} seeds)" if row["seeds"] > 1 else text
         point = (row["seconds"], 100 * row["accuracy"])

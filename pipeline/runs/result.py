@@ -19,7 +19,7 @@ import pandas as pd
 
 from pipeline.datasets.table import SPLITS, TRAIN
 from pipeline.errors import BadInput, DamagedFile, unknown_name
-from pipeline.formatting import describe_data
+from pipeline.formatting import describe_data, describe_sizes
 from pipeline.storage import hdf5
 from pipeline.storage.layout import COSTS, RECIPE
 from pipeline.storage.publishing import published, read_manifest
@@ -140,11 +140,6 @@ def label_of(scheme: str, weights: str, input_size: int) -> str:
     return " · ".join([scheme, *([] if weights == "none" else [weights]), f"{input_size} px"])
 
 
-def sizes_of(recipe: dict[str, Any]) -> str:
-    """Return the sizes of images and input as text: "images 32 px, input 96 px"."""
-    return f"images {recipe['image_size']} px, input {recipe['input_size']} px"
-
-
 def family_of(scheme: str) -> str:
     """Return the part of a scheme's name before the colon, e.g. "head" for "head:linear"."""
     return scheme.partition(":")[0]
@@ -159,7 +154,7 @@ def data_of(recipe: dict[str, Any]) -> str:
 def caption(run: RunResult) -> str:
     """Return the caption of a run's figures: data set, sizes, weights, precision, seed."""
     recipe = run.recipe
-    parts = [data_of(recipe), f"weights {recipe['weights']}", sizes_of(recipe), recipe["precision"]]
+    parts = [data_of(recipe), f"weights {recipe['weights']}", describe_sizes(recipe), recipe["precision"]]
     return " · ".join([*parts, f"seed {recipe['seed']}"])
 
 

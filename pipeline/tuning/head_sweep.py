@@ -11,6 +11,7 @@ from pipeline import machine, numerics
 from pipeline.datasets.split import budget_rows
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
+from pipeline.formatting import describe_sizes
 from pipeline.heads.fit import SWEEP_CHOICE, HeadDataLoader
 from pipeline.heads.sweep import SweepTrial, sweep
 from pipeline.progress import Progress, silent
@@ -43,9 +44,10 @@ def tune_head(
     table = sweep_table(trials, axes, images.counts["val"])
     publish_csv(target / SWEEP_TABLE, table)
     n_train = len(budget_rows(store.labels, store.rows("train"), recipe.label_budget, store.index))
+    sizes = describe_sizes({"image_size": images.image_size, "input_size": store.base["input_size"]})
     caption = (
         f"{images.row.title}, {n_train:,} train / {images.counts['val']:,} val · weights "
-        f"{sweep_spec.weights} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
+        f"{sweep_spec.weights} · {sizes} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
     )
     publish_figure(target / SWEEP_PLOT, draw_sweep, table, axes, recipe.title, caption)
     best = trials[0]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.formatting import format_duration
-from pipeline.runs.result import data_of, read_run, sizes_of
+from pipeline.formatting import describe_sizes, format_duration
+from pipeline.runs.result import data_of, read_run
 from tasks.commands.runs import row_of
 from tasks.commands.shared import RUN_HELP, find_run, show
 
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     lines = [
         run.folder.name,
         f"  {recipe['scheme']}, weights {recipe['weights']}, seed {recipe['seed']}, {recipe['precision']}",
-        f"  {sizes_of(recipe)}",
+        f"  {describe_sizes(recipe)}",
         f"  {data_of(recipe)}",
         f"  test: {100 * row['accuracy']:.2f} % (95 %: {100 * row['low']:.2f} to {100 * row['high']:.2f}), "
         f"log loss {row['log_loss']:.4f}",

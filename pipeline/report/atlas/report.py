@@ -18,7 +18,7 @@ import pandas as pd
 from pipeline.backbones.table import weights_name
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
-from pipeline.formatting import format_interval, format_value
+from pipeline.formatting import describe_sizes, format_interval, format_value
 from pipeline.progress import Progress, silent
 from pipeline.report.atlas import tables
 from pipeline.report.atlas.layer_sets import LOGISTIC, short_name
@@ -111,9 +111,8 @@ def caption_of(images: ImageStore, base: dict[str, Any]) -> str:
     """Return the caption of the plots: data set with sizes; weights, precision and input size of features."""
     recipe: dict[str, Any] = {"dataset_title": images.row.title, "dataset_note": images.row.note}
     recipe |= {f"n_{split}": count for split, count in images.counts.items()}
-    features = (
-        f"weights {weights_name(base['weights'])} · features {base['precision']} at {base['input_size']} px"
-    )
+    sizes = describe_sizes({"image_size": images.image_size, "input_size": base["input_size"]})
+    features = f"weights {weights_name(base['weights'])} · {sizes} · features {base['precision']}"
     return f"{data_of(recipe)} · {features} · fitted on train, chosen on val"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.datasets.store import ImageStore
-from pipeline.formatting import format_count, format_duration, format_value
+from pipeline.formatting import describe_sizes, format_count, format_duration, format_value
 from pipeline.report.atlas.pictures import draw_depth
 from pipeline.report.atlas.report import Atlas
 from pipeline.report.efficiency import draw_efficiency, summarize
@@ -24,7 +24,7 @@ from pipeline.results.comparison import Comparison, headlines, summaries
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import method_note, rankings
-from pipeline.runs.result import RunResult, data_of, family_of, label, sizes_of
+from pipeline.runs.result import RunResult, data_of, family_of, label
 from pipeline.storage.fingerprint import key_of
 
 
@@ -226,7 +226,7 @@ def _run_facts(run: RunResult, commands: Mapping[str, str]) -> dict[str, Any]:
     facts = {
         **{name: recipe[name] for name in ("scheme", "weights", "seed", "precision")},
         "data": data_of(recipe),
-        "sizes": sizes_of(recipe),
+        "sizes": describe_sizes(recipe),
         "trained": recipe.get("prefix", "from images" if recipe["weights"] == "none" else "from the cache"),
         "folder": run.folder.name,
     }
