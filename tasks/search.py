@@ -98,7 +98,8 @@ class SearchTask(RecipeTask):
         from pipeline.tuning.study import SearchBudget
 
         budget, space = SearchBudget(self.trials, self.minutes), self.fingerprint["space"]
-        data, run = self.prepared.description, self.spec
+        data, run, sizes = self.prepared.description, self.spec, self.sizes_text(self.input_size)
+        facts = [data, f"weights {run.weights}", sizes, run.precision, f"seed {self.seed}"]
         with ProgressReporter(self) as progress:
             search(
                 SearchSpec(run, space, self.choice_name, budget, self.confirmations, self.jobs),
@@ -106,15 +107,7 @@ class SearchTask(RecipeTask):
                 folder=self.folder,
                 recipes=recipes_folder(),
                 n_val=self.prepared.counts["val"],
-                caption=" · ".join(
-                    [
-                        data,
-                        f"weights {run.weights}",
-                        self.sizes_text(self.input_size),
-                        run.precision,
-                        f"seed {self.seed}",
-                    ]
-                ),
+                caption=" · ".join(facts),
                 progress=progress,
             )
 
