@@ -32,6 +32,7 @@ class LayerAtlas(DataTask):
     kind = "atlas"
     precision = ExtractFeatures.precision
     input_size = ExtractFeatures.input_size
+    engine = ExtractFeatures.engine
     storage = ExtractFeatures.storage
 
     @property

@@ -50,6 +50,7 @@ class CompareSchemes(DerivedTask):
     seeds = WholeNumbers(default=None, description="seeds, such as 0,1,2 [default: the preset's]")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
     precision = ExtractFeatures.precision
+    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def row(self) -> Preset:

@@ -8,6 +8,7 @@ from typing import Any
 import luigi
 from luigi.util import inherits
 
+from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
 from pipeline.datasets.folders import path_name
 from pipeline.features.sections import (
     LARGEST_INPUT,
@@ -58,6 +59,9 @@ class FeatureTask(DataTask):
         default="auto",
         description=f"one of auto, {', '.join(PRECISIONS)}; auto is bfloat16 if the hardware supports it",
     )
+    engine = luigi.Parameter(
+        default=DEFAULT_ENGINE, description=f"library that computes the network, one of {', '.join(ENGINES)}"
+    )
     storage = luigi.Parameter(default="float32", description=f"one of {', '.join(STORAGES)}")
     averages = luigi.BoolParameter(
         default=False,
@@ -80,6 +84,7 @@ class FeatureTask(DataTask):
             input_size=self.input_size,
             precision=resolve_precision(self.precision),
             storage=self.storage,
+            engine=self.engine,
         )
         layers, views = parse_layers(self.layers, self.backbone), parse_views(self.views)
         return {**base, "layers": list(layers), "views": list(views)}

@@ -93,6 +93,7 @@ class LabelEfficiency(DataTask, DerivedTask):
     )
     precision = ExtractFeatures.precision
     input_size = ExtractFeatures.input_size
+    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def parts(self) -> list[tuple[str, str, Task]]:

@@ -37,6 +37,7 @@ SHARED_WITH_FEATURES = (
     "backbone",
     "weights",
     "precision",
+    "engine",
 )
 
 
@@ -168,6 +169,7 @@ def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
             "precision": ExtractFeatures.precision,
             **{name: SettingParameter(field) for name, field in scheme.settings.items()},
             "input_size": ExtractFeatures.input_size,
+            **({"engine": ExtractFeatures.engine} if "weights" in scheme.needs else {}),
             **({"storage": ExtractFeatures.storage} if scheme.reads_layers else {}),
         }
         task.scheme = scheme

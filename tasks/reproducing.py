@@ -11,7 +11,7 @@ from pipeline.backbones.table import choose_weights, weights_name
 from pipeline.datasets.folders import FOLDER_IMAGE_SIZE
 from pipeline.datasets.table import FOLDER, SMALLEST_IMAGE
 from pipeline.errors import HeadstartError
-from pipeline.features.sections import network_size
+from pipeline.features.sections import engine_of, network_size
 from pipeline.recipes.named import find_named, named_recipe
 from pipeline.recipes.settings import as_dict
 from pipeline.runs.result import RunResult, read_run
@@ -50,6 +50,7 @@ def command_of(recipe: dict[str, Any]) -> str:
                 return ""  # weights from a file or URL whose location was not stored
             if scheme.reads_layers:
                 values["storage"] = base["storage"]
+            values["engine"] = engine_of(base)
         values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
     except (HeadstartError, KeyError, TypeError, AttributeError):
         return ""

@@ -34,6 +34,7 @@ class RunResultTask(DataTask, DerivedTask):
     seed = WholeNumber(default=0, description="seed of the run")
     precision = ExtractFeatures.precision
     input_size = ExtractFeatures.input_size
+    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def run_task(self) -> TrainTask:

@@ -73,6 +73,7 @@ class CompareSeeds(StudyTask):
     )
     precision = ExtractFeatures.precision
     input_size = ExtractFeatures.input_size
+    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:
@@ -108,6 +109,7 @@ class BlockStudy(StudyTask):
     )
     precision = ExtractFeatures.precision
     input_size = ExtractFeatures.input_size
+    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:

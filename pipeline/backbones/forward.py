@@ -20,14 +20,19 @@ import tensorflow as tf
 from pipeline.backbones.algorithms import algorithm
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
-from pipeline.backbones.weights import Arrays
-from pipeline.errors import BadInput
+from pipeline.backbones.weights import Arrays, check_shapes
+from pipeline.machine import usable_cores
 
 # The matrix G of Lavin & Gray for F(2x2, 3x3), which transforms kernels.
 KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 
 # XLA fuses the additions into one loop over memory. The convolutions stay outside of it.
 fused = tf.function(jit_compile=True, autograph=False)
+
+
+def passes_at_once() -> int:
+    """Return the number of passes that run at once: one per core, or one on a GPU."""
+    return 1 if tf.config.list_physical_devices("GPU") else usable_cores()
 
 
 def forward_function(
@@ -48,10 +53,7 @@ def forward_function(
     Raises BadInput if the shapes of the weights do not match.
     """
     row.check_size(input_size)
-    for name, weights in row.shapes().items():
-        received = tuple(part.shape for part in arrays[name]) if name in arrays else None
-        if received != (shapes := tuple(weights.values())):
-            raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {received}")
+    check_shapes(row, arrays)
     dtype = tf.as_dtype(precision)
     layers = [layer for layer in row.taps if layer in dict(taps)]
     network = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import machine, numerics
+from pipeline import machine
+from pipeline.backbones.engines import find_engine
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
-from pipeline.features.passes import Pass, concurrent_passes
+from pipeline.extensions import resolve
+from pipeline.features.passes import Pass
 from pipeline.features.reuse import ReusableFeatures
-from pipeline.features.sections import Section, missing_sections
+from pipeline.features.sections import Section, engine_of, missing_sections
 from pipeline.features.shards import ByProduct, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
 from pipeline.storage.layout import COSTS, LOCKS
@@ -57,7 +59,7 @@ def extract(
     finite numbers, and HeadstartError if they do not fit on the disk.
     """
     began = time.perf_counter()
-    numerics.configure(seed=0, precision=base["precision"], threads=1)
+    configure_engine(base)
     store, costs, passes = ImageStore(dataset), {}, {}
     missing = missing_sections(Path(folder), base, tuple(layers), tuple(views))
     by_products = {
@@ -80,6 +82,14 @@ def extract(
         if by_product:
             finish(by_product, len(store), extra_notes)
     return costs
+
+
+def configure_engine(base: dict[str, Any]) -> None:
+    """Set up the engine of a cache in this process; raise BadInput if it is not installed."""
+    engine = find_engine(engine_of(base))
+    engine.check_installed()
+    if engine.configure:
+        resolve(engine.configure)(seed=0, precision=base["precision"], threads=1)
 
 
 def _by_product(view: str, base: dict[str, Any], layers: list[str], folder: str) -> Section | None:
@@ -142,7 +152,7 @@ class _SectionWork:
     ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
         """Return the notes of the numbered shards, whoever computed them, and the notes of by-products."""
         waiting, self._last_time = list(numbers), time.perf_counter()
-        threads = ThreadPoolExecutor(concurrent_passes())
+        threads = ThreadPoolExecutor(self._pass.at_once)
         extra = self._extra_writer = ShardWriter(self._store, start_seconds, self._section.key)
         with threads as pool, extra, ShardWriter(self._store, start_seconds) as writer:
             while waiting:
@@ -181,7 +191,7 @@ class _SectionWork:
         for start in range(0, len(missing), self._pass.size):
             rows = missing[start : start + self._pass.size]
             self._pending.append((shard, rows, pool.submit(self._pass, images[rows], self._section.view)))
-            self._collect(writer, left=2 * concurrent_passes())
+            self._collect(writer, left=2 * self._pass.at_once)
 
     def _collect(self, writer: ShardWriter, *, left: int) -> None:
         """Put results into their shards, oldest first, until at most `left` passes are pending."""

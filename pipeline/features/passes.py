@@ -5,28 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from pipeline import machine
-from pipeline.backbones.forward import forward_function
+from pipeline.backbones.engines import Engine, find_engine
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import Arrays
-from pipeline.features.sections import Section, images_in_pass
+from pipeline.extensions import resolve
+from pipeline.features.sections import Section, engine_of
 from pipeline.views import parse_view
 
 MEMORY_BYTES = 1 << 30  # limit for the feature maps of all concurrent passes
 PIXEL_BYTES = 3 * 64 * 4  # at the widest layers of a VGG three maps of 64 channels are alive
 
 
-def concurrent_passes() -> int:
-    """Return the number of passes that run at once: one per core, or one on a GPU."""
-    return 1 if tf.config.list_physical_devices("GPU") else machine.usable_cores()
-
-
-def images_within_memory(input_size: int) -> int:
-    """Return the number of images per pass: images_in_pass, or fewer if the memory limit requires it."""
-    limit = MEMORY_BYTES // (concurrent_passes() * PIXEL_BYTES * input_size**2)
-    return max(1, min(images_in_pass(input_size), limit))
+def images_within_memory(engine: Engine, input_size: int, passes: int) -> int:
+    """Return the number of images per pass: the engine's, or fewer if the memory limit requires it."""
+    limit = MEMORY_BYTES // (passes * PIXEL_BYTES * input_size**2)
+    return max(1, min(engine.pass_pixels // input_size**2, limit))
 
 
 class Pass:
@@ -45,8 +39,10 @@ class Pass:
         size: int | None = None,
     ):
         base = section.base
-        self.size = size or images_within_memory(base["input_size"])
-        self._forward = forward_function(
+        engine = find_engine(engine_of(base))
+        self.at_once: int = resolve(engine.passes)()  # passes that may run at the same time
+        self.size = size or images_within_memory(engine, base["input_size"], self.at_once)
+        self._forward = resolve(engine.forward)(
             BACKBONES[base["backbone"]],
             arrays,
             image_size=image_size,

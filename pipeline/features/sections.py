@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.backbones.engines import DEFAULT_ENGINE, find_engine
 from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.storage.fingerprint import key_of
@@ -30,7 +31,7 @@ SMALLEST_INPUT, LARGEST_INPUT = 32, 224  # pixels per side that a network sees
 RESAMPLING = "bilinear, antialiased (tf.image.resize)"
 SHARD_BYTES = 16 << 20  # about the size of a shard: the memory it takes and the work a kill can lose
 VALUE_BYTES = {"float32": 4, "float16": 2}
-PASS_PIXELS = 128 * 32**2  # per forward pass
+PASS_PIXELS = 128 * 32**2  # of the images that shards hold multiples of
 NOTE_NUMBERS = ("seconds", "start_seconds", "peak_memory_mb")  # numeric fields of a shard's note
 
 
@@ -63,6 +64,7 @@ def cache_fingerprint(
     pooling: str = "average",
     input_size: int | None = None,
     storage: str = "float32",
+    engine: str = DEFAULT_ENGINE,
 ) -> dict[str, Any]:
     """Return the fingerprint shared by all features of a cache, whatever their layers and views.
 
@@ -83,9 +85,15 @@ def cache_fingerprint(
         "resampling": RESAMPLING if size != dataset["image_size"] else "none",
         "preprocessing": {"subtract": list(row.subtract), "channels": "BGR" if row.flip_channels else "RGB"},
         "precision": precision,
-        "convolutions": row.algorithms,
+        "convolutions": find_engine(engine).describe_algorithms(row),
         "storage": storage,
+        **({"engine": engine} if engine != DEFAULT_ENGINE else {}),
     }
+
+
+def engine_of(base: dict[str, Any]) -> str:
+    """Return the engine of a cache from its fingerprint, which names all but the default."""
+    return base.get("engine", DEFAULT_ENGINE)
 
 
 def network_size(dataset: dict[str, Any], input_size: int | None) -> int:
@@ -189,7 +197,7 @@ class Section:
 
 
 def images_in_pass(input_size: int) -> int:
-    """Return the number of images per forward pass for an input size: 128 at 32 px, 2 at 224 px."""
+    """Return the number of images that shards hold multiples of: 128 at 32 px, 2 at 224 px."""
     return max(1, PASS_PIXELS // input_size**2)
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import numerics
+from pipeline.backbones.engines import find_engine
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile, HeadstartError
+from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
-from pipeline.features.sections import Section, section_at
+from pipeline.features.sections import Section, engine_of, section_at
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
 from pipeline.storage.fingerprint import canonical
@@ -61,9 +62,10 @@ def _compare(
     folder: str, dataset: str, weights: str, *, sample: int, seed: int, passes: dict[str, Pass]
 ) -> dict[str, Any]:
     section, manifest = section_at(Path(folder))
-    if section.base.get("convolutions") != BACKBONES[section.base["backbone"]].algorithms:
+    engine = find_engine(engine_of(section.base))
+    if section.base.get("convolutions") != engine.describe_algorithms(BACKBONES[section.base["backbone"]]):
         return {"refused": "computed by another version of the algorithm, which no longer exists"}
-    numerics.configure(seed=0, precision=section.base["precision"], threads=1)
+    configure_engine(section.base)
     store = ImageStore(dataset)
     count = manifest.facts["rows"]
     if count != len(store):

@@ -46,8 +46,9 @@ def tune_head(
     n_train = len(budget_rows(store.labels, store.rows("train"), recipe.label_budget, store.index))
     sizes = describe_sizes({"image_size": images.image_size, "input_size": store.base["input_size"]})
     caption = (
-        f"{images.row.title}, {n_train:,} train / {images.counts['val']:,} val · weights {sweep_spec.weights} · "
-        f"{sizes} · {len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
+        f"{images.row.title}, {n_train:,} train / {images.counts['val']:,} val · "
+        f"weights {sweep_spec.weights} · {sizes} · "
+        f"{len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
     )
     publish_figure(target / SWEEP_PLOT, draw_sweep, table, axes, recipe.title, caption)
     best = trials[0]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import KerasTensor
 
 from pipeline.backbones.model import backbone_features
+from pipeline.backbones.resizing import resize_matrix
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.errors import DamagedFile
@@ -100,18 +100,6 @@ def resize_square(images: tf.Tensor, side: int) -> tf.Tensor:
     """Return images (B, S, S, C) resized to a side as keras.layers.Resizing does: bilinear, antialiased."""
     matrix = tf.constant(resize_matrix(images.shape[1], side))
     return tf.einsum("ih,jw,bhwc->bijc", matrix, matrix, images)
-
-
-def resize_matrix(source: int, target: int) -> np.ndarray:
-    """Return the weights (target, source) float32 of pixels in resized pixels along one axis.
-
-    The kernel is a triangle whose half-width is one pixel of the coarser of both grids.
-    """
-    scale = source / target
-    centers = (np.arange(target) + 0.5) * scale
-    distances = np.abs(np.arange(source) + 0.5 - centers[:, None])
-    weights = np.maximum(0, 1 - distances / max(scale, 1))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _load_float32(path: Path) -> keras.Model:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
 from pipeline.backbones.table import BACKBONES, DEFAULT_BACKBONE
 from pipeline.errors import BadInput
 from pipeline.storage import layout
@@ -32,6 +33,8 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=int, help="pixels per side at which a folder's pictures are kept"
     )
     parser.add_argument("--input-size", type=int, help="pixels per side that networks see")
+    engines = f"{', '.join(ENGINES)} (default: {DEFAULT_ENGINE})"
+    parser.add_argument("--engine", default=DEFAULT_ENGINE, help=engines)
     parser.add_argument("--seeds", help="seeds, such as 0,1,2")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
 
@@ -39,7 +42,7 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
 def comparison_of(options: argparse.Namespace) -> CompareSchemes:
     """Return the comparison that the graph options describe. Raises BadInput."""
     names = ("preset", "dataset", "subset", "backbone", "weights", "image_size", "input_size", "precision")
-    parameters = {name: getattr(options, name) for name in names}
+    parameters = {name: getattr(options, name) for name in (*names, "engine")}
     text = options.seeds or ""
     try:
         seeds = tuple(int(part) for part in text.split(",") if part.strip())

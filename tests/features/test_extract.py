@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from caches import LAYERS, base_of, extract_to, section_of
 
+from pipeline.backbones import forward
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile, HeadstartError
 from pipeline.features import extract as module
-from pipeline.features import passes
 from pipeline.features.shards import Shard, ShardWriter, claim
 from pipeline.features.store import FeatureStore
 from pipeline.storage import publishing
+from pipeline.storage.fingerprint import key_of
 from pipeline.storage.layout import LOCKS
 from pipeline.storage.publishing import read_manifest
 
@@ -147,7 +148,7 @@ def test_costs_and_manifest_describe_the_extraction(cached):
 def test_layer_requested_later_is_computed_alone(copied, rerun, monkeypatch):
     before = versions(copied)
     computed = []
-    monkeypatch.setattr(passes, "forward_function", _recorded(passes.forward_function, computed))
+    monkeypatch.setattr(forward, "forward_function", _recorded(forward.forward_function, computed))
     rerun(layers=["block1_pool", "block2_pool", "block3_pool"])
     assert computed == [["block3_pool"]]
     assert {name: versions(section_of(copied).folder)[name] for name in before} == before
@@ -339,3 +340,15 @@ def test_an_extraction_that_does_not_fit_on_the_disk_is_refused_before_it_starts
     message = r"the features will take about 6\.6 MB, but only 5\.0 MB are free; make room"
     with pytest.raises(HeadstartError, match=message):
         extracted("maps", pooling="none", layers=["block1_pool"])
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_another_engine_fills_a_cache_of_its_own(extracted, cached, engine):
+    pytest.importorskip(engine)
+    folder = extracted(engine, engine=engine, shard_rows=30)
+    features = FeatureStore(folder)
+    assert features.base["engine"] == engine
+    assert features.base["convolutions"] != FeatureStore(cached).base["convolutions"]
+    np.testing.assert_allclose(features.load(LAYERS), FeatureStore(cached).load(LAYERS), rtol=1e-4, atol=1e-4)
+    assert key_of(base_of(engine=engine)) != key_of(base_of())
+    assert base_of(engine="tensorflow") == base_of()

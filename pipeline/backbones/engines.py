@@ -1,0 +1,90 @@
+"""The table of engines: libraries that compute a frozen network, each with the same interface.
+
+An engine's function takes a backbone, its arrays and forward_function's keyword arguments, and returns a
+function from uint8 images to float32 taps. Planning imports this module, so it is light.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from pipeline.backbones.table import Backbone
+from pipeline.errors import BadInput, unknown_name
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A library that computes a frozen network.
+
+    forward and passes are `module:function`: the function that builds a forward pass, and the number of
+    passes that run at once. pass_pixels is the number of pixels in one pass. algorithms describes how
+    convolutions are computed, "" if it depends on the backbone; it is part of the key of a cache.
+    """
+
+    name: str
+    package: str
+    forward: str
+    passes: str
+    pass_pixels: int
+    algorithms: str = ""
+    extra: str = ""  # the extra of this project that installs it
+    configure: str = ""  # sets precision and determinism before the first pass
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is installed; the package is not imported."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def describe_algorithms(self, row: Backbone) -> str:
+        """Return how it computes the convolutions of a backbone."""
+        return self.algorithms or row.algorithms
+
+    def check_installed(self) -> None:
+        """Raise BadInput, with the command that installs it, if its package is missing."""
+        if not self.is_installed:
+            raise BadInput(
+                f"engine {self.name}: {self.package} is not installed; get it with "
+                f"`pip install 'headstart[{self.extra}]'`, or use another --engine"
+            )
+
+
+DEFAULT_ENGINE = "tensorflow"
+ENGINES: dict[str, Engine] = {
+    row.name: row
+    for row in (
+        Engine(
+            name=DEFAULT_ENGINE,
+            package="tensorflow",
+            forward="pipeline.backbones.forward:forward_function",
+            passes="pipeline.backbones.forward:passes_at_once",
+            pass_pixels=128 * 32**2,
+            configure="pipeline.numerics:configure",
+        ),
+        Engine(
+            name="openvino",
+            package="openvino",
+            forward="pipeline.backbones.forward_openvino:forward_function",
+            passes="pipeline.machine:usable_cores",
+            pass_pixels=64 * 32**2,
+            algorithms="OpenVINO",
+            extra="openvino",
+        ),
+        Engine(
+            name="torch",
+            package="torch",
+            forward="pipeline.backbones.forward_torch:forward_function",
+            passes="pipeline.backbones.forward_torch:passes_at_once",
+            pass_pixels=256 * 32**2,
+            algorithms="PyTorch, channels last",
+            extra="torch",
+        ),
+    )
+}
+
+
+def find_engine(name: str) -> Engine:
+    """Return an engine by name; raise BadInput, which lists them, if it is unknown."""
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    return ENGINES[name]

@@ -1,0 +1,85 @@
+"""The forward pass of a frozen backbone in OpenVINO, on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+
+from pipeline.backbones.resizing import resize_matrix
+from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_of
+from pipeline.backbones.table import Backbone
+from pipeline.backbones.weights import Arrays, check_shapes
+from pipeline.machine import usable_cores
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def forward_function(
+    row: Backbone,
+    arrays: Arrays,
+    *,
+    image_size: int,
+    input_size: int,
+    taps: list[tuple[str, str]],
+    precision: str,
+    batch_size: int,
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return a function from uint8 images to a list of float32 arrays, as forward.forward_function does."""
+    check_shapes(row, arrays)
+    images = ops.parameter([batch_size, image_size, image_size, 3], np.uint8)
+    maps = {PIXELS: _preprocessed(row, images, image_size, input_size)}
+    deepest = max(row.taps.index(layer) for layer, _ in taps)
+    for step in steps_of(row):
+        maps[step.name] = _computed(step, arrays, [maps[name] for name in step.sources])
+        if step.name == row.taps[deepest]:
+            break
+    outputs = [_pooled(maps[layer], pooling) for layer, pooling in taps]
+    model = openvino.Model(outputs, [images], row.name)
+    settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "THROUGHPUT"}
+    settings["NUM_STREAMS"] = str(usable_cores())
+    compiled, local = openvino.compile_model(model, "CPU", settings), threading.local()
+
+    def forward(batch: np.ndarray) -> list[np.ndarray]:
+        if not hasattr(local, "request"):  # one for each thread that computes passes
+            local.request = compiled.create_infer_request()
+        local.request.infer({0: batch})
+        return [local.request.get_output_tensor(number).data.copy() for number in range(len(taps))]
+
+    return forward
+
+
+def _preprocessed(row: Backbone, images: Any, image_size: int, input_size: int) -> Any:
+    """Return images (B, S, S, 3) as the network's input (B, 3, S, S): resized, centered, in its order."""
+    x = ops.transpose(ops.convert(images, "f32"), [0, 3, 1, 2])
+    if input_size != image_size:
+        matrix = resize_matrix(image_size, input_size)
+        x = ops.matmul(ops.matmul(matrix, x, False, False), matrix.T.copy(), False, False)
+    x = ops.subtract(x, np.array(row.subtract, np.float32).reshape(1, 3, 1, 1))
+    return ops.gather(x, np.array([2, 1, 0]), np.array(1)) if row.flip_channels else x
+
+
+def _pooled(maps: Any, pooling: str) -> Any:
+    """Return maps (B, C, H, W) averaged over space in float32, or as (B, H, W, C)."""
+    if pooling == "average":
+        return ops.reduce_mean(ops.convert(maps, "f32"), [2, 3])
+    return ops.convert(ops.transpose(maps, [0, 2, 3, 1]), "f32")
+
+
+def _computed(step: Step, arrays: Arrays, sources: list[Any]) -> Any:
+    """Return the output (B, C, H, W) of a step."""
+    strides, padding = [step.stride] * 2, [step.padding] * 2
+    if step.kind == "pool":
+        return ops.max_pool(*sources, strides, [1, 1], padding, padding, [step.side] * 2, "floor").output(0)
+    if step.kind == "add":
+        return ops.relu(ops.add(*sources))
+    assert step.convolution is not None
+    kernel, bias = folded_weights(step.convolution, arrays)
+    weights = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    x = ops.convolution(*sources, weights, strides, padding, padding, [1, 1])
+    x = ops.add(x, bias.reshape(1, -1, 1, 1))
+    return ops.relu(x) if step.relu else x

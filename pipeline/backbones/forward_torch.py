@@ -1,0 +1,113 @@
+"""The forward pass of a frozen backbone in PyTorch: on CUDA, Apple's MPS or the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pipeline.backbones.resizing import resize_matrix
+from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_of
+from pipeline.backbones.table import Backbone
+from pipeline.backbones.weights import Arrays, check_shapes
+
+PASSES_ON_GPU = 3  # one computes while the images of another, and the results of a third, are copied
+
+
+def device() -> str:
+    """Return the device that passes run on: "cuda", "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def passes_at_once() -> int:
+    """Return the number of passes that run at once; on the CPU one uses all cores."""
+    return PASSES_ON_GPU if device() == "cuda" else 1
+
+
+def forward_function(
+    row: Backbone,
+    arrays: Arrays,
+    *,
+    image_size: int,
+    input_size: int,
+    taps: list[tuple[str, str]],
+    precision: str,
+    batch_size: int,
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return a function from uint8 images to a list of float32 arrays, as forward.forward_function does."""
+    check_shapes(row, arrays)
+    where, dtype = device(), getattr(torch, precision)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True  # passes have one size
+    steps = steps_of(row)
+    deepest = max(row.taps.index(layer) for layer, _ in taps)
+    steps = steps[: next(n for n, step in enumerate(steps, 1) if step.name == row.taps[deepest])]
+    weights = {step.name: _weights(step, arrays, where, dtype) for step in steps if step.kind == "conv"}
+    means = torch.tensor(row.subtract, device=where)
+    matrix = torch.from_numpy(resize_matrix(image_size, input_size)).to(where)
+    local = threading.local()
+
+    def compute(images: torch.Tensor) -> list[torch.Tensor]:
+        x = images.float()
+        if input_size != image_size:
+            x = torch.einsum("ih,jw,bhwc->bijc", matrix, matrix, x)
+        x = x - means
+        x = (x.flip(-1) if row.flip_channels else x).permute(0, 3, 1, 2)
+        maps = {PIXELS: x.to(dtype=dtype, memory_format=torch.channels_last)}
+        for step in steps:
+            maps[step.name] = _computed(step, weights.get(step.name), [maps[name] for name in step.sources])
+        return [_pooled(maps[layer], pooling) for layer, pooling in taps]
+
+    def forward(batch: np.ndarray) -> list[np.ndarray]:
+        images = torch.from_numpy(np.ascontiguousarray(batch))
+        with torch.inference_mode(), _stream(local, where):
+            if where == "cuda":
+                images = images.pin_memory().to(where, non_blocking=True)
+            return [values.cpu().numpy() for values in compute(images.to(where))]
+
+    return forward
+
+
+def _stream(local: threading.local, where: str) -> Any:
+    """Return a context in which a thread's work goes to a CUDA stream of its own, so that copies overlap."""
+    if where != "cuda":
+        return contextlib.nullcontext()
+    if not hasattr(local, "stream"):
+        local.stream = torch.cuda.Stream()
+    return torch.cuda.stream(local.stream)
+
+
+def _weights(step: Step, arrays: Arrays, where: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return kernel (out, in, h, w) and bias (out,) of a convolution."""
+    assert step.convolution is not None
+    kernel, bias = folded_weights(step.convolution, arrays)
+    weights = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
+    weights = weights.to(device=where, dtype=dtype, memory_format=torch.channels_last)
+    return weights, torch.from_numpy(bias.copy()).to(device=where, dtype=dtype)
+
+
+def _pooled(maps: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Return maps (B, C, H, W) averaged over space in float32, or as (B, H, W, C)."""
+    if pooling == "average":
+        return maps.float().mean(dim=(2, 3))
+    return maps.permute(0, 2, 3, 1).float()
+
+
+def _computed(
+    step: Step, weights: tuple[torch.Tensor, torch.Tensor] | None, sources: list[Any]
+) -> torch.Tensor:
+    """Return the output (B, C, H, W) of a step."""
+    if step.kind == "pool":
+        return functional.max_pool2d(sources[0], step.side, step.stride, step.padding)
+    if step.kind == "add":
+        return functional.relu(sources[0] + sources[1], inplace=True)
+    assert weights is not None
+    x = functional.conv2d(sources[0], *weights, stride=step.stride, padding=step.padding)
+    return functional.relu(x, inplace=True) if step.relu else x

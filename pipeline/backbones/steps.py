@@ -1,0 +1,92 @@
+"""A backbone as a list of steps that any framework can compute: convolutions, pools and sums of maps.
+
+Batch normalization is folded into the convolution before it. Planning imports this module, so it is light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.backbones.table import Backbone, Convolution
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.backbones.weights import Arrays
+
+NORM_EPSILON = 1.001e-5  # of ResNet50 in keras.applications
+PIXELS = "pixels"  # the source of the first step
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its kind ("conv", "pool" or "add"), the name of its output, and the names of its sources.
+
+    A convolution has the layer of its weights; a pool is a maximum over side x side pixels. Both have a
+    stride and a padding in pixels. relu says whether a ReLU follows.
+    """
+
+    kind: str
+    name: str
+    sources: tuple[str, ...]
+    convolution: Convolution | None = None
+    side: int = 0
+    stride: int = 1
+    padding: int = 0
+    relu: bool = True
+
+
+def steps_of(row: Backbone) -> list[Step]:
+    """Return the steps of a backbone; the outputs of its blocks have the names of its taps."""
+    return _chain(row) if row.chain else _residual(row)
+
+
+def _chain(row: Backbone) -> list[Step]:
+    """Return the steps of a VGG: 3x3 convolutions, and a 2x2 pool at the end of each block."""
+    steps, source = [], PIXELS
+    for block in row.blocks:
+        for convolution in block.convolutions:
+            steps.append(Step("conv", convolution.layer, (source,), convolution, side=3, padding=1))
+            source = convolution.layer
+        steps.append(Step("pool", block.tap, (source,), side=2, stride=2, relu=False))
+        source = block.tap
+    return steps
+
+
+def _residual(row: Backbone) -> list[Step]:
+    """Return the steps of ResNet50, version 1 (He et al. 2016, with strides as in keras.applications)."""
+    stem, *stages = row.blocks
+    (first,) = stem.convolutions
+    steps = [Step("conv", first.layer, (PIXELS,), first, side=7, stride=2, padding=3)]
+    # Maps are not negative after the ReLU, so a padding of zeros does not change the maximum.
+    steps.append(Step("pool", stem.tap, (first.layer,), side=3, stride=2, padding=1, relu=False))
+    source = stem.tap
+    for number, block in enumerate(stages):
+        by_name = {convolution.layer: convolution for convolution in block.convolutions}
+        for unit in dict.fromkeys(layer.rpartition("_block")[2].partition("_")[0] for layer in by_name):
+            prefix = f"{block.prefixes[0]}block{unit}"
+            shortcut, stride = source, 1
+            if f"{prefix}_0_conv" in by_name:
+                stride, shortcut = 1 if number == 0 else 2, f"{prefix}_0_conv"
+                steps.append(
+                    Step("conv", shortcut, (source,), by_name[shortcut], side=1, stride=stride, relu=False)
+                )
+            for position, side in ((1, 1), (2, 3), (3, 1)):
+                name = f"{prefix}_{position}_conv"
+                options = {"side": side, "stride": stride if position == 1 else 1, "padding": side // 2}
+                steps.append(Step("conv", name, (source,), by_name[name], relu=position < 3, **options))
+                source = name
+            steps.append(Step("add", f"{prefix}_out", (shortcut, source)))
+            source = f"{prefix}_out"
+    return steps
+
+
+def folded_weights(convolution: Convolution, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel (h, w, in, out) and bias (out,) float32 with the normalization that follows folded in."""
+    kernel, bias = arrays[convolution.layer]
+    if not convolution.norm:
+        return kernel, bias
+    gamma, beta, mean, variance = arrays[convolution.norm]
+    scale = gamma / (variance + NORM_EPSILON) ** 0.5
+    return kernel * scale, (bias - mean) * scale + beta

@@ -1,0 +1,71 @@
+"""Engines compute the features of TensorFlow in float32, within the tolerance, without TensorFlow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_backbones import nonzero_weights
+
+from pipeline.backbones import engines
+from pipeline.backbones.engines import ENGINES, find_engine
+from pipeline.backbones.table import BACKBONES
+from pipeline.errors import BadInput
+from pipeline.extensions import resolve
+from pipeline.features.verify import TOLERANCES
+
+OTHERS = [name for name in ENGINES if name != "tensorflow"]
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+
+
+def needs(engine: str) -> None:
+    if not ENGINES[engine].is_installed:
+        pytest.skip(f"{ENGINES[engine].package} is not installed")
+
+
+def taps_of(engine: str, row, arrays, pooling: str, precision: str) -> list[np.ndarray]:
+    options = {"image_size": 32, "input_size": 48, "precision": precision, "batch_size": 3}
+    taps = [(tap, pooling) for tap in row.taps]
+    return resolve(ENGINES[engine].forward)(row, arrays, taps=taps, **options)(IMAGES)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("pooling", ["average", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backbone", ["vgg16", pytest.param("vgg19", marks=pytest.mark.slow), "resnet50"])
+@pytest.mark.parametrize("engine", OTHERS)
+def test_an_engine_computes_the_features_of_tensorflow(engine, backbone, pooling, precision):
+    needs(engine)
+    row = BACKBONES[backbone]
+    arrays = nonzero_weights(row)
+    expected = taps_of("tensorflow", row, arrays, pooling, "float32")
+    actual = taps_of(engine, row, arrays, pooling, precision)
+    for one, other in zip(actual, expected, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, np.float32)
+        gaps, largest = (np.abs(values).reshape(3, -1).max(axis=1) for values in (one - other, other))
+        assert (gaps <= TOLERANCES[precision] * largest).all()
+        assert largest.min() > 0
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_an_engine_imports_no_tensorflow(engine):
+    needs(engine)
+    code = (
+        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+        "from pipeline.backbones.engines import ENGINES; from pipeline.extensions import resolve\n"
+        "import pipeline.features.extract, pipeline.features.passes\n"
+        f"resolve(ENGINES[{engine!r}].forward); resolve(ENGINES[{engine!r}].passes)()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_engine_that_is_missing_names_its_extra(monkeypatch):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(BadInput, match=r"not installed; get it with `pip install 'headstart.openvino.'`"):
+        find_engine("openvino").check_installed()
+
+
+def test_an_unknown_engine_is_an_error_that_lists_them():
+    with pytest.raises(BadInput, match="unknown engine 'onnx': expected one of openvino, tensorflow, torch"):
+        find_engine("onnx")
