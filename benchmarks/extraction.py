@@ -199,7 +199,7 @@ def _images(folder: Path, size: int):
     from pipeline.datasets.store import ImageStore
 
     rows = np.arange(size) * 32 // size
-    return ImageStore(folder / "dataset").images[:, rows][:, :, rows]
+    return np.ascontiguousarray(ImageStore(folder / "dataset").images[:, rows[:, None], rows])
 
 
 def _steady(warm_up: Callable, run: Callable, count: int) -> float:

@@ -95,7 +95,7 @@ def comparison_text(comparison: Comparison) -> str:
     titles = {
         **{"label": "scheme", "seed": "seed", "accuracy": "test accuracy", "log_loss": "log loss"},
         **{"train_seconds": "training", "total_seconds": "total time"},
-        **{"peak_memory_mb": "memory", "parameters": "params"},
+        **{"peak_memory_mb": "memory"},
     }
     formatted = map(_format_row, comparison.table.to_dict("records"))
     rows = [list(titles.values()), *([cells[name] for name in titles] for cells in formatted)]
@@ -219,8 +219,8 @@ def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFra
         f"Features were extracted once, in {once}. Each head then trains in {format_duration(each)}; "
         f"{head['label']} reaches {format_value(head['accuracy'], '%')} on {head['data_set']}."
     )
-    if best["label"] != head["label"]:
-        return f"{text} {best['label']} reaches {_result_in_time(best)}."
+    if best["family"] != "from-scratch" and best["label"] != head["label"]:
+        text += f" {best['label']} reaches {_result_in_time(best)}."
     if scratch.empty:
         return text
     return f"{text} Training from scratch reaches {_result_in_time(highest_row(scratch, 'accuracy'))}."

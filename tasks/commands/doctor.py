@@ -19,6 +19,8 @@ from typing import Literal
 import requests
 
 from pipeline import machine
+from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
+from pipeline.children import run_in_child
 from pipeline.download.cifar10 import ARCHIVE
 from pipeline.formatting import format_bytes
 from pipeline.storage import layout
@@ -37,12 +39,15 @@ State = Literal["ok", "slow", "missing", "broken"]
 Findings = Iterator[tuple[State, str]]
 
 
+ENGINE_SIZES = (32, 128)  # pixels
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offline", action="store_true", help="do not contact the mirrors")
 
 
 def run(options: argparse.Namespace) -> int:
-    findings = [*_software(), *_machine(), *_downloads(options.offline)]
+    findings = [*_software(), *_machine(), *_engines(), *_downloads(options.offline)]
     show(f"{state:<8} {text}" for state, text in findings)
     return EXIT_DAMAGED if any(state == "broken" for state, _ in findings) else 0
 
@@ -60,6 +65,25 @@ def _software() -> Findings:
         yield "ok", ", ".join(installed)
     if missing:
         yield "broken", f"{', '.join(missing)} not installed: run `make demo` or `pip install .`"
+
+
+def _engines() -> Findings:
+    """Compare the installed engines at two input sizes; they are measured only if there are several."""
+    installed = [engine.name for engine in ENGINES.values() if engine.is_installed]
+    if len(installed) < 2:
+        others = " and ".join(f"`pip install 'headstart[{e.extra}]'`" for e in ENGINES.values() if e.extra)
+        yield "ok", f"engine {', '.join(installed)}; others, which can be faster, come with {others}"
+        return
+    precision = machine.resolve_precision("auto")
+    for size in ENGINE_SIZES:
+        rates = {}
+        for engine in installed:
+            arguments = {"engine": engine, "precision": precision, "input_size": size}
+            rates[engine] = run_in_child("pipeline.features.speed:images_per_second", arguments)
+        best = max(rates, key=lambda engine: rates[engine])
+        listed = ", ".join(f"{engine} {rate:.1f}" for engine, rate in rates.items())
+        advice = "" if best == DEFAULT_ENGINE else f"; --engine {best} is the fastest here"
+        yield "ok", f"VGG16 at {size} px in {precision}, images/s: {listed}{advice}"
 
 
 def _version(name: str) -> str | None:
