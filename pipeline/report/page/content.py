@@ -69,6 +69,8 @@ COLUMNS = (
     Column("peak memory", "peak_memory_mb", "{:,.0f} MB".format),
     Column("parameters", "parameters", format_count),
     Column("trainable", "trainable_parameters", format_count),
+    Column("image px", "image_size", "{:,}".format, "pixels per side of the prepared images"),
+    Column("input px", "input_size", "{:,}".format, "pixels per side that the network sees"),
 )
 
 
