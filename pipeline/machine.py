@@ -106,6 +106,17 @@ def peak_memory_mb() -> float:
     return used / 1e6 if platform.system() == "Darwin" else used * 1024 / 1e6
 
 
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files, up to the system's, so that count more can be open."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * count + 512
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
 def _read_field(path: str, name: str) -> str:
     """Return the value of the first line `name: value` in a file below /proc; "" if there is none."""
     try:

@@ -156,4 +156,6 @@ class CompareSchemes(DerivedTask):
             up_to_date=undamaged_files(self.folder, self.facts),
         )
         self.publish(files)
+        for note in self.notes:
+            logger.info(note)
         logger.info("%s\n%s\nReport: %s", self.title, text, self.folder / COMPARISON_PAGE)

@@ -138,7 +138,7 @@ class PrepareDataset(Task):
 
     @property
     def label(self) -> str:
-        size = f"-{self.image_size}px" if self.image_size else ""
+        size = f"-{self.image_size}px" if self.image_size not in (None, self.row.image_size) else ""
         return path_name(self.dataset) + (f"-{self.subset}" if self.subset else "") + size
 
     def why_missing(self) -> str | None:

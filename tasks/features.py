@@ -90,6 +90,11 @@ class FeatureTask(DataTask):
         return {**base, "layers": list(layers), "views": list(views)}
 
     @property
+    def resources(self) -> dict[str, int]:  # type: ignore[override]
+        """Luigi's resources: one extraction at a time, except parts, so that one pass can serve the next."""
+        return {} if self.share else {"extraction": 1}
+
+    @property
     def priority(self) -> int:  # type: ignore[override]  # Luigi declares a number and reads properties, too
         """Luigi's priority: the request with the most layers and views first, so that one pass serves all.
 

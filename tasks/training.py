@@ -148,14 +148,14 @@ class FineTuneTask(TrainTask):
 
     @property
     def maps_task(self) -> ExtractFeatures:
-        """The cached feature maps at the cut, as float16 if they are computed in bfloat16.
+        """The cached feature maps at the cut, as float16.
 
         The same passes compute the averages that the top, and heads on these images, need.
         """
         plan = self.prefix_plan
-        half = plan.pooling == "none" and resolve_precision(self.precision) == "bfloat16"
-        options = {"pooling": plan.pooling, "storage": "float16" if half else "float32"}
-        return self.features_of([plan.layer], plan.views, averages=plan.pooling == "none", **options)
+        are_maps = plan.pooling == "none"
+        options = {"pooling": plan.pooling, "storage": "float16" if are_maps else "float32"}
+        return self.features_of([plan.layer], plan.views, averages=are_maps, **options)
 
     def make(self) -> None:
         logger.info("%s trains %s", self.folder.name, self.prefix_plan.why)

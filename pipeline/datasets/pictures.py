@@ -68,7 +68,9 @@ def fit_picture(picture: Image.Image, size: int) -> np.ndarray:
 
 def digest_of_picture(picture: Image.Image) -> bytes:
     """Return the sha256 of an RGB picture's size and pixels, which no format or later resizing changes."""
-    return hashlib.sha256(b"%d x %d" % picture.size + picture.tobytes()).digest()
+    digest = hashlib.sha256(b"%d x %d" % picture.size)
+    digest.update(picture.tobytes())
+    return digest.digest()
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

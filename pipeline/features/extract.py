@@ -65,8 +65,8 @@ def extract(
     by_products = {
         section: _by_product(section.view, **averages) if averages else None for section in missing
     }
-    for section in (*missing, *filter(None, by_products.values())):
-        check_free_space(section.cache, section.missing_bytes(len(store)), "the features")
+    sections = (*missing, *filter(None, by_products.values()))
+    check_free_space(Path(folder), sum(one.missing_bytes(len(store)) for one in sections), "the features")
     arrays = read_weights(Path(weights)) if missing else {}
     for section in missing:
         by_product = by_products[section]

@@ -101,7 +101,7 @@ def network_size(dataset: dict[str, Any], input_size: int | None) -> int:
 
     dataset is the fingerprint of the data set. Raises BadInput.
     """
-    size = input_size or min(dataset["image_size"], LARGEST_INPUT)
+    size = min(dataset["image_size"], LARGEST_INPUT) if input_size is None else input_size
     if not SMALLEST_INPUT <= size <= LARGEST_INPUT:
         raise BadInput(f"input size: expected {SMALLEST_INPUT} to {LARGEST_INPUT} pixels, received {size}")
     return size
@@ -112,8 +112,8 @@ def scaling_note(dataset: dict[str, Any], size: int) -> str:
     if 2 * size >= dataset["image_size"]:
         return ""
     return (
-        f"images of {dataset['image_size']} px are scaled to {size} px, less than half; "
-        f"--input-size {min(dataset['image_size'], LARGEST_INPUT)} keeps more of them"
+        f"images are scaled from {dataset['image_size']} to {size} px per side, less than half; "
+        f"use --input-size {min(dataset['image_size'], LARGEST_INPUT)} to keep more detail"
     )
 
 

@@ -84,7 +84,7 @@ class ByProduct:
     def release(self, *, keep: int = 0) -> None:
         """Give up the shards that are not filled, with their memory and locks, except the last `keep`."""
         unfilled = [number for number, shard in self._open.items() if shard]
-        for number in unfilled[: len(unfilled) - keep]:
+        for number in unfilled[: max(0, len(unfilled) - keep)]:
             cast(Shard, self._open[number]).lock.release()
             self._open[number] = None
 
@@ -181,6 +181,7 @@ def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
         stored = values.astype(storage, copy=False)
     if not np.isfinite(stored).all():
         raise DamagedFile(
-            f"features of {what} reach {values.max():.0f}, which overflows {storage}; use storage float32"
+            f"features of {what} reach {values.max():.0f}, which overflows {storage}; use storage float32, "
+            "or --prefix images to fine-tune"
         )
     return stored

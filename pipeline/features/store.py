@@ -15,6 +15,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import SPLITS
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.sections import Section, finished_sections, published_sections
+from pipeline.machine import allow_open_files
 from pipeline.storage import hdf5
 from pipeline.storage.layout import COSTS
 from pipeline.storage.publishing import read_manifest, read_sealed
@@ -167,6 +168,7 @@ class MappedRows:
     """Rows of arrays (n, …) of one dtype, one array after another, read when they are indexed."""
 
     def __init__(self, parts: Sequence[np.ndarray]):
+        allow_open_files(len(parts))  # each map keeps its file open
         self._parts, self._ends = list(parts), np.cumsum([len(part) for part in parts])
         self.shape, self.dtype = (int(self._ends[-1]), *parts[0].shape[1:]), parts[0].dtype
 

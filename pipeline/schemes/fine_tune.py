@@ -70,7 +70,8 @@ def fine_tune(job: Job[FineTuneRecipe]) -> TrainingResult:
             classifier = Classifier(fast_model, cut_of(fast_model, prefix))
             probabilities = classifier.predict_blocks(examples.inputs, [rows + first for first in offsets])
         else:
-            probabilities = Classifier(trained).predict(images.images, rows)
+            classifier = Classifier(trained, input_size=job.input_size)
+            probabilities = classifier.predict(images.images, rows)
     warning = destruction_warning(history.rows, len(examples.val)) if _is_pretrained(job) else None
     facts = {"prefix": prefix.why, "top": choice["settings"], "warnings": [warning] if warning else []}
     n_train, seconds = len(examples.train), choice["seconds"]
@@ -131,7 +132,8 @@ def _train_blocks(
 
     for stage, through in stages[first:]:
         freeze_blocks(network, row, through)
-        classifier = Classifier(network, cut_of(network, prefix) if prefix.cached else None)
+        cut = cut_of(network, prefix) if prefix.cached else None
+        classifier = Classifier(network, cut, input_size=0 if prefix.cached else job.input_size)
         job.fit(
             classifier, examples, stage, history=history, on_epoch_end=on_epoch_end, multipliers=multipliers
         )

@@ -41,15 +41,15 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
         mean, variance = channel_moments(pixels, examples.train)
     sizes = {"image_size": images.image_size, "input_size": job.input_size}
     model = build_network(recipe, mean=mean, variance=variance, classes=examples.classes, **sizes)
-    initialize_weights(recipe, model, pixels[examples.train[: WHITENED_PIXELS // images.image_size**2]])
-    classifier = Classifier(fast_copy(model))
+    initialize_weights(recipe, model, pixels[examples.train[: WHITENED_PIXELS // max(sizes.values()) ** 2]])
+    classifier = Classifier(fast_copy(model), input_size=job.input_size)
     with job.clock.stage("blocks"):
         stage = stage_of(recipe, examples.epochs(recipe))
         multipliers = functools.partial(lr_multipliers, recipe, classifier.model)
         job.fit(classifier, examples, stage, history=history, multipliers=multipliers)
     model.set_weights(classifier.model.get_weights())
     rows = job.rows()
-    classifier = Classifier(average_over_views(model, recipe.test_views))
+    classifier = Classifier(average_over_views(model, recipe.test_views), input_size=job.input_size)
     with job.clock.stage("predict"):
         probabilities = classifier.predict(pixels, rows)
     return TrainingResult(classifier.model, history, rows, probabilities, n_train=len(examples.train))

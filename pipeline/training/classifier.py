@@ -23,12 +23,13 @@ class Classifier:
     """A Keras model that returns probabilities and has a layer "logits".
 
     model returns probabilities and is saved; logits shares its weights and is trained. With inputs, an inner
-    tensor of the model, only the layers after that tensor are trained and evaluated.
+    tensor of the model, only the layers after that tensor are trained and evaluated. input_size is the side
+    to which the model enlarges images, if it does.
     """
 
-    def __init__(self, model: keras.Model, inputs: KerasTensor | None = None):
+    def __init__(self, model: keras.Model, inputs: KerasTensor | None = None, *, input_size: int = 0):
         self._inputs = model.input if inputs is None else inputs
-        self._full_model = model
+        self._full_model, self._input_size = model, input_size
         self.model = model if inputs is None else keras.Model(inputs, model.output)
         self._forward = tf.function(lambda batch: self.model(batch, training=False), reduce_retracing=True)
 
@@ -49,7 +50,7 @@ class Classifier:
         return cast("np.ndarray", sum(self._predict_rows(inputs, rows) for rows in blocks)) / len(blocks)
 
     def _predict_rows(self, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
-        size = evaluation_batch(inputs.shape[1:])
+        size = evaluation_batch(inputs.shape[1:], self._input_size)
         batches = prefetch(lambda start: inputs[rows[start : start + size]], range(0, len(rows), size))
         return np.concatenate([self._forward(tf.constant(batch)).numpy() for batch in batches])
 
@@ -64,10 +65,12 @@ class Classifier:
         return float(-np.log(likelihoods).mean()), float(correct.mean())
 
 
-def evaluation_batch(shape: tuple[int, ...]) -> int:
+def evaluation_batch(shape: tuple[int, ...], input_size: int = 0) -> int:
     """Return how many inputs of a shape to compute at once: 500, or fewer if they need much memory.
 
     An image (H, W, 3) needs three maps of 64 float32 channels at a time, feature maps (H, W, C) three of C.
+    input_size is the side to which a network enlarges images.
     """
     values = math.prod(shape[:-1]) * max(shape[-1], 64) if len(shape) > 1 else shape[0]
+    values = max(values, 64 * input_size**2)
     return max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (3 * 4 * values)))

@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,15 +87,22 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
     return Leftovers(removable, kept)
 
 
-def features_above(data: Path, keep: int) -> Leftovers:
+def features_above(data: Path, keep: int, removed: Collection[Path] = ()) -> Leftovers:
     """Return the cached features to remove so that at most keep bytes remain; changes nothing.
 
     Feature maps come first, then averages, each with the oldest first. They can be extracted again; those
-    that a running process may read are kept.
+    that a running process may read are kept. removed are paths that are removed anyway.
     """
-    inventory = [entry for entry in entries(data) if entry.kind == "section" and entry.manifest]
+    inventory = [
+        entry
+        for entry in entries(data)
+        if entry.kind == "section"
+        and entry.manifest
+        and not {entry.folder, *entry.folder.parents} & {*removed}
+    ]
     sizes = {entry.folder: bytes_of(entry.folder) for entry in inventory}
-    busy = _busy_kinds(data).get("section")
+    kinds = _busy_kinds(data)
+    busy = kinds.get("section") or kinds.get("weights")  # a run, or an extraction that a run waits for
     result, remaining = Leftovers([], []), sum(sizes.values())
     for entry in sorted(inventory, key=_age):
         if remaining <= keep:

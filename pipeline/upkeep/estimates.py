@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import machine
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.errors import DamagedFile
-from pipeline.features.sections import Section, multiply_adds, published_sections
+from pipeline.features.sections import Section, engine_of, multiply_adds, published_sections
 from pipeline.storage.fingerprint import differences
 from pipeline.storage.layout import COSTS, RECIPE, list_folders
 from pipeline.storage.publishing import read_manifest, read_sealed
@@ -68,16 +68,17 @@ class Measurements:
         if not sections:
             return Estimate(0.0, 0)
         if not self.sections:
-            return Estimate(None, sum(section.row_bytes for section in sections) * images)
+            return Estimate(None, sum(section.missing_bytes(images) for section in sections))
         seconds, size = 0.0, 0
         for section in sections:
             near = min(self.sections, key=lambda other: _distance(other, section))
             work = multiply_adds(section.base, section.layers) / multiply_adds(near.base, near.layers)
             start = near.start_seconds if section is sections[0] else 0.0
-            seconds += start + near.image_seconds * work * images
+            left = section.missing_bytes(images) / (section.row_bytes * images or 1)  # 0 … 1
+            seconds += start + near.image_seconds * work * images * left
             same = all(near.base[name] == section.base[name] for name in ("pooling", "storage", "input_size"))
             measured = same and near.layers == section.layers
-            size += round((near.image_bytes if measured else section.row_bytes) * images)
+            size += round((near.image_bytes if measured else section.row_bytes) * images * left)
         return Estimate(seconds, size)
 
     def run(self, fingerprint: dict[str, Any], images: int) -> Estimate:
@@ -166,6 +167,7 @@ def _distance(measured: MeasuredSection, section: Section) -> tuple[Any, ...]:
     base = section.base
     return (
         measured.base["precision"] != base["precision"],
+        engine_of(measured.base) != engine_of(base),
         measured.base["backbone"] != base["backbone"],
         measured.layers[-1] != section.layers[-1],
         abs(measured.base["input_size"] - base["input_size"]),

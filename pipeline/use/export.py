@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,12 @@ from pipeline.runs.result import RunResult, data_of, read_run
 from pipeline.storage.publishing import explain_disk_errors, published
 from pipeline.training.classifier import evaluation_batch
 from pipeline.use import without_project
-from pipeline.use.network import for_any_size, standalone_model, with_matrix_resizing
+from pipeline.use.network import (
+    for_any_size,
+    nan_unless_pixels,
+    standalone_model,
+    with_matrix_resizing,
+)
 
 MIN_CHECKED = 500  # images, if val and test have as many
 # Maximum mean distance of probabilities (half the sum of absolute differences), and minimum share of images
@@ -88,9 +94,9 @@ def export(
 
     out is the path of the .keras file, which contains class names and a model card. The other formats and
     copies of both texts are written next to it. Raises DamagedFile if an export does not reproduce the run's
-    predictions on its test and val images; that format and those after it are not published.
+    predictions on its test and val images; then nothing is published.
     """
-    finished_run, target, images = read_run(Path(run)), Path(out), ImageStore(dataset)
+    finished_run, target, images = read_run(Path(run)), Path(out).absolute(), ImageStore(dataset)
     model = standalone_model(finished_run, Path(weights) if weights else None)
     rows, stored = stored_predictions(finished_run, images)
     names = json.dumps(finished_run.recipe["class_names"], indent=2) + "\n"
@@ -102,7 +108,8 @@ def export(
             publish = _published_folder if FORMATS[kind].folder else published
             scratch = unpublished.enter_context(publish(path))
             _write(kind, model, scratch)
-            probabilities = _predict_without_project(kind, scratch, images, rows)
+            size = evaluation_batch(model.input_shape[1:], finished_run.recipe["input_size"])
+            probabilities = _predict_without_project(kind, scratch, images, rows, size)
             parities[kind] = result = parity(probabilities, stored, finished_run.recipe["precision"])
             if not result.holds:
                 export_name = f"{kind} export of {finished_run.folder.name}"
@@ -131,15 +138,19 @@ def _write(kind: str, model: keras.Model, path: Path) -> None:
         raise HeadstartError(f"{path}: this network cannot be written as {kind} ({reason})") from error
 
 
-def _predict_without_project(kind: str, export: Path, images: ImageStore, rows: np.ndarray) -> np.ndarray:
+def _predict_without_project(
+    kind: str, export: Path, images: ImageStore, rows: np.ndarray, size: int
+) -> np.ndarray:
     """Return an export's probabilities (n, C) for rows (n,), computed by a process without this project."""
     with tempfile.TemporaryDirectory() as folder:
         chosen, out = Path(folder) / "rows.npy", Path(folder) / "probabilities.npy"
         np.save(chosen, rows)
-        size = evaluation_batch(images.images.shape[1:])
         values = (kind, export, images.images_path, chosen, out, size)
-        command = [sys.executable, "-I", without_project.__file__, *map(str, values)]
-        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-P", without_project.__file__, *map(str, values)]
+        paths = [path for path in sys.path if path and not (Path(path) / "pipeline").is_dir()]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        options: dict[str, Any] = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+        process = subprocess.run(command, check=False, **options)
         if process.returncode:
             reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1][:200]
             raise HeadstartError(
@@ -255,7 +266,8 @@ def _save_module(
 def _write_tflite(model: keras.Model, path: Path) -> None:
     """Write a TensorFlow Lite file for images (n, S, S, 3) uint8; it has no antialiased resizing."""
     with tempfile.TemporaryDirectory() as folder:
-        _save_module(with_matrix_resizing(model), model.input_shape[1:], (tf.uint8,), Path(folder))
+        fixed = nan_unless_pixels(with_matrix_resizing(model))
+        _save_module(fixed, model.input_shape[1:], (tf.uint8,), Path(folder))
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 

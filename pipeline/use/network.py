@@ -61,7 +61,13 @@ def for_any_size(model: keras.Model) -> keras.Model:
     side = model.input_shape[1]
     pixels = keras.Input((None, None, 3), dtype="float32", name="pixels")
     probabilities = model(keras.ops.cast(fit_images(pixels, side), "uint8"))
-    return keras.Model(pixels, probabilities + _nan_unless_pixels(pixels))
+    return keras.Model(pixels, probabilities + _penalty(pixels))
+
+
+def nan_unless_pixels(model: keras.Model) -> keras.Model:
+    """Return a model of uint8 images that follows the same rule: NaN if the largest value is 1."""
+    pixels = model.input
+    return keras.Model(pixels, model.output + _penalty(keras.ops.cast(pixels, "float32")))
 
 
 def fit_images(pixels: KerasTensor, side: int) -> KerasTensor:
@@ -72,7 +78,7 @@ def fit_images(pixels: KerasTensor, side: int) -> KerasTensor:
     return keras.ops.round(fit(pixels))
 
 
-def _nan_unless_pixels(pixels: KerasTensor) -> KerasTensor:
+def _penalty(pixels: KerasTensor) -> KerasTensor:
     """Return (B, 1) float32: 0 for images of whole numbers from 0 to 255, NaN for others."""
     axes = (1, 2, 3)
     smallest, largest = keras.ops.min(pixels, axis=axes), keras.ops.max(pixels, axis=axes)

@@ -53,7 +53,7 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     model = standalone_model(finished_run, Path(weights) if weights else None)
     forward = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
     side = finished_run.recipe["image_size"]
-    size = evaluation_batch((side, side, 3))
+    size = evaluation_batch((side, side, 3), finished_run.recipe["input_size"])
     rows: list[dict[str, Any]] = []
     unreadable: list[list[str]] = []
     with ThreadPoolExecutor(machine.usable_cores()) as pool:

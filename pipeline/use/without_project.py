@@ -1,6 +1,6 @@
 """Compute the predictions of an export in a process that cannot import this project.
 
-    python -I without_project.py FORMAT EXPORT IMAGES ROWS OUT BATCH
+    python -P without_project.py FORMAT EXPORT IMAGES ROWS OUT BATCH
 
 IMAGES and ROWS are .npy files: uint8 images (N, S, S, 3), and the positions (n,) of those to predict. OUT
 gets the probabilities (n, C) float32 as .npy. This file imports nothing from the project.

@@ -30,9 +30,8 @@ def run(options: argparse.Namespace) -> int:
     data, keep = data_folder(), parse_bytes(options.keep) if options.keep else None
     result = leftovers(data, needs_of([root for roots in preset_graphs().values() for root in roots]))
     if keep is not None:
-        listed = {leftover.path for leftover in result.removable}
-        above = features_above(data, keep)
-        result.removable.extend(one for one in above.removable if not listed & {one.path, *one.path.parents})
+        above = features_above(data, keep, [leftover.path for leftover in result.removable])
+        result.removable.extend(above.removable)
         result.kept.extend(above.kept)
     kept = [("kept", *_row(leftover)) for leftover in result.kept]
     if not result.removable:
@@ -41,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     rows = [("removed" if options.yes else "unused", *_row(leftover)) for leftover in unused]
     rows += [("kept", *_row(leftover)[:2], "in use by another process") for leftover in busy]
     count, size = pluralize(len(unused), "entry"), format_bytes(sum(one.bytes for one in unused))
-    summary = f"{count}, {size}; `headstart clean --yes` removes them"
+    command = f"headstart clean --keep {options.keep} --yes" if options.keep else "headstart clean --yes"
+    summary = f"{count}, {size}; `{command}` removes them"
     if options.yes:
         summary = f"{count} removed, {size} freed"
     return show([*align_columns(rows + kept), "", summary])

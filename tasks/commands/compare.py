@@ -56,12 +56,16 @@ def with_distinct_names(runs: Sequence[RunResult]) -> list[RunResult]:
     return [_with_distinct_name(run, groups[run.recipe["scheme"], run.recipe["weights"]]) for run in runs]
 
 
+# Fields of the recipe that tell runs of one scheme apart, with their units.
+FIELDS = {"n_train": " images", "image_size": " px images", "precision": "", "backbone": ""}
+
+
 def _with_distinct_name(run: RunResult, same_scheme: list[RunResult]) -> RunResult:
     settings = [other.recipe["settings"] for other in same_scheme]
     names = sorted({name for values in settings for name in values})
     differing = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
     parts = [f"{name} {_format(run.recipe['settings'].get(name))}" for name in differing]
-    for field, unit in (("n_train", " images"), ("precision", ""), ("backbone", "")):
+    for field, unit in FIELDS.items():
         if len({other.recipe[field] for other in same_scheme}) > 1:
             parts.append(f"{run.recipe[field]}{unit}")
     if not parts:

@@ -22,6 +22,7 @@ from pipeline import machine
 from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
 from pipeline.children import run_in_child
 from pipeline.download.cifar10 import ARCHIVE
+from pipeline.errors import HeadstartError
 from pipeline.formatting import format_bytes
 from pipeline.storage import layout
 from tasks.commands.shared import EXIT_DAMAGED, show
@@ -79,8 +80,11 @@ def _engines() -> Findings:
         rates = {}
         for engine in installed:
             arguments = {"engine": engine, "precision": precision, "input_size": size}
-            rates[engine] = run_in_child("pipeline.features.speed:images_per_second", arguments)
-        best = max(rates, key=lambda engine: rates[engine])
+            try:
+                rates[engine] = run_in_child("pipeline.features.speed:images_per_second", arguments)
+            except HeadstartError as error:
+                yield "broken", f"engine {engine}: {str(error).splitlines()[0]}"
+        best = max(rates, key=lambda engine: rates[engine], default=DEFAULT_ENGINE)
         listed = ", ".join(f"{engine} {rate:.1f}" for engine, rate in rates.items())
         advice = "" if best == DEFAULT_ENGINE else f"; --engine {best} is the fastest here"
         yield "ok", f"VGG16 at {size} px in {precision}, images/s: {listed}{advice}"

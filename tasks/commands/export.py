@@ -51,7 +51,7 @@ def _dataset_of(recipe: dict[str, Any]) -> str:
         raise BadInput(
             f"{data_folder() / layout.folder_of('dataset')}: this run's data set {recipe['dataset']} is "
             f"missing; prepare it with `luigi --module tasks "
-            f"PrepareDataset --dataset {dataset_text(recipe['dataset'])}`"
+            f"PrepareDataset --dataset {dataset_text(recipe['dataset'])} --image-size {recipe['image_size']}`"
         )
     read_manifest(folders[0])
     return str(folders[0])

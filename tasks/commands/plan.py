@@ -56,6 +56,9 @@ def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
         sections = uncovered_sections(task, covered)
         estimates[task] = estimate_of(task, sections, measured)
         covered |= {(one.cache, one.view, layer) for one in sections for layer in one.layers}
+        if isinstance(task, FeatureTask) and sections and (averages := task.by_products):
+            folder, layers, views = averages["folder"], averages["layers"], task.fingerprint["views"]
+            covered |= {(folder, view, layer) for view in views for layer in layers}
     return estimates
 
 

@@ -15,11 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import luigi
+from filelock import FileLock, Timeout
 
 from pipeline.errors import BadInput, ChildFailed, HeadstartError
 from pipeline.report.table import COMPARISON_PAGE
+from pipeline.storage import layout
 from pipeline.storage.publishing import check_free_space
 from tasks.commands.plan import bytes_to_write
 from tasks.commands.shared import EXIT_FAILED, add_graph_options, comparison_of, short_path
@@ -44,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"headstart: {note}", file=sys.stderr)
         check_free_space(data_folder(), bytes_to_write(root), "the images, features and runs of this preset")
         url = {"scheduler_url": options.scheduler_url} if options.scheduler_url else {}
-        with _reasons_of_failures(reasons):
+        with _reasons_of_failures(reasons), _in_use(options.preset):
             luigi.build([root], workers=options.workers, local_scheduler=not url, log_level="WARNING", **url)
     if not root.complete():
         print("headstart: some tasks failed, see above; finished results are kept", file=sys.stderr)
@@ -55,6 +58,20 @@ def run(options: argparse.Namespace) -> int:
     print((root.folder / "comparison.txt").read_text(encoding="utf-8"))
     print(f"Report: {root.folder / COMPARISON_PAGE}  (in {time.perf_counter() - start:.1f} s)")
     return 0
+
+
+@contextlib.contextmanager
+def _in_use(preset: str) -> Iterator[None]:
+    """Hold a lock that keeps `headstart clean` from removing what the next task of this run will read."""
+    data = data_folder()
+    lock = FileLock(layout.lock_of(data, data / layout.folder_of("run") / f"preset-{preset}"))
+    with contextlib.suppress(Timeout, OSError):  # another process that runs this preset holds it
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

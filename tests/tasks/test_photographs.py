@@ -39,7 +39,7 @@ def test_photographs_of_many_sizes_are_learned_classified_and_exported_at_224_px
     root = write_photographs(tmp_path / "photographs", each=18)
     code, output, errors = headstart("run", "--preset", PRESET.name, "--dataset", f"folder:{root}")
     assert code == 0, errors
-    assert "from-scratch:lesson: images of 224 px are scaled to 32 px, less than half" in errors
+    assert "from-scratch:lesson: images are scaled from 224 to 32 px per side, less than half" in errors
     sizes = {}
     for path in data_folder.glob("runs/*/recipe.json"):
         recipe = json.loads(path.read_text())

@@ -333,7 +333,14 @@ def test_the_next_value_is_gathered_while_one_is_in_use():
 
 
 @pytest.mark.parametrize(
-    ("shape", "count"), [((1472,), 500), ((32, 32, 3), 500), ((224, 224, 3), 10), ((14, 14, 512), 348)]
+    ("shape", "input_size", "count"),
+    [
+        ((1472,), 0, 500),
+        ((32, 32, 3), 32, 500),
+        ((32, 32, 3), 224, 10),
+        ((224, 224, 3), 0, 10),
+        ((14, 14, 512), 0, 348),
+    ],
 )
-def test_fewer_large_inputs_are_evaluated_at_once(shape, count):
-    assert evaluation_batch(shape) == count
+def test_fewer_large_inputs_are_evaluated_at_once(shape, input_size, count):
+    assert evaluation_batch(shape, input_size) == count

@@ -113,10 +113,11 @@ def test_a_card_gives_credit_for_weights_and_data(make_run, weights, credit):
 
 
 def test_an_export_is_one_file_with_class_names_and_a_card_that_plain_keras_loads(
-    trained, weights, digits, tmp_path
+    trained, weights, digits, tmp_path, monkeypatch
 ):
-    out = tmp_path / "model.keras"
-    result = export(str(trained("head:linear")), str(weights), str(digits), str(out), ["keras"])
+    run, out = trained("head:linear"), tmp_path / "model.keras"
+    monkeypatch.chdir(tmp_path)
+    result = export(str(run), str(weights), str(digits), "model.keras", ["keras"])
     assert set(result["files"]) == {str(path) for path in tmp_path.iterdir()}
     with zipfile.ZipFile(out) as file:
         assert json.loads(file.read("class_names.json")) == list("0123456789")
