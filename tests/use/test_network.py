@@ -115,7 +115,7 @@ def test_a_card_gives_credit_for_weights_and_data(make_run, weights, credit):
 def test_an_export_is_one_file_with_class_names_and_a_card_that_plain_keras_loads(
     trained, weights, digits, tmp_path, monkeypatch
 ):
-    run, out = trained("head:linear"), tmp_path / "model.keras"
+    run, out = trained("head:knn"), tmp_path / "model.keras"
     monkeypatch.chdir(tmp_path)
     result = export(str(run), str(weights), str(digits), "model.keras", ["keras"])
     assert set(result["files"]) == {str(path) for path in tmp_path.iterdir()}
@@ -123,15 +123,16 @@ def test_an_export_is_one_file_with_class_names_and_a_card_that_plain_keras_load
         assert json.loads(file.read("class_names.json")) == list("0123456789")
         assert file.read("card.md").decode() == (tmp_path / "model.card.md").read_text()
     card = (tmp_path / "model.card.md").read_text()
-    assert "head:linear" in card
+    assert "head:knn" in card
     assert "accuracy on test" in card
     assert result["parity"]["keras"] in card
     model, images = keras.models.load_model(out), ImageStore(digits)
-    rows, stored = stored_predictions(read_run(trained("head:linear")), images)
+    rows, stored = stored_predictions(read_run(run), images)
     np.testing.assert_allclose(model.predict(images.images[rows[:7]], verbose=0), stored[:7], atol=1e-4)
 
 
-@pytest.mark.parametrize("text", ["head:knn", pytest.param("from-scratch:lesson", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["head:knn", "from-scratch:lesson"])
 def test_all_formats_are_exported_and_checked_without_the_project(trained, weights, digits, tmp_path, text):
     formats = ["keras", "saved_model", "tflite"]
     needed = str(weights) if text.startswith("head") else None
