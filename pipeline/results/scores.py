@@ -36,7 +36,7 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean of -ln p(true class) in nats, at least 0; p is clipped to at least 1e-7."""
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(true.clip(LOG_LOSS_FLOOR, 1.0)).mean())
+    return float(0.0 - np.log(true.clip(LOG_LOSS_FLOOR, 1.0)).mean())  # never -0.0
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:

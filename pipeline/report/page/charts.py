@@ -155,5 +155,5 @@ def break_even(lines: dict[str, Sequence[float]]) -> Figure:
     axes.set(xlabel="trainings", ylabel="total time (logarithmic)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     time_axis(axes, min(times) / 1.5, max(times) * 1.5, max_ticks=8, vertical=True)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1, fontsize=9)
     return figure
