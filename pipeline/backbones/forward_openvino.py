@@ -11,7 +11,7 @@ import openvino
 from openvino import opset13 as ops
 
 from pipeline.backbones.resizing import resize_matrix
-from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_of
+from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_to
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays, check_shapes
 from pipeline.machine import usable_cores
@@ -33,11 +33,8 @@ def forward_function(
     check_shapes(row, arrays)
     images = ops.parameter([batch_size, image_size, image_size, 3], np.uint8)
     maps = {PIXELS: _preprocessed(row, images, image_size, input_size)}
-    deepest = max(row.taps.index(layer) for layer, _ in taps)
-    for step in steps_of(row):
+    for step in steps_to(row, taps):
         maps[step.name] = _computed(step, arrays, [maps[name] for name in step.sources])
-        if step.name == row.taps[deepest]:
-            break
     outputs = [_pooled(maps[layer], pooling) for layer, pooling in taps]
     model = openvino.Model(outputs, [images], row.name)
     settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "THROUGHPUT"}

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.backbones.resizing import resize_matrix
-from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_of
+from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_to
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays, check_shapes
 
@@ -46,9 +46,7 @@ def forward_function(
     where, dtype = device(), getattr(torch, precision)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True  # passes have one size
-    steps = steps_of(row)
-    deepest = max(row.taps.index(layer) for layer, _ in taps)
-    steps = steps[: next(n for n, step in enumerate(steps, 1) if step.name == row.taps[deepest])]
+    steps = steps_to(row, taps)
     weights = {step.name: _weights(step, arrays, where, dtype) for step in steps if step.kind == "conv"}
     means = torch.tensor(row.subtract, device=where)
     matrix = torch.from_numpy(resize_matrix(image_size, input_size)).to(where)

@@ -37,9 +37,14 @@ class Step:
     relu: bool = True
 
 
-def steps_of(row: Backbone) -> list[Step]:
-    """Return the steps of a backbone; the outputs of its blocks have the names of its taps."""
-    return _chain(row) if row.chain else _residual(row)
+def steps_to(row: Backbone, taps: list[tuple[str, str]]) -> list[Step]:
+    """Return the steps of a backbone up to the deepest layer of taps, pairs of a layer and its pooling.
+
+    The outputs of its blocks have the names of its taps.
+    """
+    steps = _chain(row) if row.chain else _residual(row)
+    last = max(number for number, step in enumerate(steps, start=1) if step.name in dict(taps))
+    return steps[:last]
 
 
 def _chain(row: Backbone) -> list[Step]:
