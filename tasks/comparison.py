@@ -87,15 +87,17 @@ class CompareSchemes(DerivedTask):
 
         Networks from scratch are not given more pixels than the images have.
         """
-        if self.input_size and plan.scheme.startswith("from-scratch"):
+        if self.input_size is not None and plan.scheme.startswith("from-scratch"):
             dataset = PrepareDataset(dataset=self.dataset or self.row.dataset, image_size=self.image_size)
             return min(self.input_size, dataset.fingerprint["image_size"])
-        return self.input_size or plan.input_size or self.row.input_size
+        if self.input_size is not None:
+            return self.input_size
+        return plan.input_size or self.row.input_size
 
     @property
     def notes(self) -> list[str]:
         """A sentence for each input size of a preset that leaves out more than half of the images' pixels."""
-        if self.input_size:
+        if self.input_size is not None:
             return []
         notes: dict[str, list[str]] = {}
         for run in self.runs:
