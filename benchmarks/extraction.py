@@ -54,6 +54,7 @@ PACKAGES = {"torch-bf16": "torch", "openvino-bf16": "openvino"}
 PACKAGES |= {"headstart-openvino": "openvino", "headstart-torch": "torch"}
 DEFAULT_SIDES = "predict-32,predict-256,torch-bf16,openvino-bf16,forward,headstart,headstart-openvino"
 PREDICT_FILE = "predict.h5"
+LIMIT = 1800  # seconds for one process
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -144,7 +145,7 @@ def _in_process(side: str, folder: str, size: int) -> dict:
     command += ["--input-size", str(size)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     start = time.perf_counter()
-    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT)
     if process.returncode:
         sys.exit(f"{side} failed:\n{process.stderr}")
     return {**json.loads(process.stdout.splitlines()[-1]), "seconds": time.perf_counter() - start}
@@ -300,18 +301,23 @@ def _openvino(folder: Path, size: int) -> float:
     steps.convert_color(ColorFormat.BGR).mean(means.flip(0).tolist())
     settings = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "THROUGHPUT"}
     compiled = openvino.compile_model(processor.build(), "CPU", settings)
-    images, outputs, batch = _images(folder, size), [], max(1, 64 * 32**2 // size**2)
+    count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    requests = [compiled.create_infer_request() for _ in range(count)]
+    images, batch = _images(folder, size), max(1, 64 * 32**2 // size**2)
+
+    def finish(request):
+        request.wait()
+        return [request.get_output_tensor(number).data.copy() for number in range(len(TAPS))]
 
     def run(pixels):
-        requests = openvino.AsyncInferQueue(
-            compiled, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        )
-        requests.set_callback(
-            lambda request, _: outputs.append([request.get_output_tensor(i).data.copy() for i in range(5)])
-        )
-        for start in range(0, len(pixels), batch):
-            requests.start_async({0: pixels[start : start + batch]})
-        requests.wait_all()
+        running = []
+        for number, start in enumerate(range(0, len(pixels), batch)):
+            if len(running) == count:
+                finish(running.pop(0))
+            running.append(requests[number % count])
+            running[-1].start_async({0: pixels[start : start + batch]})
+        for request in running:
+            finish(request)
 
     return _steady(lambda: run(images[: 4 * batch]), lambda: run(images), len(images))
 

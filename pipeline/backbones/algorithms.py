@@ -5,19 +5,26 @@ Both depend on the constants here: changing one changes the keys and so makes ev
 
 from __future__ import annotations
 
-WINOGRAD_CHANNELS = 256  # from this many filters on, Winograd saves more products than it adds sums
-WINOGRAD_TILE = 2  # pixels; the side of a map must be a multiple of it
+# From this many filters on, Winograd's tiles of this side save more products than they add sums. The side of a
+# map must be a multiple of the tile's; the largest tile that fits is taken.
+WINOGRAD_CHANNELS = {4: 128, 2: 256}
 DENSE_SIDE = 2  # pixels; on a map this small a convolution is one matrix product
 
 
 def describe_algorithms() -> str:
     """Return the description of the algorithms that is part of a cache's key."""
-    tile = f"{WINOGRAD_TILE}x{WINOGRAD_TILE}"
-    return f"direct; winograd {tile} from {WINOGRAD_CHANNELS} channels; dense at {DENSE_SIDE} px"
+    tiles = ", ".join(f"{tile}x{tile} from {channels}" for tile, channels in WINOGRAD_CHANNELS.items())
+    return f"direct; winograd {tiles} channels; dense at {DENSE_SIDE} px"
+
+
+def winograd_tile(side: int) -> int:
+    """Return the side of the largest tile that divides maps of side x side pixels, or 0."""
+    return next((tile for tile in WINOGRAD_CHANNELS if side % tile == 0), 0)
 
 
 def algorithm(side: int, filters: int) -> str:
     """Return "direct", "winograd" or "dense" for a 3x3 convolution of maps of side x side pixels."""
     if side == DENSE_SIDE:
         return "dense"
-    return "winograd" if side % WINOGRAD_TILE == 0 and filters >= WINOGRAD_CHANNELS else "direct"
+    tile = winograd_tile(side)
+    return "winograd" if tile and filters >= WINOGRAD_CHANNELS[tile] else "direct"

@@ -3,8 +3,8 @@
 A 3x3 convolution with zero padding is computed in one of three ways that agree to within rounding:
 
 - direct: oneDNN's convolution, bias and ReLU in one operation;
-- winograd: F(2x2, 3x3) of Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
-  section 4.1: 16 products per 2x2 outputs instead of 36; faster if there are many channels;
+- winograd: tiles of 4x4 or 2x2 outputs with a quarter or four ninths of the products (winograd.py);
+  faster if there are many channels;
 - dense: on a 2x2 map, one matrix product that skips the zeros of the padding.
 
 Other backbones are Keras's own networks compiled into one graph.
@@ -17,17 +17,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbones.algorithms import algorithm
+from pipeline.backbones.algorithms import algorithm, winograd_tile
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays, check_shapes
+from pipeline.backbones.winograd import convolve, fused, transformed_kernel
 from pipeline.machine import usable_cores
-
-# The matrix G of Lavin & Gray for F(2x2, 3x3), which transforms kernels.
-KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
-
-# XLA fuses the additions into one loop over memory. The convolutions stay outside of it.
-fused = tf.function(jit_compile=True, autograph=False)
 
 
 def passes_at_once() -> int:
@@ -85,8 +80,8 @@ def _maps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str]) -> dic
     for block in row.blocks:
         for convolution in block.convolutions:
             kernel, bias = arrays[convolution.layer]
-            x = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3])](x, kernel, bias)
-        x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+            pool = convolution is block.convolutions[-1]
+            x = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3])](x, kernel, bias, pool)
         if block.tap in layers:
             outputs[block.tap] = x
         if block.tap == layers[-1]:
@@ -99,17 +94,27 @@ def _average(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
 
-def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
+def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> tf.Tensor:
     product = tf.nn.conv2d(x, _constant(kernel, x.dtype), strides=1, padding="SAME")
-    return tf.nn.relu(tf.nn.bias_add(product, tf.constant(bias, x.dtype)))
+    return _pooled(tf.nn.relu(tf.nn.bias_add(product, tf.constant(bias, x.dtype))), pool)
 
 
-def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
+def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> tf.Tensor:
     side, filters = x.shape[1], kernel.shape[3]
     matrix = _constant(convolution_matrix(kernel, side), x.dtype)
     product = tf.matmul(tf.reshape(x, (x.shape[0], matrix.shape[0])), matrix)
     biased = tf.nn.bias_add(product, tf.constant(np.tile(bias, side * side), x.dtype))
-    return tf.reshape(tf.nn.relu(biased), (x.shape[0], side, side, filters))
+    return _pooled(tf.reshape(tf.nn.relu(biased), (x.shape[0], side, side, filters)), pool)
+
+
+def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> tf.Tensor:
+    tile = winograd_tile(x.shape[1])
+    factors = [_constant(factor, x.dtype) for factor in transformed_kernel(kernel, tile)]
+    return convolve(x, factors, bias, tile, pool=pool)
+
+
+def _pooled(x: tf.Tensor, pool: bool) -> tf.Tensor:
+    return tf.nn.max_pool2d(x, 2, 2, "VALID") if pool else x
 
 
 def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
@@ -123,15 +128,6 @@ def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
     return matrix.reshape(side * side * channels, side * side * filters)
 
 
-def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray) -> tf.Tensor:
-    transform = np.array(KERNEL_TRANSFORM, np.float32)
-    factors = np.einsum("ia,abcf,jb->ijcf", transform, kernel, transform).reshape(16, *kernel.shape[2:])
-    tiles = _input_tiles(x)
-    pairs = zip(tiles, factors, strict=True)
-    products = [tf.matmul(tile, _constant(factor, x.dtype)) for tile, factor in pairs]
-    return _output_maps(products, tf.constant(bias), tuple(x.shape[:3]))
-
-
 def _constant(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
     """Return values as a tensor outside the graph; TensorFlow keeps several copies of one inside it."""
     with tf.init_scope():
@@ -139,37 +135,3 @@ def _constant(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:
 
 
 ALGORITHMS = {"direct": _direct, "winograd": _winograd, "dense": _dense}
-
-
-@fused
-def _input_tiles(x: tf.Tensor) -> list[tf.Tensor]:
-    """Return the transformed 4x4 tiles, taken every 2 pixels, as 16 arrays (tiles, channels)."""
-    channels = x.shape[3]
-    padded = tf.pad(tf.cast(x, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
-    tiles = [part for rows in _tile_differences(padded, axis=1) for part in _tile_differences(rows, axis=2)]
-    return [tf.reshape(tf.cast(tile, x.dtype), (-1, channels)) for tile in tiles]
-
-
-def _tile_differences(x: tf.Tensor, axis: int) -> tuple[tf.Tensor, ...]:
-    size, before = x.shape[axis], (slice(None),) * axis
-    first, second, third, fourth = (x[before + (slice(start, size - 3 + start, 2),)] for start in range(4))
-    return first - third, second + third, third - second, second - fourth
-
-
-@fused
-def _output_maps(products: list[tf.Tensor], bias: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """Return the feature maps (B, S, S, filters) of 16 products (tiles, filters), with bias and ReLU."""
-    batch, side, _ = shape
-    parts = [tf.cast(product, tf.float32) for product in products]
-    halves = [_output_sums(*parts[start : start + 4]) for start in range(0, 16, 4)]
-    left, right = (_output_sums(*(half[number] for half in halves)) for number in (0, 1))
-    corners = tf.stack([left[0], right[0], left[1], right[1]], axis=1) + bias
-    tiles = tf.reshape(tf.nn.relu(corners), (batch, side // 2, side // 2, 2, 2, -1))
-    maps = tf.reshape(tf.transpose(tiles, (0, 1, 3, 2, 4, 5)), (batch, side, side, -1))
-    return tf.cast(maps, products[0].dtype)
-
-
-def _output_sums(
-    first: tf.Tensor, second: tf.Tensor, third: tf.Tensor, fourth: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    return first + second + third, second - third - fourth

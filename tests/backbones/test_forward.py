@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.backbones import algorithms, forward
+from pipeline.backbones import algorithms, forward, winograd
 from pipeline.backbones.forward import convolution_matrix, forward_function
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, choose_weights
@@ -76,24 +76,29 @@ def test_feature_maps_match_keras(arrays):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "side"), [("_winograd", 4), ("_winograd", 8), ("_dense", 2), ("_dense", 3)]
+    ("algorithm", "side"),
+    [("_winograd", 2), ("_winograd", 4), ("_winograd", 6), ("_winograd", 8), ("_dense", 2), ("_dense", 3)],
 )
-def test_algorithm_matches_the_direct_convolution(algorithm, side):
+@pytest.mark.parametrize("pool", [False, True])
+def test_algorithm_matches_the_direct_convolution(algorithm, side, pool):
     import tensorflow as tf
 
     x = tf.constant(GENERATOR.normal(size=(3, side, side, 5)), tf.float32)
     kernel, bias = GENERATOR.normal(size=(3, 3, 5, 7)).astype("f4"), GENERATOR.normal(size=7).astype("f4")
-    expected = forward._direct(x, kernel, bias).numpy()
-    actual = getattr(forward, algorithm)(x, kernel, bias).numpy()
-    assert (expected == 0).any() and (expected > 0).any()
+    expected = forward._direct(x, kernel, bias, pool).numpy()
+    actual = getattr(forward, algorithm)(x, kernel, bias, pool).numpy()
+    assert (expected == 0).any() or pool
+    assert (expected > 0).any()
+    assert expected.shape[1] == (side // 2 if pool else side)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_algorithm_depends_on_side_and_filters():
-    shapes = [(32, 64), (16, 128), (8, 256), (4, 512), (2, 512), (7, 512)]
+    shapes = [(32, 64), (16, 128), (18, 128), (18, 256), (4, 512), (2, 512), (7, 512)]
     chosen = [algorithms.algorithm(*shape) for shape in shapes]
-    assert chosen == ["direct", "direct", "winograd", "winograd", "dense", "direct"]
-    assert VGG16.algorithms == "direct; winograd 2x2 from 256 channels; dense at 2 px"
+    assert chosen == ["direct", "winograd", "direct", "winograd", "winograd", "dense", "direct"]
+    assert [algorithms.winograd_tile(side) for side in (32, 18, 7)] == [4, 2, 0]
+    assert VGG16.algorithms == "direct; winograd 4x4 from 128, 2x2 from 256 channels; dense at 2 px"
 
 
 @pytest.fixture
@@ -102,9 +107,9 @@ def computed_by(monkeypatch) -> dict[tuple[int, int, int], str]:
     names = {}
 
     def recorded(name, compute):
-        def record(x, kernel, bias):
+        def record(x, kernel, bias, pool):
             names[(x.shape[1], *kernel.shape[2:])] = name
-            return compute(x, kernel, bias)
+            return compute(x, kernel, bias, pool)
 
         return record
 
@@ -115,11 +120,14 @@ def computed_by(monkeypatch) -> dict[tuple[int, int, int], str]:
 
 def algorithm_in_key(side: int, filters: int) -> str:
     """Return the algorithm of a convolution according to the description in the key."""
-    text = r"direct; winograd (\d+)x\1 from (\d+) channels; dense at (\d+) px"
-    tile, channels, dense = map(int, re.fullmatch(text, VGG16.algorithms).groups())
-    if side == dense:
+    text = r"direct; winograd (.*) channels; dense at (\d+) px"
+    tiles, dense = re.fullmatch(text, VGG16.algorithms).groups()
+    if side == int(dense):
         return "dense"
-    return "winograd" if side % tile == 0 and filters >= channels else "direct"
+    for tile, channels in re.findall(r"(\d+)x\1 from (\d+)", tiles):
+        if side % int(tile) == 0:
+            return "winograd" if filters >= int(channels) else "direct"
+    return "direct"
 
 
 def test_algorithm_of_every_convolution_of_vgg16_at_every_size_matches_the_key():
@@ -139,8 +147,8 @@ def test_the_algorithms_in_the_key_are_the_ones_that_run(arrays, computed_by, in
 @pytest.mark.parametrize(
     ("constant", "value", "shape"),
     [
-        ("WINOGRAD_CHANNELS", 512, (8, 128, 256)),
-        ("WINOGRAD_TILE", 8, (4, 512, 512)),
+        ("WINOGRAD_CHANNELS", {4: 512}, (8, 128, 256)),
+        ("WINOGRAD_CHANNELS", {4: 256}, (16, 64, 128)),
         ("DENSE_SIDE", 4, (4, 512, 512)),
     ],
 )
@@ -160,6 +168,14 @@ def test_changed_threshold_changes_the_key_and_the_algorithm(
     assert computed_by[shape] == algorithm_in_key(shape[0], shape[2]) != "winograd"
 
 
+@pytest.mark.parametrize("tile", [2, 4])
+def test_winograds_transforms_give_the_convolution_of_every_tile_exactly(tile):
+    tiles, kernels, outputs = winograd.transforms(tile)
+    pixels, kernel = GENERATOR.normal(size=tile + 2), GENERATOR.normal(size=3)
+    expected = np.correlate(pixels, kernel, "valid")
+    np.testing.assert_allclose(outputs @ ((kernels @ kernel) * (tiles @ pixels)), expected, atol=1e-13)
+
+
 def test_convolution_matrix_ignores_the_padding():
     matrix = convolution_matrix(np.arange(1, 10, dtype=float).reshape(3, 3, 1, 1), side=2)
     assert matrix.tolist() == [[5, 4, 2, 1], [6, 5, 3, 2], [8, 7, 5, 4], [9, 8, 6, 5]]
@@ -167,13 +183,14 @@ def test_convolution_matrix_ignores_the_padding():
 
 def test_layers_past_the_deepest_one_are_not_computed(arrays, monkeypatch):
     direct, sides = forward._direct, []
-    recorded = {"direct": lambda x, *pair: sides.append(x.shape[1]) or direct(x, *pair), "winograd": None}
+    recorded = {"direct": lambda x, *rest: sides.append(x.shape[1]) or direct(x, *rest)}
+    recorded |= {"winograd": recorded["direct"], "dense": None}
     monkeypatch.setattr(forward, "ALGORITHMS", recorded)
     (features,) = computed(arrays, layers=["block2_pool"])
     assert features.shape == (4, 128)
     assert sides == [32, 32, 16, 16]
     with pytest.raises(TypeError):
-        computed(arrays, layers=["block3_pool"])
+        computed(arrays, layers=["block5_pool"])
 
 
 def test_images_that_are_too_small_are_an_error(arrays):
