@@ -57,9 +57,9 @@ def _coefficients(roots) -> list[Fraction]:
 
 def transformed_kernel(kernel: np.ndarray, tile: int) -> np.ndarray:
     """Return a kernel (3, 3, in, out) as the factors (n², in, out) float32 of the products."""
-    _, matrix, _ = transforms(tile)
-    factors = np.einsum("ia,abcf,jb->ijcf", matrix, kernel.astype(float), matrix, optimize=True)
-    return factors.reshape(-1, *kernel.shape[2:]).astype(np.float32)
+    matrix = transforms(tile)[1].astype(np.float32)
+    columns = np.tensordot(matrix, kernel, (1, 1))  # (n, 3, in, out)
+    return np.tensordot(matrix, columns, (1, 1)).reshape(-1, *kernel.shape[2:])
 
 
 def convolve(
@@ -74,8 +74,13 @@ def convolve(
     tiles = [part for rows in _row_tiles(padded, tile) for part in _column_tiles(rows, tile, x.dtype)]
     products = [tf.matmul(part, factor) for part, factor in zip(tiles, factors, strict=True)]
     n = tile + KERNEL_SIDE - 1
-    halves = [_row_outputs(products[start : start + n], tile) for start in range(0, n * n, n)]
-    return _maps(halves, tf.constant(bias), tile, tuple(x.shape[:3]), x.dtype, pool)
+    halves = [_row_outputs(products[column::n], tile) for column in range(n)]
+    rows, shape = 2 if pool else 1, (x.shape[0], x.shape[1] // tile, x.shape[2] // tile)
+    lines = [
+        _pixel_line([half[row : row + rows] for half in halves], tf.constant(bias), tile, shape, x.dtype)
+        for row in range(0, tile, rows)
+    ]
+    return tf.reshape(tf.stack(lines, axis=2), (shape[0], shape[1] * len(lines), -1, bias.size))
 
 
 def _combined(matrix: np.ndarray, parts: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -108,29 +113,15 @@ def _row_outputs(products: list[tf.Tensor], tile: int) -> list[tf.Tensor]:
 
 
 @fused
-def _maps(
-    halves: list[list[tf.Tensor]],
-    bias: tf.Tensor,
-    tile: int,
-    shape: tuple[int, int, int],
-    dtype: tf.DType,
-    pool: bool,
+def _pixel_line(
+    halves: list[list[tf.Tensor]], bias: tf.Tensor, tile: int, shape: tuple[int, int, int], dtype: tf.DType
 ) -> tf.Tensor:
-    batch, side, _ = shape
-    columns = [_combined(transforms(tile)[2], [half[number] for half in halves]) for number in range(tile)]
-    pixels = [[columns[column][row] for column in range(tile)] for row in range(tile)]
-    if pool:
-        pixels = [_maxima(*pixels[row : row + 2]) for row in range(0, tile, 2)]
-    grid = (batch, side // tile, side // tile, -1)
-    rows = [
-        tf.stack([tf.reshape(tf.cast(tf.nn.relu(pixel + bias), dtype), grid) for pixel in row], axis=3)
-        for row in pixels
-    ]
-    maps = tf.stack(rows, axis=2)  # (B, tiles, row, tiles, column, out)
-    size = side // tile * len(pixels)
-    return tf.reshape(maps, (batch, size, size, -1))
-
-
-def _maxima(first: list[tf.Tensor], second: list[tf.Tensor]) -> list[tf.Tensor]:
-    highest = [tf.maximum(*pair) for pair in zip(first, second, strict=True)]
-    return [tf.maximum(*highest[column : column + 2]) for column in range(0, len(highest), 2)]
+    """Return a line of pixels of all tiles, (B, tiles, pixels of a line, out), or the maxima of two lines."""
+    matrix = transforms(tile)[2]
+    pixels, *below = [_combined(matrix, list(row)) for row in zip(*halves, strict=True)]
+    for other in below:
+        highest = [tf.maximum(*pair) for pair in zip(pixels, other, strict=True)]
+        pixels = [tf.maximum(*highest[column : column + 2]) for column in range(0, tile, 2)]
+    activated = [tf.cast(tf.nn.relu(pixel + bias), dtype) for pixel in pixels]
+    line = tf.stack([tf.reshape(pixel, (*shape, -1)) for pixel in activated], axis=3)
+    return tf.reshape(line, (*shape[:2], shape[2] * len(activated), -1))
