@@ -2,6 +2,7 @@
 
     python benchmarks/extraction.py [--input-size 32] [--images N] [--rounds N] [--sides NAME,...]
                                     [--dataset FOLDER --weights FOLDER]
+    python benchmarks/extraction.py --check
 
 All sides run VGG16 on the same uint8 images and return the five taps averaged over space. They run one after
 another, each in its own process. Images and weights come from a prepared data set and downloaded weights
@@ -16,12 +17,16 @@ stand for another processor and is named in the table.
 - forward: this project's forward passes only, on images in memory;
 - headstart: this project's extraction: reading, forward passes, checking, hashing, writing;
 - headstart-openvino, headstart-torch: the same with another engine;
+- headstart-maps: the same with whole maps of all taps in float16 instead of averages;
 - headstart-float32: the same in float32, for machines without bfloat16.
 
 The steady rate excludes the first batch; for headstart it is the rate of its shards. The rate of
 model.predict ends at its last batch: TensorFlow 2.21 can wait up to five seconds before the call returns
 (the destructor of its data iterator joins a sleeping thread). The whole job is the process from start to
 end, including that wait. Prints a Markdown table: medians over the rounds, lowest and highest.
+
+--check takes about a minute: at 32 and 128 px it compares forward with predict-32, in turn, and fails if the
+median of three ratios is below 0.6 of RATIOS, twice.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+Measure = Callable[[], float]  # a steady rate in images/s
 TAPS = [f"block{block}_pool" for block in range(1, 6)]
 TITLES = {
     "predict-32": "`model.predict` and h5py, float32, batches of 32 (the default)",
@@ -48,26 +54,34 @@ TITLES = {
     "headstart": "Headstart, {precision}, shards written",
     "headstart-openvino": "Headstart, engine openvino, bfloat16, shards written",
     "headstart-torch": "Headstart, engine torch, bfloat16, shards written",
+    "headstart-maps": "Headstart, {precision}, whole maps of all taps in float16 written",
     "headstart-float32": "Headstart, float32, shards written",
 }
 PACKAGES = {"torch-bf16": "torch", "openvino-bf16": "openvino"}
 PACKAGES |= {"headstart-openvino": "openvino", "headstart-torch": "torch"}
 DEFAULT_SIDES = "predict-32,predict-256,torch-bf16,openvino-bf16,forward,headstart,headstart-openvino"
+# Ratios of forward to predict-32 in docs/benchmarks.md, by precision and input size, for --check.
+RATIOS = {"bfloat16": {32: 3.4, 128: 3.1}, "float32": {32: 1.7, 128: 1.7}}
+CHECK_IMAGES = {32: 1024, 128: 64}
+LOWEST_SHARE, CHECKS = 0.6, 2
 PREDICT_FILE = "predict.h5"
 LIMIT = 1800  # seconds for one process
-PRECISIONS = ("float32", "bfloat16")
 
 
 def main() -> int:
     """Run all sides and print the table."""
     options = _options()
     if options.side:
-        print(json.dumps({"rate": SIDES[options.side](Path(options.folder), options.input_size)}))
+        measure = SIDES[options.side](Path(options.folder), options.input_size)
+        for _ in sys.stdin:  # one measurement for each line
+            print(json.dumps({"rate": measure()}), flush=True)
         return 0
+    if options.check:
+        return _check()
     sides = [side for side in options.sides.split(",") if _is_available(side)]
     with tempfile.TemporaryDirectory() as folder:
         options.images = options.images or max(512, 12_000 * 32**2 // options.input_size**2)
-        source = _prepare(Path(folder), options)
+        source = _prepare(Path(folder), options.images, options.dataset, options.weights)
         before = _matmul_rates()
         results: dict[str, list[dict]] = {side: [] for side in sides}
         for number in range(options.rounds):
@@ -88,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sides", default=DEFAULT_SIDES, help=f"some of {','.join(TITLES)}")
     parser.add_argument("--dataset", type=Path, help="prepared data set, such as data/datasets/cifar10-...")
     parser.add_argument("--weights", type=Path, help="weights, such as data/raw/weights/vgg16-imagenet-...")
+    parser.add_argument("--check", action="store_true", help="compare with the documented ratios instead")
     parser.add_argument("--side", choices=TITLES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -103,7 +118,35 @@ def _is_available(side: str) -> bool:
     return True
 
 
-def _prepare(folder: Path, options: argparse.Namespace) -> str:
+def _check() -> int:
+    """Return 1, with a line, if this machine's ratios are twice too far below the documented ones."""
+    from pipeline import machine
+
+    documented, failed = RATIOS[machine.resolve_precision("auto")], 0
+    for size, expected in documented.items():
+        for attempt in range(1, CHECKS + 1):
+            ratio = _ratio(size)
+            text = f"{size} px: {ratio:.2f} times model.predict, {expected} documented"
+            print(f"{text}, at least {LOWEST_SHARE * expected:.2f} expected (attempt {attempt})")
+            if ratio >= LOWEST_SHARE * expected:
+                break
+        else:
+            failed = 1
+    return failed
+
+
+def _ratio(size: int) -> float:
+    """Return the median of three ratios of forward to predict-32, measured in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        _prepare(Path(folder), CHECK_IMAGES[size])
+        sides = [_started(side, folder, size) for side in ("predict-32", "forward")]
+        rates = [[_measured(side) for side in sides] for _ in range(3)]
+        for side in sides:
+            side.communicate()
+    return statistics.median(ours / usual for usual, ours in rates)
+
+
+def _prepare(folder: Path, count: int, dataset: Path | None = None, weights: Path | None = None) -> str:
     """Write images as a prepared data set, and weights; return a description of both."""
     import numpy as np
 
@@ -114,9 +157,9 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
     from pipeline.storage import hdf5
     from pipeline.storage.publishing import publish_manifest
 
-    generator, count = np.random.Generator(np.random.PCG64(0)), options.images
-    if options.dataset:
-        images = ImageStore(options.dataset).images
+    generator = np.random.Generator(np.random.PCG64(0))
+    if dataset:
+        images = ImageStore(dataset).images
         images = np.resize(images, (count, *images.shape[1:]))  # repeated if more are requested
     else:
         images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
@@ -131,46 +174,63 @@ def _prepare(folder: Path, options: argparse.Namespace) -> str:
     facts = {"class_names": ["any"], "counts": {"train": count, "val": 0, "test": 0}}
     fingerprint = {"name": "cifar10", "image_size": images.shape[1]}
     publish_manifest(folder / "dataset", fingerprint, [DATASET_FILE, IMAGES_FILE], facts)
-    arrays = read_weights(options.weights) if options.weights else random_arrays(BACKBONES["vgg16"], seed=0)
+    arrays = read_weights(weights) if weights else random_arrays(BACKBONES["vgg16"], seed=0)
     publish_weights(folder / "weights", {"backbone": "vgg16"}, arrays, {})
-    names = [
-        path.name.rpartition("-")[0] if path else "random" for path in (options.dataset, options.weights)
-    ]
+    names = [path.name.rpartition("-")[0] if path else "random" for path in (dataset, weights)]
     return f"images ({names[0]}), weights {names[1]}"
 
 
 def _in_process(side: str, folder: str, size: int) -> dict:
     """Return the steady rate that a side reports, and the seconds of its process."""
-    command = [sys.executable, __file__, "--side", side, "--folder", folder]
-    command += ["--input-size", str(size)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     start = time.perf_counter()
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT)
-    if process.returncode:
-        sys.exit(f"{side} failed:\n{process.stderr}")
-    return {**json.loads(process.stdout.splitlines()[-1]), "seconds": time.perf_counter() - start}
+    process = _started(side, folder, size)
+    rate = _measured(process)
+    process.communicate(timeout=LIMIT)
+    return {"rate": rate, "seconds": time.perf_counter() - start}
 
 
-def _base(size: int, precision: str = "auto", engine: str = "tensorflow") -> dict:
+def _started(side: str, folder: str, size: int) -> subprocess.Popen[str]:
+    """Start a side's process, which measures once for each line it reads."""
+    command = [sys.executable, __file__, "--side", side, "--folder", folder, "--input-size", str(size)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, **pipes)
+
+
+def _measured(process: subprocess.Popen[str]) -> float:
+    process.stdin.write("\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith('{"rate"'):
+            return json.loads(line)["rate"]
+    sys.exit(f"{' '.join(process.args)}: ended with exit code {process.wait()}")
+
+
+def _base(size: int, precision: str = "auto", **choices: str) -> dict:
     from pipeline.backbones.table import choose_weights
     from pipeline.features.sections import cache_fingerprint
     from pipeline.machine import resolve_precision
 
     weights = choose_weights("random", "vgg16")
-    options = {"precision": resolve_precision(precision), "input_size": size, "engine": engine}
+    options = {"precision": resolve_precision(precision), "input_size": size, **choices}
     return cache_fingerprint({"image_size": 32}, backbone="vgg16", weights=weights, **options)
 
 
-def _headstart(folder: Path, size: int, **options: str) -> float:
+def _headstart(folder: Path, size: int, **options: str) -> Measure:
     from pipeline.features.extract import extract
 
-    with tempfile.TemporaryDirectory(dir=folder) as target:
-        folders = {"dataset": str(folder / "dataset"), "weights": str(folder / "weights"), "folder": target}
-        (costs,) = extract(_base(size, **options), TAPS, ["identity"], **folders).values()
-    return costs["images_per_second"]
+    def measure():
+        with tempfile.TemporaryDirectory(dir=folder) as target:
+            folders = {"dataset": str(folder / "dataset"), "weights": str(folder / "weights")}
+            (costs,) = extract(
+                _base(size, **options), TAPS, ["identity"], **folders, folder=target
+            ).values()
+        return costs["images_per_second"]
+
+    return measure
 
 
-def _forward(folder: Path, size: int) -> float:
+def _forward(folder: Path, size: int) -> Measure:
     from concurrent.futures import ThreadPoolExecutor
 
     from pipeline import numerics
@@ -185,12 +245,12 @@ def _forward(folder: Path, size: int) -> float:
     )
     images = _images(folder, size)
     starts = range(0, len(images), one_pass.size)
-    with ThreadPoolExecutor(one_pass.at_once) as pool:
+    pool = ThreadPoolExecutor(one_pass.at_once)
 
-        def run():
-            list(pool.map(lambda start: one_pass(images[start : start + one_pass.size], "identity"), starts))
+    def run():
+        list(pool.map(lambda start: one_pass(images[start : start + one_pass.size], "identity"), starts))
 
-        return _steady(lambda: None, run, len(images))
+    return _steady(run, len(images))
 
 
 def _images(folder: Path, size: int):
@@ -203,14 +263,16 @@ def _images(folder: Path, size: int):
     return np.ascontiguousarray(ImageStore(folder / "dataset").images[:, rows[:, None], rows])
 
 
-def _steady(warm_up: Callable, run: Callable, count: int) -> float:
-    warm_up()
-    start = time.perf_counter()
-    run()
-    return count / (time.perf_counter() - start)
+def _steady(run: Callable, count: int) -> Measure:
+    def measure():
+        start = time.perf_counter()
+        run()
+        return count / (time.perf_counter() - start)
+
+    return measure
 
 
-def _predict(folder: Path, size: int, batch: int) -> float:
+def _predict(folder: Path, size: int, batch: int) -> Measure:
     import h5py
     import keras
 
@@ -224,12 +286,16 @@ def _predict(folder: Path, size: int, batch: int) -> float:
     images, ended = _images(folder, size), []
     watch = keras.callbacks.LambdaCallback(on_predict_end=lambda logs: ended.append(time.perf_counter()))
     model.predict(images[:batch], batch_size=batch, verbose=0)
-    start = time.perf_counter()
-    features = model.predict(images, batch_size=batch, verbose=0, callbacks=[watch])
-    with h5py.File(folder / PREDICT_FILE, "w") as file:
-        for name, values in zip(TAPS, features, strict=True):
-            file.create_dataset(name, data=values)
-    return len(images) / (ended[-1] - start)
+
+    def measure():
+        start = time.perf_counter()
+        features = model.predict(images, batch_size=batch, verbose=0, callbacks=[watch])
+        with h5py.File(folder / PREDICT_FILE, "w") as file:
+            for name, values in zip(TAPS, features, strict=True):
+                file.create_dataset(name, data=values)
+        return len(images) / (ended[-1] - start)
+
+    return measure
 
 
 def _torch_network(folder: Path):
@@ -267,7 +333,7 @@ def _torch_network(folder: Path):
     return Network().eval(), torch.tensor(row.subtract)
 
 
-def _torch(folder: Path, size: int) -> float:
+def _torch(folder: Path, size: int) -> Measure:
     import torch
 
     network, means = _torch_network(folder)
@@ -281,10 +347,11 @@ def _torch(folder: Path, size: int) -> float:
             x = x.permute(0, 3, 1, 2).to(dtype=torch.bfloat16, memory_format=torch.channels_last)
             [values.numpy() for values in network(x)]
 
-    return _steady(lambda: run(images[: 2 * batch]), lambda: run(images), len(images))
+    run(images[: 2 * batch])
+    return _steady(lambda: run(images), len(images))
 
 
-def _openvino(folder: Path, size: int) -> float:
+def _openvino(folder: Path, size: int) -> Measure:
     import openvino
     import torch
     from openvino.preprocess import ColorFormat, PrePostProcessor
@@ -319,10 +386,11 @@ def _openvino(folder: Path, size: int) -> float:
         for request in running:
             finish(request)
 
-    return _steady(lambda: run(images[: 4 * batch]), lambda: run(images), len(images))
+    run(images[: 4 * batch])
+    return _steady(lambda: run(images), len(images))
 
 
-SIDES: dict[str, Callable[[Path, int], float]] = {
+SIDES: dict[str, Callable[[Path, int], Measure]] = {
     "predict-32": lambda folder, size: _predict(folder, size, 32),
     "predict-256": lambda folder, size: _predict(folder, size, 256),
     "torch-bf16": _torch,
@@ -331,6 +399,7 @@ SIDES: dict[str, Callable[[Path, int], float]] = {
     "headstart": _headstart,
     "headstart-openvino": lambda folder, size: _headstart(folder, size, engine="openvino"),
     "headstart-torch": lambda folder, size: _headstart(folder, size, engine="torch"),
+    "headstart-maps": lambda folder, size: _headstart(folder, size, pooling="none", storage="float16"),
     "headstart-float32": lambda folder, size: _headstart(folder, size, precision="float32"),
 }
 
@@ -349,12 +418,15 @@ def _matmul_rate(dtype: str, size: int = 4096, repeats: int = 8) -> float:
 
 
 def _matmul_rates() -> str:
-    """Return the machine's matrix rate in both precisions, measured in a child process."""
-    code = "import extraction as e; print(*(f'{d} {e._matmul_rate(d):.0f}' for d in e.PRECISIONS), sep=', ')"
-    command, folder = [sys.executable, "-c", code], Path(__file__).parent
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=True)
-    return process.stdout.splitlines()[-1]
+    """Return the machine's matrix rate in both precisions, each measured in a child process."""
+    rates, environment = [], {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    for dtype in ("float32", "bfloat16"):
+        code = f"import extraction; print(extraction._matmul_rate({dtype!r}))"
+        options = {"cwd": Path(__file__).parent, "env": environment, "capture_output": True, "text": True}
+        process = subprocess.run([sys.executable, "-c", code], **options)  # dies where bfloat16 is missing
+        rate = "not supported" if process.returncode else f"{float(process.stdout.split()[-1]):.0f}"
+        rates.append(f"{dtype} {rate}")
+    return ", ".join(rates)
 
 
 def _table(results: dict[str, list[dict]], source: str, before: str) -> str:

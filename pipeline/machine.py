@@ -17,6 +17,7 @@ from pipeline.errors import unknown_name
 
 PRECISIONS = ("float32", "bfloat16")
 NATIVE_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+BFLOAT16_LIMITS = ("BF16", "FP16", "AMX", "AVX10")
 NATIVE_BFLOAT16_CAPABILITY = 8.0  # NVIDIA GPUs compute in bfloat16 from Ampere (8.0) on
 RECORDED_PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pandas", "luigi")
 
@@ -39,7 +40,9 @@ def native_bfloat16() -> bool:
     """Return whether the device that TensorFlow will use multiplies bfloat16 matrices natively."""
     if (capability := gpu_capability()) is not None:
         return capability >= NATIVE_BFLOAT16_CAPABILITY
-    return bool(NATIVE_BFLOAT16_FLAGS & cpu_flags())
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()  # of the library that multiplies
+    allowed = limit in {"", "ALL", "DEFAULT"} or any(name in limit for name in BFLOAT16_LIMITS)
+    return allowed and bool(NATIVE_BFLOAT16_FLAGS & cpu_flags())
 
 
 def cpu_flags() -> set[str]:

@@ -58,7 +58,7 @@ ENGINES: dict[str, Engine] = {
             package="tensorflow",
             forward="pipeline.backbones.forward:forward_function",
             passes="pipeline.backbones.forward:passes_at_once",
-            pass_pixels=128 * 32**2,
+            pass_pixels=256 * 32**2,
             configure="pipeline.numerics:configure",
         ),
         Engine(
