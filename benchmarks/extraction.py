@@ -4,8 +4,8 @@
                                     [--dataset FOLDER --weights FOLDER]
     python benchmarks/extraction.py --check
 
-All sides run VGG16 on the same uint8 images and return the five taps averaged over space. They run one after
-another, each in its own process. Images and weights come from a prepared data set and downloaded weights
+All sides run VGG16 on the same uint8 images and return the five taps averaged over space. Each has its own
+process, and they are measured in turn. Images and weights come from a prepared data set and downloaded weights
 (folders in data/datasets and data/raw/weights), or are random with a fixed seed. At another input size the
 first three get images that are enlarged already; headstart enlarges them itself. ONEDNN_MAX_CPU_ISA may
 stand for another processor and is named in the table.
@@ -20,10 +20,11 @@ stand for another processor and is named in the table.
 - headstart-maps: the same with whole maps of all taps in float16 instead of averages;
 - headstart-float32: the same in float32, for machines without bfloat16.
 
-The steady rate excludes the first batch; for headstart it is the rate of its shards. The rate of
-model.predict ends at its last batch: TensorFlow 2.21 can wait up to five seconds before the call returns
-(the destructor of its data iterator joins a sleeping thread). The whole job is the process from start to
-end, including that wait. Prints a Markdown table: medians over the rounds, lowest and highest.
+The rates exclude the start, which has a column of its own: the process up to its first batch (headstart
+compiles its passes after that, in three seconds). The rate of headstart is that of its shards. The rate of
+model.predict ends at its last batch: TensorFlow 2.21 can wait up to five seconds before the call returns (the
+destructor of its data iterator joins a sleeping thread). Prints a Markdown table: medians over the rounds,
+lowest and highest.
 
 --check takes about a minute: at 32 and 128 px it compares forward with predict-32, in turn, and fails if the
 median of three ratios is below 0.6 of RATIOS, twice.
@@ -40,7 +41,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 Measure = Callable[[], float]  # a steady rate in images/s
@@ -65,7 +66,7 @@ RATIOS = {"bfloat16": {32: 3.4, 128: 3.1}, "float32": {32: 1.7, 128: 1.7}}
 CHECK_IMAGES = {32: 1024, 128: 64}
 LOWEST_SHARE, CHECKS = 0.6, 2
 PREDICT_FILE = "predict.h5"
-LIMIT = 1800  # seconds for one process
+READY = "ready"  # the line of a side whose process has started
 
 
 def main() -> int:
@@ -73,6 +74,7 @@ def main() -> int:
     options = _options()
     if options.side:
         measure = SIDES[options.side](Path(options.folder), options.input_size)
+        print(READY, flush=True)
         for _ in sys.stdin:  # one measurement for each line
             print(json.dumps({"rate": measure()}), flush=True)
         return 0
@@ -80,24 +82,26 @@ def main() -> int:
         return _check()
     sides = [side for side in options.sides.split(",") if _is_available(side)]
     with tempfile.TemporaryDirectory() as folder:
-        options.images = options.images or max(512, 12_000 * 32**2 // options.input_size**2)
+        options.images = options.images or max(120, 6_000 * 32**2 // options.input_size**2)
         source = _prepare(Path(folder), options.images, options.dataset, options.weights)
         before = _matmul_rates()
-        results: dict[str, list[dict]] = {side: [] for side in sides}
+        started = {side: _started(side, folder, options.input_size) for side in sides}
+        rates: dict[str, list[float]] = {side: [] for side in sides}
         for number in range(options.rounds):
-            for side in sides:
-                results[side].append(_in_process(side, folder, options.input_size))
-                last = results[side][-1]
-                text = f"{last['rate']:.1f} images/s steady, {last['seconds']:.1f} s total"
-                print(f"round {number + 1}: {side}: {text}", file=sys.stderr)
-        print(_table(results, f"{options.input_size} px, {options.images:,} {source}", before))
+            for side, (process, _) in started.items():
+                rates[side].append(_measured(process))
+                print(f"round {number + 1}: {side}: {rates[side][-1]:.1f} images/s", file=sys.stderr)
+        for process, _ in started.values():
+            process.communicate()
+        starts = {side: seconds for side, (_, seconds) in started.items()}
+        print(_table(rates, starts, f"{options.input_size} px, {options.images:,} {source}", before))
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input-size", type=int, default=32, help="pixels per side (default: 32)")
-    parser.add_argument("--images", type=int, help="images in each round (default: by size, 12,000 at 32 px)")
+    parser.add_argument("--images", type=int, help="images in each round (default: by size, 6,000 at 32 px)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all sides (default: 3)")
     parser.add_argument("--sides", default=DEFAULT_SIDES, help=f"some of {','.join(TITLES)}")
     parser.add_argument("--dataset", type=Path, help="prepared data set, such as data/datasets/cifar10-...")
@@ -139,7 +143,7 @@ def _ratio(size: int) -> float:
     """Return the median of three ratios of forward to predict-32, measured in turn."""
     with tempfile.TemporaryDirectory() as folder:
         _prepare(Path(folder), CHECK_IMAGES[size])
-        sides = [_started(side, folder, size) for side in ("predict-32", "forward")]
+        sides = [_started(side, folder, size)[0] for side in ("predict-32", "forward")]
         rates = [[_measured(side) for side in sides] for _ in range(3)]
         for side in sides:
             side.communicate()
@@ -180,29 +184,27 @@ def _prepare(folder: Path, count: int, dataset: Path | None = None, weights: Pat
     return f"images ({names[0]}), weights {names[1]}"
 
 
-def _in_process(side: str, folder: str, size: int) -> dict:
-    """Return the steady rate that a side reports, and the seconds of its process."""
+def _started(side: str, folder: str, size: int) -> tuple[subprocess.Popen[str], float]:
+    """Return a side's process, which measures once for each line it reads, and the seconds of its start."""
     start = time.perf_counter()
-    process = _started(side, folder, size)
-    rate = _measured(process)
-    process.communicate(timeout=LIMIT)
-    return {"rate": rate, "seconds": time.perf_counter() - start}
-
-
-def _started(side: str, folder: str, size: int) -> subprocess.Popen[str]:
-    """Start a side's process, which measures once for each line it reads."""
     command = [sys.executable, __file__, "--side", side, "--folder", folder, "--input-size", str(size)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, text=True, **pipes)
+    process = subprocess.Popen(command, env=environment, text=True, **pipes)
+    _line_of(process, READY)
+    return process, time.perf_counter() - start
 
 
 def _measured(process: subprocess.Popen[str]) -> float:
     process.stdin.write("\n")
     process.stdin.flush()
+    return json.loads(_line_of(process, '{"rate"'))["rate"]
+
+
+def _line_of(process: subprocess.Popen[str], prefix: str) -> str:
     for line in process.stdout:
-        if line.startswith('{"rate"'):
-            return json.loads(line)["rate"]
+        if line.startswith(prefix):
+            return line
     sys.exit(f"{' '.join(process.args)}: ended with exit code {process.wait()}")
 
 
@@ -429,38 +431,29 @@ def _matmul_rates() -> str:
     return ", ".join(rates)
 
 
-def _table(results: dict[str, list[dict]], source: str, before: str) -> str:
+def _table(rates: dict[str, list[float]], starts: dict[str, float], source: str, before: str) -> str:
     from pipeline import machine
 
-    base = results.get("predict-32") or next(iter(results.values()))
-    lines = [
-        "| side | images/s, steady | lowest … highest | ratio | whole job, s | ratio |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for side, rounds in results.items():
+    base = statistics.median(rates.get("predict-32") or next(iter(rates.values())))
+    lines = ["| side | images/s | lowest … highest | ratio | start, s |", "|---|---:|---:|---:|---:|"]
+    for side, rounds in rates.items():
         title = TITLES[side].format(precision=machine.resolve_precision("auto"))
-        rates, seconds = [row["rate"] for row in rounds], [row["seconds"] for row in rounds]
-        ratio = statistics.median(rates) / statistics.median(row["rate"] for row in base)
-        total_ratio = statistics.median(row["seconds"] for row in base) / statistics.median(seconds)
-        span = f"{min(rates):.1f} … {max(rates):.1f}"
-        lines.append(
-            f"| {title} | {statistics.median(rates):.1f} | {span} | {ratio:.2f} "
-            f"| {statistics.median(seconds):.1f} | {total_ratio:.2f} |"
-        )
-    facts, rounds = machine.describe(), len(next(iter(results.values())))
+        median, span = statistics.median(rounds), f"{min(rounds):.1f} … {max(rounds):.1f}"
+        lines.append(f"| {title} | {median:.1f} | {span} | {median / base:.2f} | {starts[side]:.1f} |")
+    facts, count = machine.describe(), len(next(iter(rates.values())))
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA")
     processor = facts["processor"] + (f" as {isa}" if isa else "")
     lines.append(
-        f"\nVGG16 at {source}, {rounds} rounds, {processor}, {facts['cores']} cores; matrix multiplication "
-        f"of 4096 x 4096, GFLOP/s: {before} before, {_matmul_rates()} after. {_versions(results)}."
+        f"\nVGG16 at {source}, {count} rounds, {processor}, {facts['cores']} cores; matrix multiplication "
+        f"of 4096 x 4096, GFLOP/s: {before} before, {_matmul_rates()} after. {_versions(rates)}."
     )
     return "\n".join(lines)
 
 
-def _versions(results: dict) -> str:
+def _versions(sides: Iterable[str]) -> str:
     import importlib.metadata
 
-    packages = ["tensorflow", "keras", *(PACKAGES[side] for side in results if side in PACKAGES)]
+    packages = dict.fromkeys(["tensorflow", "keras", *(PACKAGES[side] for side in sides if side in PACKAGES)])
     return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
 
 

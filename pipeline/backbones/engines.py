@@ -18,8 +18,8 @@ class Engine:
     """A library that computes a frozen network.
 
     forward and passes are `module:function`: the function that builds a forward pass, and the number of
-    passes that run at once. pass_pixels is the number of pixels in one pass. algorithms describes how
-    convolutions are computed, "" if it depends on the backbone; it is part of the key of a cache.
+    passes that run at once. A pass has pass_pixels pixels, but no fewer than fewest_images. algorithms
+    describes how convolutions are computed, "" if it depends on the backbone; it is part of the key of a cache.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Engine:
     forward: str
     passes: str
     pass_pixels: int
+    fewest_images: int = 1
     algorithms: str = ""
     extra: str = ""  # the extra of this project that installs it
     configure: str = ""  # sets precision and determinism before the first pass
@@ -35,6 +36,10 @@ class Engine:
     def is_installed(self) -> bool:
         """Whether its package is installed; the package is not imported."""
         return importlib.util.find_spec(self.package) is not None
+
+    def images_in_pass(self, input_size: int) -> int:
+        """Return how many images of an input size a pass has if memory allows."""
+        return max(self.fewest_images, self.pass_pixels // input_size**2)
 
     def describe_algorithms(self, row: Backbone) -> str:
         """Return how it computes the convolutions of a backbone."""
@@ -58,7 +63,8 @@ ENGINES: dict[str, Engine] = {
             package="tensorflow",
             forward="pipeline.backbones.forward:forward_function",
             passes="pipeline.backbones.forward:passes_at_once",
-            pass_pixels=256 * 32**2,
+            pass_pixels=128 * 32**2,
+            fewest_images=16,  # deep layers have few pixels, and products over more images are faster
             configure="pipeline.numerics:configure",
         ),
         Engine(

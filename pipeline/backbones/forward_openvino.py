@@ -28,14 +28,15 @@ def forward_function(
     taps: list[tuple[str, str]],
     precision: str,
     batch_size: int,
+    maps_dtype: str = "float32",
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a function from uint8 images to a list of float32 arrays, as forward.forward_function does."""
+    """Return a function from uint8 images to a list of arrays, as forward.forward_function does."""
     check_shapes(row, arrays)
     images = ops.parameter([batch_size, image_size, image_size, 3], np.uint8)
     maps = {PIXELS: _preprocessed(row, images, image_size, input_size)}
     for step in steps_to(row, taps):
         maps[step.name] = _computed(step, arrays, [maps[name] for name in step.sources])
-    outputs = [_pooled(maps[layer], pooling) for layer, pooling in taps]
+    outputs = [_pooled(maps[layer], pooling, maps_dtype) for layer, pooling in taps]
     model = openvino.Model(outputs, [images], row.name)
     settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "THROUGHPUT"}
     settings["NUM_STREAMS"] = str(usable_cores())
@@ -60,11 +61,11 @@ def _preprocessed(row: Backbone, images: Any, image_size: int, input_size: int) 
     return ops.gather(x, np.array([2, 1, 0]), np.array(1)) if row.flip_channels else x
 
 
-def _pooled(maps: Any, pooling: str) -> Any:
-    """Return maps (B, C, H, W) averaged over space in float32, or as (B, H, W, C)."""
+def _pooled(maps: Any, pooling: str, maps_dtype: str) -> Any:
+    """Return maps (B, C, H, W) averaged over space in float32, or as (B, H, W, C) in maps_dtype."""
     if pooling == "average":
         return ops.reduce_mean(ops.convert(maps, "f32"), [2, 3])
-    return ops.convert(ops.transpose(maps, [0, 2, 3, 1]), "f32")
+    return ops.convert(ops.transpose(maps, [0, 2, 3, 1]), maps_dtype.replace("loat", ""))
 
 
 def _computed(step: Step, arrays: Arrays, sources: list[Any]) -> Any:

@@ -40,8 +40,9 @@ def forward_function(
     taps: list[tuple[str, str]],
     precision: str,
     batch_size: int,
+    maps_dtype: str = "float32",
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a function from uint8 images to a list of float32 arrays, as forward.forward_function does."""
+    """Return a function from uint8 images to a list of arrays, as forward.forward_function does."""
     check_shapes(row, arrays)
     where, dtype = device(), getattr(torch, precision)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -61,7 +62,7 @@ def forward_function(
         maps = {PIXELS: x.to(dtype=dtype, memory_format=torch.channels_last)}
         for step in steps:
             maps[step.name] = _computed(step, weights.get(step.name), [maps[name] for name in step.sources])
-        return [_pooled(maps[layer], pooling) for layer, pooling in taps]
+        return [_pooled(maps[layer], pooling, maps_dtype) for layer, pooling in taps]
 
     def forward(batch: np.ndarray) -> list[np.ndarray]:
         images = torch.from_numpy(np.ascontiguousarray(batch))
@@ -91,11 +92,11 @@ def _weights(step: Step, arrays: Arrays, where: str, dtype: torch.dtype) -> tupl
     return weights, torch.from_numpy(bias.copy()).to(device=where, dtype=dtype)
 
 
-def _pooled(maps: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Return maps (B, C, H, W) averaged over space in float32, or as (B, H, W, C)."""
+def _pooled(maps: torch.Tensor, pooling: str, maps_dtype: str) -> torch.Tensor:
+    """Return maps (B, C, H, W) averaged over space in float32, or as (B, H, W, C) in maps_dtype."""
     if pooling == "average":
         return maps.float().mean(dim=(2, 3))
-    return maps.permute(0, 2, 3, 1).float()
+    return maps.permute(0, 2, 3, 1).to(getattr(torch, maps_dtype))
 
 
 def _computed(

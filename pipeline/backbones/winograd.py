@@ -56,10 +56,10 @@ def _coefficients(roots) -> list[Fraction]:
 
 
 def transformed_kernel(kernel: np.ndarray, tile: int) -> np.ndarray:
-    """Return a kernel (3, 3, in, out) as the factors (n², in, out) float32 of the products."""
-    matrix = transforms(tile)[1].astype(np.float32)
-    columns = np.tensordot(matrix, kernel, (1, 1))  # (n, 3, in, out)
-    return np.tensordot(matrix, columns, (1, 1)).reshape(-1, *kernel.shape[2:])
+    """Return a kernel (3, 3, in, out) as the factors (n, n, in, out) float32 of the products."""
+    matrix = transforms(tile)[1]
+    both = np.kron(matrix, matrix).astype(np.float32)  # of rows and columns at once
+    return (both @ kernel.reshape(KERNEL_SIDE**2, -1)).reshape(*[len(matrix)] * 2, *kernel.shape[2:])
 
 
 def convolve(
@@ -71,16 +71,14 @@ def convolve(
     the maximum of 2x2 pixels, so that maps of full size are never written.
     """
     padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])  # outside of XLA, whose loops it would slow down
-    tiles = [part for rows in _row_tiles(padded, tile) for part in _column_tiles(rows, tile, x.dtype)]
-    products = [tf.matmul(part, factor) for part, factor in zip(tiles, factors, strict=True)]
-    n = tile + KERNEL_SIDE - 1
-    halves = [_row_outputs(products[column::n], tile) for column in range(n)]
-    rows, shape = 2 if pool else 1, (x.shape[0], x.shape[1] // tile, x.shape[2] // tile)
-    lines = [
-        _pixel_line([half[row : row + rows] for half in halves], tf.constant(bias), tile, shape, x.dtype)
-        for row in range(0, tile, rows)
+    tiles = [_column_tiles(rows, tile, x.dtype) for rows in _row_tiles(padded, tile)]
+    lines = _line_outputs([tf.matmul(*pair) for pair in zip(tiles, factors, strict=True)], tile)
+    height, shape = 2 if pool else 1, (x.shape[0], x.shape[1] // tile, x.shape[2] // tile)
+    maps = [
+        _pixels(lines[row : row + height], tf.constant(bias), tile, shape, x.dtype)
+        for row in range(0, tile, height)
     ]
-    return tf.reshape(tf.stack(lines, axis=2), (shape[0], shape[1] * len(lines), -1, bias.size))
+    return tf.reshape(tf.stack(maps, axis=2), (shape[0], shape[1] * len(maps), -1, bias.size))
 
 
 def _combined(matrix: np.ndarray, parts: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -102,23 +100,24 @@ def _row_tiles(padded: tf.Tensor, tile: int) -> list[tf.Tensor]:
 
 
 @fused
-def _column_tiles(rows: tf.Tensor, tile: int, dtype: tf.DType) -> list[tf.Tensor]:
+def _column_tiles(rows: tf.Tensor, tile: int, dtype: tf.DType) -> tf.Tensor:
+    """Return one row of all tiles as (n, tiles, channels)."""
     tiles = _combined(transforms(tile)[0], _windows(rows, 2, tile))
-    return [tf.reshape(tf.cast(part, dtype), (-1, rows.shape[3])) for part in tiles]
+    return tf.stack([tf.reshape(tf.cast(part, dtype), (-1, rows.shape[3])) for part in tiles])
 
 
 @fused
-def _row_outputs(products: list[tf.Tensor], tile: int) -> list[tf.Tensor]:
+def _line_outputs(products: list[tf.Tensor], tile: int) -> list[tf.Tensor]:
+    """Return each line of outputs, before the transform of columns, as (n, tiles, out)."""
     return _combined(transforms(tile)[2], [tf.cast(product, tf.float32) for product in products])
 
 
 @fused
-def _pixel_line(
-    halves: list[list[tf.Tensor]], bias: tf.Tensor, tile: int, shape: tuple[int, int, int], dtype: tf.DType
+def _pixels(
+    lines: list[tf.Tensor], bias: tf.Tensor, tile: int, shape: tuple[int, int, int], dtype: tf.DType
 ) -> tf.Tensor:
     """Return a line of pixels of all tiles, (B, tiles, pixels of a line, out), or the maxima of two lines."""
-    matrix = transforms(tile)[2]
-    pixels, *below = [_combined(matrix, list(row)) for row in zip(*halves, strict=True)]
+    pixels, *below = [_combined(transforms(tile)[2], tf.unstack(line)) for line in lines]
     for other in below:
         highest = [tf.maximum(*pair) for pair in zip(pixels, other, strict=True)]
         pixels = [tf.maximum(*highest[column : column + 2]) for column in range(0, tile, 2)]

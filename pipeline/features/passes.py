@@ -13,14 +13,14 @@ from pipeline.extensions import resolve
 from pipeline.features.sections import Section, engine_of
 from pipeline.views import parse_view
 
-MEMORY_BYTES = 1 << 30  # limit for the feature maps of all concurrent passes
+MEMORY_BYTES = 1 << 29  # limit for the feature maps of all concurrent passes
 PIXEL_BYTES = 3 * 64 * 4  # at the widest layers of a VGG three maps of 64 channels are alive
 
 
 def images_within_memory(engine: Engine, input_size: int, passes: int) -> int:
-    """Return the number of images per pass: the engine's, or fewer if the memory limit requires it."""
+    """Return the number of images per pass: the engine's, or fewer if memory requires it."""
     limit = MEMORY_BYTES // (passes * PIXEL_BYTES * input_size**2)
-    return max(1, min(engine.pass_pixels // input_size**2, limit))
+    return max(1, min(engine.images_in_pass(input_size), limit))
 
 
 class Pass:
@@ -53,6 +53,7 @@ class Pass:
             ],
             precision=base["precision"],
             batch_size=self.size,
+            maps_dtype=section.dtype,
         )
         black = np.zeros((self.size, image_size, image_size, 3), np.uint8)
         self._forward(black)  # finish compiling before several threads call it

@@ -146,6 +146,11 @@ class Section:
         """The size of one image's features in bytes."""
         return VALUE_BYTES[self.base["storage"]] * sum(math.prod(shape) for shape in self.shapes().values())
 
+    @property
+    def dtype(self) -> str:
+        """The type in which passes return its features: averages in float32, maps as they are stored."""
+        return "float32" if self.base["pooling"] == "average" else self.base["storage"]
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one image's features by layer: (channels,), or (S, S, channels) for maps."""
         row = BACKBONES[self.base["backbone"]]

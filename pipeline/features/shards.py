@@ -37,7 +37,7 @@ class Shard:
         self.section, self.number, self.span, self.lock = section, number, span, lock
         self.seconds, self._filled = 0.0, 0
         self.features = {
-            layer: np.empty((len(self), *shape), np.float32) for layer, shape in section.shapes().items()
+            layer: np.empty((len(self), *shape), section.dtype) for layer, shape in section.shapes().items()
         }
 
     def __len__(self) -> int:
@@ -52,6 +52,7 @@ class Shard:
         return self._filled == len(self)
 
 
+FLOAT16_INFINITY = 0x7C00  # its bits; those of NaN are greater
 OPEN_BY_PRODUCTS = 4  # shards in memory; rows come nearly in order
 
 
@@ -172,16 +173,25 @@ def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
 
 
 def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise DamagedFile(
-            f"features of {what} are not finite numbers; "
-            "the weights are damaged or do not belong to this backbone"
-        )
+    """Return features in their storage type, which maps have already; raise DamagedFile unless all are finite."""
+    if values.dtype == np.float32 and not np.isfinite(values).all():
+        raise DamagedFile(_not_finite(what))
     with np.errstate(over="ignore"):
         stored = values.astype(storage, copy=False)
-    if not np.isfinite(stored).all():
-        raise DamagedFile(
-            f"features of {what} reach {values.max():.0f}, which overflows {storage}; use storage float32, "
-            "or --prefix images to fine-tune"
-        )
+    if storage == "float16":
+        largest = (stored.view(np.uint16) & 0x7FFF).max(initial=0)  # without signs; isfinite is four times slower
+        if largest > FLOAT16_INFINITY:
+            raise DamagedFile(_not_finite(what))
+        if largest == FLOAT16_INFINITY:
+            raise DamagedFile(
+                f"features of {what} overflow {storage}, whose largest value is 65,504; use storage float32, "
+                "or --prefix images to fine-tune"
+            )
     return stored
+
+
+def _not_finite(what: str) -> str:
+    return (
+        f"features of {what} are not finite numbers; "
+        "the weights are damaged or do not belong to this backbone"
+    )

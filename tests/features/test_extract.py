@@ -128,7 +128,7 @@ def test_storage_as_float16_halves_the_features_and_rounds_them(cached, extracte
 def test_values_that_overflow_float16_are_an_error(sources, tmp_path, monkeypatch):
     arrays = {name: [kernel * 100, bias] for name, (kernel, bias) in read_weights(sources.weights).items()}
     monkeypatch.setattr(module, "read_weights", lambda folder: arrays)
-    with pytest.raises(DamagedFile, match=r"block1_pool for images 0…99 reach \d+, which overflows float16"):
+    with pytest.raises(DamagedFile, match="block1_pool for images 0…99 overflow float16"):
         extract_to(tmp_path / "features", sources, storage="float16")
     assert not list(tmp_path.rglob("*.h5"))
 
