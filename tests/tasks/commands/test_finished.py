@@ -18,8 +18,10 @@ from small_graphs import hits_of
 from statsmodels.stats.proportion import proportion_confint
 from trees import only
 
+from pipeline.backbones.engines import ENGINES
 from pipeline.runs.result import read_run
 from pipeline.storage.publishing import read_manifest
+from tasks.commands import doctor
 from tasks.commands.compare import with_distinct_names
 from tasks.commands.runs import COLUMNS
 
@@ -200,7 +202,29 @@ def test_an_error_about_missing_weights_names_the_command_that_downloads_them(
     assert "DownloadWeights --backbone vgg16 --weights random" in errors
 
 
-def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(little, headstart, monkeypatch):
+@pytest.fixture
+def one_engine(monkeypatch):
+    """Let doctor find TensorFlow alone, because it measures several engines for half a minute."""
+    monkeypatch.setattr(doctor, "ENGINES", {"tensorflow": ENGINES["tensorflow"]})
+
+
+def test_doctor_names_the_fastest_engine_at_each_size(little, headstart, monkeypatch):
+    rates = {("tensorflow", 32): 9.0, ("openvino", 32): 8.0, ("tensorflow", 128): 1.0, ("openvino", 128): 2.0}
+
+    def measured(function, arguments):
+        assert function == "pipeline.features.speed:images_per_second"
+        return rates[arguments["engine"], arguments["input_size"]]
+
+    present = [replace(ENGINES[name], package="numpy") for name in ("tensorflow", "openvino")]
+    monkeypatch.setattr(doctor, "ENGINES", {engine.name: engine for engine in present})
+    monkeypatch.setattr(doctor, "run_in_child", measured)
+    lines = headstart("doctor", "--offline")[1].splitlines()
+    small, large = [line for line in lines if "images/s" in line]
+    assert small.endswith("images/s: tensorflow 9.0, openvino 8.0")
+    assert large.endswith("images/s: tensorflow 1.0, openvino 2.0; --engine openvino is the fastest here")
+
+
+def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(little, headstart, monkeypatch, one_engine):
     monkeypatch.setenv("HEADSTART_CIFAR10_URLS", "http://127.0.0.1:9/x.tar.gz")
     code, output, _ = headstart("doctor", "--offline")
     assert code == 0
@@ -218,7 +242,7 @@ def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(little
     assert "mirror http://127.0.0.1:9/x.tar.gz did not respond (ConnectionError)" in output
 
 
-def test_doctor_warns_about_a_slow_machine(little, headstart, monkeypatch):
+def test_doctor_warns_about_a_slow_machine(little, headstart, monkeypatch, one_engine):
     monkeypatch.setattr("pipeline.machine.native_bfloat16", lambda: False)
     monkeypatch.setattr("pipeline.machine.total_memory_bytes", lambda: 2_000_000_000)
     _, output, _ = headstart("doctor", "--offline")
