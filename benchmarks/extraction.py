@@ -5,9 +5,9 @@
     python benchmarks/extraction.py --check
 
 All sides run VGG16 on the same uint8 images and return the five taps averaged over space. Each has its own
-process, and they are measured in turn. Images and weights come from a prepared data set and downloaded weights
-(folders in data/datasets and data/raw/weights), or are random with a fixed seed. At another input size the
-first three get images that are enlarged already; headstart enlarges them itself. ONEDNN_MAX_CPU_ISA may
+process, and they are measured in turn. Images and weights come from a prepared data set and downloaded
+weights (folders in data/datasets and data/raw/weights), or are random with a fixed seed. At another input size
+the first three get images that are enlarged already; headstart enlarges them itself. ONEDNN_MAX_CPU_ISA may
 stand for another processor and is named in the table.
 
 - predict-32, predict-256: Keras's model.predict in float32, in batches of 32 (its default) or 256, with its
@@ -20,8 +20,7 @@ stand for another processor and is named in the table.
 - headstart-maps: the same with whole maps of all taps in float16 instead of averages;
 - headstart-float32: the same in float32, for machines without bfloat16.
 
-The rates exclude the start, which has a column of its own: the process up to its first batch (headstart
-compiles its passes after that, in three seconds). The rate of headstart is that of its shards. The rate of
+The rates exclude the start of a process. The rate of headstart is that of its shards. The rate of
 model.predict ends at its last batch: TensorFlow 2.21 can wait up to five seconds before the call returns (the
 destructor of its data iterator joins a sleeping thread). Prints a Markdown table: medians over the rounds,
 lowest and highest.
@@ -73,10 +72,12 @@ def main() -> int:
     """Run all sides and print the table."""
     options = _options()
     if options.side:
+        from pipeline.machine import peak_memory_mb
+
         measure = SIDES[options.side](Path(options.folder), options.input_size)
         print(READY, flush=True)
         for _ in sys.stdin:  # one measurement for each line
-            print(json.dumps({"rate": measure()}), flush=True)
+            print(json.dumps({"rate": measure(), "memory": peak_memory_mb()}), flush=True)
         return 0
     if options.check:
         return _check()
@@ -86,15 +87,14 @@ def main() -> int:
         source = _prepare(Path(folder), options.images, options.dataset, options.weights)
         before = _matmul_rates()
         started = {side: _started(side, folder, options.input_size) for side in sides}
-        rates: dict[str, list[float]] = {side: [] for side in sides}
+        measured: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for number in range(options.rounds):
-            for side, (process, _) in started.items():
-                rates[side].append(_measured(process))
-                print(f"round {number + 1}: {side}: {rates[side][-1]:.1f} images/s", file=sys.stderr)
-        for process, _ in started.values():
+            for side, process in started.items():
+                measured[side].append(_measured(process))
+                print(f"round {number + 1}: {side}: {measured[side][-1]}", file=sys.stderr)
+        for process in started.values():
             process.communicate()
-        starts = {side: seconds for side, (_, seconds) in started.items()}
-        print(_table(rates, starts, f"{options.input_size} px, {options.images:,} {source}", before))
+        print(_table(measured, f"{options.input_size} px, {options.images:,} {source}", before))
     return 0
 
 
@@ -143,8 +143,8 @@ def _ratio(size: int) -> float:
     """Return the median of three ratios of forward to predict-32, measured in turn."""
     with tempfile.TemporaryDirectory() as folder:
         _prepare(Path(folder), CHECK_IMAGES[size])
-        sides = [_started(side, folder, size)[0] for side in ("predict-32", "forward")]
-        rates = [[_measured(side) for side in sides] for _ in range(3)]
+        sides = [_started(side, folder, size) for side in ("predict-32", "forward")]
+        rates = [[_measured(side)["rate"] for side in sides] for _ in range(3)]
         for side in sides:
             side.communicate()
     return statistics.median(ours / usual for usual, ours in rates)
@@ -184,21 +184,21 @@ def _prepare(folder: Path, count: int, dataset: Path | None = None, weights: Pat
     return f"images ({names[0]}), weights {names[1]}"
 
 
-def _started(side: str, folder: str, size: int) -> tuple[subprocess.Popen[str], float]:
-    """Return a side's process, which measures once for each line it reads, and the seconds of its start."""
-    start = time.perf_counter()
+def _started(side: str, folder: str, size: int) -> subprocess.Popen[str]:
+    """Return a side's process, which measures once for each line it reads."""
     command = [sys.executable, __file__, "--side", side, "--folder", folder, "--input-size", str(size)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(command, env=environment, text=True, **pipes)
     _line_of(process, READY)
-    return process, time.perf_counter() - start
+    return process
 
 
-def _measured(process: subprocess.Popen[str]) -> float:
+def _measured(process: subprocess.Popen[str]) -> dict[str, float]:
+    """Let a side measure once; return its rate in images/s and the peak memory of its process in MB."""
     process.stdin.write("\n")
     process.stdin.flush()
-    return json.loads(_line_of(process, '{"rate"'))["rate"]
+    return json.loads(_line_of(process, '{"rate"'))
 
 
 def _line_of(process: subprocess.Popen[str], prefix: str) -> str:
@@ -224,9 +224,7 @@ def _headstart(folder: Path, size: int, **options: str) -> Measure:
     def measure():
         with tempfile.TemporaryDirectory(dir=folder) as target:
             folders = {"dataset": str(folder / "dataset"), "weights": str(folder / "weights")}
-            (costs,) = extract(
-                _base(size, **options), TAPS, ["identity"], **folders, folder=target
-            ).values()
+            (costs,) = extract(_base(size, **options), TAPS, ["identity"], **folders, folder=target).values()
         return costs["images_per_second"]
 
     return measure
@@ -431,15 +429,21 @@ def _matmul_rates() -> str:
     return ", ".join(rates)
 
 
-def _table(rates: dict[str, list[float]], starts: dict[str, float], source: str, before: str) -> str:
+def _table(measured: dict[str, list[dict[str, float]]], source: str, before: str) -> str:
     from pipeline import machine
 
+    rates = {side: [row["rate"] for row in rows] for side, rows in measured.items()}
     base = statistics.median(rates.get("predict-32") or next(iter(rates.values())))
-    lines = ["| side | images/s | lowest … highest | ratio | start, s |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        "| side | images/s | lowest … highest | ratio | peak memory, MB |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for side, rounds in rates.items():
         title = TITLES[side].format(precision=machine.resolve_precision("auto"))
         median, span = statistics.median(rounds), f"{min(rounds):.1f} … {max(rounds):.1f}"
-        lines.append(f"| {title} | {median:.1f} | {span} | {median / base:.2f} | {starts[side]:.1f} |")
+        columns = [f"{median:.1f}", span, f"{median / base:.2f}"]
+        memory = max(row["memory"] for row in measured[side])
+        lines.append(f"| {' | '.join([title, *columns, f'{memory:.0f}'])} |")
     facts, count = machine.describe(), len(next(iter(rates.values())))
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA")
     processor = facts["processor"] + (f" as {isa}" if isa else "")

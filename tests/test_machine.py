@@ -15,7 +15,8 @@ from pipeline.errors import BadInput
 
 
 @pytest.fixture(autouse=True)
-def no_cached_precision():
+def no_cached_precision(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     machine.native_bfloat16.cache_clear()
     yield
     machine.native_bfloat16.cache_clear()
@@ -37,6 +38,23 @@ def test_auto_precision_is_bfloat16_on_devices_that_support_it_natively(
 ):
     monkeypatch.setattr(machine, "gpu_capability", lambda: capability)
     monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+    assert machine.resolve_precision("auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("AVX2", "float32"),
+        ("avx512_core", "float32"),
+        ("AVX512_CORE_BF16", "bfloat16"),
+        ("AVX512_CORE_AMX", "bfloat16"),
+        ("ALL", "bfloat16"),
+    ],
+)
+def test_auto_precision_is_float32_where_onednn_may_not_use_bfloat16(monkeypatch, limit, expected):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr(machine, "gpu_capability", lambda: None)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx512_bf16"})
     assert machine.resolve_precision("auto") == expected
 
 

@@ -18,8 +18,8 @@ class Engine:
     """A library that computes a frozen network.
 
     forward and passes are `module:function`: the function that builds a forward pass, and the number of
-    passes that run at once. A pass has pass_pixels pixels, but no fewer than fewest_images. algorithms
-    describes how convolutions are computed, "" if it depends on the backbone; it is part of the key of a cache.
+    passes that run at once. A pass has pass_pixels pixels, or up to twice as many to hold few_images. algorithms
+    describes how convolutions are computed, "" if it depends on the backbone, and is part of a cache's key.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Engine:
     forward: str
     passes: str
     pass_pixels: int
-    fewest_images: int = 1
+    few_images: int = 1
     algorithms: str = ""
     extra: str = ""  # the extra of this project that installs it
     configure: str = ""  # sets precision and determinism before the first pass
@@ -39,7 +39,8 @@ class Engine:
 
     def images_in_pass(self, input_size: int) -> int:
         """Return how many images of an input size a pass has if memory allows."""
-        return max(self.fewest_images, self.pass_pixels // input_size**2)
+        usual = self.pass_pixels // input_size**2
+        return max(1, usual, min(self.few_images, 2 * self.pass_pixels // input_size**2))
 
     def describe_algorithms(self, row: Backbone) -> str:
         """Return how it computes the convolutions of a backbone."""
@@ -64,7 +65,7 @@ ENGINES: dict[str, Engine] = {
             forward="pipeline.backbones.forward:forward_function",
             passes="pipeline.backbones.forward:passes_at_once",
             pass_pixels=128 * 32**2,
-            fewest_images=16,  # deep layers have few pixels, and products over more images are faster
+            few_images=16,  # deep layers have few pixels, and products over more images are faster
             configure="pipeline.numerics:configure",
         ),
         Engine(

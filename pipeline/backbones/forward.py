@@ -44,9 +44,9 @@ def forward_function(
     """Return a function from (batch_size, I, I, 3) uint8 images to a list of arrays, one per tap.
 
     I is image_size. Images are resized to input_size if it differs: bilinear, antialiased, in float32 (see
-    tf.image.resize). taps are pairs of a layer and its pooling: "average" gives (batch_size, channels) float32,
-    "none" the feature maps in maps_dtype, float32 or float16. Nothing past the deepest layer is computed. The returned function is thread-safe.
-    Raises BadInput if the shapes of the weights do not match.
+    tf.image.resize). taps are pairs of a layer and its pooling: "average" gives (batch_size, channels)
+    float32, "none" the feature maps in maps_dtype, float32 or float16. Nothing past the deepest layer is
+    computed. The returned function is thread-safe. Raises BadInput if the shapes of the weights do not match.
     """
     row.check_size(input_size)
     check_shapes(row, arrays)

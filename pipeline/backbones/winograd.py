@@ -1,25 +1,20 @@
-"""Winograd's convolution F(m x m, 3x3) of Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015).
+"""Winograd's convolution F(m x m, 3x3) of Lavin & Gray (2015), arXiv:1509.09308.
 
-A tile of (m + 2)² pixels gives m² outputs with (m + 2)² products for each pair of channels instead of 9m². Both
-directions are transformed by the matrices of Toom and Cook, one after the other; the products in between are
-matrix products over all tiles. XLA fuses the sums of a transform into loops over memory.
+A tile of (m + 2)² pixels gives m² outputs with (m + 2)² products for each pair of channels instead of 9m².
+Rows and columns are transformed by the matrices of Toom and Cook; between the transforms of tiles and of
+outputs are matrix products over all tiles. XLA fuses the sums of a transform into loops over memory.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import cache
 
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbones.algorithms import WINOGRAD_POINTS
+
 KERNEL_SIDE = 3
-# Where the polynomials are evaluated, infinity aside. For 4x4 outputs these give 0.55 of the rounding errors
-# in bfloat16 that the usual 0, ±1, ±2 give.
-POINTS = {
-    2: (Fraction(0), Fraction(1), Fraction(-1)),
-    4: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
-}
 
 fused = tf.function(jit_compile=True, autograph=False)
 
@@ -31,28 +26,17 @@ def transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     The rows of the first and the columns of the last are scaled by powers of two to at most about 1, and the
     kernels by the inverse, so that no product is large beside the others.
     """
-    points = POINTS[tile]
-    tiles = [_coefficients([other for other in points if other != point]) for point in points]
-    scales = [sum(c * point**power for power, c in enumerate(row)) for row, point in zip(tiles, points)]
-    tiles = np.array([[*row, 0] for row in tiles] + [_coefficients(points)], float)
-    kernels = np.array(
-        [[point**power / scale for power in range(KERNEL_SIDE)] for point, scale in zip(points, scales)]
-        + [[0] * (KERNEL_SIDE - 1) + [1]],
-        float,
-    )
-    last = [float(power == tile - 1) for power in range(tile)]
-    outputs = np.array([[float(point**power) for power in range(tile)] for point in points] + [last]).T
+    points = np.array(WINOGRAD_POINTS[tile])
+    others = [np.delete(points, number) for number in range(len(points))]
+    polynomials = [*(np.append(np.poly(roots)[::-1], 0) for roots in others), np.poly(points)[::-1]]
+    values = [np.prod(point - roots) for point, roots in zip(points, others, strict=True)]
+    tiles = np.array(polynomials)  # coefficients of the polynomial that is zero at all other points
+    kernels = np.vander(points, KERNEL_SIDE, increasing=True) / np.array(values)[:, None]
+    kernels = np.vstack([kernels, np.eye(KERNEL_SIDE)[-1]])
+    outputs = np.vstack([np.vander(points, tile, increasing=True), np.eye(tile)[-1]]).T
     rows = 2.0 ** np.round(np.log2(np.abs(tiles).max(axis=1)))
     columns = 2.0 ** np.round(np.log2(np.abs(outputs).max(axis=0)))
     return tiles / rows[:, None], kernels * (rows * columns)[:, None], outputs / columns
-
-
-def _coefficients(roots) -> list[Fraction]:
-    """Return the coefficients of the polynomial with these roots, from the constant on."""
-    row = [Fraction(1)]
-    for root in roots:
-        row = [low - root * high for low, high in zip([Fraction(0), *row], [*row, Fraction(0)])]
-    return row
 
 
 def transformed_kernel(kernel: np.ndarray, tile: int) -> np.ndarray:
@@ -67,8 +51,8 @@ def convolve(
 ) -> tf.Tensor:
     """Return the zero-padded convolution (B, S, S, out) of x (B, S, S, in), with bias and ReLU.
 
-    factors are transformed_kernel's, in the dtype of x; S is a multiple of tile. Sums are in float32. pool takes
-    the maximum of 2x2 pixels, so that maps of full size are never written.
+    factors are transformed_kernel's, in the dtype of x; S is a multiple of tile. The sums
+    of both transforms are in float32. pool takes the maximum of 2x2 pixels, so that maps of full size are never written.
     """
     padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])  # outside of XLA, whose loops it would slow down
     tiles = [_column_tiles(rows, tile, x.dtype) for rows in _row_tiles(padded, tile)]

@@ -13,7 +13,7 @@ from pipeline.extensions import resolve
 from pipeline.features.sections import Section, engine_of
 from pipeline.views import parse_view
 
-MEMORY_BYTES = 1 << 29  # limit for the feature maps of all concurrent passes
+MEMORY_BYTES = 1 << 30  # limit for the feature maps of all concurrent passes
 PIXEL_BYTES = 3 * 64 * 4  # at the widest layers of a VGG three maps of 64 channels are alive
 
 

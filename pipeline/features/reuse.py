@@ -46,11 +46,11 @@ class ReusableFeatures:
         return np.array([digest.tobytes() in self._locations for digest in self._content[start:stop]], bool)
 
     def features(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return the features of available images at rows (n,), one (n, …) float32 array per layer."""
+        """Return the features of available images at rows (n,), one (n, …) array per layer."""
         assert self._content is not None
         locations = [self._locations[self._content[row].tobytes()] for row in rows]
         parts = [[layer[row] for layer in self._read(path)] for path, row in locations]
-        return [np.stack(layer).astype(np.float32) for layer in zip(*parts, strict=True)]
+        return [np.stack(layer) for layer in zip(*parts, strict=True)]
 
     def _read_shard(self, path: Path) -> list[np.ndarray]:
         with hdf5.opened(path) as file:

@@ -31,7 +31,6 @@ SMALLEST_INPUT, LARGEST_INPUT = 32, 224  # pixels per side that a network sees
 RESAMPLING = "bilinear, antialiased (tf.image.resize)"
 SHARD_BYTES = 16 << 20  # about the size of a shard: the memory it takes and the work a kill can lose
 VALUE_BYTES = {"float32": 4, "float16": 2}
-PASS_PIXELS = 128 * 32**2  # of the images that shards hold multiples of
 NOTE_NUMBERS = ("seconds", "start_seconds", "peak_memory_mb")  # numeric fields of a shard's note
 
 
@@ -161,7 +160,7 @@ class Section:
 
     def spans(self, count: int) -> list[tuple[int, int]]:
         """Return (start, stop) of each shard for count images: complete passes, about SHARD_BYTES."""
-        step = images_in_pass(self.base["input_size"])
+        step = shard_step(self.base)
         rows = max(1, SHARD_BYTES // (self.row_bytes * step)) * step
         return [(start, min(start + rows, count)) for start in range(0, count, rows)]
 
@@ -201,9 +200,9 @@ class Section:
         return why_incomplete(self.folder, self.fingerprint)
 
 
-def images_in_pass(input_size: int) -> int:
-    """Return the number of images that shards hold multiples of: 128 at 32 px, 2 at 224 px."""
-    return max(1, PASS_PIXELS // input_size**2)
+def shard_step(base: dict[str, Any]) -> int:
+    """Return the number of images that shards hold multiples of: those of a pass of the engine."""
+    return find_engine(engine_of(base)).images_in_pass(base["input_size"])
 
 
 def published_sections(cache: Path) -> list[Section]:

@@ -173,13 +173,15 @@ def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
 
 
 def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
-    """Return features in their storage type, which maps have already; raise DamagedFile unless all are finite."""
+    """Return features in their storage type, which maps have already; raise DamagedFile if not finite."""
     if values.dtype == np.float32 and not np.isfinite(values).all():
         raise DamagedFile(_not_finite(what))
     with np.errstate(over="ignore"):
         stored = values.astype(storage, copy=False)
     if storage == "float16":
-        largest = (stored.view(np.uint16) & 0x7FFF).max(initial=0)  # without signs; isfinite is four times slower
+        largest = (stored.view(np.uint16) & 0x7FFF).max(
+            initial=0
+        )  # without signs; isfinite is four times slower
         if largest > FLOAT16_INFINITY:
             raise DamagedFile(_not_finite(what))
         if largest == FLOAT16_INFINITY:

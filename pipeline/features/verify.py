@@ -72,9 +72,9 @@ def _compare(
         raise DamagedFile(f"{section.folder}: expected {len(store)} rows, found {count}")
     generator = np.random.default_rng([seed, int(section.key, 16)])
     rows = np.sort(generator.choice(count, min(sample, count), replace=False))
-    shared = {name: value for name, value in section.base.items() if name != "dataset"}
+    shared = {name: value for name, value in section.base.items() if name not in ("dataset", "storage")}
     size = store.image_size
-    name = canonical([shared, section.layers, size])  # sections that agree in it share a pass
+    name = canonical([shared, section.dtype, section.layers, size])  # sections that agree in it share a pass
     if name not in passes:
         passes[name] = Pass(section, read_weights(Path(weights)), image_size=size)
     recomputed = _recompute(passes[name], store, rows, section)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import platform
 import shutil
 import sys
@@ -107,6 +108,8 @@ def _machine() -> Findings:
         yield "ok", f"bfloat16 in hardware ({units}): --precision auto uses it"
     else:
         units = "AVX512_BF16, AMX or a newer GPU"
+        if limit := os.environ.get("ONEDNN_MAX_CPU_ISA"):
+            units += f"; ONEDNN_MAX_CPU_ISA is {limit}"
         yield "slow", f"no bfloat16 in hardware ({units}): --precision auto uses float32, about half as fast"
     if flags and "avx2" not in flags:
         yield "slow", "no AVX2: TensorFlow runs several times slower than on newer machines"

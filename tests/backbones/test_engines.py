@@ -48,6 +48,25 @@ def test_an_engine_computes_the_features_of_tensorflow(engine, backbone, pooling
         assert largest.min() > 0
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_maps_can_be_float16_and_overflow_to_infinity(engine):
+    needs(engine)
+    arrays = {
+        name: (kernel * 1000, bias) for name, (kernel, bias) in nonzero_weights(BACKBONES["vgg16"]).items()
+    }
+    options = {"image_size": 32, "input_size": 32, "precision": "float32", "batch_size": 3}
+    options |= {"taps": [("block1_pool", "none"), ("block1_pool", "average")]}
+    compute = resolve(ENGINES[engine].forward)
+    full, average = compute(BACKBONES["vgg16"], arrays, **options)(IMAGES[:, :32, :32])
+    half, same = compute(BACKBONES["vgg16"], arrays, maps_dtype="float16", **options)(IMAGES[:, :32, :32])
+    assert (full.dtype, half.dtype, same.dtype) == (np.float32, np.float16, np.float32)
+    np.testing.assert_allclose(same, average, rtol=1e-5)
+    with np.errstate(over="ignore"):
+        rounded = full.astype(np.float16)
+    assert np.isinf(rounded).any() and np.isfinite(rounded).any()
+    assert (np.isinf(half) == np.isinf(rounded)).mean() > 0.999  # but for values beside the largest
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 def test_an_engine_imports_no_tensorflow(engine):
     needs(engine)

@@ -38,7 +38,7 @@ def extract_to(
     options = {name: changes.pop(name) for name in ("part", "parts", "averages") if name in changes}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sections, "SHARD_BYTES", 1)  # a shard holds at least one pass
-        patch.setattr(sections, "PASS_PIXELS", shard_rows * 32**2)
+        patch.setattr(sections, "shard_step", lambda base: shard_rows)
         return extract(base_of(**changes), list(layers), list(views), **folders, **options)
 
 

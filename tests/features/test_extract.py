@@ -48,7 +48,7 @@ def progress(stage, done, total, unit):
         print("paused", flush=True)
         time.sleep(60)
 
-sections.SHARD_BYTES, sections.PASS_PIXELS = 1, 10 * 32**2
+sections.SHARD_BYTES, sections.shard_step = 1, lambda base: 10
 extract.extract(json.loads(sys.argv[1]), ["block1_pool", "block2_pool"], ["identity"], sys.argv[2],
                 sys.argv[3], sys.argv[6], progress=progress)
 print("finished", flush=True)
@@ -125,11 +125,18 @@ def test_storage_as_float16_halves_the_features_and_rounds_them(cached, extracte
         assert file["features/block1_pool"].dtype == np.float16
 
 
-def test_values_that_overflow_float16_are_an_error(sources, tmp_path, monkeypatch):
-    arrays = {name: [kernel * 100, bias] for name, (kernel, bias) in read_weights(sources.weights).items()}
+@pytest.mark.parametrize("pooling", ["average", "none"])
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(100, "block1_pool for images 0…99 overflow float16"), (np.nan, "images 0…99 are not finite numbers")],
+)
+def test_values_that_float16_cannot_store_are_an_error(
+    sources, tmp_path, monkeypatch, pooling, factor, message
+):
+    arrays = {name: [kernel * factor, bias] for name, (kernel, bias) in read_weights(sources.weights).items()}
     monkeypatch.setattr(module, "read_weights", lambda folder: arrays)
-    with pytest.raises(DamagedFile, match="block1_pool for images 0…99 overflow float16"):
-        extract_to(tmp_path / "features", sources, storage="float16")
+    with pytest.raises(DamagedFile, match=message):
+        extract_to(tmp_path / "features", sources, storage="float16", pooling=pooling)
     assert not list(tmp_path.rglob("*.h5"))
 
 

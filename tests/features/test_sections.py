@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from caches import LAYERS, base_of, section_of
 
+from pipeline.backbones.engines import ENGINES
 from pipeline.backbones.table import choose_weights
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.errors import BadInput
 from pipeline.features import sections
-from pipeline.features.sections import images_in_pass, missing_sections, parse_layers, why_missing
+from pipeline.features.passes import images_within_memory
+from pipeline.features.sections import missing_sections, parse_layers, why_missing
 from pipeline.storage.fingerprint import first_difference, key_of
 
 
@@ -24,13 +26,25 @@ from pipeline.storage.fingerprint import first_difference, key_of
 )
 def test_shards_hold_complete_passes_and_each_image_once(monkeypatch, tmp_path, count, shard_bytes, expected):
     monkeypatch.setattr(sections, "SHARD_BYTES", shard_bytes)
-    monkeypatch.setattr(sections, "PASS_PIXELS", 10 * 32**2)
+    monkeypatch.setattr(sections, "shard_step", lambda base: 10)
     assert section_of(tmp_path).spans(count) == expected
 
 
-@pytest.mark.parametrize(("size", "images"), [(32, 128), (64, 32), (128, 8), (224, 2)])
-def test_passes_hold_fewer_images_if_they_are_larger(size, images):
-    assert images_in_pass(size) == images
+@pytest.mark.parametrize(
+    ("engine", "size", "images"),
+    [
+        *(("tensorflow", *pair) for pair in ((32, 128), (64, 32), (96, 16), (128, 16), (160, 10), (224, 5))),
+        *(("openvino", *pair) for pair in ((32, 64), (128, 4), (224, 1))),
+    ],
+)
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_shards_of_maps_hold_complete_passes_of_fewer_images_if_they_are_larger(
+    tmp_path, engine, size, images, storage
+):
+    assert ENGINES[engine].images_in_pass(size) == images
+    assert images_within_memory(ENGINES[engine], size, passes=2) == images
+    maps = section_of(tmp_path, pooling="none", input_size=size, storage=storage, engine=engine)
+    assert {(stop - start) % images for start, stop in maps.spans(images * 100)} == {0}
 
 
 def test_shapes_depend_on_pooling_and_input_size(tmp_path):

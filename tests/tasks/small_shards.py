@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.features import sections, shards
 
-sections.SHARD_BYTES, sections.PASS_PIXELS = 1, 64 * 32**2
+sections.SHARD_BYTES, sections.shard_step = 1, lambda base: 64
 
 _publish = shards.ShardWriter._publish
 

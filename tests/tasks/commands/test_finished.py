@@ -224,7 +224,9 @@ def test_doctor_names_the_fastest_engine_at_each_size(little, headstart, monkeyp
     assert large.endswith("images/s: tensorflow 1.0, openvino 2.0; --engine openvino is the fastest here")
 
 
-def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(little, headstart, monkeypatch, one_engine):
+def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(
+    little, headstart, monkeypatch, one_engine
+):
     monkeypatch.setenv("HEADSTART_CIFAR10_URLS", "http://127.0.0.1:9/x.tar.gz")
     code, output, _ = headstart("doctor", "--offline")
     assert code == 0
