@@ -18,8 +18,9 @@ class Engine:
     """A library that computes a frozen network.
 
     forward and passes are `module:function`: the function that builds a forward pass, and the number of
-    passes that run at once. A pass has pass_pixels pixels, or up to twice as many to hold few_images. algorithms
-    describes how convolutions are computed, "" if it depends on the backbone, and is part of a cache's key.
+    passes that run at once. A pass has pass_pixels pixels, or up to twice as many to hold few_images.
+    algorithms describes how convolutions are computed, "" if it depends on the backbone, and is part of a
+    cache's key.
     """
 
     name: str

@@ -99,7 +99,8 @@ def test_algorithm_depends_on_side_and_filters():
     assert chosen == ["direct", "winograd", "direct", "winograd", "winograd", "dense", "direct"]
     assert [algorithms.winograd_tile(side) for side in (32, 18, 7)] == [4, 2, 0]
     assert VGG16.algorithms == (
-        "direct; winograd 4x4 at 0 0.625 -0.625 1.5 -1.5 from 128, 2x2 at 0 1 -1 from 256 channels; dense at 2 px"
+        "direct; winograd 4x4 at 0 0.625 -0.625 1.5 -1.5 from 128, 2x2 at 0 1 -1 from 256 channels; "
+        "dense at 2 px"
     )
 
 
