@@ -51,8 +51,8 @@ def convolve(
 ) -> tf.Tensor:
     """Return the zero-padded convolution (B, S, S, out) of x (B, S, S, in), with bias and ReLU.
 
-    factors are transformed_kernel's, in the dtype of x; S is a multiple of tile. Products are in that dtype, the
-    sums of both transforms in float32. pool takes the maximum of 2x2 pixels before maps are written.
+    factors are transformed_kernel's, in the dtype of x; S is a multiple of tile. Products are in that dtype,
+    the sums of both transforms in float32. pool takes the maximum of 2x2 pixels before maps are written.
     """
     padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])  # outside of XLA, whose loops it would slow down
     tiles = [_column_tiles(rows, tile, x.dtype) for rows in _row_tiles(padded, tile)]
