@@ -179,9 +179,8 @@ def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         stored = values.astype(storage, copy=False)
     if storage == "float16":
-        largest = (stored.view(np.uint16) & 0x7FFF).max(
-            initial=0
-        )  # without signs; isfinite is four times slower
+        bits = stored.view(np.int16)  # isfinite is many times slower; a ReLU leaves no negative numbers
+        largest = (bits if bits.min(initial=0) == 0 else bits & 0x7FFF).max(initial=0)
         if largest > FLOAT16_INFINITY:
             raise DamagedFile(_not_finite(what))
         if largest == FLOAT16_INFINITY:

@@ -10,7 +10,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import BadInput
-from pipeline.formatting import format_count, format_duration, format_share, format_value, markdown_table
+from pipeline.formatting import (
+    format_count,
+    format_duration,
+    format_share,
+    format_value,
+    join_names,
+    markdown_table,
+)
 from pipeline.results.paired import paired_differences
 from pipeline.results.scores import highest_row, lowest_row, score
 from pipeline.results.table import SCORES
@@ -24,6 +31,7 @@ COMPARISON_COLUMNS = (
     "parameters", "trainable_parameters",
 )  # fmt: skip
 TEXT_WIDTH = 110
+BUDGETS = {"a minute": 60.0, "ten minutes": 600.0, "an hour": 3600.0}  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +94,8 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
     table = markdown_table(list(titles.values()), rows)
     note = f"Test accuracy with 95 % Wilson interval. {comparison.caption}."
     verdicts = verdicts_markdown(comparison.differences)
-    parts = [f"# {title}", table, *summaries(comparison), *comparison.warnings, note, verdicts]
+    sentences = [*summaries(comparison), *choices(comparison), *comparison.warnings]
+    parts = [f"# {title}", table, *sentences, note, verdicts]
     return "\n\n".join(parts) + "\n"
 
 
@@ -107,7 +116,7 @@ def comparison_text(comparison: Comparison) -> str:
     for text in headlines(comparison):
         lines += [*textwrap.wrap(text, TEXT_WIDTH), ""]
     lines += [_align(cells, widths) for cells in rows]
-    for text in (*summaries(comparison), *comparison.warnings):
+    for text in (*summaries(comparison), *choices(comparison), *comparison.warnings):
         lines += ["", *textwrap.wrap(text, TEXT_WIDTH)]
     return "\n".join([*lines, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
 
@@ -117,6 +126,36 @@ def summaries(comparison: Comparison) -> list[str]:
     ranked = {ranking.data_set: ranking for ranking in rankings(comparison.differences)}
     tables = comparison.table.groupby("data_set", sort=False)
     return [_summary(rows, ranked.get(str(title))) for title, rows in tables]
+
+
+def choices(comparison: Comparison) -> list[str]:
+    """Return two sentences for each data set: the most accurate scheme within each of BUDGETS.
+
+    The first counts everything from the prepared images on, the second one more training from the cached
+    features, with its sweep.
+    """
+    sentences, several = [], comparison.table["data_set"].nunique() > 1
+    for title, rows in comparison.table.groupby("data_set", sort=False):
+        schemes = _by_scheme(rows)
+        where = f" on {title}" if several else ""
+        again = schemes["total_seconds"] - schemes["extract_seconds"]
+        sentences += [
+            f"The most accurate{where} with all costs: {_within(schemes, schemes['total_seconds'])}.",
+            f"For one more training{where}, with the features cached: {_within(schemes, again)}.",
+        ]
+    return sentences
+
+
+def _within(schemes: pd.DataFrame, seconds: pd.Series) -> str:
+    winners: dict[str, list[str]] = {}
+    for budget, limit in BUDGETS.items():
+        affordable = schemes[seconds <= limit]
+        name = "nothing"
+        if not affordable.empty:
+            best = highest_row(affordable, "accuracy")
+            name = f"{best['label']} ({format_value(best['accuracy'], '%')})"
+        winners.setdefault(name, []).append(budget)
+    return "; ".join(f"{name} within {join_names(budgets)}" for name, budgets in winners.items())
 
 
 def headlines(comparison: Comparison) -> list[str]:

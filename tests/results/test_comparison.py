@@ -15,6 +15,7 @@ from pipeline.results.comparison import (
     COMPARISON_COLUMNS,
     Comparison,
     caption_of,
+    choices,
     columns,
     compare,
     comparison_markdown,
@@ -194,6 +195,21 @@ def test_a_scheme_is_compared_by_the_mean_over_its_seeds_not_by_its_best_seed():
 
 def test_a_single_scheme_has_no_comparison():
     assert "there is no other scheme to compare with" in summary(row("head:linear", 0.6))
+
+
+def test_choices_name_the_most_accurate_scheme_within_each_budget_by_total_time_and_by_one_more_training():
+    head = {**row("head:linear", 0.8, seconds=70), "extract_seconds": 50}
+    dense = {**row("head:dense", 0.9, seconds=601), "extract_seconds": 550}
+    whole = {**row("fine-tune:whole", 0.95, seconds=3600), "extract_seconds": 0}
+    assert choices(comparison(head, dense, whole)) == [
+        "The most accurate with all costs: nothing within a minute; head:linear · imagenet · 32 px "
+        "(80.0 %) within ten minutes; fine-tune:whole · imagenet · 32 px (95.0 %) within an hour.",
+        "For one more training, with the features cached: head:dense · imagenet · 32 px (90.0 %) within a "
+        "minute and ten minutes; fine-tune:whole · imagenet · 32 px (95.0 %) within an hour.",
+    ]
+    other = {**row("head:knn", 0.5, seconds=1, data_set="digits"), "extract_seconds": 0}
+    named = [" on digits" in sentence for sentence in choices(comparison(head, other))]
+    assert named == [False, False, True, True]
 
 
 def test_each_data_set_has_its_own_summary():

@@ -20,7 +20,7 @@ from pipeline.report.page import charts, mistakes
 from pipeline.report.plots import comparison_alt_text
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.break_even import break_even_of, once_and_each
-from pipeline.results.comparison import Comparison, headlines, summaries
+from pipeline.results.comparison import Comparison, choices, headlines, summaries
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import method_note, rankings
@@ -85,6 +85,7 @@ def content(sources: PageSources) -> dict[str, Any]:
         "comparison": comparison,
         "headlines": headlines(comparison),
         "summaries": summaries(comparison),
+        "choices": choices(comparison),
         "columns": COLUMNS,
         "rows": _rows(comparison.table),
         "several_data": comparison.table["data_set"].nunique() > 1,
