@@ -38,10 +38,11 @@ class Engine:
         """Whether its package is installed; the package is not imported."""
         return importlib.util.find_spec(self.package) is not None
 
-    def images_in_pass(self, input_size: int) -> int:
-        """Return how many images of an input size a pass has if memory allows."""
+    def images_in_pass(self, input_size: int, precision: str) -> int:
+        """Return how many images of an input size a pass has if memory allows; float32 takes twice of it."""
         usual = self.pass_pixels // input_size**2
-        return max(1, usual, min(self.few_images, 2 * self.pass_pixels // input_size**2))
+        most = usual if precision == "float32" else 2 * self.pass_pixels // input_size**2
+        return max(1, usual, min(self.few_images, most))
 
     def describe_algorithms(self, row: Backbone) -> str:
         """Return how it computes the convolutions of a backbone."""

@@ -17,10 +17,10 @@ MEMORY_BYTES = 1 << 30  # limit for the feature maps of all concurrent passes
 PIXEL_BYTES = 3 * 64 * 4  # at the widest layers of a VGG three maps of 64 channels are alive
 
 
-def images_within_memory(engine: Engine, input_size: int, passes: int) -> int:
+def images_within_memory(engine: Engine, input_size: int, precision: str, passes: int) -> int:
     """Return the number of images per pass: the engine's, or fewer if memory requires it."""
     limit = MEMORY_BYTES // (passes * PIXEL_BYTES * input_size**2)
-    return max(1, min(engine.images_in_pass(input_size), limit))
+    return max(1, min(engine.images_in_pass(input_size, precision), limit))
 
 
 class Pass:
@@ -41,7 +41,7 @@ class Pass:
         base = section.base
         engine = find_engine(engine_of(base))
         self.at_once: int = resolve(engine.passes)()  # passes that may run at the same time
-        self.size = size or images_within_memory(engine, base["input_size"], self.at_once)
+        self.size = size or images_within_memory(engine, base["input_size"], base["precision"], self.at_once)
         self._forward = resolve(engine.forward)(
             BACKBONES[base["backbone"]],
             arrays,

@@ -202,7 +202,7 @@ class Section:
 
 def shard_step(base: dict[str, Any]) -> int:
     """Return the number of images that shards hold multiples of: those of a pass of the engine."""
-    return find_engine(engine_of(base)).images_in_pass(base["input_size"])
+    return find_engine(engine_of(base)).images_in_pass(base["input_size"], base["precision"])
 
 
 def published_sections(cache: Path) -> list[Section]:

@@ -31,19 +31,21 @@ def test_shards_hold_complete_passes_and_each_image_once(monkeypatch, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("engine", "size", "images"),
+    ("engine", "precision", "size", "images"),
     [
-        *(("tensorflow", *pair) for pair in ((32, 128), (64, 32), (96, 16), (128, 16), (160, 10), (224, 5))),
-        *(("openvino", *pair) for pair in ((32, 64), (128, 4), (224, 1))),
+        *(("tensorflow", "bfloat16", *p) for p in ((32, 128), (64, 32), (96, 16), (128, 16), (224, 5))),
+        *(("tensorflow", "float32", *p) for p in ((32, 128), (128, 8), (224, 2))),
+        *(("openvino", "bfloat16", *p) for p in ((32, 64), (128, 4), (224, 1))),
     ],
 )
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_shards_of_maps_hold_complete_passes_of_fewer_images_if_they_are_larger(
-    tmp_path, engine, size, images, storage
+    tmp_path, engine, precision, size, images, storage
 ):
-    assert ENGINES[engine].images_in_pass(size) == images
-    assert images_within_memory(ENGINES[engine], size, passes=2) == images
-    maps = section_of(tmp_path, pooling="none", input_size=size, storage=storage, engine=engine)
+    assert ENGINES[engine].images_in_pass(size, precision) == images
+    assert images_within_memory(ENGINES[engine], size, precision, passes=2) == images
+    options = {"input_size": size, "storage": storage, "engine": engine, "precision": precision}
+    maps = section_of(tmp_path, pooling="none", **options)
     assert {(stop - start) % images for start, stop in maps.spans(images * 100)} == {0}
 
 
