@@ -17,7 +17,7 @@ from pipeline.errors import unknown_name
 
 PRECISIONS = ("float32", "bfloat16")
 NATIVE_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
-BFLOAT16_LIMITS = ("BF16", "FP16", "AMX", "AVX10")
+BFLOAT16_LIMITS = ("BF16", "FP16", "AMX", "AVX10")  # parts of ONEDNN_MAX_CPU_ISA that include bfloat16
 NATIVE_BFLOAT16_CAPABILITY = 8.0  # NVIDIA GPUs compute in bfloat16 from Ampere (8.0) on
 RECORDED_PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pandas", "luigi")
 

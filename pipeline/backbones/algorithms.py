@@ -8,8 +8,8 @@ from __future__ import annotations
 # By the side of a tile, the number of filters from which Winograd saves more products than it adds sums. The
 # side of a map must be a multiple of the tile's; the largest tile that fits is taken.
 WINOGRAD_CHANNELS = {4: 128, 2: 256}
-# The points at which a tile's polynomials are evaluated, infinity aside. For 4x4 outputs these give 0.55 of
-# the rounding errors in bfloat16 that the usual 0, ±1, ±2 give.
+# The points at which a tile's polynomials are evaluated, infinity aside. For 4x4 outputs these give
+# half of the rounding error in bfloat16 that the usual 0, ±1, ±2 give.
 WINOGRAD_POINTS: dict[int, tuple[float, ...]] = {4: (0, 0.625, -0.625, 1.5, -1.5), 2: (0, 1, -1)}
 DENSE_SIDE = 2  # pixels; on a map this small a convolution is one matrix product
 

@@ -39,7 +39,7 @@ class Engine:
         return importlib.util.find_spec(self.package) is not None
 
     def images_in_pass(self, input_size: int, precision: str) -> int:
-        """Return how many images of an input size a pass has if memory allows; float32 takes twice of it."""
+        """Return the images in a pass if memory allows; those of float32 take twice the memory."""
         usual = self.pass_pixels // input_size**2
         most = usual if precision == "float32" else 2 * self.pass_pixels // input_size**2
         return max(1, usual, min(self.few_images, most))

@@ -140,8 +140,8 @@ def choices(comparison: Comparison) -> list[str]:
         where = f" on {title}" if several else ""
         again = schemes["total_seconds"] - schemes["extract_seconds"]
         sentences += [
-            f"The most accurate{where} with all costs: {_within(schemes, schemes['total_seconds'])}.",
-            f"For one more training{where}, with the features cached: {_within(schemes, again)}.",
+            f"Most accurate by total time{where}: {_within(schemes, schemes['total_seconds'])}.",
+            f"Most accurate by the time of one more training{where}: {_within(schemes, again)}.",
         ]
     return sentences
 

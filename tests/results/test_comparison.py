@@ -202,9 +202,9 @@ def test_choices_name_the_most_accurate_scheme_within_each_budget_by_total_time_
     dense = {**row("head:dense", 0.9, seconds=601), "extract_seconds": 550}
     whole = {**row("fine-tune:whole", 0.95, seconds=3600), "extract_seconds": 0}
     assert choices(comparison(head, dense, whole)) == [
-        "The most accurate with all costs: nothing within a minute; head:linear · imagenet · 32 px "
+        "Most accurate by total time: nothing within a minute; head:linear · imagenet · 32 px "
         "(80.0 %) within ten minutes; fine-tune:whole · imagenet · 32 px (95.0 %) within an hour.",
-        "For one more training, with the features cached: head:dense · imagenet · 32 px (90.0 %) within a "
+        "Most accurate by the time of one more training: head:dense · imagenet · 32 px (90.0 %) within a "
         "minute and ten minutes; fine-tune:whole · imagenet · 32 px (95.0 %) within an hour.",
     ]
     other = {**row("head:knn", 0.5, seconds=1, data_set="digits"), "extract_seconds": 0}
