@@ -55,8 +55,8 @@ def convolve(
     the sums of both transforms in float32. pool takes the maximum of 2x2 pixels before maps are written.
     """
     padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])  # outside of XLA, whose loops it would slow down
-    tiles = [_column_tiles(rows, tile, x.dtype) for rows in _row_tiles(padded, tile)]
-    lines = _line_outputs([tf.matmul(*pair) for pair in zip(tiles, factors, strict=True)], tile)
+    tiles = [column_tiles(rows, tile, x.dtype) for rows in row_tiles(padded, tile)]
+    lines = line_outputs([tf.matmul(*pair) for pair in zip(tiles, factors, strict=True)], tile)
     height, shape = 2 if pool else 1, (x.shape[0], x.shape[1] // tile, x.shape[2] // tile)
     maps = [
         _pixels(lines[row : row + height], tf.constant(bias), tile, shape, x.dtype)
@@ -65,7 +65,8 @@ def convolve(
     return tf.reshape(tf.stack(maps, axis=2), (shape[0], shape[1] * len(maps), -1, bias.size))
 
 
-def _combined(matrix: np.ndarray, parts: list[tf.Tensor]) -> list[tf.Tensor]:
+def combined(matrix: np.ndarray, parts: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Return the sums of parts that each row of a matrix describes; XLA fuses them into one loop."""
     return [
         sum(float(factor) * part for factor, part in zip(row, parts, strict=True) if factor) for row in matrix
     ]
@@ -79,21 +80,22 @@ def _windows(x: tf.Tensor, axis: int, tile: int) -> list[tf.Tensor]:
 
 
 @fused
-def _row_tiles(padded: tf.Tensor, tile: int) -> list[tf.Tensor]:
-    return _combined(transforms(tile)[0], _windows(tf.cast(padded, tf.float32), 1, tile))
+def row_tiles(padded: tf.Tensor, tile: int) -> list[tf.Tensor]:
+    """Return the rows of all tiles of padded maps as n tensors (B, tiles, W + 2, in)."""
+    return combined(transforms(tile)[0], _windows(tf.cast(padded, tf.float32), 1, tile))
 
 
 @fused
-def _column_tiles(rows: tf.Tensor, tile: int, dtype: tf.DType) -> tf.Tensor:
+def column_tiles(rows: tf.Tensor, tile: int, dtype: tf.DType) -> tf.Tensor:
     """Return one row of all tiles as (n, tiles, channels)."""
-    tiles = _combined(transforms(tile)[0], _windows(rows, 2, tile))
+    tiles = combined(transforms(tile)[0], _windows(rows, 2, tile))
     return tf.stack([tf.reshape(tf.cast(part, dtype), (-1, rows.shape[3])) for part in tiles])
 
 
 @fused
-def _line_outputs(products: list[tf.Tensor], tile: int) -> list[tf.Tensor]:
+def line_outputs(products: list[tf.Tensor], tile: int) -> list[tf.Tensor]:
     """Return each line of outputs, before the transform of columns, as (n, tiles, out)."""
-    return _combined(transforms(tile)[2], [tf.cast(product, tf.float32) for product in products])
+    return combined(transforms(tile)[2], [tf.cast(product, tf.float32) for product in products])
 
 
 @fused
@@ -101,7 +103,7 @@ def _pixels(
     lines: list[tf.Tensor], bias: tf.Tensor, tile: int, shape: tuple[int, int, int], dtype: tf.DType
 ) -> tf.Tensor:
     """Return a line of pixels of all tiles, (B, tiles, pixels of a line, out), or the maxima of two lines."""
-    pixels, *below = [_combined(transforms(tile)[2], tf.unstack(line)) for line in lines]
+    pixels, *below = [combined(transforms(tile)[2], tf.unstack(line)) for line in lines]
     for other in below:
         highest = [tf.maximum(*pair) for pair in zip(pixels, other, strict=True)]
         pixels = [tf.maximum(*highest[column : column + 2]) for column in range(0, tile, 2)]

@@ -13,10 +13,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pipeline.networks import winograd
+
 Gradient = Callable[[tf.Tensor], Any]  # from the upstream gradient to the gradients of the inputs
 
-MIN_CHANNELS, MAX_SIDE = 128, 8  # matrix products are faster from this many channels up to this map size
-MAX_CONVOLVED_SIDE = 4  # pixels; up to this map size a kernel's gradient is faster as a convolution
+MIN_CHANNELS = 64  # of inputs and outputs; with fewer, the sums of Winograd cost more than the products
 
 
 def fast_copy(model: keras.Model) -> keras.Model:
@@ -35,8 +36,8 @@ def _fast_class(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
     original = type(layer)
     if original is keras.layers.BatchNormalization and len(layer.input.shape) == 4:
         return FusedBatchNormalization
-    if original is keras.layers.Conv2D and _matmul_is_faster(layer):
-        return MatmulConv2D
+    if original is keras.layers.Conv2D and _is_slow(layer):
+        return FastConv2D
     if original is keras.layers.MaxPooling2D and _halves(layer):
         return CompiledMaxPooling2D
     if original is keras.layers.Activation and layer.get_config()["activation"] == "gelu":
@@ -44,12 +45,16 @@ def _fast_class(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
     return original
 
 
-def _matmul_is_faster(layer: keras.layers.Conv2D) -> bool:
-    """Return whether a convolution is 3x3, keeps the map's size, has many channels, and its map is small."""
+def _is_slow(layer: keras.layers.Conv2D) -> bool:
+    """Return whether a convolution on a CPU is 3x3, keeps the map's size, and has many channels."""
     plain = (layer.kernel_size, layer.strides, layer.dilation_rate) == ((3, 3), (1, 1), (1, 1))
-    _, height, width, channels = layer.input.shape
-    suitable = max(height, width) <= MAX_SIDE and channels >= MIN_CHANNELS
-    return plain and suitable and layer.padding == "same" and layer.groups == 1 and layer.use_bias
+    suitable = min(layer.input.shape[-1], layer.filters) >= MIN_CHANNELS and layer.groups == 1
+    return plain and suitable and layer.padding == "same" and layer.use_bias and not has_gpu()
+
+
+def has_gpu() -> bool:
+    """Return whether TensorFlow computes on a GPU, whose own convolutions are faster."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _halves(layer: keras.layers.MaxPooling2D) -> bool:
@@ -81,13 +86,21 @@ class CompiledGelu(keras.layers.Activation):
         return _gelu(inputs)
 
 
-class MatmulConv2D(keras.layers.Conv2D):
-    """A 3x3 convolution that uses faster kernels for its kernel's gradient, and on 2x2 maps throughout."""
+class FastConv2D(keras.layers.Conv2D):
+    """A 3x3 convolution by Winograd's algorithm, and on 2x2 maps by one matrix product."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings, autocast=False)  # kernels are transformed in float32
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        kernel, bias = (tf.convert_to_tensor(weight) for weight in (self.kernel, self.bias))
-        convolve = _convolve_2x2 if inputs.shape[1:3] == (2, 2) else _convolve
-        return self.activation(tf.nn.bias_add(convolve(inputs, kernel), bias))
+        x, kernel = tf.cast(inputs, self.compute_dtype), tf.convert_to_tensor(self.kernel)
+        if x.shape[1:3] == (2, 2):
+            y = _convolve_2x2(x, tf.cast(kernel, x.dtype))
+        elif x.shape[0] is None:  # evaluation; XLA would compile for each number of images
+            y = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), strides=1, padding="SAME")
+        else:
+            y = winograd.convolve(x, kernel)
+        return self.activation(tf.nn.bias_add(y, tf.cast(self.bias, y.dtype)))
 
 
 class CompiledMaxPooling2D(keras.layers.MaxPooling2D):
@@ -103,22 +116,8 @@ def _gelu(x: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-    """Convolve maps (B, H, W, in) with a kernel (3, 3, in, out), padded to keep the size."""
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        shape, options = tf.shape(inputs), {"strides": [1, 1, 1, 1], "padding": "SAME"}
-        back_propagate = tf.raw_ops.Conv2DBackpropInput
-        d_inputs = back_propagate(input_sizes=shape, filter=kernel, out_backprop=upstream, **options)
-        small = max(inputs.shape[1:3]) <= MAX_CONVOLVED_SIDE
-        return d_inputs, (_d_kernel_by_convolution if small else _d_kernel_by_products)(inputs, upstream)
-
-    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), gradient
-
-
-@tf.custom_gradient
 def _convolve_2x2(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-    """Do the same for maps (B, 2, 2, in) by one matrix product."""
+    """Convolve maps (B, 2, 2, in) with a kernel (3, 3, in, out), padded to keep the size: one product."""
     channels, filters = kernel.shape[2:]
     matrix = tf.reshape(_kernel_matrix(kernel), (4 * channels, 4 * filters))
     rows = tf.reshape(inputs, (-1, 4 * channels))
@@ -142,26 +141,6 @@ def _fold(d_matrix: tf.Tensor) -> tf.Tensor:
         parts.setdefault(position, []).append(part)
     sums = [[tf.add_n(parts[row, column]) for column in range(3)] for row in range(3)]
     return tf.cast(tf.stack([tf.stack(row) for row in sums]), d_matrix.dtype)
-
-
-def _d_kernel_by_products(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    """Return the gradient of a kernel by nine matrix products, which is fastest on large maps."""
-    (height, width, channels), filters = inputs.shape[1:], upstream.shape[-1]
-    padded = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    rows = tf.reshape(upstream, (-1, filters))
-    products = [
-        tf.matmul(tf.reshape(part, (-1, channels)), rows, transpose_a=True)
-        for down in range(3)
-        for part in (padded[:, down : down + height, right : right + width] for right in range(3))
-    ]
-    return tf.reshape(tf.stack(products), (3, 3, channels, filters))
-
-
-def _d_kernel_by_convolution(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    """Return the same by a convolution with channels and images swapped, which is fastest on small maps."""
-    images, kernel = tf.transpose(inputs, (3, 1, 2, 0)), tf.transpose(upstream, (1, 2, 0, 3))
-    gradient = tf.nn.conv2d(images, kernel, strides=1, padding=[[0, 0], [1, 1], [1, 1], [0, 0]])
-    return tf.transpose(gradient, (1, 2, 0, 3))
 
 
 def _kernel_matrix(kernel: tf.Tensor) -> tf.Tensor:

@@ -174,8 +174,9 @@ def _update_function(
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == batch_labels, tf.float32))
         return loss, correct
 
-    shape = [None, None, *examples.inputs.shape[1:]]
-    signature = [tf.TensorSpec(shape, examples.inputs.dtype), tf.TensorSpec([None, None], tf.int32)]
+    batch_size = min(stage.batch_size, len(examples.train))
+    shape = [None, batch_size, *examples.inputs.shape[1:]]
+    signature = [tf.TensorSpec(shape, examples.inputs.dtype), tf.TensorSpec([None, batch_size], tf.int32)]
 
     @tf.function(input_signature=signature)
     def run(inputs: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

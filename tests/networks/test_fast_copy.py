@@ -27,13 +27,15 @@ def network(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.Model:
     return keras.Model(pixels, layer(pixels))
 
 
-@pytest.mark.parametrize(("side", "channels", "filters"), [(2, 128, 8), (4, 160, 24), (8, 128, 16)])
+@pytest.mark.parametrize(
+    ("side", "channels", "filters"), [(2, 128, 64), (4, 96, 64), (7, 64, 64), (8, 64, 72), (10, 64, 64)]
+)
 @pytest.mark.parametrize("activation", ["relu", None])
 def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, activation):
     layer = keras.layers.Conv2D(filters, 3, padding="same", activation=activation, name="conv")
     model = network(layer, (side, side, channels))
     copy = fast_copy(model)
-    assert type(copy.get_layer("conv")).__name__ == "MatmulConv2D"
+    assert type(copy.get_layer("conv")).__name__ == "FastConv2D"
     inputs = RNG.normal(size=(5, side, side, channels)).astype(np.float32)
     upstream = RNG.normal(size=(5, side, side, filters)).astype(np.float32)
     np.testing.assert_allclose(copy(inputs), model(inputs), rtol=1e-4, atol=1e-4)
@@ -44,12 +46,15 @@ def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, acti
 
 @pytest.mark.parametrize(
     "changes",
-    [{"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}, {"kernel_size": 1}, {"use_bias": False}],
+    [
+        *({"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}, {"kernel_size": 1}),
+        *({"use_bias": False}, {"groups": 2}, {"filters": 63}),
+    ],
     ids=str,
 )
 def test_other_convolutions_are_not_replaced(changes):
-    settings = {"kernel_size": 3, "padding": "same", "name": "conv", **changes}
-    copy = fast_copy(network(keras.layers.Conv2D(8, **settings), (8, 8, 128)))
+    settings = {"filters": 64, "kernel_size": 3, "padding": "same", "name": "conv", **changes}
+    copy = fast_copy(network(keras.layers.Conv2D(**settings), (8, 8, 128)))
     assert type(copy.get_layer("conv")) is keras.layers.Conv2D
 
 
