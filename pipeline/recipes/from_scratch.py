@@ -65,17 +65,29 @@ class ScratchRecipe(base.ImageRecipe):
 
     def check_size(self, input_size: int) -> None:
         """Raise BadInput if a pool is larger than its feature map."""
-        sides = [input_size if self.stem == "none" else input_size - base.PATCH + 1]
+        self.multiply_adds(input_size)
+
+    def multiply_adds(self, input_size: int) -> int:
+        """Return the multiply-adds of the convolutions for one image; raise BadInput as check_size does."""
+        sides, channels, total = [input_size if self.stem == "none" else input_size - base.PATCH + 1], 3, 0
+        if self.stem != "none":
+            channels = 2 * base.PATCH**2 * channels
         blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
-        for number, block in enumerate(blocks, start=1):
-            for pool in (layer.size or 2 for layer in block if layer.word.kind == "pool"):
-                if pool > sides[-1]:
+        for number, (block, filters) in enumerate(zip(blocks, self.filters, strict=True), start=1):
+            for layer in block:
+                if layer.word.kind == "conv":
+                    total += (sides[-1] * (layer.size or 3)) ** 2 * channels * filters
+                    channels = filters
+                if layer.word.kind != "pool":
+                    continue
+                if (pool := layer.size or 2) > sides[-1]:
                     raise BadInput(
                         f"conv blocks {self.conv_blocks!r} for {input_size} px: block {number} pools "
                         f"{pool}x{pool} pixels, but its map has {sides[-1]} (sides so far: "
                         f"{', '.join(map(str, sides))}); use fewer pools or a larger --input-size"
                     )
                 sides.append(sides[-1] // pool)
+        return total
 
 
 # Convolutions per block by depth, Simonyan & Zisserman (2015), table 1, columns A, B, D, E.

@@ -1,17 +1,23 @@
-"""Estimates of a task's time and disk space, from measurements on this machine."""
+"""Estimates of a task's time and disk space: from measurements on this machine, or else from its speed."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import machine
+from pipeline.backbones.table import Backbone
+from pipeline.children import run_in_child
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, engine_of, multiply_adds, published_sections
+from pipeline.recipes.fine_tune import FineTuneRecipe
+from pipeline.recipes.from_scratch import ScratchRecipe
+from pipeline.recipes.heads import NetworkHead
 from pipeline.storage.fingerprint import differences
 from pipeline.storage.layout import COSTS, RECIPE, list_folders
 from pipeline.storage.publishing import read_manifest, read_sealed
@@ -19,10 +25,16 @@ from pipeline.storage.publishing import read_manifest, read_sealed
 FAULTS: tuple[type[Exception], ...] = (DamagedFile, OSError, ValueError, KeyError, TypeError)
 FAULTS += (AttributeError, RecursionError, ZeroDivisionError)  # errors that malformed files can raise
 
+# Operations per second relative to a product of float32 matrices in NumPy, by precision: of a forward pass,
+# and of the forward operations of a training step (measured on AMD EPYC with AVX512_BF16, two cores).
+FORWARD, TRAINING = {"float32": 1.7, "bfloat16": 3.4}, {"float32": 0.6, "bfloat16": 1.2}
+LINEAR_HEAD, DENSE_HEAD = 2.6e6, 1.4e7  # operations that take as long as a step of a head for one image
+SWEEP_SHARE = 0.15  # time of a head in a sweep, relative to one that is trained alone
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """The seconds and bytes that a task will take; None if there is no measurement on this machine."""
+    """The seconds and bytes that a task will take; None if that is not known."""
 
     seconds: float | None
     bytes: int | None
@@ -68,7 +80,13 @@ class Measurements:
         if not sections:
             return Estimate(0.0, 0)
         if not self.sections:
-            return Estimate(None, sum(section.missing_bytes(images) for section in sections))
+            bytes_left = [section.missing_bytes(images) for section in sections]
+            work = sum(
+                2 * multiply_adds(section.base, section.layers) * left / (section.row_bytes or 1)
+                for section, left in zip(sections, bytes_left, strict=True)
+            )
+            speed = FORWARD[sections[0].base["precision"]] * self.matrix_rate
+            return Estimate(work / speed, sum(bytes_left))
         seconds, size = 0.0, 0
         for section in sections:
             near = min(self.sections, key=lambda other: _distance(other, section))
@@ -81,17 +99,27 @@ class Measurements:
             size += round((near.image_bytes if measured else section.row_bytes) * images * left)
         return Estimate(seconds, size)
 
-    def run(self, fingerprint: dict[str, Any], images: int) -> Estimate:
+    @functools.cached_property
+    def matrix_rate(self) -> float:
+        """Operations per second of products of float32 matrices, measured when it is first needed."""
+        return float(run_in_child("pipeline.upkeep.speed:matrix_rate", {}))
+
+    def work(self, work: float, precision: str, images: int) -> Estimate:
+        """Return the estimate for training steps with so many forward operations for each image."""
+        return Estimate(images * work / (TRAINING[precision] * self.matrix_rate), None)
+
+    def run(self, fingerprint: dict[str, Any], images: int, work: float | None = None) -> Estimate:
         """Return the estimate for training the run of a fingerprint on a number of training images.
 
         It is based on a run of the same recipe if there is one, else of the same scheme, with the most
-        similar input size, precision and settings. Except for heads, time grows with the number of pixels;
-        the time before training is not scaled.
+        similar input size, precision and settings; without any, on the work for each image (see
+        work_of). Except for heads, time grows with the number of pixels; the time before training is not
+        scaled.
         """
         scheme = fingerprint["scheme"].partition(":")[0]
         candidates = [run for run in self.runs if run.scheme.partition(":")[0] == scheme]
         if not candidates:
-            return Estimate(None, None)
+            return self.work(work, fingerprint["precision"], images) if work else Estimate(None, None)
 
         def distance(run: MeasuredRun) -> tuple[Any, ...]:
             return (
@@ -155,6 +183,24 @@ class Measurements:
                     input_size=int(recipe["input_size"]),
                 )
         return None
+
+
+def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points: int = 0) -> float | None:
+    """Return the forward operations of all epochs of a recipe for one image; None if that is not known.
+
+    With cached, frozen blocks are not computed. points is the number of heads of a sweep.
+    """
+    if isinstance(recipe, FineTuneRecipe):
+        total, frozen = (row.multiply_adds(through, input_size) for through in (5, recipe.freeze_through))
+        ratio = 0.0 if cached else TRAINING["bfloat16"] / FORWARD["bfloat16"]
+        blocks = 2.0 * recipe.epochs * (total - frozen + ratio * frozen)
+        return blocks + recipe.top_epochs * (DENSE_HEAD if recipe.units else LINEAR_HEAD)
+    if isinstance(recipe, ScratchRecipe):
+        return 2.0 * recipe.epochs * recipe.multiply_adds(input_size)
+    if isinstance(recipe, NetworkHead):
+        step = DENSE_HEAD if recipe.units else LINEAR_HEAD
+        return recipe.epochs * step * (SWEEP_SHARE * points if points else 1)
+    return None
 
 
 def passes(settings: dict[str, Any]) -> int:

@@ -1,5 +1,5 @@
 """List every task of a preset as done, stale or missing, and estimate the time and disk space of the tasks
-to run from measurements on this machine. Changes nothing.
+to run: from measurements on this machine, or else from its speed. Changes nothing.
 
 examples:
   headstart plan                                  the tasks of `headstart run` with estimates
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +19,17 @@ from pipeline.features.sections import Section, missing_sections
 from pipeline.formatting import align_columns, format_bytes, format_duration, pluralize
 from pipeline.storage.fingerprint import differences
 from pipeline.storage.publishing import MANIFEST, read_manifest
-from pipeline.upkeep.estimates import Estimate, Measurements
-from tasks import PrepareDataset
+from pipeline.upkeep.estimates import Estimate, Measurements, work_of
+from tasks import CompareSchemes, PrepareDataset
 from tasks.commands.shared import add_graph_options, comparison_of, short_path, show
 from tasks.configuration import data_folder
 from tasks.features import FeatureTask, request_of
 from tasks.task import Task
-from tasks.training import TrainTask
+from tasks.training import TrainTask, TuneHead
 
 DONE, STALE, MISSING = "done", "stale", "missing"
 UNMEASURED = "not measured yet on this machine"
-MEASURABLE = (FeatureTask, TrainTask)  # these write costs.json
+MEASURABLE = (FeatureTask, TrainTask, TuneHead)  # what takes time
 Column = tuple[Path, str, str]  # cache, view and layer of features
 
 add_options = add_graph_options
@@ -45,14 +46,16 @@ def run(options: argparse.Namespace) -> int:
         elif step.state != DONE:
             details = "not needed: everything that depends on it is done"
         rows.append((step.state, step.task.task_family, short_path(step.task.folder), details, step.why))
-    return show([*align_columns(rows), "", *root.notes, _total(len(plan), estimates)])
+    schemes = costs_of_schemes(root, estimates)
+    return show([*align_columns(rows), "", *root.notes, *schemes, _total(len(plan), estimates)])
 
 
 def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
     """Return the estimate of each task that a run would execute; features that tasks share count once."""
     measured, covered = Measurements(data_folder()), set[Column]()
     estimates = {}
-    for task in (step.task for step in plan if step.to_run):
+    to_run = [step.task for step in plan if step.to_run]
+    for task in sorted(to_run, key=lambda task: -task.priority):  # as Luigi starts them
         sections = uncovered_sections(task, covered)
         estimates[task] = estimate_of(task, sections, measured)
         covered |= {(one.cache, one.view, layer) for one in sections for layer in one.layers}
@@ -62,9 +65,23 @@ def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
     return estimates
 
 
-def bytes_to_write(root: Task) -> int:
-    """Return about how many bytes a task and those below it will write, as far as that is known."""
-    return sum(estimate.bytes or 0 for estimate in estimates_of(steps(root)).values())
+def costs_of_schemes(root: CompareSchemes, estimates: dict[Task, Estimate]) -> list[str]:
+    """Return a line for each run to be trained: about how long its features and its training will take.
+
+    What several runs need counts for the first of them.
+    """
+    counted = set[Task]()
+    rows: list[tuple[str, ...]] = [("scheme", "input", "seed", "features", "training")]
+    for run in filter(estimates.__contains__, root.runs):
+        seconds = {"features": 0.0, "training": 0.0}
+        for task in tasks_of(run):
+            if task in estimates and task not in counted:
+                counted.add(task)
+                part = "features" if isinstance(task, FeatureTask) else "training"
+                seconds[part] += estimates[task].seconds or 0.0
+        cells = [format_duration(value) if value else "–" for value in seconds.values()]
+        rows.append((f"{run.scheme.name}:{run.recipe}", f"{run.pixels} px", str(run.seed), *cells))
+    return [*align_columns(rows), ""] if counted else []
 
 
 @dataclass(frozen=True)
@@ -148,8 +165,16 @@ def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> 
     """Return the estimate for a task that computes these sections of features."""
     if isinstance(task, FeatureTask):
         return measured.features(sections, measured.images(task.fingerprint["dataset"]))
-    if isinstance(task, TrainTask):
-        return measured.run(task.fingerprint, measured.images(task.fingerprint["dataset"], "train"))
+    if isinstance(task, TrainTask | TuneHead):
+        images = measured.images(task.fingerprint["dataset"], "train")
+        points = math.prod(map(len, task.values_to_try.values())) if isinstance(task, TuneHead) else 0
+        cached = bool(task.prefix_plan and task.prefix_plan.cached)
+        work = work_of(task.resolved, task.backbone_row, task.pixels, cached=cached, points=points)
+        if isinstance(task, TuneHead):
+            return (
+                measured.work(work, task.fingerprint["precision"], images) if work else Estimate(None, None)
+            )
+        return measured.run(task.fingerprint, images, work)
     if isinstance(task, PrepareDataset):
         pixels = 3 * task.fingerprint["image_size"] ** 2  # bytes of an image in uint8
         return Estimate(None, measured.images(task.fingerprint) * pixels)

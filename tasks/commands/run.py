@@ -24,7 +24,7 @@ from pipeline.errors import BadInput, ChildFailed, HeadstartError
 from pipeline.report.table import COMPARISON_PAGE
 from pipeline.storage import layout
 from pipeline.storage.publishing import check_free_space
-from tasks.commands.plan import bytes_to_write
+from tasks.commands.plan import costs_of_schemes, estimates_of, steps
 from tasks.commands.shared import EXIT_FAILED, add_graph_options, comparison_of, short_path
 from tasks.configuration import data_folder
 from tasks.task import Task
@@ -45,7 +45,11 @@ def run(options: argparse.Namespace) -> int:
     if not root.complete():
         for note in root.notes:
             print(f"headstart: {note}", file=sys.stderr)
-        check_free_space(data_folder(), bytes_to_write(root), "the images, features and runs of this preset")
+        estimates = estimates_of(steps(root))
+        size = sum(estimate.bytes or 0 for estimate in estimates.values())
+        check_free_space(data_folder(), size, "the images, features and runs of this preset")
+        if costs := costs_of_schemes(root, estimates):
+            print("About how long this will take on this machine:", *costs, sep="\n", file=sys.stderr)
         url = {"scheduler_url": options.scheduler_url} if options.scheduler_url else {}
         with _reasons_of_failures(reasons), _in_use(options.preset):
             luigi.build([root], workers=options.workers, local_scheduler=not url, log_level="WARNING", **url)

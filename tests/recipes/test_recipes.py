@@ -160,3 +160,15 @@ def test_every_plan_of_every_preset_resolves(plan):
 def test_an_unknown_preset_is_rejected_with_a_list_of_presets():
     with pytest.raises(BadInput, match="unknown preset 'huge': expected one of demo, full, quick"):
         find_preset("huge")
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("depth", [16, 19])
+def test_a_vgg_from_scratch_has_the_multiply_adds_of_the_pretrained_one(depth, size):
+    expected = BACKBONES[f"vgg{depth}"].multiply_adds(5, size)
+    assert SCRATCH_RECIPES[f"vgg{depth}"].multiply_adds(size) == expected
+
+
+def test_multiply_adds_count_the_stem_only_through_the_channels_and_pools_shrink_the_map():
+    recipe = override(SCRATCH_RECIPES["fast"], {"conv_blocks": "conv - maxpool - conv", "filters": (8,)})
+    assert recipe.multiply_adds(32) == 31**2 * 9 * 24 * 8 + 15**2 * 9 * 8 * 8

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from test_planning import HEAVY
 from trees import only, tree
 
+from pipeline.backbones.table import BACKBONES
+from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.storage.publishing import publish_sealed, read_sealed
+from pipeline.upkeep.estimates import Measurements, work_of
 
 LITTLE = ("plan", "--preset", "little", "--precision", "float32")
 
@@ -47,10 +51,39 @@ def test_planning_changes_nothing_on_disk(made_little, data_folder, headstart, s
     assert tree(data_folder.parent) == before
 
 
-def test_estimates_without_measurements_are_reported_as_not_measured(headstart):
-    _, output, _ = headstart("plan", "--weights", "random")
-    assert "not measured yet on this machine" in output
-    assert re.search(r"\d+ of \d+ tasks to run.*not counted: \d+ tasks not measured yet", output)
+def line_of(output: str, *words: str) -> str:
+    """Return the only line of an output that contains all words."""
+    (line,) = [line for line in output.splitlines() if all(word in line for word in words)]
+    return line
+
+
+def test_without_measurements_times_are_estimated_from_the_speed_of_the_machine(headstart):
+    _, output, _ = headstart("plan", "--preset", "full", "--precision", "float32")
+    assert "not measured" not in output
+    for words in (("ExtractFeatures", "7.9 GB"), ("FineTune", "block5"), ("TrainFromScratch",)):
+        assert re.search(r"about (\d+ h|\d+ min|\d)", line_of(output, *words))
+
+
+def test_unmeasured_time_grows_with_images_epochs_and_pixels(monkeypatch, tmp_path):
+    monkeypatch.setattr(Measurements, "matrix_rate", 1e11)
+    measured, row = Measurements(tmp_path), BACKBONES["vgg16"]
+
+    def seconds(recipe, size=32, images=1000, cached=True):
+        return measured.work(work_of(recipe, row, size, cached=cached), "float32", images).seconds
+
+    block5 = replace(FINE_TUNE_RECIPES["block5"], top_epochs=0)
+    shorter = replace(block5, epochs=block5.epochs // 2)
+    assert seconds(block5, images=2000) == pytest.approx(2 * seconds(block5))
+    assert seconds(block5) == pytest.approx(2 * seconds(shorter))
+    assert seconds(block5, size=64) == pytest.approx(4 * seconds(block5))
+    assert seconds(block5) < seconds(block5, cached=False) < seconds(FINE_TUNE_RECIPES["whole"])
+
+
+def test_a_scheme_is_listed_with_its_own_cost_and_what_several_need_counts_once(headstart):
+    _, output, _ = headstart("plan", "--preset", "full", "--precision", "float32")
+    table = output.partition("scheme ")[2]
+    assert re.search(r"head:linear +\d+ px +0 +–", table)
+    assert re.search(r"fine-tune:block5 +128 px +0 +\d+ \w+ \d+ \w+ +\d+ \w+", table)
 
 
 def test_a_file_of_another_size_makes_its_task_and_downstream_tasks_stale(little, headstart):
@@ -119,11 +152,13 @@ def test_estimated_time_of_features_scales_with_images(little, headstart):
 
 
 def test_measurements_on_another_processor_are_ignored(little, headstart):
+    def seconds() -> list[float]:
+        return [section.image_seconds for section in Measurements(little).sections]
+
+    assert seconds()
     for path in little.glob("features/*/*/costs.json"):
         publish_sealed(path, read_sealed(path) | {"processor": "another"})
-    _, output, _ = headstart(*LITTLE, "--subset", "1000")
-    line = next(line for line in output.splitlines() if "ExtractFeatures" in line)
-    assert "not measured yet on this machine" in line
+    assert not seconds()
 
 
 def test_malformed_costs_are_ignored(little, headstart):
