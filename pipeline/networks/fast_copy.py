@@ -46,9 +46,10 @@ def _fast_class(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
 
 
 def _is_slow(layer: keras.layers.Conv2D) -> bool:
-    """Return whether a convolution on a CPU is 3x3, keeps the map's size, and has many channels."""
+    """Return whether a faster class computes a convolution: on a CPU, 3x3, and with many channels."""
     plain = (layer.kernel_size, layer.strides, layer.dilation_rate) == ((3, 3), (1, 1), (1, 1))
     suitable = min(layer.input.shape[-1], layer.filters) >= MIN_CHANNELS and layer.groups == 1
+    suitable = suitable and min(layer.input.shape[1:3]) > 1
     return plain and suitable and layer.padding == "same" and layer.use_bias and not has_gpu()
 
 
@@ -87,16 +88,19 @@ class CompiledGelu(keras.layers.Activation):
 
 
 class FastConv2D(keras.layers.Conv2D):
-    """A 3x3 convolution by Winograd's algorithm, and on 2x2 maps by one matrix product."""
+    """A 3x3 convolution that trains by Winograd's algorithm, or on 2x2 maps by one matrix product.
+
+    Evaluation uses TensorFlow's own, as the saved network does.
+    """
 
     def __init__(self, **settings: Any):
         super().__init__(**settings, autocast=False)  # kernels are transformed in float32
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         x, kernel = tf.cast(inputs, self.compute_dtype), tf.convert_to_tensor(self.kernel)
         if x.shape[1:3] == (2, 2):
             y = _convolve_2x2(x, tf.cast(kernel, x.dtype))
-        elif x.shape[0] is None:  # evaluation; XLA would compile for each number of images
+        elif not training or x.shape[0] is None:  # XLA would compile for each number of images
             y = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), strides=1, padding="SAME")
         else:
             y = winograd.convolve(x, kernel)

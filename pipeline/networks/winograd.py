@@ -1,8 +1,8 @@
-"""Winograd's convolution with gradients: a quarter of the products of a 3x3 convolution, in both directions.
+"""Winograd's convolution with gradients: a quarter of a 3x3 convolution's products, in both directions.
 
 The gradients follow from the chain rule: an output is a sum of products of transformed tiles and transformed
 kernels, so the transpose of each transform carries a gradient back (see backbones.winograd for the forward
-transforms). Sides that are no multiple of the tile's are padded.
+transforms). Maps whose sides are not multiples of TILE are padded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pipeline.backbones.winograd import column_tiles, combined, fused, line_outp
 
 TILE = 4  # outputs per side of a tile
 
-Gradients = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # from that of the output to inputs, kernel
+# From the gradient of the output to those of the inputs and the kernel.
+Gradients = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 @tf.custom_gradient

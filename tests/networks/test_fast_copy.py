@@ -12,6 +12,11 @@ from pipeline.networks.fast_copy import fast_copy
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
+    monkeypatch.setattr("pipeline.networks.fast_copy.has_gpu", lambda: False)
+
+
 def gradients(model: keras.Model, inputs: np.ndarray, upstream: np.ndarray) -> list[np.ndarray]:
     """Return the gradients of the inputs and of each weight, given that of the output."""
     images = tf.constant(inputs)
@@ -42,6 +47,32 @@ def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, acti
     pairs = zip(gradients(copy, inputs, upstream), gradients(model, inputs, upstream), strict=True)
     for copied, original in pairs:
         np.testing.assert_allclose(copied, original, rtol=1e-3, atol=1e-3)
+
+
+def test_in_bfloat16_the_gradients_are_as_close_to_float32_as_those_of_keras():
+    inputs = RNG.normal(size=(4, 6, 8, 96)).astype(np.float32)  # neither square nor multiples of a tile
+    upstream = RNG.normal(size=(4, 6, 8, 64)).astype(np.float32)
+    exact = network(keras.layers.Conv2D(64, 3, padding="same"), (6, 8, 96))
+    rounded = network(keras.layers.Conv2D(64, 3, padding="same", dtype="mixed_bfloat16"), (6, 8, 96))
+    rounded.set_weights(exact.get_weights())
+    expected = gradients(exact, inputs, upstream)
+
+    def errors(model: keras.Model) -> list[float]:
+        pairs = zip(gradients(model, inputs, upstream), expected, strict=True)
+        return [float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs]
+
+    copy = fast_copy(rounded)
+    assert [weight.dtype for weight in copy.trainable_variables] == ["float32", "float32"]
+    assert all(ours < 4 * theirs + 1e-3 for ours, theirs in zip(errors(copy), errors(rounded), strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_evaluation_is_that_of_keras_and_does_not_depend_on_the_batch(count):
+    model = network(keras.layers.Conv2D(64, 3, padding="same"), (8, 8, 64))
+    copy, inputs = fast_copy(model), RNG.normal(size=(5, 8, 8, 64)).astype(np.float32)
+    expected = model(inputs, training=False).numpy()
+    outputs = [copy(inputs[start : start + count], training=False) for start in range(0, 5, count)]
+    np.testing.assert_array_equal(np.concatenate(outputs), expected)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +107,9 @@ def test_other_max_pools_are_not_replaced(shape, size):
 
 
 def test_frozen_layers_are_frozen_in_the_copy():
-    layer = keras.layers.Conv2D(8, 3, padding="same", name="conv")
+    layer = keras.layers.Conv2D(64, 3, padding="same", name="conv")
     model = network(layer, (4, 4, 128))
     layer.trainable = False
     copy = fast_copy(model)
+    assert type(copy.get_layer("conv")).__name__ == "FastConv2D"
     assert copy.trainable_variables == []
