@@ -13,7 +13,7 @@ from pipeline import machine
 from pipeline.backbones.table import Backbone
 from pipeline.children import run_in_child
 from pipeline.datasets.lookup import stored_dataset
-from pipeline.errors import DamagedFile
+from pipeline.errors import DamagedFile, HeadstartError
 from pipeline.features.sections import Section, engine_of, multiply_adds, published_sections
 from pipeline.recipes.fine_tune import FineTuneRecipe
 from pipeline.recipes.from_scratch import ScratchRecipe
@@ -67,7 +67,7 @@ class MeasuredRun:
 
 
 class Measurements:
-    """The costs that were measured in a data folder on the same model of processor; changes nothing."""
+    """The costs measured in a data folder on this model of processor, and the speed; changes nothing."""
 
     def __init__(self, data: Path):
         self._data, self._processor = data, machine.describe()["processor"]
@@ -85,8 +85,7 @@ class Measurements:
                 2 * multiply_adds(section.base, section.layers) * left / (section.row_bytes or 1)
                 for section, left in zip(sections, bytes_left, strict=True)
             )
-            speed = FORWARD[sections[0].base["precision"]] * self.matrix_rate
-            return Estimate(work / speed, sum(bytes_left))
+            return Estimate(self._seconds(work, FORWARD, sections[0].base["precision"]), sum(bytes_left))
         seconds, size = 0.0, 0
         for section in sections:
             near = min(self.sections, key=lambda other: _distance(other, section))
@@ -100,13 +99,23 @@ class Measurements:
         return Estimate(seconds, size)
 
     @functools.cached_property
-    def matrix_rate(self) -> float:
-        """Operations per second of products of float32 matrices, measured when it is first needed."""
-        return float(run_in_child("pipeline.upkeep.speed:matrix_rate", {}))
+    def matrix_rate(self) -> float | None:
+        """Operations per second of products of float32 matrices; None with a GPU, or if measuring fails."""
+        with contextlib.suppress(HeadstartError, OSError):
+            if machine.gpu_capability() is None:
+                return float(run_in_child("pipeline.upkeep.speed:matrix_rate", {}))
+        return None
 
-    def work(self, work: float, precision: str, images: int) -> Estimate:
+    def work(self, work: float | None, precision: str, images: float) -> Estimate:
         """Return the estimate for training steps with so many forward operations for each image."""
-        return Estimate(images * work / (TRAINING[precision] * self.matrix_rate), None)
+        return Estimate(None if work is None else self._seconds(images * work, TRAINING, precision), None)
+
+    def _seconds(self, operations: float, speeds: dict[str, float], precision: str) -> float | None:
+        if self.matrix_rate is None:
+            return None
+        emulated = precision == "bfloat16" and not machine.native_bfloat16()
+        speed = speeds["float32"] / 2 if emulated else speeds[precision]
+        return operations / (speed * self.matrix_rate)
 
     def run(self, fingerprint: dict[str, Any], images: int, work: float | None = None) -> Estimate:
         """Return the estimate for training the run of a fingerprint on a number of training images.
@@ -119,7 +128,7 @@ class Measurements:
         scheme = fingerprint["scheme"].partition(":")[0]
         candidates = [run for run in self.runs if run.scheme.partition(":")[0] == scheme]
         if not candidates:
-            return self.work(work, fingerprint["precision"], images) if work else Estimate(None, None)
+            return self.work(work, fingerprint["precision"], images)
 
         def distance(run: MeasuredRun) -> tuple[Any, ...]:
             return (
@@ -193,8 +202,9 @@ def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points
     if isinstance(recipe, FineTuneRecipe):
         total, frozen = (row.multiply_adds(through, input_size) for through in (5, recipe.freeze_through))
         ratio = 0.0 if cached else TRAINING["bfloat16"] / FORWARD["bfloat16"]
-        blocks = 2.0 * recipe.epochs * (total - frozen + ratio * frozen)
-        return blocks + recipe.top_epochs * (DENSE_HEAD if recipe.units else LINEAR_HEAD)
+        blocks = 2.0 * (total - frozen + ratio * frozen)
+        top = DENSE_HEAD if recipe.units else LINEAR_HEAD
+        return recipe.epochs * (blocks + top) + recipe.top_epochs * top
     if isinstance(recipe, ScratchRecipe):
         return 2.0 * recipe.epochs * recipe.multiply_adds(input_size)
     if isinstance(recipe, NetworkHead):

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.datasets.table import parse_budget
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, missing_sections
 from pipeline.formatting import align_columns, format_bytes, format_duration, pluralize
@@ -29,7 +30,7 @@ from tasks.training import TrainTask, TuneHead
 
 DONE, STALE, MISSING = "done", "stale", "missing"
 UNMEASURED = "not measured yet on this machine"
-MEASURABLE = (FeatureTask, TrainTask, TuneHead)  # what takes time
+MEASURABLE = (FeatureTask, TrainTask)  # these write costs.json
 Column = tuple[Path, str, str]  # cache, view and layer of features
 
 add_options = add_graph_options
@@ -66,22 +67,34 @@ def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
 
 
 def costs_of_schemes(root: CompareSchemes, estimates: dict[Task, Estimate]) -> list[str]:
-    """Return a line for each run to be trained: about how long its features and its training will take.
+    """Return a line for each run, and each atlas, that is still to be made: about how long it will take.
 
-    What several runs need counts for the first of them.
+    What several runs need counts for the first, but features for the run whose task computes them. Unknown
+    times are shown as "?".
     """
-    counted = set[Task]()
+    names: dict[Task, tuple[str, ...]] = {
+        run: (f"{run.scheme.name}:{run.recipe}", f"{run.pixels} px", str(run.seed)) for run in root.runs
+    }
+    names |= {
+        atlas: ("layer atlas", f"{atlas.network_size(atlas.input_size)} px", "") for atlas in root.atlases
+    }
     rows: list[tuple[str, ...]] = [("scheme", "input", "seed", "features", "training")]
-    for run in filter(estimates.__contains__, root.runs):
-        seconds = {"features": 0.0, "training": 0.0}
-        for task in tasks_of(run):
-            if task in estimates and task not in counted:
-                counted.add(task)
-                part = "features" if isinstance(task, FeatureTask) else "training"
-                seconds[part] += estimates[task].seconds or 0.0
-        cells = [format_duration(value) if value else "–" for value in seconds.values()]
-        rows.append((f"{run.scheme.name}:{run.recipe}", f"{run.pixels} px", str(run.seed), *cells))
+    counted = set[Task]()
+    for task in filter(estimates.__contains__, names):
+        own = [part for part in tasks_of(task) if part in estimates and part not in counted]
+        counted.update(own)
+        features = [estimates[part] for part in own if isinstance(part, FeatureTask)]
+        training = [estimates[part] for part in own if isinstance(part, TrainTask | TuneHead)]
+        rows.append((*names[task], _sum(features), _sum(training)))
     return [*align_columns(rows), ""] if counted else []
+
+
+def _sum(estimates: list[Estimate]) -> str:
+    seconds = [estimate.seconds for estimate in estimates]
+    if None in seconds:
+        return "?"
+    total = sum(filter(None, seconds))
+    return format_duration(total) if total else "–"
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,7 @@ def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> 
         return measured.features(sections, measured.images(task.fingerprint["dataset"]))
     if isinstance(task, TrainTask | TuneHead):
         images = measured.images(task.fingerprint["dataset"], "train")
+        images = round(images * (parse_budget(task.resolved.label_budget).share or 1))
         points = math.prod(map(len, task.values_to_try.values())) if isinstance(task, TuneHead) else 0
         cached = bool(task.prefix_plan and task.prefix_plan.cached)
         work = work_of(task.resolved, task.backbone_row, task.pixels, cached=cached, points=points)
