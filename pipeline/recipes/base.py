@@ -74,6 +74,12 @@ class ImageRecipe(TrainingRecipe):
     flip: bool = setting(True, "flip images left to right with probability 0.5")
     shift: int = setting(2, "maximum shift in pixels, with reflected edges", low=0, high=SMALLEST_IMAGE // 2)
     alternate: bool = setting(False, "flip each image in every other epoch instead of at random")
+    mixup: float = setting(
+        0.0,
+        "mix pairs of images, or of their cached maps, by a share from Beta(mixup, mixup); 0: off",
+        low=0.0,
+        high=10.0,
+    )
     averaging: str = setting("none", "averaging of the weights during training", choices=AVERAGES)
     test_views: tuple[str, ...] = setting((IDENTITY,), "views over which to average predictions")
 

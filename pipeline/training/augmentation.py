@@ -38,6 +38,27 @@ def draw_views(
     return (tf.cast(flipped, tf.int32) * span + down) * span + right
 
 
+def mix_pairs(
+    inputs: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, alpha: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return inputs (B, …) and targets (B, C) float32, each mixed with those of another example of the batch.
+
+    The share of the example itself is drawn from Beta(alpha, alpha) and is at least a half: mixup (Zhang et
+    al. 2018, "mixup: Beyond Empirical Risk Minimization"), which Verma et al. (2019, "Manifold Mixup") apply
+    to the maps inside a network. seed is (2,) int32 and stateless, and alpha is positive.
+    """
+    seeds = tf.random.split(seed, 2)
+    first, second = (tf.random.stateless_gamma(targets.shape[:1], seeds[number], alpha) for number in (0, 1))
+    share = tf.maximum(first, second) / tf.maximum(first + second, 1e-30)
+
+    def mixed(values: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(values, tf.float32)
+        shares = tf.reshape(share, (-1, *[1] * (values.shape.rank - 1)))
+        return shares * values + (1 - shares) * values[::-1]
+
+    return mixed(inputs), mixed(targets)
+
+
 def _draw(
     count: tf.Tensor, seed: tf.Tensor, *, flip: bool, shift: int, flipped: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:

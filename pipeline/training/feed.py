@@ -59,13 +59,14 @@ class Feed:
     def augmentation(self, rows: tf.Tensor, number: tf.Tensor) -> dict[str, Any]:
         """Return the options of augmentation for rows (B,) of the data set in a step."""
         stage = self._stage
-        step_seed = tf.stack(
-            [self._seed, 4 * number + 2 * stage.salt]
-        )  # augment() uses two consecutive seeds
-        options: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift, "seed": step_seed}
+        options: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift, "seed": self.step_seed(number)}
         if stage.alternate:
             options["flipped"] = (tf.gather(self._parity, rows) + number // self._steps) % 2 == 1
         return options
+
+    def step_seed(self, number: tf.Tensor) -> tf.Tensor:
+        """Return the seed (2,) int32 of a step's random numbers; the next one along its end is free, too."""
+        return tf.stack([self._seed, 4 * number + 2 * self._stage.salt])
 
     def _draw_views(self, rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         def draw(step: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from pipeline.errors import Diverged
 from pipeline.progress import Progress, silent
-from pipeline.training.augmentation import augment
+from pipeline.training.augmentation import augment, mix_pairs
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples
@@ -165,6 +165,8 @@ def _update_function(
         if feed.augments and not examples.cached_augmentation:
             batch = augment(batch, **feed.augmentation(rows, number))
         targets = tf.one_hot(batch_labels, classes) * (1 - smoothing) + smoothing / classes
+        if stage.mixup:
+            batch, targets = mix_pairs(batch, targets, feed.step_seed(number), stage.mixup)
         with tf.GradientTape() as tape:
             logits = model(batch, training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))

@@ -24,6 +24,7 @@ class Stage:
     flip: bool = False
     alternate: bool = False
     shift: int = 0
+    mixup: float = 0.0
     momentum: float = 0.9
     decay_biases: bool = False
     averaging: str = "none"
@@ -41,6 +42,7 @@ class Stage:
                 "flip": recipe.flip,
                 "alternate": recipe.alternate,
                 "shift": recipe.shift,
+                "mixup": recipe.mixup,
                 "averaging": recipe.averaging,
                 **changes,
             }

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.features.passes import apply_view
-from pipeline.training.augmentation import augment, draw_views
+from pipeline.training.augmentation import augment, draw_views, mix_pairs
 from pipeline.views import augmentation_views
 
 SIDE = 16
@@ -92,3 +92,27 @@ def test_draw_views_matches_augment_for_the_same_seed(images, flip, shift):
         [apply_view(images[row : row + 1], views[drawn[row]]) for row in range(len(images))]
     )
     np.testing.assert_array_equal(expected, augmented(images, flip=flip, shift=shift))
+
+
+def mixed(seed: tuple[int, int] = (3, 8), alpha: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """Return 400 mixed inputs (400, 2) and targets (400, 400), each of which encodes its own position."""
+    inputs = np.stack([np.arange(400), np.arange(400) ** 2 / 100], axis=1).astype(np.float16)
+    return tuple(part.numpy() for part in mix_pairs(inputs, tf.eye(400), tf.constant(seed), alpha))
+
+
+def test_mixup_mixes_inputs_and_targets_of_two_examples_by_the_same_share():
+    inputs, targets = mixed()
+    share = targets.diagonal()
+    numbers, partners = np.arange(400), np.arange(400)[::-1]
+    assert targets.sum(axis=1) == pytest.approx(1)
+    assert targets[numbers, partners] == pytest.approx(1 - share, abs=1e-6)
+    assert (share >= 0.5).all()
+    np.testing.assert_allclose(inputs[:, 0], share * numbers + (1 - share) * partners, rtol=1e-5)
+
+
+def test_the_share_of_mixup_has_the_mean_of_its_distribution_and_depends_on_the_seed():
+    # The larger of x and 1 - x with x from Beta(1, 1), the uniform distribution, is 3/4 on average.
+    assert mixed(alpha=1.0)[1].diagonal().mean() == pytest.approx(0.75, abs=0.03)
+    assert mixed(alpha=0.1)[1].diagonal().mean() > 0.9
+    assert np.array_equal(mixed()[0], mixed()[0])
+    assert not np.array_equal(mixed()[0], mixed(seed=(4, 8))[0])
