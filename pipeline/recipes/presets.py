@@ -35,13 +35,9 @@ class Preset:
 
 # Sweeps over tens of thousands of images: large batches keep them fast, and mirrored images help.
 LARGE_SWEEP = {"batch_size": 1024, "views": ["identity", "hflip"]}
-
-FOUR_HEADS = (
-    Plan("head:linear"),
-    Plan("head:dense"),
-    Plan("tuned-head:linear"),
-    Plan("head:linear", weights="random"),
-)
+TUNED_HEADS = Plan("tuned-head:dense-bn-dropout", LARGE_SWEEP), Plan("tuned-head:linear", LARGE_SWEEP)
+HEADS = Plan("head:linear"), Plan("head:dense")
+CONTROL = Plan("head:linear", weights="random")
 
 PRESETS: dict[str, Preset] = rows_by_name(
     Preset(
@@ -52,7 +48,9 @@ PRESETS: dict[str, Preset] = rows_by_name(
         weights="imagenet",
         seeds=(0,),
         plans=(
-            *FOUR_HEADS,
+            *HEADS,
+            Plan("tuned-head:linear"),
+            CONTROL,
             Plan("fine-tune:block5", {"epochs": 6, "batch_size": 64}),
             Plan("from-scratch:lesson-long", input_size=32),
         ),
@@ -66,12 +64,14 @@ PRESETS: dict[str, Preset] = rows_by_name(
         weights="imagenet",
         seeds=(0,),
         plans=(
-            *FOUR_HEADS,
-            Plan("fine-tune:block5", {"epochs": 3}),
+            Plan("fine-tune:block5", {"epochs": 4}),
+            *TUNED_HEADS,
+            *HEADS,
+            CONTROL,
             Plan("fine-tune:whole", {"epochs": 3}, input_size=32),
             Plan("from-scratch:lesson", {"epochs": 10}, input_size=32),
         ),
-        input_size=64,
+        input_size=96,
     ),
     Preset(
         name="full",
@@ -81,15 +81,15 @@ PRESETS: dict[str, Preset] = rows_by_name(
         weights="imagenet",
         seeds=(0,),
         plans=(
-            *map(Plan, ("head:linear", "head:dense", "head:dense-bn", "head:dense-bn-dropout")),
-            Plan("tuned-head:linear", LARGE_SWEEP),
-            Plan("tuned-head:dense-bn-dropout", LARGE_SWEEP),
-            Plan("head:linear", weights="random"),
-            Plan("fine-tune:top_only"),
             Plan("fine-tune:block5"),
+            *TUNED_HEADS,
             Plan("fine-tune:blocks4_5", input_size=64),
             Plan("fine-tune:whole", input_size=32),
+            Plan("from-scratch:fast", input_size=32),
             Plan("from-scratch:lesson", input_size=32),
+            Plan("fine-tune:top_only"),
+            *HEADS,
+            CONTROL,
         ),
         input_size=128,
     ),

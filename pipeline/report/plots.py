@@ -146,7 +146,7 @@ def accuracy_against_cost(comparison: Comparison) -> Figure:
     table = table.assign(seconds=table["total_seconds"].clip(lower=MIN_SECONDS))
     figure, axes = drawing.new_figure(comparison.caption, width=9.0, height=6.2)
     left, right = table["seconds"].min() / 2, table["seconds"].max() * 2.5
-    front = _pareto_front(table)
+    front = pareto_front(table)
     steps = [*front["seconds"], right], 100 * np.append(front["accuracy"], front["accuracy"].max())
     line: dict[str, Any] = {"color": drawing.GRAY, "linewidth": 1.2, "linestyle": "--", "zorder": 1}
     (front_line,) = axes.step(*steps, where="post", label="Pareto front", **line)
@@ -251,7 +251,7 @@ def _title_and_legend(axes: Axes, plot_name: str) -> None:
     axes.legend(**place, ncols=len(drawing.FAMILIES) + 1, columnspacing=1.2, fontsize=9)
 
 
-def _pareto_front(table: pd.DataFrame) -> pd.DataFrame:
+def pareto_front(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are more accurate than all that take at most as long, cheapest first."""
     by_cost = table.sort_values(["seconds", "accuracy"], ascending=[True, False], kind="stable")
     best_so_far = by_cost["accuracy"].cummax().shift(fill_value=-math.inf)

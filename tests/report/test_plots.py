@@ -206,7 +206,7 @@ def test_the_text_in_a_cell_contrasts_with_the_cell():
 
 def test_the_pareto_front_has_the_runs_that_no_cheaper_run_matches(runs):
     table = compare(runs).table.assign(seconds=[3.0, 2.0, 1.0], accuracy=[0.8, 0.5, 0.6])
-    assert plots._pareto_front(table)["seconds"].tolist() == [1.0, 3.0]
+    assert plots.pareto_front(table)["seconds"].tolist() == [1.0, 3.0]
 
 
 def test_labels_of_coinciding_points_do_not_overlap(make_run):
