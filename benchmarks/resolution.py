@@ -2,11 +2,11 @@
 
     python benchmarks/resolution.py [--sizes 32,64] [--schemes dense,block5] [--budget 2.5] [--plan]
 
-A cell is one run of a scheme at one input size on all of CIFAR-10 with ImageNet's weights, a task of the
-graph: what is in the data folder is not run again, and an interrupted cell resumes. First, the estimated time
-of every cell is printed. With a budget in hours, cells are run, the cheapest first, as long as the estimate
-of the next one fits into what is left; the others are marked as not run. --plan runs none and writes the
-table of what is there.
+A cell is one run of a scheme at one input size (by default on all of CIFAR-10 with ImageNet's weights), a
+task of the graph: what is in the data folder is not run again, and an interrupted cell resumes. First, the
+estimated time of every cell is printed. With a budget in hours, cells are run, the cheapest first, as long
+as the estimate of the next one fits into what is left; the others are marked as not run. --plan runs none and
+writes the table of what is there.
 
 Writes resolution.csv, resolution.md and resolution.png to --out (default: data/reports/resolution).
 """
@@ -61,7 +61,7 @@ def main() -> int:
         (scheme, size): ScoreRun(
             scheme=SCHEMES[scheme][0],
             settings=SCHEMES[scheme][1],
-            dataset="cifar10",
+            dataset=options.dataset,
             subset=options.subset,
             weights=options.weights,
             input_size=size,
@@ -96,6 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", default=sizes, help=f"pixels per side (default: {sizes})")
     parser.add_argument("--schemes", default=names, help=f"rows of the table (default: {names})")
     parser.add_argument("--budget", type=float, default=float("inf"), help="hours (default: no limit)")
+    parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
     parser.add_argument("--subset", type=int, default=0, help="images in a subset (default: all)")
     parser.add_argument("--weights", default="imagenet", help="weights (default: imagenet)")
     parser.add_argument("--plan", action="store_true", help="run nothing; print estimates, write the table")
@@ -175,7 +176,7 @@ def _figure(table: pd.DataFrame, text: str) -> Figure:
             axes.annotate(str(row["input_size"]), place, (5, -11), fontsize=8, **drawing.OFFSET)
     time_axis(axes, left, right)
     axes.set(xlabel="total time including extraction (log scale)", ylabel="test accuracy, %")
-    axes.set_title("VGG16 on CIFAR-10 by input size (numbers: pixels) and by what is trained")
+    axes.set_title("VGG16 by input size (numbers: pixels) and by what is trained")
     axes.legend(loc="lower right", fontsize=9)
     return figure
 
