@@ -11,7 +11,7 @@ configure()  # before the tasks are defined, because they read the configuration
 
 from tasks.atlas import LayerAtlas
 from tasks.comparison import CompareSchemes
-from tasks.data import DownloadCifar10, DownloadWeights, PrepareDataset
+from tasks.data import DownloadCifar10, DownloadCifar100, DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.label_efficiency import HeadCurve, LabelEfficiency
 from tasks.results import DataFindings, PlotRun, ScoreRun
@@ -25,6 +25,7 @@ __all__ = [
     "CompareSeeds",
     "DataFindings",
     "DownloadCifar10",
+    "DownloadCifar100",
     "DownloadWeights",
     "ExtractFeatures",
     "FineTune",

@@ -19,7 +19,7 @@ from pipeline.backbones.table import (
 from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, path_name
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
-from pipeline.download.cifar10 import ARCHIVE, MEMBERS
+from pipeline.download.cifar import ARCHIVES
 from pipeline.features.sections import network_size
 from pipeline.formatting import describe_data, describe_sizes
 from pipeline.storage import layout
@@ -43,21 +43,29 @@ class DownloadCifar10(Task):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        return {"archive": ARCHIVE, "members": {member.name: member.sha256 for member in MEMBERS}}
+        row = ARCHIVES[self.label]
+        return {"archive": row.file, "members": {member.name: member.digest for member in row.members}}
 
     @property
     def file(self) -> Path:
         """The verified archive."""
-        return self.folder / ARCHIVE
+        return self.folder / ARCHIVES[self.label].file
 
     def make(self) -> None:
         self.in_child(
             "pipeline.download.obtain:obtain_archive",
+            name=self.label,
             fingerprint=self.fingerprint,
             folder=self.folder,
             raw=layout.raw_folder(data_folder()),
-            urls=mirrors("cifar10", "HEADSTART_CIFAR10_URLS"),
+            urls=mirrors(self.label, f"HEADSTART_{self.label.upper()}_URLS"),
         )
+
+
+class DownloadCifar100(DownloadCifar10):
+    """Download CIFAR-100 like CIFAR-10, from [cifar100] urls or HEADSTART_CIFAR100_URLS; verify by md5."""
+
+    label = "cifar100"
 
 
 class DownloadWeights(Task):

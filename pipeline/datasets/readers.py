@@ -17,6 +17,7 @@ from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.pictures import decode_picture, digest_of_picture, fit_picture
 from pipeline.datasets.table import SPLITS, Records
 from pipeline.download.archive import read_archive
+from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import DamagedFile
 from pipeline.machine import usable_cores
 from pipeline.progress import Progress
@@ -27,13 +28,18 @@ DIGITS_SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b
 DIGITS_LEVELS = 16  # the largest gray value of a digit
 
 
-def read_cifar10(archive: Path, writer: ImageWriter, progress: Progress) -> Records:
-    """Read CIFAR-10 from its archive: 50,000 train, then 10,000 test images; sha256-checks every member."""
-    progress("read CIFAR-10", 0, 1, "archives")
-    data = read_archive(archive)
+def read_cifar(name: str, archive: Path, writer: ImageWriter, progress: Progress) -> Records:
+    """Read the data set of a name in ARCHIVES: 50,000 train, then 10,000 test images; checks every digest."""
+    row = ARCHIVES[name]
+    progress(f"read {row.title}", 0, 1, "archives")
+    data = read_archive(row, archive)
     writer.add(data.images)
     is_test = np.arange(len(data.labels)) >= data.train_count
     return Records(data.labels, list(data.names), tuple(data.class_names), is_test)
+
+
+read_cifar10 = functools.partial(read_cifar, "cifar10")
+read_cifar100 = functools.partial(read_cifar, "cifar100")
 
 
 def read_digits(_: None, writer: ImageWriter, progress: Progress) -> Records:

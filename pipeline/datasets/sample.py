@@ -20,6 +20,7 @@ from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.split import split_images, stratified_sample
 from pipeline.datasets.table import SPLITS, Records
 from pipeline.download.archive import read_archive
+from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress
 
@@ -72,7 +73,7 @@ def read_sheet(path: Path, count: int) -> np.ndarray:
 
 def write_sample(archive: Path, folder: Path) -> None:
     """Write the sample from CIFAR-10's archive; val images are from the val split of seed 0."""
-    data = read_archive(archive)
+    data = read_archive(ARCHIVES["cifar10"], archive)
     is_test = np.arange(len(data.labels)) >= data.train_count
     split = split_images(data.labels, is_test, val_fraction=0.1, test_fraction=0.0, seed=0)
     table = []

@@ -51,7 +51,7 @@ class Dataset:
     fitting: str = ""  # how pictures are cropped and resized; "" if all have image_size already
 
 
-CIFAR10_CREDIT = "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+CIFAR_CREDIT = "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 
 DATASETS: dict[str, Dataset] = {
     row.name: row
@@ -65,7 +65,7 @@ DATASETS: dict[str, Dataset] = {
             download="DownloadCifar10",
             val_fraction=0.1,
             test_fraction=0.0,
-            credit=CIFAR10_CREDIT,
+            credit=CIFAR_CREDIT,
         ),
         Dataset(
             name="cifar10-sample",
@@ -77,7 +77,18 @@ DATASETS: dict[str, Dataset] = {
             val_fraction=1 / 7,
             test_fraction=0.3,
             order="source",
-            credit=CIFAR10_CREDIT,
+            credit=CIFAR_CREDIT,
+        ),
+        Dataset(
+            name="cifar100",
+            title="CIFAR-100",
+            reader="pipeline.datasets.readers:read_cifar100",
+            source="cifar-100-python, three members by md5, fine labels",
+            size=60_000,
+            download="DownloadCifar100",
+            val_fraction=0.1,
+            test_fraction=0.0,
+            credit=CIFAR_CREDIT,
         ),
         Dataset(
             name="digits",

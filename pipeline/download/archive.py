@@ -1,4 +1,4 @@
-"""Read CIFAR-10 from its archive as a stream; the sha256 of each member is checked before it is parsed."""
+"""Read CIFAR from its archive as a stream; the digest of each member is checked before it is parsed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -15,23 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.download.cifar10 import EXTRACTED, MEMBERS, Member
+from pipeline.download.cifar import Archive, Member
 from pipeline.download.pickles import load_plain
 from pipeline.errors import DamagedFile
 
-TRAIN_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
-TEST_BATCH = "test_batch"
-META = "batches.meta"
-IMAGES_PER_BATCH = 10_000
 IMAGE_SIDE = 32  # pixels
 PIXELS_PER_ROW = 3 * IMAGE_SIDE * IMAGE_SIDE  # planes in the order red, green, blue, each row by row
 
-MAX_UNPACKED_BYTES = 256 << 20  # the seven members take 186,214,026
+MAX_UNPACKED_BYTES = 256 << 20  # CIFAR-10 takes 186,214,026, CIFAR-100 186,301,098
 MAX_HEADERS = 256  # regular repacks have 9 to about 40, with extended headers and readme.html
-PICKLE_LIMIT = 32 << 20
 
 REGULAR_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-# Names and sizes of the seven members fit the plain header, so extended headers are not needed.
+# Names and sizes of the members fit the plain header, so extended headers are not needed.
 EXTENSION_TYPES = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -42,11 +38,11 @@ EXTENSION_TYPES = (
 
 
 @dataclass(frozen=True)
-class Cifar10:
-    """The full data set: the training batches in order, then the test batch.
+class Cifar:
+    """The full data set: the training images in order, then the test images.
 
-    images is (60000, 32, 32, 3) uint8, RGB; labels (60000,) int64, 0 to 9, indices into class_names; names
-    are the original file names of the images.
+    images is (60000, 32, 32, 3) uint8, RGB; labels (60000,) int64, indices into class_names; names are the
+    original file names of the images.
     """
 
     images: np.ndarray
@@ -56,54 +52,54 @@ class Cifar10:
     train_count: int = 50_000
 
 
-def check_archive(path: Path) -> None:
-    """Check that a tar or tar.gz holds the seven members of CIFAR-10, unaltered; raise DamagedFile if not.
+def check_archive(row: Archive, path: Path) -> None:
+    """Check that a tar or tar.gz holds the members of its row, unaltered; raise DamagedFile if not.
 
     Takes about as long as unpacking and the memory of one member; other members are skipped.
     """
     with _named_in_errors(path):
-        for _ in _verified_members(path):
+        for _ in _verified_members(row, path):
             pass
 
 
-def pack_folder(folder: Path, target: Path) -> None:
+def pack_folder(row: Archive, folder: Path, target: Path) -> None:
     """Write an archive of the members in an extracted folder; raise DamagedFile if one cannot be read."""
     with tarfile.open(target, "w", dereference=True) as archive:
-        for member in MEMBERS:
+        for member in row.members:
             with _named_in_errors(folder / member.name):
-                archive.add(folder / member.name, f"{EXTRACTED}/{member.name}", recursive=False)
+                archive.add(folder / member.name, f"{row.folder}/{member.name}", recursive=False)
 
 
-def read_archive(path: Path) -> Cifar10:
-    """Return CIFAR-10 from its archive; the sha256 of each member is checked before it is parsed.
+def read_archive(row: Archive, path: Path) -> Cifar:
+    """Return a data set from its archive; the digest of each member is checked before it is parsed.
 
     Raises DamagedFile when the archive or the content of a member is not valid.
     """
-    batches = (*TRAIN_BATCHES, TEST_BATCH)
-    count = len(batches) * IMAGES_PER_BATCH
+    *batches, meta = row.members
+    ends = dict(zip(batches, itertools.accumulate(batch.images for batch in batches), strict=True))
+    count, train_count = ends[batches[-1]], ends[batches[-2]]
     images = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
     labels = np.empty(count, np.int64)
-    names: dict[str, list[str]] = {}
+    names: dict[Member, list[str]] = {}
     class_names: tuple[str, ...] = ()
     with _named_in_errors(path):
-        for member, data in _verified_members(path):
+        for member, data in _verified_members(row, path):
             with _named_in_errors(member.name):
-                content = load_plain(data, PICKLE_LIMIT)
+                content = load_plain(data, member.bytes)
                 if not isinstance(content, dict):
                     raise DamagedFile(f"expected a dictionary, found {type(content).__name__}")
-                if member.name == META:
-                    values = content.get(b"label_names")
+                if member == meta:
+                    values = content.get(row.class_names)
                     if not isinstance(values, list) or not all(isinstance(name, bytes) for name in values):
-                        raise DamagedFile("expected label_names to be a list of names")
+                        raise DamagedFile(f"expected {row.class_names.decode()} to be a list of names")
                     class_names = tuple(name.decode("utf-8", "replace") for name in values)
                     continue
-                first = batches.index(member.name) * IMAGES_PER_BATCH
-                rows = slice(first, first + IMAGES_PER_BATCH)
-                images[rows], labels[rows], names[member.name] = _batch(content)
+                rows = slice(ends[member] - member.images, ends[member])
+                images[rows], labels[rows], names[member] = _batch(row, member.images, content)
         if labels.max() >= len(class_names):
             raise DamagedFile(f"expected a name for label {labels.max()}, found {len(class_names)} names")
     file_names = [name for batch in batches for name in names[batch]]
-    return Cifar10(images, labels, file_names, class_names, len(TRAIN_BATCHES) * IMAGES_PER_BATCH)
+    return Cifar(images, labels, file_names, class_names, train_count)
 
 
 @contextlib.contextmanager
@@ -116,9 +112,9 @@ def _named_in_errors(name: Path | str) -> Iterator[None]:
         raise DamagedFile(f"{name}: {error}") from error
 
 
-def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
-    """Yield the seven members with their verified bytes, in the order of the archive."""
-    expected = {f"{EXTRACTED}/{member.name}": member for member in MEMBERS}
+def _verified_members(row: Archive, path: Path) -> Iterator[tuple[Member, bytes]]:
+    """Yield the members with their verified bytes, in the order of the archive."""
+    expected = {f"{row.folder}/{member.name}": member for member in row.members}
     missing = dict(expected)
     with Path(path).open("rb") as file:
         unpacked = _Unpacked(file)
@@ -129,10 +125,10 @@ def _verified_members(path: Path) -> Iterator[tuple[Member, bytes]]:
                 continue
             if missing.pop(header.name, None) is None:
                 raise DamagedFile(f"{member.name} is in the archive twice")
-            yield member, _verified(unpacked, header, member)
+            yield member, _verified(unpacked, header, member, row.algorithm)
     if missing:
         names = ", ".join(member.name for member in missing.values())
-        raise DamagedFile(f"missing {names}; expected {len(expected)} members in {EXTRACTED}/")
+        raise DamagedFile(f"missing {names}; expected {len(expected)} members in {row.folder}/")
 
 
 def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
@@ -169,7 +165,7 @@ def _refuse_suspicious(header: tarfile.TarInfo) -> None:
         raise DamagedFile(f"{header.name!r} has a size of {header.size} bytes")
 
 
-def _verified(unpacked: _Unpacked, header: tarfile.TarInfo, member: Member) -> bytes:
+def _verified(unpacked: _Unpacked, header: tarfile.TarInfo, member: Member, algorithm: str) -> bytes:
     name, size = member.name, member.bytes
     if header.type not in REGULAR_TYPES:
         raise DamagedFile(f"{name} is not a regular file")
@@ -178,9 +174,9 @@ def _verified(unpacked: _Unpacked, header: tarfile.TarInfo, member: Member) -> b
     data = unpacked.read(size, where=name)
     if len(data) != size:
         raise DamagedFile(f"truncated in {name} after {len(data)} of {size} bytes")
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != member.sha256:
-        raise DamagedFile(f"sha256 of {name} differs: expected {member.sha256}, found {digest}")
+    digest = hashlib.new(algorithm, data).hexdigest()
+    if digest != member.digest:
+        raise DamagedFile(f"{algorithm} of {name} differs: expected {member.digest}, found {digest}")
     unpacked.skip(_blocks(header) - size, where=name)
     return data
 
@@ -226,24 +222,24 @@ class _Unpacked:
             raise DamagedFile(f"{where} could not be unpacked ({error})") from error
 
 
-def _batch(content: dict[bytes, Any]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the images (N, 32, 32, 3), labels (N,) and file names of one batch's dictionary."""
+def _batch(row: Archive, count: int, content: dict[bytes, Any]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return the images (N, 32, 32, 3), N = count, labels (N,) and file names of one member's dictionary."""
     pixels = content.get(b"data")
-    expected, shape = (IMAGES_PER_BATCH, PIXELS_PER_ROW), getattr(pixels, "shape", None)
+    expected, shape = (count, PIXELS_PER_ROW), getattr(pixels, "shape", None)
     if shape != expected:
         raise DamagedFile(f"expected data of shape {expected}, found {shape}")
-    labels = _list_of(content, b"labels", int)
-    if not all(0 <= label <= 9 for label in labels):
-        raise DamagedFile(f"expected labels 0 to 9, found {min(labels)} to {max(labels)}")
-    names = [name.decode("utf-8", "replace") for name in _list_of(content, b"filenames", bytes)]
+    labels = _list_of(content, row.labels, int, count)
+    if not all(0 <= label < row.classes for label in labels):
+        raise DamagedFile(f"expected labels 0 to {row.classes - 1}, found {min(labels)} to {max(labels)}")
+    names = [name.decode("utf-8", "replace") for name in _list_of(content, b"filenames", bytes, count)]
     planes = np.asarray(pixels).reshape(-1, 3, IMAGE_SIDE, IMAGE_SIDE)
     return planes.transpose(0, 2, 3, 1), np.array(labels, np.int64), names
 
 
-def _list_of(content: dict[bytes, Any], key: bytes, kind: type) -> list[Any]:
+def _list_of(content: dict[bytes, Any], key: bytes, kind: type, count: int) -> list[Any]:
     values = content.get(key)
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
         raise DamagedFile(f"expected {key.decode()} to be a list of {kind.__name__}")
-    if len(values) != IMAGES_PER_BATCH:
-        raise DamagedFile(f"expected {IMAGES_PER_BATCH} {key.decode()}, found {len(values)}")
+    if len(values) != count:
+        raise DamagedFile(f"expected {count} {key.decode()}, found {len(values)}")
     return values

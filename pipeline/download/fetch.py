@@ -73,14 +73,15 @@ def fetch(
     *,
     progress: Progress = silent,
     limits: TransferLimits = TransferLimits(),
+    content: str = "the file",
     advice: str = "",
 ) -> str:
     """Download target from the first mirror whose file passes check, and return that mirror's URL.
 
     URLs are http, https or file. check takes a path and raises DamagedFile if the file is not the expected
-    one. An interrupted download from the same URL is resumed. Raises DownloadFailed, with the reason for each
-    URL followed by advice, when no mirror provides the file, and HeadstartError when target cannot be
-    written.
+    one; errors call it content. An interrupted download from the same URL is resumed. Raises DownloadFailed,
+    with the reason for each URL followed by advice, when no mirror provides the file, and HeadstartError when
+    target cannot be written.
     """
     mirrors = list(dict.fromkeys(urls))
     if not mirrors:
@@ -94,7 +95,7 @@ def fetch(
     for min_speed in (*strict, limits.last_resort_bytes_per_second):
         for url in remaining:
             try:
-                _Attempt(url, target, check, progress, limits, min_speed, advice).run()
+                _Attempt(url, target, check, progress, limits, min_speed, content, advice).run()
                 return url
             except _MirrorFailed as reason:
                 reasons[url] = reason
@@ -137,6 +138,7 @@ class _Attempt:
     progress: Progress
     limits: TransferLimits
     min_speed: float  # bytes per second
+    content: str
     advice: str
     part: Path = field(init=False)
     note: Path = field(init=False)
@@ -179,7 +181,7 @@ class _Attempt:
             raise _Unusable(f"file URL has the host {pieces.netloc!r}, expected file:///absolute/path")
         source = Path(url2pathname(pieces.path))
         if not source.is_file():
-            raise _Unusable("a folder, and not CIFAR-10" if source.is_dir() else "no such file")
+            raise _Unusable(f"a folder, and not {self.content}" if source.is_dir() else "no such file")
         total = source.stat().st_size
         self._refuse_large(total)
         with explain_disk_errors(self.target), self.part.open("wb") as copy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.download.archive import check_archive, pack_folder
-from pipeline.download.cifar10 import ARCHIVE, find_existing
+from pipeline.download.cifar import ARCHIVES, Archive, find_existing
 from pipeline.download.fetch import fetch
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
@@ -20,45 +21,48 @@ from pipeline.storage.publishing import publish_manifest, published
 
 logger = logging.getLogger(__name__)
 
-CIFAR10_ADVICE = (
-    "Set another mirror or a local file with HEADSTART_CIFAR10_URLS (http, https or file:// URLs, "
-    "separated by commas) or with [cifar10] urls in luigi.cfg, or put the archive or the extracted folder "
-    "cifar-10-batches-py into {raw}. `--dataset cifar10-sample` needs no download"
+ADVICE = (
+    "Set another mirror or a local file with HEADSTART_{variable}_URLS (http, https or file:// URLs, "
+    "separated by commas) or with [{name}] urls in luigi.cfg, or put the archive or the extracted folder "
+    "{folder} into {raw}. `--dataset cifar10-sample` needs no download"
 )
 
 
 def obtain_archive(
-    fingerprint: dict[str, Any], folder: str, raw: str, urls: list[str], progress: Progress = silent
+    name: str, fingerprint: dict[str, Any], folder: str, raw: str, urls: list[str], progress: Progress
 ) -> str:
-    """Publish the CIFAR-10 archive in folder, every member verified; return where it came from.
+    """Publish the archive of a data set in folder, every member verified; return where it came from.
 
-    raw is the folder where users can put the archive or the extracted folder; the Keras cache is searched,
-    too. A file URL can also name an extracted folder.
+    name is that of the data set in ARCHIVES; raw is the folder where users can put the archive or the
+    extracted folder; the Keras cache is searched, too. A file URL can also name an extracted folder.
     """
-    target = Path(folder)
+    row = ARCHIVES[name]
+    target = Path(folder) / row.file
     local = [Path(url2pathname(urlsplit(url).path)) for url in urls if url.startswith("file:")]
     came_from = obtain(
-        target / ARCHIVE,
+        target,
+        row=row,
         urls=urls,
-        existing=[target / ARCHIVE, *find_existing(Path(raw), keras_home()), *filter(Path.is_dir, local)],
-        check=check_archive,
-        advice=CIFAR10_ADVICE.format(raw=raw),
+        existing=[target, *find_existing(row, Path(raw), keras_home()), *filter(Path.is_dir, local)],
+        check=functools.partial(check_archive, row),
+        advice=ADVICE.format(variable=name.upper(), name=name, folder=row.folder, raw=raw),
         progress=progress,
     )
-    publish_manifest(target, fingerprint, [ARCHIVE], {"came_from": came_from})
+    publish_manifest(target.parent, fingerprint, [row.file], {"came_from": came_from})
     return came_from
 
 
 def obtain(
     target: Path,
     *,
+    row: Archive,
     urls: Sequence[str],
     existing: Iterable[Path],
     check: Callable[[Path], None],
     advice: str,
     progress: Progress = silent,
 ) -> str:
-    """Create target and return where it came from: the path of a local copy, or the URL of a mirror.
+    """Create the archive target and return its origin: the path of a local copy, or the URL of a mirror.
 
     The first of the existing files and folders that passes check is linked, copied or packed, not modified.
     One that fails (DamagedFile) or cannot be read is skipped. Raises DownloadFailed, with advice, when no
@@ -70,19 +74,19 @@ def obtain(
                 check(path)
             if path.resolve() != target.resolve():
                 with published(target) as scratch:
-                    _copy(path.resolve(), scratch)
+                    _copy(row, path.resolve(), scratch)
                     if path.is_dir():
                         check(scratch)
             return str(path)
         except (DamagedFile, OSError) as error:
             logger.warning("skipping %s: %s", path, error)
-    return fetch(urls, target, check, progress=progress, advice=advice)
+    return fetch(urls, target, check, progress=progress, content=row.title, advice=advice)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Create target as a link or copy of a file, or as an archive of an extracted folder of CIFAR-10."""
+def _copy(row: Archive, source: Path, target: Path) -> None:
+    """Create target as a link or copy of a file, or as an archive of an extracted folder."""
     if source.is_dir():
-        pack_folder(source, target)
+        pack_folder(row, source, target)
         return
     try:
         os.link(source, target)

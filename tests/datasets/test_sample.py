@@ -15,6 +15,7 @@ from pipeline.datasets.sample import FOLDER, TABLE, read_cifar10_sample
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import SPLITS
 from pipeline.download.archive import read_archive
+from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import DamagedFile
 from pipeline.progress import silent
 
@@ -79,7 +80,7 @@ def test_every_pixel_is_that_of_the_archive(images, sample_read):
     archive = os.environ.get("HEADSTART_CIFAR10_ARCHIVE", "")
     if not Path(archive).is_file():
         pytest.skip("HEADSTART_CIFAR10_ARCHIVE names no archive of CIFAR-10")
-    data = read_archive(Path(archive))
+    data = read_archive(ARCHIVES["cifar10"], Path(archive))
     with (FOLDER / TABLE).open(encoding="utf-8", newline="") as file:
         positions = [int(row["position"]) for row in csv.DictReader(file)]
     assert (data.images[positions] == sample_read[1]).all()

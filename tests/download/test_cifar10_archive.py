@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
@@ -14,13 +15,16 @@ from urllib.request import url2pathname
 
 import numpy as np
 import pytest
+from small_archives import small_row
 
 from pipeline.download import archive as cifar10
-from pipeline.download.archive import EXTRACTED, check_archive, read_archive
-from pipeline.download.cifar10 import ARCHIVE, Member, find_existing
+from pipeline.download.archive import check_archive, read_archive
+from pipeline.download.cifar import ARCHIVES, find_existing
 from pipeline.errors import DamagedFile
 
-BATCHES = (*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)
+OFFICIAL = ARCHIVES["cifar10"]
+ARCHIVE, EXTRACTED = OFFICIAL.file, OFFICIAL.folder
+*BATCHES, META = (member.name for member in OFFICIAL.members)
 PER_BATCH = 4
 REAL = os.environ.get("HEADSTART_CIFAR10_URLS", "")
 
@@ -38,7 +42,7 @@ def batch(number: int, **changes) -> bytes:
 def contents() -> dict[str, bytes]:
     names = [f"class {index}".encode() for index in range(10)]
     members = {name: batch(number) for number, name in enumerate(BATCHES)}
-    return {**members, cifar10.META: pickle.dumps({b"label_names": names}, protocol=3)}
+    return {**members, META: pickle.dumps({b"label_names": names}, protocol=3)}
 
 
 def entry(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, linkname: str = "") -> tuple:
@@ -58,18 +62,13 @@ def archived(path: Path, parts: list[tuple], mode: str = "w:gz") -> Path:
     return path
 
 
-def expect(monkeypatch, members: dict[str, bytes]) -> None:
-    """Replace the table of members by that of a tiny data set."""
-    table = [Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()]
-    monkeypatch.setattr(cifar10, "MEMBERS", tuple(table))
-    monkeypatch.setattr(cifar10, "IMAGES_PER_BATCH", PER_BATCH)
+ROW = small_row("cifar10", contents(), PER_BATCH)
+check, read = functools.partial(check_archive, ROW), functools.partial(read_archive, ROW)
 
 
 @pytest.fixture
-def members(monkeypatch) -> dict[str, bytes]:
-    members = contents()
-    expect(monkeypatch, members)
-    return members
+def members() -> dict[str, bytes]:
+    return contents()
 
 
 @pytest.fixture
@@ -88,11 +87,11 @@ def test_a_repacked_archive_is_accepted(members, path, mode, layout):
         ]:
             header.mtime = 1234567890.5  # needs an extended header in the pax format
             archive.addfile(header, io.BytesIO(data))
-    check_archive(path)
+    check(path)
 
 
 def test_images_labels_and_names_are_in_batch_order_in_any_archive_order(members, path):
-    data = read_archive(archived(path, entries(members)[::-1]))
+    data = read(archived(path, entries(members)[::-1]))
     assert (data.images.shape, data.images.dtype) == ((24, 32, 32, 3), np.uint8)
     assert (data.labels.shape, data.labels.dtype) == ((24,), np.int64)
     assert data.labels.tolist() == [label for number in range(6) for label in (number, 0, 9, 1)]
@@ -104,7 +103,7 @@ def test_images_labels_and_names_are_in_batch_order_in_any_archive_order(members
 
 
 def test_reading_writes_nothing(members, path):
-    read_archive(archived(path, entries(members)))
+    read(archived(path, entries(members)))
     assert [file.name for file in path.parent.iterdir()] == [ARCHIVE]
 
 
@@ -127,7 +126,7 @@ MALICIOUS = {
 def test_fault_05_malicious_members_are_refused_and_nothing_is_written(members, path, extra, reason):
     archived(path, [extra, *entries(members)])
     with pytest.raises(DamagedFile, match=reason):
-        check_archive(path)
+        check(path)
     assert [file.name for file in path.parent.iterdir()] == [ARCHIVE]
 
 
@@ -138,24 +137,24 @@ def test_fault_05_a_member_must_be_a_regular_file(members, path, kind):
         path, [*entries(members), entry(f"{EXTRACTED}/data_batch_2", kind=kind, linkname="data_batch_1")]
     )
     with pytest.raises(DamagedFile, match="data_batch_2.* is (a link, a device|not a regular file)"):
-        check_archive(path)
+        check(path)
 
 
 def test_fault_05_missing_members_are_named(members, path):
     del members["data_batch_2"], members["batches.meta"]
     with pytest.raises(DamagedFile, match="missing data_batch_2, batches.meta; expected 7 members"):
-        check_archive(archived(path, entries(members)))
+        check(archived(path, entries(members)))
 
 
 def test_fault_05_a_duplicate_member_is_refused(members, path):
     with pytest.raises(DamagedFile, match="data_batch_1 is in the archive twice"):
-        check_archive(archived(path, entries(members) + entries(members)[:1]))
+        check(archived(path, entries(members) + entries(members)[:1]))
 
 
 def test_fault_05_a_member_of_the_wrong_size_is_refused_before_it_is_read(members, path):
     wrong = [entry(f"{EXTRACTED}/data_batch_1", members["data_batch_1"] + b"x")]
     with pytest.raises(DamagedFile, match=r"size of data_batch_1 differs: expected \d+ bytes, found \d+"):
-        check_archive(archived(path, wrong))
+        check(archived(path, wrong))
 
 
 def test_fault_05_a_member_that_claims_a_huge_size_is_refused(members, path):
@@ -163,7 +162,7 @@ def test_fault_05_a_member_that_claims_a_huge_size_is_refused(members, path):
     header.size = 10**12
     path.write_bytes(header.tobuf(tarfile.GNU_FORMAT))
     with pytest.raises(DamagedFile, match="member 'huge' takes 1000000000000 bytes, which exceeds"):
-        check_archive(path)
+        check(path)
 
 
 def test_fault_05_a_negative_size_is_refused(members, path):
@@ -171,7 +170,7 @@ def test_fault_05_a_negative_size_is_refused(members, path):
     header.size = -512
     path.write_bytes(header.tobuf(tarfile.GNU_FORMAT))
     with pytest.raises(DamagedFile, match="'negative' has a size of -512 bytes"):
-        check_archive(path)
+        check(path)
 
 
 def test_fault_05_a_gzip_bomb_is_stopped_at_the_limit(members, path, monkeypatch):
@@ -182,7 +181,7 @@ def test_fault_05_a_gzip_bomb_is_stopped_at_the_limit(members, path, monkeypatch
     with pytest.raises(
         DamagedFile, match="member 'filler 3' takes 307200 bytes, which exceeds the limit of 1048576 bytes"
     ):
-        check_archive(path)
+        check(path)
 
 
 def test_fault_05_an_extended_header_of_any_length_takes_no_memory(members, path, monkeypatch):
@@ -190,14 +189,14 @@ def test_fault_05_an_extended_header_of_any_length_takes_no_memory(members, path
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * (5 << 20)}):
         pass
     with pytest.raises(DamagedFile, match=r"takes 52\d+ bytes, which exceeds"):
-        check_archive(path)
+        check(path)
 
 
 def test_fault_05_a_chain_of_extended_headers_is_stopped_at_a_limit(members, path):
     header, _ = entry("x", kind=tarfile.XHDTYPE)
     path.write_bytes(header.tobuf(tarfile.USTAR_FORMAT) * 5000)
     with pytest.raises(DamagedFile, match="more than 256 tar headers"):
-        check_archive(path)
+        check(path)
 
 
 NOT_TARS = {
@@ -218,12 +217,12 @@ NOT_TARS = {
 def test_fault_02_a_file_that_is_not_an_archive_is_refused_with_the_reason(members, path, content, reason):
     path.write_bytes(content)
     with pytest.raises(DamagedFile, match=reason):
-        check_archive(path)
+        check(path)
 
 
 def test_a_missing_archive_is_a_damaged_file(path):
     with pytest.raises(DamagedFile, match=r"could not be read \(No such file"):
-        check_archive(path)
+        check(path)
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
@@ -232,11 +231,11 @@ def test_a_truncated_archive_is_refused(members, path, mode, share):
     complete = archived(path, entries(members), mode).read_bytes()
     path.write_bytes(complete[: int(len(complete) * share)])
     with pytest.raises(DamagedFile, match="truncated in|damaged tar header|missing"):
-        check_archive(path)
+        check(path)
 
 
 @pytest.mark.parametrize("name", BATCHES)
-@pytest.mark.parametrize("function", [check_archive, read_archive])
+@pytest.mark.parametrize("function", [check, read])
 def test_fault_07_one_flipped_byte_is_detected_and_its_member_named(members, path, name, function):
     damaged = bytearray(members[name])
     damaged[len(damaged) // 2] ^= 1
@@ -248,14 +247,14 @@ def test_fault_07_one_flipped_byte_is_detected_and_its_member_named(members, pat
 
 def test_fault_07_no_flip_in_the_packed_bytes_changes_what_is_read(members, path):
     original = archived(path, entries(members)).read_bytes()
-    expected = read_archive(path)
+    expected = read(path)
     refused = 0
     for position in range(0, len(original), len(original) // 100):
         damaged = bytearray(original)
         damaged[position] ^= 0x10
         path.write_bytes(damaged)
         try:  # some bytes do not matter, such as the file name in the gzip header
-            np.testing.assert_array_equal(read_archive(path).images, expected.images)
+            np.testing.assert_array_equal(read(path).images, expected.images)
         except DamagedFile:
             refused += 1
     assert refused > 50
@@ -279,43 +278,42 @@ WRONG_CONTENTS = {
 
 
 @pytest.mark.parametrize(("content", "reason"), WRONG_CONTENTS.values(), ids=WRONG_CONTENTS)
-def test_invalid_content_is_refused_and_its_member_named(monkeypatch, path, content, reason):
+def test_invalid_content_is_refused_and_its_member_named(path, content, reason):
     members = {**contents(), "data_batch_2": content}
-    expect(monkeypatch, members)
     with pytest.raises(DamagedFile, match=f"data_batch_2: .*{reason}"):
-        read_archive(archived(path, entries(members)))
+        read_archive(small_row("cifar10", members, PER_BATCH), archived(path, entries(members)))
 
 
-def test_a_label_without_a_class_name_is_refused(monkeypatch, path):
-    members = {**contents(), cifar10.META: pickle.dumps({b"label_names": [b"cat"]}, protocol=3)}
-    expect(monkeypatch, members)
+def test_a_label_without_a_class_name_is_refused(path):
+    members = {**contents(), META: pickle.dumps({b"label_names": [b"cat"]}, protocol=3)}
     with pytest.raises(DamagedFile, match="expected a name for label 9, found 1 names"):
-        read_archive(archived(path, entries(members)))
+        read_archive(small_row("cifar10", members, PER_BATCH), archived(path, entries(members)))
 
 
 def test_existing_archives_are_found_most_likely_first(tmp_path):
     folder, keras = tmp_path / "data", tmp_path / "keras"
     (keras / "datasets" / "cifar-10-batches-py-target").mkdir(parents=True)
     folder.mkdir()
-    assert find_existing(folder, keras) == []
+    assert find_existing(OFFICIAL, folder, keras) == []
     expected = [folder / ARCHIVE]
     expected += [keras / "datasets" / name for name in ("cifar-10-batches-py-target_archive", ARCHIVE)]
     for archive in expected:
         archive.touch()
-    assert find_existing(folder, keras) == expected
-    assert find_existing(folder, None) == expected[:1]
+    assert find_existing(OFFICIAL, folder, keras) == expected
+    assert find_existing(OFFICIAL, folder, None) == expected[:1]
 
 
 def test_the_table_holds_seven_members_within_the_limits():
-    assert [member.name for member in cifar10.MEMBERS] == [*BATCHES, cifar10.META]
-    assert sum(member.bytes for member in cifar10.MEMBERS) < cifar10.MAX_UNPACKED_BYTES
-    assert max(member.bytes for member in cifar10.MEMBERS) < cifar10.PICKLE_LIMIT
+    batches = [f"data_batch_{number}" for number in range(1, 6)]
+    assert [*BATCHES, META] == [*batches, "test_batch", "batches.meta"]
+    assert [member.images for member in OFFICIAL.members] == [10_000] * 6 + [0]
+    assert sum(member.bytes for member in OFFICIAL.members) < cifar10.MAX_UNPACKED_BYTES
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.startswith("file://"), reason="HEADSTART_CIFAR10_URLS names no file:// archive")
 def test_the_real_archive_is_read_completely():
-    data = read_archive(Path(url2pathname(urlsplit(REAL.split(",")[0].strip()).path)))
+    data = read_archive(OFFICIAL, Path(url2pathname(urlsplit(REAL.split(",")[0].strip()).path)))
     assert data.images.shape == (60_000, 32, 32, 3)
     assert np.bincount(data.labels[: data.train_count]).tolist() == [5000] * 10
     assert np.bincount(data.labels[data.train_count :]).tolist() == [1000] * 10

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from pipeline.download.cifar10 import MEMBERS
-from pipeline.download.obtain import obtain
+from pipeline.download import obtain as module
+from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import DamagedFile, DownloadFailed
+
+MEMBERS = ARCHIVES["cifar10"].members
+obtain = functools.partial(module.obtain, row=ARCHIVES["cifar10"], advice="")
 
 
 @pytest.mark.parametrize("error", [DamagedFile("not this one"), PermissionError(13, "Permission denied")])
@@ -23,7 +27,7 @@ def test_a_file_that_is_refused_or_cannot_be_read_is_skipped(tmp_path, caplog, e
             raise error
 
     target = tmp_path / "target" / "file"
-    came_from = obtain(target, urls=[], existing=[first, second], check=check, advice="")
+    came_from = obtain(target, urls=[], existing=[first, second], check=check)
     assert came_from == str(second)
     assert target.read_bytes() == b"good"
     assert f"skipping {first}: {error}" in caplog.text
@@ -45,7 +49,7 @@ def extracted(tmp_path) -> Path:
 
 def test_only_the_members_of_an_extracted_folder_are_packed_whatever_its_name(tmp_path, extracted):
     target = tmp_path / "target" / "file.tar.gz"
-    assert obtain(target, urls=[], existing=[extracted], check=lambda _: None, advice="") == str(extracted)
+    assert obtain(target, urls=[], existing=[extracted], check=lambda _: None) == str(extracted)
     with tarfile.open(target) as archive:
         assert archive.getnames() == [f"cifar-10-batches-py/{member.name}" for member in MEMBERS]
         assert all(archive.extractfile(name).read().decode() in name for name in archive.getnames())
@@ -55,11 +59,11 @@ def test_an_extracted_folder_with_a_missing_file_is_skipped(tmp_path, extracted,
     (extracted / "test_batch").unlink()
     second, target = tmp_path / "second", tmp_path / "target" / "file"
     second.write_bytes(b"good")
-    came_from = obtain(target, urls=[], existing=[extracted, second], check=lambda _: None, advice="")
+    came_from = obtain(target, urls=[], existing=[extracted, second], check=lambda _: None)
     assert came_from == str(second)
     assert "test_batch: could not be read (No such file or directory)" in caplog.text
 
 
 def test_a_url_of_another_folder_is_refused_with_the_reason(tmp_path):
     with pytest.raises(DownloadFailed, match="a folder, and not CIFAR-10"):
-        obtain(tmp_path / "file", urls=[tmp_path.as_uri()], existing=[], check=lambda _: None, advice="")
+        obtain(tmp_path / "file", urls=[tmp_path.as_uri()], existing=[], check=lambda _: None)

@@ -14,7 +14,8 @@ from small_onnx import onnx_file
 from pipeline.backbones.table import BACKBONES, Backbone, Block, Convolution, choose_weights
 from pipeline.backbones.weights import random_arrays
 from pipeline.datasets.lookup import dataset_fingerprint
-from pipeline.download import archive as cifar10
+from pipeline.download.archive import PIXELS_PER_ROW
+from pipeline.download.cifar import ARCHIVES
 from pipeline.features.sections import Section, cache_fingerprint
 from pipeline.runs.result import HISTORY_COLUMNS
 
@@ -38,11 +39,12 @@ TINY = Backbone(
 
 def cifar10_members() -> dict[str, bytes]:
     """Return the files of a CIFAR-10 with twelve images by name."""
-    meta = {b"label_names": [f"class {number}".encode() for number in range(10)]}
-    members = {cifar10.META: pickle.dumps(meta, protocol=3)}
-    for number, name in enumerate((*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)):
+    *batches, meta = (member.name for member in ARCHIVES["cifar10"].members)
+    class_names = {b"label_names": [f"class {number}".encode() for number in range(10)]}
+    members = {meta: pickle.dumps(class_names, protocol=3)}
+    for number, name in enumerate(batches):
         names = [f"{number}_{position}.png".encode() for position in range(PER_BATCH)]
-        rows = np.full((PER_BATCH, cifar10.PIXELS_PER_ROW), number, np.uint8)
+        rows = np.full((PER_BATCH, PIXELS_PER_ROW), number, np.uint8)
         content = {b"data": rows, b"labels": [number, 9], b"filenames": names}
         members[name] = pickle.dumps(content, protocol=3)
     return members
@@ -53,7 +55,7 @@ def archive_of(members: dict[str, bytes], mode: str, layout: int = tarfile.PAX_F
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode=mode, format=layout) as archive:
         for name, data in {"readme.html": b"<html>", **members}.items():
-            header = tarfile.TarInfo(f"{cifar10.EXTRACTED}/{name}")
+            header = tarfile.TarInfo(f"{ARCHIVES['cifar10'].folder}/{name}")
             header.size, header.mtime = len(data), 1234567890.5
             archive.addfile(header, io.BytesIO(data))
     return memory.getvalue()

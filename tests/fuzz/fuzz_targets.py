@@ -10,7 +10,6 @@ is reached. Targets modify tables of the project, so each runs in its own proces
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -55,59 +54,43 @@ def pickles(root: Path) -> Prepared:
 
 def cifar10_archive(root: Path) -> Prepared:
     """The reader of CIFAR-10's archive, with twelve images."""
-    from pipeline.download import archive as cifar10
-    from pipeline.download.cifar10 import ARCHIVE
-
-    members, path = seeds.cifar10_members(), root / ARCHIVE
-    _register_members(members)
-
-    def read(data: bytes) -> object:
-        path.write_bytes(data)
-        return cifar10.read_archive(path)
-
-    return Prepared(read, [seeds.archive_of(members, mode) for mode in ("w", "w:gz")])
+    members = seeds.cifar10_members()
+    return Prepared(
+        lambda data: _read_cifar10(root, members, data),
+        [seeds.archive_of(members, mode) for mode in ("w", "w:gz")],
+    )
 
 
 def cifar10_batch(root: Path) -> Prepared:
     """The reader of a CIFAR-10 batch, with a matching checksum."""
-    from pipeline.download import archive as cifar10
-    from pipeline.download.cifar10 import ARCHIVE
-
-    members, path = seeds.cifar10_members(), root / ARCHIVE
-    name = cifar10.TRAIN_BATCHES[0]
-
-    def read(data: bytes) -> object:
-        mutated = {**members, name: data}
-        _register_members(mutated)
-        path.write_bytes(seeds.archive_of(mutated, "w"))
-        return cifar10.read_archive(path)
-
-    return Prepared(read, [members[name]])
+    return _cifar10_member(root, 0)
 
 
 def cifar10_names(root: Path) -> Prepared:
     """The reader of the CIFAR-10 class names, with a matching checksum."""
-    from pipeline.download import archive as cifar10
-    from pipeline.download.cifar10 import ARCHIVE
+    return _cifar10_member(root, -1)
 
-    members, path = seeds.cifar10_members(), root / ARCHIVE
+
+def _cifar10_member(root: Path, position: int) -> Prepared:
+    from pipeline.download.cifar import ARCHIVES
+
+    members, name = seeds.cifar10_members(), ARCHIVES["cifar10"].members[position].name
 
     def read(data: bytes) -> object:
-        mutated = {**members, cifar10.META: data}
-        _register_members(mutated)
-        path.write_bytes(seeds.archive_of(mutated, "w"))
-        return cifar10.read_archive(path)
+        mutated = {**members, name: data}
+        return _read_cifar10(root, mutated, seeds.archive_of(mutated, "w"))
 
-    return Prepared(read, [members[cifar10.META]])
+    return Prepared(read, [members[name]])
 
 
-def _register_members(members: dict[str, bytes]) -> None:
-    from pipeline.download import archive as cifar10
+def _read_cifar10(root: Path, members: dict[str, bytes], archive: bytes) -> object:
+    from small_archives import small_row
 
-    cifar10.IMAGES_PER_BATCH = seeds.PER_BATCH
-    cifar10.MEMBERS = tuple(
-        cifar10.Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()
-    )
+    from pipeline.download.archive import read_archive
+
+    path = root / "archive"
+    path.write_bytes(archive)
+    return read_archive(small_row("cifar10", members, seeds.PER_BATCH), path)
 
 
 def feature_shard(root: Path) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.download import archive as cifar10
+from pipeline.download.cifar import ARCHIVES, Member
 from pipeline.recipes.presets import PRESETS, Plan, Preset
 
 PER_BATCH = 100
+ROW = ARCHIVES["cifar10"]
 
 
 def _members() -> dict[str, bytes]:
@@ -32,13 +34,15 @@ def _members() -> dict[str, bytes]:
         b"ship",
         b"truck",
     ]
-    members = {cifar10.META: {b"label_names": names}}
-    for number, name in enumerate((*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)):
+    *batches, meta = (member.name for member in ROW.members)
+    members = {}
+    for number, name in enumerate(batches):
         labels = [position % 10 for position in range(PER_BATCH)]
         noise = draws.integers(0, 60, (PER_BATCH, 3072))
         rows = (noise + 19 * np.array(labels)[:, None]).astype(np.uint8)
         files = [f"{number}_{position}.png".encode() for position in range(PER_BATCH)]
         members[name] = {b"data": rows, b"labels": labels, b"filenames": files}
+    members[meta] = {b"label_names": names}
     return {name: pickle.dumps(content, protocol=3) for name, content in members.items()}
 
 
@@ -46,16 +50,17 @@ def write(path: Path) -> None:
     """Write the archive."""
     with tarfile.open(path, "w:gz") as archive:
         for name, data in _members().items():
-            header = tarfile.TarInfo(f"{cifar10.EXTRACTED}/{name}")
+            header = tarfile.TarInfo(f"{ROW.folder}/{name}")
             header.size = len(data)
             archive.addfile(header, io.BytesIO(data))
 
 
 if "SMALL_CIFAR10" in os.environ:
-    cifar10.MEMBERS = tuple(
-        cifar10.Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in _members().items()
+    SMALL = tuple(
+        Member(old.name, len(data), hashlib.sha256(data).hexdigest(), old.images and PER_BATCH)
+        for old, data in zip(ROW.members, _members().values(), strict=True)
     )
-    cifar10.IMAGES_PER_BATCH = PER_BATCH
+    ARCHIVES["cifar10"] = dataclasses.replace(ROW, members=SMALL)
     FEW = {"epochs": 1, "batch_size": 32}
     PRESETS["small"] = Preset(
         name="small",

@@ -5,26 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
 import tarfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from small_archives import small_members, small_row, write_archive
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import digest_of_arrays, random_arrays, read_weights
 from pipeline.datasets.store import ImageStore
-from pipeline.download import archive as cifar10
+from tasks import DownloadCifar10
 
 LUIGI = ("-m", "luigi", "--module", "tasks")
 DEAD_MIRROR = "http://127.0.0.1:9/nothing"
 PER_BATCH = 20
 SMALL_ARCHIVE = """
-from pipeline.download import archive as cifar10
-cifar10.MEMBERS = tuple(cifar10.Member(*member) for member in {members!r})
-cifar10.IMAGES_PER_BATCH = {per_batch}
+from pipeline.download.cifar import ARCHIVES, Archive, Member
+ARCHIVES[{name!r}] = {row!r}
 """
 OWN_WEIGHTS = """
 import dataclasses
@@ -46,26 +45,11 @@ def extension(tmp_path):
     return write
 
 
-def small_archive(path: Path) -> str:
-    """Write an archive of six batches to path; return the extension that makes it the expected one."""
-    generator = np.random.Generator(np.random.PCG64(0))
-    members = {}
-    for batch in (*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH):
-        content = {
-            b"data": generator.integers(0, 256, (PER_BATCH, 3072), dtype=np.uint8),
-            b"labels": [number % 10 for number in range(PER_BATCH)],
-            b"filenames": [f"{batch}_{number}.png".encode() for number in range(PER_BATCH)],
-        }
-        members[batch] = pickle.dumps(content, protocol=3)
-    names = {b"label_names": [f"class {number}".encode() for number in range(10)]}
-    members[cifar10.META] = pickle.dumps(names, protocol=3)
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in members.items():
-            header = tarfile.TarInfo(f"{cifar10.EXTRACTED}/{name}")
-            header.size = len(data)
-            archive.addfile(header, io.BytesIO(data))
-    table = [(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()]
-    return SMALL_ARCHIVE.format(members=table, per_batch=PER_BATCH)
+def small_archive(path: Path, name: str = "cifar10") -> str:
+    """Write a small archive of a data set; return the extension that makes it the expected one."""
+    members = small_members(name, PER_BATCH)
+    write_archive(path, name, members)
+    return SMALL_ARCHIVE.format(name=name, row=small_row(name, members, PER_BATCH))
 
 
 def test_cifar10_is_downloaded_from_the_second_mirror_and_prepared(call, served, extension, data_folder):
@@ -158,6 +142,52 @@ def small_archive_with_a_flipped_byte(source: Path, target: Path) -> None:
             if header.name.endswith("data_batch_3"):
                 data[len(data) // 2] ^= 1
             bad.addfile(header, io.BytesIO(bytes(data)))
+
+
+def test_cifar100_is_downloaded_and_prepared_with_its_fine_labels_and_its_own_test_split(
+    call, served, extension, data_folder
+):
+    folder, url = served
+    environment = extension(small_archive(folder / "any-name.tar.gz", "cifar100"))
+    urls = f"{DEAD_MIRROR},{url}/any-name.tar.gz"
+    done = call(
+        *LUIGI, "PrepareDataset", "--dataset", "cifar100", HEADSTART_CIFAR100_URLS=urls, **environment
+    )
+    assert done.returncode == 0, done.stderr
+    (prepared,) = (data_folder / "datasets").iterdir()
+    store = ImageStore(prepared)
+    assert store.row.title == "CIFAR-100"
+    assert store.class_names == [f"class {number}" for number in range(100)]
+    assert store.labels.tolist() == [*range(100), *range(20)]
+    assert store.names == [f"train_{n}.png" for n in range(100)] + [f"test_{n}.png" for n in range(20)]
+    assert store.rows("test").tolist() == list(range(100, 120))
+    assert store.counts == {"train": 90, "val": 10, "test": 20}
+    (raw,) = (data_folder / "raw").glob("cifar100-*")
+    manifest = json.loads((raw / "manifest.json").read_text())
+    assert manifest["facts"]["came_from"] == f"{url}/any-name.tar.gz"
+    assert [*manifest["files"]] == ["cifar-100-python.tar.gz"]
+
+
+def test_a_cifar100_archive_with_another_digest_is_refused_and_the_advice_is_for_cifar100(
+    call, served, extension, data_folder
+):
+    folder, url = served
+    digest = hashlib.md5(small_members("cifar100", PER_BATCH)["test"]).hexdigest()
+    text = small_archive(folder / "small.tar.gz", "cifar100").replace(digest, "0" * 32)
+    urls = f"{url}/small.tar.gz"
+    done = call(*LUIGI, "DownloadCifar100", HEADSTART_CIFAR100_URLS=urls, **extension(text))
+    assert done.returncode == 30
+    reason = f"{urls}: md5 of test differs: expected {'0' * 32}, found {digest}"
+    advice = (
+        "HEADSTART_CIFAR100_URLS (http, https or file:// URLs, separated by commas) or with [cifar100] urls"
+    )
+    assert reason in done.stderr and advice in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((data_folder / "raw").glob("cifar100-*/*.tar.gz"))
+
+
+def test_the_archive_of_cifar10_keeps_its_key():
+    assert DownloadCifar10().folder.name == "cifar10-dba8d1f7b2b9"
 
 
 def test_imagenet_weights_are_downloaded_and_stored_in_the_projects_layout(
