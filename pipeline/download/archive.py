@@ -85,7 +85,7 @@ def read_archive(row: Archive, path: Path) -> Cifar:
     with _named_in_errors(path):
         for member, data in _verified_members(row, path):
             with _named_in_errors(member.name):
-                content = load_plain(data, member.bytes)
+                content = load_plain(data)
                 if not isinstance(content, dict):
                     raise DamagedFile(f"expected a dictionary, found {type(content).__name__}")
                 if member == meta:
@@ -225,9 +225,9 @@ class _Unpacked:
 def _batch(row: Archive, count: int, content: dict[bytes, Any]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return the images (N, 32, 32, 3), N = count, labels (N,) and file names of one member's dictionary."""
     pixels = content.get(b"data")
-    expected, shape = (count, PIXELS_PER_ROW), getattr(pixels, "shape", None)
-    if shape != expected:
-        raise DamagedFile(f"expected data of shape {expected}, found {shape}")
+    found = " ".join(str(getattr(pixels, name, "none")) for name in ("shape", "dtype"))
+    if found != (expected := f"{(count, PIXELS_PER_ROW)} uint8"):
+        raise DamagedFile(f"expected data {expected}, found {found}")
     labels = _list_of(content, row.labels, int, count)
     if not all(0 <= label < row.classes for label in labels):
         raise DamagedFile(f"expected labels 0 to {row.classes - 1}, found {min(labels)} to {max(labels)}")

@@ -270,8 +270,11 @@ WRONG_CONTENTS = {
     ),
     "no file names": (batch(1, filenames=None), "expected filenames to be a list of bytes"),
     "images of the wrong size": (batch(1, data=np.zeros((4, 12), np.uint8)), r"\(4, 3072\), found \(4, 12\)"),
-    "no images": (batch(1, data=b"x"), r"expected data of shape \(4, 3072\), found None"),
-    "floats": (batch(1, data=np.zeros((4, 3072))), "dtype 'f8', expected uint8"),
+    "no images": (batch(1, data=b"x"), r"expected data \(4, 3072\) uint8, found none none"),
+    "floats": (
+        batch(1, data=np.zeros((4, 3072))),
+        r"expected data \(4, 3072\) uint8, found \(4, 3072\) float64",
+    ),
     "a list": (pickle.dumps([1], protocol=3), "expected a dictionary, found list"),
     "not a pickle": (b"GIF89a", "not a pickle"),
 }

@@ -49,7 +49,7 @@ def pickles(root: Path) -> Prepared:
     """The reader of pickles."""
     from pipeline.download.pickles import load_plain
 
-    return Prepared(lambda data: load_plain(data, 1 << 20), seeds.pickles())
+    return Prepared(load_plain, seeds.pickles())
 
 
 def cifar10_archive(root: Path) -> Prepared:
