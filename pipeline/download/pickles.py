@@ -1,25 +1,31 @@
 """Read pickles of plain data without running code.
 
 A pickle is a program. It is read only after its digest was checked, and even then it can name nothing but the
-functions by which NumPy creates an array.
+functions by which NumPy creates an array. Memory is bounded by the size of the pickle.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DamagedFile
 
-MULTIARRAY = np.zeros(0, np.uint8).__reduce__()[0]  # NumPy's function that creates an empty array
+
+def _empty_array(kind: Any, shape: Any, typecode: Any) -> np.ndarray:
+    """Stand in for NumPy's _reconstruct; the array's shape and bytes follow in the pickle."""
+    return np.ndarray((0,), np.uint8)
+
+
 GLOBALS: dict[str, Any] = {
-    "numpy.ndarray": np.ndarray,
+    "numpy.ndarray": object,  # only passed on to _reconstruct
     "numpy.dtype": np.dtype,
-    "numpy.core.multiarray._reconstruct": MULTIARRAY,  # its name in NumPy 1
-    "numpy._core.multiarray._reconstruct": MULTIARRAY,  # its name in NumPy 2
+    "numpy.core.multiarray._reconstruct": _empty_array,  # its name in NumPy 1
+    "numpy._core.multiarray._reconstruct": _empty_array,  # its name in NumPy 2
 }
 
 
@@ -29,6 +35,11 @@ def load_plain(data: bytes) -> object:
     Raises DamagedFile if the pickle names anything else, which is not imported, or cannot be read.
     """
     try:
+        for operation, number, _ in pickletools.genops(data):
+            if operation.name == "LONG_BINPUT" and (number or 0) > len(
+                data
+            ):  # takes memory for so many objects
+                raise DamagedFile(f"pickle stores object number {number}, expected fewer than its bytes")
         return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
     except DamagedFile:
         raise

@@ -269,7 +269,10 @@ WRONG_CONTENTS = {
         "expected labels to be a list of int",
     ),
     "no file names": (batch(1, filenames=None), "expected filenames to be a list of bytes"),
-    "images of the wrong size": (batch(1, data=np.zeros((4, 12), np.uint8)), r"\(4, 3072\), found \(4, 12\)"),
+    "images of the wrong size": (
+        batch(1, data=np.zeros((4, 12), np.uint8)),
+        r"\(4, 3072\) uint8, found \(4, 12\) uint8",
+    ),
     "no images": (batch(1, data=b"x"), r"expected data \(4, 3072\) uint8, found none none"),
     "floats": (
         batch(1, data=np.zeros((4, 3072))),

@@ -78,6 +78,11 @@ def test_fault_06_every_other_global_is_named_and_refused(name):
         load_plain(START + f"c{module}\n{attribute}\n.".encode())
 
 
+def test_fault_06_a_huge_object_number_is_refused():
+    with pytest.raises(DamagedFile, match="object number 2147483647"):
+        load_plain(START + b"Nr\xff\xff\xff\x7f.")
+
+
 @pytest.mark.parametrize("shape", [b"(" + b"J\x40\x42\x0f\x00" * 2 + b"t", b"J\xff\xff\xff\x7f\x85"])
 def test_fault_06_an_array_larger_than_its_bytes_is_refused_without_filling_memory(shape):
     before = peak_memory_mb()
