@@ -99,12 +99,13 @@ def peak_memory_mb() -> float:
     """Return the peak resident set size of this process so far, in units of 10^6 bytes.
 
     On Linux, getrusage includes the memory of the process that started this one, so the high-water mark in
-    /proc is used if it exists.
+    /proc is used if it exists, without the pages of files that are mapped now: they make room when needed.
     """
     import resource
 
     if peak := _read_field("/proc/self/status", "VmHWM"):
-        return int(peak.removesuffix("kB")) * 1024 / 1e6
+        mapped = _read_field("/proc/self/status", "RssFile") or "0 kB"
+        return (int(peak.removesuffix("kB")) - int(mapped.removesuffix("kB"))) * 1024 / 1e6
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / 1e6 if platform.system() == "Darwin" else used * 1024 / 1e6
 

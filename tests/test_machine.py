@@ -8,6 +8,7 @@ import platform
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import machine
@@ -106,3 +107,13 @@ def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
 def test_peak_memory_is_in_megabytes_and_includes_allocated_memory():
     data = b"x" * 150_000_000
     assert len(data) / 1e6 < machine.peak_memory_mb() < 100_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc")
+def test_peak_memory_leaves_out_pages_of_mapped_files(tmp_path):
+    path = tmp_path / "mapped"
+    path.write_bytes(bytes(150_000_000))
+    before = machine.peak_memory_mb()
+    mapped = np.memmap(path, np.uint8, "r")
+    assert not mapped.any()  # reads every page
+    assert machine.peak_memory_mb() < before + 75

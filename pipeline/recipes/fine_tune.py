@@ -92,7 +92,7 @@ FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
     _fine_tune("top_only", "all blocks frozen", 5, learning_rate=1e-3, mixup=0.0),
     _fine_tune("block5", "block 5 trainable", 4),
     _fine_tune("blocks4_5", "blocks 4 and 5 trainable", 3),
-    _fine_tune("whole", "all blocks trainable", 0, epochs=15, learning_rate=6e-4, test_views=SIX_VIEWS),
+    _fine_tune("whole", "all blocks trainable", 0, epochs=15, test_views=SIX_VIEWS),
     _fine_tune("gradual", "one more block unfrozen after each epoch", 0, unfreeze_epochs=1),
 )
 
@@ -109,6 +109,8 @@ def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
         "dense_blocks": recipe.dense_blocks,
         "units": recipe.units,
         "epochs": recipe.top_epochs,
+        # Fitted to other targets, a confident top would first of all pull the blocks below out of shape.
+        "label_smoothing": recipe.label_smoothing,
         "label_budget": recipe.label_budget,
         "variance_floor": VARIANCE_FLOOR,
     }

@@ -51,7 +51,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
             *HEADS,
             Plan("tuned-head:linear"),
             CONTROL,
-            Plan("fine-tune:block5", {"epochs": 6, "batch_size": 64}),
+            Plan("fine-tune:block5"),
             Plan("from-scratch:lesson-long", input_size=32),
         ),
         input_size=96,
