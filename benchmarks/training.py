@@ -195,10 +195,13 @@ def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool
 
     from pipeline.schemes.from_scratch import stage_of
     from pipeline.training.optimizers import make_optimizer
+    from pipeline.training.stage import Stage
 
     steps = len(examples.train) // batch
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    optimizer = make_optimizer(stage_of(recipe, passes), steps * passes, fused=False)
+    from_scratch = isinstance(recipe, ScratchRecipe)
+    stage = stage_of(recipe, passes) if from_scratch else Stage.of(recipe, "fit", epochs=passes)
+    optimizer = make_optimizer(stage, steps * passes, fused=False)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
     starts, ends = [], []
 
