@@ -24,14 +24,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.errors import HeadstartError
+from pipeline.features.store import FeatureStore
 from pipeline.formatting import format_bytes, format_duration, format_share, markdown_table
 from pipeline.report import drawing
 from pipeline.report.plots import pareto_front, time_axis
 from pipeline.results.comparison import compare
 from pipeline.runs.result import read_run
+from pipeline.storage.publishing import read_manifest
 from tasks import ScoreRun
-from tasks.commands.plan import estimates_of, steps
+from tasks.commands.plan import estimates_of, steps, tasks_of
 from tasks.configuration import data_folder
+from tasks.features import FeatureTask, request_of
 
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
 LARGE_SWEEP = {"batch_size": 1024, "views": ["identity", "hflip"]}
@@ -79,7 +82,8 @@ def main() -> int:
         return 0
     comparison = compare([*runs.values()])
     table = comparison.table.assign(
-        cell=[scheme for scheme, _ in runs], bytes=[run.costs["bytes"] for run in runs.values()]
+        cell=[scheme for scheme, _ in runs],
+        bytes=[run.costs["bytes"] + _feature_bytes(tasks[cell]) for cell, run in runs.items()],
     )
     folder = options.out or data_folder() / "reports" / "resolution"
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +138,17 @@ def _seconds(task: ScoreRun) -> float:
     return sum(estimate.seconds or 0.0 for estimate in estimates_of(steps(task)).values())
 
 
+def _feature_bytes(task: ScoreRun) -> int:
+    """Return the bytes of all cached features that a run reads."""
+    sizes = {}
+    for features in (part for part in tasks_of(task) if isinstance(part, FeatureTask)):
+        _, layers, views = request_of(features.fingerprint)
+        store = FeatureStore(features.folder)
+        for section in store.sections_of(layers, views):
+            sizes[section.folder] = read_manifest(section.folder).bytes
+    return sum(sizes.values())
+
+
 def _markdown(table: pd.DataFrame, options: argparse.Namespace) -> str:
     """Return the table: a row for each input size, a column for each scheme."""
     cells = {(row["cell"], row["input_size"]): row for row in table.to_dict("records")}
@@ -143,7 +158,8 @@ def _markdown(table: pd.DataFrame, options: argparse.Namespace) -> str:
         if row is None:
             return NOT_RUN
         accuracy = format_share(row, "accuracy")
-        times = " + ".join(format_duration(row[name]) for name in ("extract_seconds", "train_seconds"))
+        seconds = row["extract_seconds"], row["total_seconds"] - row["extract_seconds"]
+        times = " + ".join(map(format_duration, seconds))
         return f"{f'**{accuracy}**' if row is best else accuracy}; {times}; {format_bytes(row['bytes'])}"
 
     header = ["input px", *(TITLES[scheme] for scheme in options.schemes)]
@@ -151,7 +167,10 @@ def _markdown(table: pd.DataFrame, options: argparse.Namespace) -> str:
         [str(size), *(text(cells.get((scheme, size))) for scheme in options.schemes)]
         for size in options.sizes
     ]
-    note = "Test accuracy with its 95 % Wilson interval; time of extraction + training; bytes on disk."
+    note = (
+        "Test accuracy with its 95 % Wilson interval; time of extraction + sweep and training; bytes on "
+        "disk, with the cached features."
+    )
     return f"{markdown_table(header, rows)}\n\n{note}\n"
 
 

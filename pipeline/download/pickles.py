@@ -1,7 +1,7 @@
 """Read pickles of plain data without running code.
 
-A pickle is a program. It is read only after its digest was checked, and even then it can name nothing but the
-functions by which NumPy creates an array. Memory is bounded by the size of the pickle.
+A pickle is a program. Callers check its digest first; even so, it can name only what NumPy needs to rebuild
+an array.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ def load_plain(data: bytes) -> object:
     """
     try:
         for operation, number, _ in pickletools.genops(data):
-            if operation.name == "LONG_BINPUT" and (number or 0) > len(
-                data
-            ):  # takes memory for so many objects
-                raise DamagedFile(f"pickle stores object number {number}, expected fewer than its bytes")
+            # The unpickler allocates memory for as many objects as the largest number.
+            if operation.name in ("PUT", "LONG_BINPUT") and (number or 0) > len(data):
+                raise DamagedFile(f"pickle stores object number {number}, expected at most {len(data)}")
         return _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
     except DamagedFile:
         raise

@@ -90,7 +90,7 @@ class CompiledGelu(keras.layers.Activation):
 class FastConv2D(keras.layers.Conv2D):
     """A 3x3 convolution that trains by Winograd's algorithm, or on 2x2 maps by one matrix product.
 
-    Evaluation uses TensorFlow's own, as the saved network does.
+    Evaluation uses TensorFlow's own convolution, as the saved network does, except on 2x2 maps.
     """
 
     def __init__(self, **settings: Any):

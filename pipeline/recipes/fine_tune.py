@@ -70,7 +70,7 @@ class FineTuneRecipe(ImageRecipe):
 
 
 def _fine_tune(name: str, title: str, freeze_through: int, **changes: Any) -> FineTuneRecipe:
-    """Return a recipe with the shared settings; recipes with frozen blocks augment by flips and mixup alone.
+    """Return a recipe with the shared settings; recipes with frozen blocks do not shift images.
 
     Two views of an image are cheap to cache, while shifts by two pixels would need fifty.
     """
@@ -109,7 +109,7 @@ def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
         "dense_blocks": recipe.dense_blocks,
         "units": recipe.units,
         "epochs": recipe.top_epochs,
-        # Fitted to other targets, a confident top would first of all pull the blocks below out of shape.
+        # A top fitted to hard labels is overconfident: the first gradients would disturb the blocks below.
         "label_smoothing": recipe.label_smoothing,
         "label_budget": recipe.label_budget,
         "variance_floor": VARIANCE_FLOOR,

@@ -43,9 +43,9 @@ def mix_pairs(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return inputs (B, …) and targets (B, C) float32, each mixed with those of another example of the batch.
 
-    The share of the example itself is drawn from Beta(alpha, alpha) and is at least a half: mixup (Zhang et
-    al. 2018, "mixup: Beyond Empirical Risk Minimization"), which Verma et al. (2019, "Manifold Mixup") apply
-    to the maps inside a network. seed is (2,) int32 and stateless, and alpha is positive.
+    The share of the example itself is max(s, 1 - s) with s from Beta(alpha, alpha): mixup (Zhang et al.
+    2018, "mixup: Beyond Empirical Risk Minimization"), which Verma et al. (2019, "Manifold Mixup") apply
+    to the maps inside a network. seed is (2,) int32: the same seed gives the same shares. alpha is positive.
     """
     seeds = tf.random.split(seed, 2)
     first, second = (tf.random.stateless_gamma(targets.shape[:1], seeds[number], alpha) for number in (0, 1))

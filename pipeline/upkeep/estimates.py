@@ -25,8 +25,9 @@ from pipeline.storage.publishing import read_manifest, read_sealed
 FAULTS: tuple[type[Exception], ...] = (DamagedFile, OSError, ValueError, KeyError, TypeError)
 FAULTS += (AttributeError, RecursionError, ZeroDivisionError)  # errors that malformed files can raise
 
-# Operations per second relative to a product of float32 matrices in NumPy, by precision: of a forward pass,
-# and of the forward operations of a training step (measured on AMD EPYC with AVX512_BF16, two cores).
+# Operations per second relative to a product of float32 matrices in NumPy, by precision. FORWARD is for a
+# forward pass; TRAINING counts only a step's forward operations, so it is lower. These and the constants
+# below are rough fits to docs/benchmarks.md (AMD EPYC with AVX512_BF16, two cores).
 FORWARD, TRAINING = {"float32": 1.7, "bfloat16": 3.4}, {"float32": 0.6, "bfloat16": 1.2}
 LINEAR_HEAD, DENSE_HEAD = 2.6e6, 1.4e7  # operations that take as long as a step of a head for one image
 SWEEP_SHARE = 0.15  # time of a head in a sweep, relative to one that is trained alone

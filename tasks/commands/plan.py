@@ -69,8 +69,8 @@ def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
 def costs_of_schemes(root: CompareSchemes, estimates: dict[Task, Estimate]) -> list[str]:
     """Return a line for each run, and each atlas, that is still to be made: about how long it will take.
 
-    What several runs need counts for the first, but features for the run whose task computes them. Unknown
-    times are shown as "?".
+    A sweep that several runs share is counted for the first of them, features for the run whose task computes
+    them. Training includes the sweep. Unknown times are shown as "?".
     """
     names: dict[Task, tuple[str, ...]] = {
         run: (f"{run.scheme.name}:{run.recipe}", f"{run.pixels} px", str(run.seed)) for run in root.runs

@@ -1,7 +1,7 @@
 """Run all schemes of a preset and compare them; finished tasks are not repeated.
 
 examples:
-  headstart run                                   heads and a network from scratch, on 2,000 images
+  headstart run                                   heads, block 5 and a network from scratch, on 2,000 images
   headstart run --preset quick                    all schemes on a subset of CIFAR-10
   headstart run --preset full                     all schemes on CIFAR-10
   headstart run --preset quick --seeds 0,1,2      each scheme with three seeds

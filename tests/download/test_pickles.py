@@ -78,9 +78,10 @@ def test_fault_06_every_other_global_is_named_and_refused(name):
         load_plain(START + f"c{module}\n{attribute}\n.".encode())
 
 
-def test_fault_06_a_huge_object_number_is_refused():
+@pytest.mark.parametrize("operations", [b"Nr\xff\xff\xff\x7f", b"Np2147483647\n"])
+def test_fault_06_a_huge_object_number_is_refused(operations):
     with pytest.raises(DamagedFile, match="object number 2147483647"):
-        load_plain(START + b"Nr\xff\xff\xff\x7f.")
+        load_plain(START + operations + b".")
 
 
 @pytest.mark.parametrize("shape", [b"(" + b"J\x40\x42\x0f\x00" * 2 + b"t", b"J\xff\xff\xff\x7f\x85"])

@@ -49,21 +49,17 @@ def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, acti
         np.testing.assert_allclose(copied, original, rtol=1e-3, atol=1e-3)
 
 
-def test_in_bfloat16_the_gradients_are_as_close_to_float32_as_those_of_keras():
+def test_in_bfloat16_gradients_differ_from_float32_by_about_one_and_a_half_percent():
     inputs = RNG.normal(size=(4, 6, 8, 96)).astype(np.float32)  # neither square nor multiples of a tile
     upstream = RNG.normal(size=(4, 6, 8, 64)).astype(np.float32)
     exact = network(keras.layers.Conv2D(64, 3, padding="same"), (6, 8, 96))
     rounded = network(keras.layers.Conv2D(64, 3, padding="same", dtype="mixed_bfloat16"), (6, 8, 96))
     rounded.set_weights(exact.get_weights())
-    expected = gradients(exact, inputs, upstream)
-
-    def errors(model: keras.Model) -> list[float]:
-        pairs = zip(gradients(model, inputs, upstream), expected, strict=True)
-        return [float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs]
-
     copy = fast_copy(rounded)
     assert [weight.dtype for weight in copy.trainable_variables] == ["float32", "float32"]
-    assert all(ours < 4 * theirs + 1e-3 for ours, theirs in zip(errors(copy), errors(rounded), strict=True))
+    pairs = zip(gradients(copy, inputs, upstream), gradients(exact, inputs, upstream), strict=True)
+    errors = [np.sqrt(((one - other) ** 2).mean() / (other**2).mean()) for one, other in pairs]
+    assert max(errors) < 0.025
 
 
 @pytest.mark.parametrize("count", [1, 5])

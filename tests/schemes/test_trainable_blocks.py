@@ -49,7 +49,7 @@ def test_without_it_there_is_one_stage():
 
 def test_too_few_epochs_to_unfreeze_all_blocks_are_rejected():
     with pytest.raises(BadInput, match="last block is unfrozen after 12 epochs, expected fewer than the 12"):
-        recipe_of("gradual", unfreeze_epochs=3)
+        recipe_of("gradual", unfreeze_epochs=3, epochs=12)
 
 
 def test_learning_rates_fall_from_block_to_block_towards_the_input(arrays):
