@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from pipeline.errors import HeadstartError
 from pipeline.features.store import FeatureStore
 from pipeline.formatting import format_bytes, format_duration, format_share, markdown_table
+from pipeline.recipes.presets import LARGE_SWEEP
 from pipeline.report import drawing
 from pipeline.report.plots import pareto_front, time_axis
 from pipeline.results.comparison import compare
@@ -37,7 +38,6 @@ from tasks.configuration import data_folder
 from tasks.features import FeatureTask, request_of
 
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
-LARGE_SWEEP = {"batch_size": 1024, "views": ["identity", "hflip"]}
 SCHEMES: dict[str, tuple[str, dict[str, Any]]] = {  # in the order of the table
     "linear": ("tuned-head:linear", LARGE_SWEEP),
     "dense": ("tuned-head:dense-bn-dropout", LARGE_SWEEP),

@@ -201,11 +201,12 @@ def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points
     With cached, frozen blocks are not computed. points is the number of heads of a sweep.
     """
     if isinstance(recipe, FineTuneRecipe):
-        total, frozen = (row.multiply_adds(through, input_size) for through in (5, recipe.freeze_through))
+        through = len(row.blocks), recipe.freeze_through
+        total, frozen = (row.multiply_adds(blocks, input_size) for blocks in through)
         ratio = 0.0 if cached else TRAINING["bfloat16"] / FORWARD["bfloat16"]
-        blocks = 2.0 * (total - frozen + ratio * frozen)
+        step = 2.0 * (total - frozen + ratio * frozen)
         top = DENSE_HEAD if recipe.units else LINEAR_HEAD
-        return recipe.epochs * (blocks + top) + recipe.top_epochs * top
+        return recipe.epochs * (step + top) + recipe.top_epochs * top
     if isinstance(recipe, ScratchRecipe):
         return 2.0 * recipe.epochs * recipe.multiply_adds(input_size)
     if isinstance(recipe, NetworkHead):
