@@ -68,7 +68,7 @@ class ScratchRecipe(base.ImageRecipe):
         self.multiply_adds(input_size)
 
     def multiply_adds(self, input_size: int) -> int:
-        """Return the multiply-adds of the conv blocks for one image. Raises BadInput as check_size."""
+        """Return the multiply-adds of the conv blocks for one image. Raises BadInput like check_size."""
         sides, channels, total = [input_size if self.stem == "none" else input_size - base.PATCH + 1], 3, 0
         if self.stem != "none":
             channels = 2 * base.PATCH**2 * channels

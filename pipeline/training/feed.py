@@ -65,7 +65,7 @@ class Feed:
         return options
 
     def step_seed(self, number: tf.Tensor) -> tf.Tensor:
-        """Return the seed (2,) int32 of a step's random numbers; the next one along its end is free, too."""
+        """Return the seed (2,) int32 of a step's random numbers; augment also uses the one after it."""
         return tf.stack([self._seed, 4 * number + 2 * self._stage.salt])
 
     def _draw_views(self, rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
