@@ -6,8 +6,6 @@ input, which stays open while the parent is alive: when it closes, the child end
 writes JSON lines: progress reports and log records, then one result or error.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -4,8 +4,6 @@ HEADSTART_EXTENSIONS lists the modules, separated by commas. They are imported d
 child process, so they must be light: import frameworks inside functions.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Callable

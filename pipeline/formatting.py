@@ -1,7 +1,5 @@
 """Format durations, sizes, numbers and tables for people, and make any text safe to print."""
 
-from __future__ import annotations
-
 import math
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Properties of this machine: processor features, the fastest precision, versions, memory."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib.metadata

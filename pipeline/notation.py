@@ -11,8 +11,6 @@ Words are rows of WORDS. If a block names no activation, every conv and dense la
 it names one, activations are exactly where they are named.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Configure TensorFlow's precision, seeds and determinism, once in each child process."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from typing import Any

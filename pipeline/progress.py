@@ -5,8 +5,6 @@ phrase, done and total count units (total is 0 if unknown), unit is a plural nou
 frequent; the receiver decides how often to display them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]

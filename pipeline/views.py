@@ -4,8 +4,6 @@ A view is `identity` or parts joined by `+`: `hflip` flips horizontally; `left2`
 shift the image by that many pixels (1 to 8) and fill the border by reflection.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 

@@ -5,19 +5,23 @@
 Importing this package loads Luigi and the project's tables, but no numerical libraries.
 """
 
-from tasks.configuration import configure
+import sys
+
+from tasks.configuration import check_task_name, configure
 
 configure()  # before the tasks are defined, because they read the configuration
 
-from tasks.atlas import LayerAtlas
 from tasks.comparison import CompareSchemes
 from tasks.data import DownloadCifar10, DownloadCifar100, DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.label_efficiency import HeadCurve, LabelEfficiency
+from tasks.recommendation import Recommend
 from tasks.results import DataFindings, PlotRun, ScoreRun
 from tasks.search import TuneFineTune, TuneFromScratch
 from tasks.studies import BlockStudy, CompareSeeds
 from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead, TuneHead
+
+check_task_name(sys.argv)
 
 __all__ = [
     "BlockStudy",
@@ -31,9 +35,9 @@ __all__ = [
     "FineTune",
     "HeadCurve",
     "LabelEfficiency",
-    "LayerAtlas",
     "PlotRun",
     "PrepareDataset",
+    "Recommend",
     "ScoreRun",
     "TrainFromScratch",
     "TrainHead",

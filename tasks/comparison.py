@@ -1,7 +1,6 @@
 """The task that trains, scores, plots and compares all schemes of a preset."""
 
-from __future__ import annotations
-
+import fnmatch
 import functools
 import logging
 from pathlib import Path
@@ -10,21 +9,22 @@ from typing import Any
 import luigi
 
 from pipeline.datasets.table import FOLDER
+from pipeline.errors import BadInput
 from pipeline.features.sections import scaling_note
-from pipeline.recipes.presets import Plan, Preset, find_preset
+from pipeline.recipes.presets import PRESETS, Plan, Preset
 from pipeline.report.table import COMPARISON_PAGE, COMPARISON_PLOTS
 from pipeline.results.table import SCORES
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import undamaged_files
-from tasks.atlas import LayerAtlas
 from tasks.configuration import data_folder
 from tasks.data import DownloadWeights, PrepareDataset
 from tasks.features import ExtractFeatures
 from tasks.label_efficiency import efficiency_folders
 from tasks.parameters import OptionalNumber, WholeNumber, WholeNumbers
+from tasks.recipes import parse_schemes
 from tasks.results import PlotRun, ScoreRun
-from tasks.task import DerivedTask, Task, luigi_command, stamp_of
+from tasks.task import DerivedTask, Task, command_of, stamp_of
 from tasks.training import TrainTask
 
 logger = logging.getLogger("luigi-interface")  # shown with Luigi's own messages
@@ -33,12 +33,19 @@ logger = logging.getLogger("luigi-interface")  # shown with Luigi's own messages
 class CompareSchemes(DerivedTask):
     """Compare the schemes of a preset: a page, tables and plots in data/reports/<preset>/.
 
-    Open index.html. If heads read features of pretrained weights, the report includes the layer atlas. It
-    also includes finished label-efficiency reports on the same data.
+    The folder's name has the data set as well, unless it is the preset's own.
+
+    Open index.html. The report includes finished label-efficiency reports on the same data.
     """
 
     kind = "comparison"
     preset = luigi.Parameter(default="demo", description="demo, quick or full")
+    schemes = luigi.Parameter(
+        default="", description="schemes, such as head:linear,fine-tune:block5 [default: the preset's]"
+    )
+    only = luigi.Parameter(
+        default="", description="only schemes that match a pattern, such as 'head:*' [default: all]"
+    )
     dataset = luigi.OptionalStrParameter(default=None, description="data set [default: the preset's]")
     subset = OptionalNumber(default=None, description="images in a subset, 0 for all [default: the preset's]")
     weights = luigi.OptionalStrParameter(default=None, description="weights [default: the preset's]")
@@ -55,12 +62,26 @@ class CompareSchemes(DerivedTask):
     @functools.cached_property
     def row(self) -> Preset:
         """The preset."""
-        return find_preset(self.preset)
+        return PRESETS[self.preset]
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The preset's plans, or one for each of schemes, that match only. Raises BadInput if none does."""
+        plans = (
+            [Plan(text) for text, *_ in parse_schemes(self.schemes, {})] if self.schemes else self.row.plans
+        )
+        patterns = self.only.split(",") if self.only else ["*"]
+        chosen = [plan for plan in plans if any(fnmatch.fnmatchcase(plan.scheme, one) for one in patterns)]
+        if not chosen:
+            names = ", ".join(dict.fromkeys(plan.scheme for plan in plans))
+            raise BadInput(f"--only {self.only!r}: expected a pattern that matches one of {names}")
+        return chosen
 
     @property
     def title(self) -> str:
-        """The title of the report: the preset's, with the data set."""
-        return f"{self.row.title} · {self.runs[0].prepared.row.title}"
+        """The title of the report: the preset's unless it has other schemes, with the data set."""
+        title = "Chosen schemes" if self.schemes or self.only else self.row.title
+        return f"{title} · {self.runs[0].prepared.row.title}"
 
     @functools.cached_property
     def results(self) -> list[tuple[ScoreRun, PlotRun]]:
@@ -68,7 +89,7 @@ class CompareSchemes(DerivedTask):
         row, is_folder = self.row, (self.dataset or "").startswith(FOLDER)
         subset = self.subset if self.subset is not None else 0 if is_folder else row.subset
         pairs = []
-        for plan in row.plans:
+        for plan in self.plans:
             shared = {
                 "scheme": plan.scheme,
                 "settings": plan.settings,
@@ -87,12 +108,11 @@ class CompareSchemes(DerivedTask):
 
         Networks from scratch are not given more pixels than the images have.
         """
-        if self.input_size is not None and plan.scheme.startswith("from-scratch"):
+        size = plan.input_size or self.row.input_size if self.input_size is None else self.input_size
+        if size and plan.scheme.startswith("from-scratch") and size != plan.input_size:
             dataset = PrepareDataset(dataset=self.dataset or self.row.dataset, image_size=self.image_size)
-            return min(self.input_size, dataset.fingerprint["image_size"])
-        if self.input_size is not None:
-            return self.input_size
-        return plan.input_size or self.row.input_size
+            return min(size, dataset.fingerprint["image_size"])
+        return size
 
     @property
     def notes(self) -> list[str]:
@@ -111,35 +131,34 @@ class CompareSchemes(DerivedTask):
         return [score.run_task for score, _ in self.results]
 
     @functools.cached_property
-    def atlases(self) -> list[LayerAtlas]:
-        """The atlases of the weights that heads read, except random weights, which are not worth freezing."""
-        atlases = dict.fromkeys(run.clone(LayerAtlas) for run in self.runs if run.scheme.reads_layers)
-        return [atlas for atlas in atlases if not atlas.weights_choice.is_random]
-
-    @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """The runs, the atlases, and the names of scores and plots."""
+        """The runs, and the names of scores and plots."""
         return {
             "preset": self.preset,
             "runs": [run.fingerprint for run in self.runs],
-            "atlases": [atlas.fingerprint for atlas in self.atlases],
             "scores": [*SCORES],
             "plots": [*COMPARISON_PLOTS],
         }
 
     @functools.cached_property
     def folder(self) -> Path:
-        return layout.report_folder(data_folder(), self.preset)
+        """The folder of the report, with what differs from the preset's own data and schemes in its name."""
+        prepared, parts = self.runs[0].prepared, [self.preset]
+        if prepared != PrepareDataset(dataset=self.row.dataset, subset=self.row.subset):
+            parts.append(prepared.label)
+        if prepared.dataset.startswith(FOLDER) or self.schemes or self.only:
+            parts.append(key_of([_absolute(prepared.dataset), self.schemes, self.only])[:6])
+        return layout.report_folder(data_folder(), "-".join(parts))
 
     @property
     def sources(self) -> list[Task]:
-        """The atlases, first because they read the most features, then the scores and plots of every run."""
-        return [*self.atlases, *(task for pair in self.results for task in pair)]
+        """The scores and plots of every run."""
+        return [task for pair in self.results for task in pair]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Stamps of the runs and atlases, and of the label-efficiency reports included with them."""
-        stamps = [stamp_of(task.folder) for task in (*self.runs, *self.atlases)]
+        """Stamps of the runs, and of the label-efficiency reports included with them."""
+        stamps = [stamp_of(run.folder) for run in self.runs]
         return {"sources": stamps, "labels": [stamp_of(folder) for folder in self._efficiency]}
 
     @property
@@ -152,8 +171,7 @@ class CompareSchemes(DerivedTask):
             folder=self.folder,
             runs=[run.folder for run in self.runs],
             title=self.title,
-            command=luigi_command(CompareSchemes, self.param_kwargs, {"preset": None}),
-            atlases=[atlas.folder for atlas in self.atlases],
+            command=command_of("run", CompareSchemes, self.param_kwargs, {"preset": None}),
             efficiency=self._efficiency,
             up_to_date=undamaged_files(self.folder, self.facts),
         )
@@ -161,3 +179,8 @@ class CompareSchemes(DerivedTask):
         for note in self.notes:
             logger.info(note)
         logger.info("%s\n%s\nReport: %s", self.title, text, self.folder / COMPARISON_PAGE)
+
+
+def _absolute(dataset: str) -> str:
+    """Return the name of a data set, for a folder of pictures with its absolute path."""
+    return str(Path(dataset.removeprefix(FOLDER)).absolute()) if dataset.startswith(FOLDER) else dataset

@@ -1,8 +1,7 @@
 """The data folder, Luigi's configuration and logging, independent of the working directory."""
 
-from __future__ import annotations
-
 import configparser
+import difflib
 import logging
 import os
 import sys
@@ -10,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import luigi.configuration
+from luigi.cmdline_parser import CmdlineParser
+from luigi.task_register import Register
 
 from pipeline.errors import BadInput, HeadstartError
 from pipeline.extensions import load_extensions
@@ -23,7 +24,7 @@ def configure() -> None:
     """Load the project's luigi.cfg as defaults for the user's own, set up logging, and load extensions."""
     config = luigi.configuration.get_config()
     defaults = configparser.RawConfigParser()
-    defaults.read(HOME / "luigi.cfg", encoding="utf-8")
+    defaults.read(Path(__file__).with_name("luigi.cfg"), encoding="utf-8")  # a link in a checkout
     for section in defaults.sections():
         for option, value in defaults.items(section):
             if not config.has_option(section, option):
@@ -49,6 +50,28 @@ def data_folder() -> Path:
     if folder:
         return Path(folder).expanduser().resolve()
     return (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder; raise BadInput if that fails or if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+        reason = "it cannot be written"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    raise BadInput(f"data folder {folder}: {reason}; set HEADSTART_DATA_DIR to a folder that can be written")
+
+
+def check_task_name(arguments: Sequence[str]) -> None:
+    """On Luigi's command line, exit with one line if the task does not exist; Luigi shows a stack trace."""
+    if Path(arguments[0]).stem not in ("luigi", "__main__") or "--module" not in arguments:
+        return
+    name = CmdlineParser._build_parser().parse_known_args(arguments[1:])[0].root_task
+    if name and name not in Register.task_names():
+        close = difflib.get_close_matches(name, Register.task_names()) or ["see docs/ for their names"]
+        exit_with(BadInput(f"unknown task {name!r}: expected such as {', '.join(close)}"))
 
 
 def mirrors(section: str, variable: str, *, only_environment: bool = False) -> list[str]:

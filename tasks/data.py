@@ -1,7 +1,5 @@
 """The tasks that download archives and weights and prepare data sets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from luigi.task_register import Register
 from pipeline.backbones.table import (
     BACKBONES,
     DEFAULT_BACKBONE,
+    RANDOM_IDENTITY,
     WEIGHTS,
     WeightsChoice,
     choose_weights,
@@ -92,6 +91,11 @@ class DownloadWeights(Task):
     @property
     def fingerprint(self) -> dict[str, Any]:
         return {"backbone": self.backbone, "weights": self.choice.identity}
+
+    @property
+    def display_name(self) -> str:
+        """The task's name in lists; random weights are not downloaded."""
+        return "MakeWeights" if self.choice.identity.startswith(RANDOM_IDENTITY) else super().display_name
 
     @property
     def label(self) -> str:

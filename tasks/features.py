@@ -1,7 +1,5 @@
 """The tasks that extract features, in one pass or in parts that several workers compute at once."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Label efficiency: accuracy of each scheme at several label budgets, each drawn several times."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +9,7 @@ import luigi
 from luigi.util import inherits
 
 from pipeline.datasets.table import parse_budget
-from pipeline.errors import BadInput, DamagedFile
+from pipeline.errors import BadInput, HeadstartError
 from pipeline.recipes import settings
 from pipeline.recipes.heads import NetworkHead
 from pipeline.recipes.named import named_recipe
@@ -145,7 +143,7 @@ def efficiency_folders(datasets: Collection[str]) -> list[Path]:
             manifest = read_manifest(folder)
             parts = manifest.fingerprint["parts"]
             keys = {key_of(part["dataset"]) for _, _, part in parts}
-        except (DamagedFile, KeyError, TypeError, ValueError):
+        except (HeadstartError, KeyError, TypeError, ValueError):
             continue  # ignore unreadable reports
         if keys <= set(datasets) and CAPTION in manifest.files:
             folders.append(folder)

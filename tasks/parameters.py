@@ -1,9 +1,8 @@
 """Luigi parameters that report bad values in one line instead of a stack trace."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
+import errno
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -21,7 +20,12 @@ EXIT_BAD_INPUT = 2  # the same as argparse's
 def one_line_errors() -> Iterator[None]:
     """On Luigi's command line, exit with one line and code 2 on a HeadstartError; elsewhere, raise it."""
     try:
-        yield
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise BadInput(f"{str(error.filename)[:60]}…: the name is too long") from None
     except HeadstartError as error:
         if CmdlineParser.get_instance() is None:
             raise
@@ -85,7 +89,11 @@ class WholeNumbers(CommaParameter):
     @one_line_errors()
     def parse(self, text: str) -> tuple[int, ...] | None:
         """Return the numbers in text, or None if it is empty."""
-        return tuple(_whole(self, part) for part in text.split(",") if part.strip()) or None
+        try:
+            return tuple(int(part) for part in text.split(",") if part.strip()) or None
+        except ValueError:
+            expected = f"--{_flag(self)}: expected whole numbers separated by commas"
+            raise BadInput(f"{expected}, received {text!r}") from None
 
 
 class SettingParameter(CommaParameter):

@@ -1,11 +1,9 @@
 """Task progress: a bar on a terminal and messages in Luigi's visualizer."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 import luigi
 from tqdm import tqdm
@@ -24,7 +22,7 @@ class ProgressReporter:
         self._bar: tqdm | None = None
         self._reported = 0.0
 
-    def __enter__(self) -> ProgressReporter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,7 +48,7 @@ class ProgressReporter:
                 unit="B" if scaled else f" {unit}", unit_scale=scaled, leave=False, dynamic_ncols=True
             )
         self._bar.total = total or None
-        self._bar.set_description(stage, refresh=False)
+        self._bar.set_description(getattr(self._task, "place", "") + stage, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def _message_scheduler(self, stage: str, done: int, total: int, unit: str) -> None:

@@ -1,7 +1,5 @@
 """The base of tasks that take a recipe: a parameter for each setting, and the inputs of the recipe."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

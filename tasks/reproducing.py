@@ -1,7 +1,5 @@
 """The command that reproduces a stored run, derived from the run's recipe."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +17,14 @@ from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
 from tasks.configuration import data_folder
 from tasks.recipes import recipes_folder
-from tasks.task import luigi_command
+from tasks.task import command_of
 from tasks.training import training_task
 
 ALWAYS_INCLUDED = ("recipe", "dataset", "weights")
 
 
-def command_of(recipe: dict[str, Any]) -> str:
-    """Return the Luigi command that reproduces a run, or "" if its scheme or its weights are unknown here.
+def command_of_run(recipe: dict[str, Any]) -> str:
+    """Return the command that reproduces a run, or "" if its scheme or its weights are unknown here.
 
     The command includes only settings that differ from the recipe's defaults.
     """
@@ -54,7 +52,8 @@ def command_of(recipe: dict[str, Any]) -> str:
         values |= {"seed": recipe["seed"], "precision": recipe["precision"]}
     except (HeadstartError, KeyError, TypeError, AttributeError):
         return ""
-    return luigi_command(task, values | fingerprint["settings"], defaults | dict.fromkeys(ALWAYS_INCLUDED))
+    values |= fingerprint["settings"]
+    return command_of(f"train {scheme.name}", task, values, defaults | dict.fromkeys(ALWAYS_INCLUDED))
 
 
 def dataset_text(name: str) -> str:
@@ -70,7 +69,7 @@ def write_with_commands(
 
     results = [read_run(run) if isinstance(run, Path) else run for run in runs]
     recipes = [run.recipe for run in results]
-    commands = {run.folder.name: command_of(run.recipe) for run in results}
+    commands = {run.folder.name: command_of_run(run.recipe) for run in results}
     stores = dataset_folders(data_folder(), recipes)
     return write_comparison(folder, results, title, stores=stores, commands=commands, **more)
 

@@ -1,7 +1,5 @@
 """The tasks that derive results from one stored run: metric tables, plots, and findings about the data."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any
@@ -40,7 +38,7 @@ class RunResultTask(DataTask, DerivedTask):
     def run_task(self) -> TrainTask:
         """The training task of the run."""
         scheme, recipe = find_named(recipes_folder(), self.scheme)
-        not_settings = ("space",) if "sweep" in scheme.needs else ()  # a parameter of the task
+        not_settings = ("space", "storage")  # parameters of the task
         changes = {name: value for name, value in self.settings.items() if name not in not_settings}
         named_recipe(recipes_folder(), scheme, recipe, changes)  # raises BadInput
         return self.clone(training_task(scheme.name), recipe=recipe, **self.settings)

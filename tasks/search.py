@@ -1,7 +1,5 @@
 """The tasks that search for settings of networks trained from images; for heads, see TuneHead."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

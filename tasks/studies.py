@@ -1,7 +1,5 @@
 """The tasks that compare seeds of the same run and combinations of conv and dense blocks."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The base classes of all tasks: a fingerprint, a folder named by it, and safe publishing."""
 
-from __future__ import annotations
-
 import functools
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,12 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
+from luigi.cmdline_parser import CmdlineParser
 
 from pipeline.children import run_in_child
 from pipeline.extensions import resolve
 from pipeline.storage import layout, publishing
 from pipeline.storage.fingerprint import key_of
-from tasks.configuration import data_folder
+from tasks.configuration import check_writable, data_folder
 from tasks.parameters import one_line_errors
 from tasks.progress import ProgressReporter
 
@@ -22,7 +21,7 @@ from tasks.progress import ProgressReporter
 class Result(luigi.Target):
     """The published folder of a task's result."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: "Task"):
         self.path, self.task = str(task.folder), task
 
     def exists(self) -> bool:
@@ -37,9 +36,12 @@ class Task(luigi.Task):
     """
 
     kind: ClassVar[str]  # the kind of folder, one of layout.KINDS
+    place = ""  # in the list of tasks that a command runs, such as "3/14 "; shown with its progress
 
     def __init__(self, *args: Any, **kwargs: Any):
         with one_line_errors():
+            if CmdlineParser.get_instance():  # Luigi's command line, which runs what it creates
+                check_writable(data_folder())
             super().__init__(*args, **kwargs)
             key_of(self.fingerprint)
 
@@ -47,6 +49,11 @@ class Task(luigi.Task):
     def fingerprint(self) -> dict[str, Any]:
         """Everything the result depends on, as plain values; raises BadInput for invalid parameters."""
         raise NotImplementedError
+
+    @property
+    def display_name(self) -> str:
+        """The task's name in lists."""
+        return self.task_family
 
     @property
     def label(self) -> str:
@@ -139,17 +146,19 @@ def stamp_of(folder: Path) -> str | None:
     return publishing.sha256_of(path) if path.is_file() else None
 
 
-def luigi_command(task: type[luigi.Task], values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """Return the command that runs a task with values of its parameters, without those at their default.
+def command_of(
+    command: str, task: type[luigi.Task], values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> str:
+    """Return a command of headstart with values of a task's parameters, without those at their default.
 
     A parameter that defaults lacks has Luigi's default. A default of None includes the parameter always.
     """
-    command = ["luigi", "--module", "tasks", task.__name__]
+    parts = ["headstart", *command.split()]
     for name, value in values.items():
         parameter = getattr(task, name)
         if value != (defaults[name] if name in defaults else parameter.task_value(task.__name__, name)):
-            command += [f"--{name.replace('_', '-')}", parameter.serialize(value)]
-    return shlex.join(command)
+            parts += [f"--{name.replace('_', '-')}", parameter.serialize(value)]
+    return shlex.join(parts)
 
 
 def _plain(value: Any) -> Any:

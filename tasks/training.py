@@ -1,7 +1,5 @@
 """The sweep of heads and the training tasks, one for each row of SCHEMES."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from pathlib import Path

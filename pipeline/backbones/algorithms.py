@@ -3,8 +3,6 @@
 Both depend on the constants here: changing one changes the keys and so makes every cache stale, as it must.
 """
 
-from __future__ import annotations
-
 # By the side of a tile, the number of filters from which Winograd saves more products than it adds sums. The
 # side of a map must be a multiple of the tile's; the largest tile that fits is taken.
 WINOGRAD_CHANNELS = {4: 128, 2: 256}

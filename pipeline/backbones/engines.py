@@ -4,13 +4,12 @@ An engine's function takes a backbone, its arrays and forward_function's keyword
 function from uint8 images to float32 taps. Planning imports this module, so it is light.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import dataclass
 
+from pipeline.backbones.algorithms import describe_algorithms
 from pipeline.backbones.table import Backbone
-from pipeline.errors import BadInput, unknown_name
+from pipeline.errors import BadInput, Table
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class Engine:
         return max(1, usual, min(self.few_images, most))
 
     def describe_algorithms(self, row: Backbone) -> str:
-        """Return how it computes the convolutions of a backbone."""
-        return self.algorithms or row.algorithms
+        """Return how it computes the convolutions of a backbone; part of the key of every feature cache."""
+        return self.algorithms or (describe_algorithms() if row.chain else "as keras.applications")
 
     def check_installed(self) -> None:
         """Raise BadInput, with the command that installs it, if its package is missing."""
@@ -58,42 +57,33 @@ class Engine:
 
 
 DEFAULT_ENGINE = "tensorflow"
-ENGINES: dict[str, Engine] = {
-    row.name: row
-    for row in (
-        Engine(
-            name=DEFAULT_ENGINE,
-            package="tensorflow",
-            forward="pipeline.backbones.forward:forward_function",
-            passes="pipeline.backbones.forward:passes_at_once",
-            pass_pixels=128 * 32**2,
-            few_images=16,  # deep layers have few pixels, and products over more images are faster
-            configure="pipeline.numerics:configure",
-        ),
-        Engine(
-            name="openvino",
-            package="openvino",
-            forward="pipeline.backbones.forward_openvino:forward_function",
-            passes="pipeline.machine:usable_cores",
-            pass_pixels=64 * 32**2,
-            algorithms="OpenVINO",
-            extra="openvino",
-        ),
-        Engine(
-            name="torch",
-            package="torch",
-            forward="pipeline.backbones.forward_torch:forward_function",
-            passes="pipeline.backbones.forward_torch:passes_at_once",
-            pass_pixels=256 * 32**2,
-            algorithms="PyTorch, channels last",
-            extra="torch",
-        ),
-    )
-}
-
-
-def find_engine(name: str) -> Engine:
-    """Return an engine by name; raise BadInput, which lists them, if it is unknown."""
-    if name not in ENGINES:
-        raise unknown_name("engine", name, ENGINES)
-    return ENGINES[name]
+ENGINES = Table(
+    "engine",
+    Engine(
+        name=DEFAULT_ENGINE,
+        package="tensorflow",
+        forward="pipeline.backbones.forward:forward_function",
+        passes="pipeline.backbones.forward:passes_at_once",
+        pass_pixels=128 * 32**2,
+        few_images=16,  # deep layers have few pixels, and products over more images are faster
+        configure="pipeline.numerics:configure",
+    ),
+    Engine(
+        name="openvino",
+        package="openvino",
+        forward="pipeline.backbones.forward_openvino:forward_function",
+        passes="pipeline.machine:usable_cores",
+        pass_pixels=64 * 32**2,
+        algorithms="OpenVINO",
+        extra="openvino",
+    ),
+    Engine(
+        name="torch",
+        package="torch",
+        forward="pipeline.backbones.forward_torch:forward_function",
+        passes="pipeline.backbones.forward_torch:passes_at_once",
+        pass_pixels=256 * 32**2,
+        algorithms="PyTorch, channels last",
+        extra="torch",
+    ),
+)

@@ -10,8 +10,6 @@ A 3x3 convolution with zero padding is computed in one of three ways that agree 
 Other backbones are Keras's own networks compiled into one graph.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

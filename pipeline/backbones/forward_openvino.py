@@ -1,7 +1,5 @@
 """The forward pass of a frozen backbone in OpenVINO, on the CPU."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +8,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from pipeline.backbones.resizing import resize_matrix
-from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_to
+from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays, check_shapes
 from pipeline.machine import usable_cores
@@ -75,9 +72,7 @@ def _computed(step: Step, arrays: Arrays, sources: list[Any]) -> Any:
         return ops.max_pool(*sources, strides, [1, 1], padding, padding, [step.side] * 2, "floor").output(0)
     if step.kind == "add":
         return ops.relu(ops.add(*sources))
-    assert step.convolution is not None
-    kernel, bias = folded_weights(step.convolution, arrays)
-    weights = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-    x = ops.convolution(*sources, weights, strides, padding, padding, [1, 1])
+    kernel, bias = folded_weights(step, arrays)
+    x = ops.convolution(*sources, kernel, strides, padding, padding, [1, 1])
     x = ops.add(x, bias.reshape(1, -1, 1, 1))
     return ops.relu(x) if step.relu else x

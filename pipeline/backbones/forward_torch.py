@@ -1,7 +1,5 @@
 """The forward pass of a frozen backbone in PyTorch: on CUDA, Apple's MPS or the CPU."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable
@@ -11,8 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.backbones.resizing import resize_matrix
-from pipeline.backbones.steps import PIXELS, Step, folded_weights, steps_to
+from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays, check_shapes
 
@@ -85,10 +82,8 @@ def _stream(local: threading.local, where: str) -> Any:
 
 def _weights(step: Step, arrays: Arrays, where: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Return kernel (out, in, h, w) and bias (out,) of a convolution."""
-    assert step.convolution is not None
-    kernel, bias = folded_weights(step.convolution, arrays)
-    weights = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
-    weights = weights.to(device=where, dtype=dtype, memory_format=torch.channels_last)
+    kernel, bias = folded_weights(step, arrays)
+    weights = torch.from_numpy(kernel).to(device=where, dtype=dtype, memory_format=torch.channels_last)
     return weights, torch.from_numpy(bias.copy()).to(device=where, dtype=dtype)
 
 

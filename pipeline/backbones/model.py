@@ -1,9 +1,5 @@
 """Backbones as Keras models that take raw pixels: preprocessing is part of the network."""
 
-from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -36,8 +32,12 @@ def keras_taps(
     row: Backbone, arrays: Arrays, input_size: int, layers: list[str], precision: str
 ) -> keras.Model:
     """Return a model from preprocessed images (B, S, S, 3) to the outputs of layers."""
-    with _dtype_policy(precision):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
+    try:
         application = _application(row, input_shape=(input_size, input_size, 3))
+    finally:
+        keras.config.set_dtype_policy(previous)
     load_arrays(application, arrays)
     return keras.Model(application.input, [application.get_layer(layer).output for layer in layers])
 
@@ -72,17 +72,6 @@ def _preprocess(row: Backbone, pixels: KerasTensor) -> KerasTensor:
 
 def _application(row: Backbone, **inputs: Any) -> keras.Model:
     return getattr(keras.applications, row.application)(include_top=False, weights=None, **inputs)
-
-
-@contextlib.contextmanager
-def _dtype_policy(precision: str) -> Iterator[None]:
-    """Build layers in the given precision and restore the global policy afterwards."""
-    previous = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(previous)
 
 
 def load_arrays(model: keras.Model, arrays: Arrays) -> None:

@@ -1,7 +1,5 @@
 """Read the arrays of an ONNX file as plain data, without the package onnx."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

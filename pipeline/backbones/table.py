@@ -1,18 +1,14 @@
 """The tables of backbones and of their named weights."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
-import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.algorithms import describe_algorithms
 from pipeline.children import run_in_child
-from pipeline.errors import BadInput, DamagedFile, HeadstartError, unknown_name
+from pipeline.errors import BadInput, DamagedFile, HeadstartError, Table
 from pipeline.storage import layout
 from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
 
@@ -33,12 +29,6 @@ class Convolution:
     filters: int
     stride: int
     norm: str = ""
-
-    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Return the shapes of its weights and those of its normalization, by layer, in Keras's order."""
-        kernel, vector = (self.side, self.side, self.channels, self.filters), (self.filters,)
-        shapes = {self.layer: {"kernel": kernel, "bias": vector}}
-        return shapes | ({self.norm: dict.fromkeys(NORM_WEIGHTS, vector)} if self.norm else {})
 
 
 @dataclass(frozen=True)
@@ -79,11 +69,6 @@ class Backbone:
         """The layers whose output can be cached, one per block, in network order."""
         return tuple(block.tap for block in self.blocks)
 
-    @property
-    def algorithms(self) -> str:
-        """How its convolutions are computed; part of the key of every feature cache."""
-        return describe_algorithms() if self.chain else "as keras.applications"
-
     def check_size(self, size: int) -> None:
         """Raise BadInput for images smaller than the network accepts."""
         if size < self.minimum_size:
@@ -107,8 +92,13 @@ class Backbone:
 
     def shapes(self, through: int | None = None) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return the shape of each weight by layer and name, for the first `through` blocks or for all."""
-        shapes = [convolution.shapes().items() for convolution in self.convolutions(through)]
-        return dict(itertools.chain.from_iterable(shapes))
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        for layer in self.convolutions(through):
+            kernel, vector = (layer.side, layer.side, layer.channels, layer.filters), (layer.filters,)
+            shapes[layer.layer] = {"kernel": kernel, "bias": vector}
+            if layer.norm:
+                shapes[layer.norm] = dict.fromkeys(NORM_WEIGHTS, vector)
+        return shapes
 
     def multiply_adds(self, through: int, size: int) -> int:
         """Return the multiply-adds of the convolutions of the first blocks for one image of size pixels."""
@@ -156,9 +146,7 @@ def _resnet50() -> Backbone:
     return Backbone("resnet50", "ResNet50", "ResNet50", tuple(blocks), padded=True)
 
 
-BACKBONES: dict[str, Backbone] = {
-    row.name: row for row in (_vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
-}
+BACKBONES = Table("backbone", _vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
 RANDOM_IDENTITY = "he_normal:"  # prefix of the identity of random weights
 ARRAYS_IDENTITY = "arrays:"  # prefix of an identity computed from the arrays, whatever file they are in
 IDENTITY = r"\b(?:arrays|md5|he_normal):[0-9a-f]+"  # an identity of weights in a text
@@ -252,11 +240,6 @@ class WeightsChoice:
         """A short name, for paths and tables."""
         return weights_name(self.identity)
 
-    @property
-    def is_random(self) -> bool:
-        """Whether the weights are drawn from a seed."""
-        return self.identity.startswith(RANDOM_IDENTITY)
-
 
 def choose_weights(text: str, backbone: str, data: Path | None = None) -> WeightsChoice:
     """Return the weights that text names; raise BadInput for anything else.
@@ -264,8 +247,7 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
     text is a name in WEIGHTS, `random` or `random:SEED`, or the path of a file for weights.read_arrays. The
     arrays of such a file are identified in a child process; the data folder, if given, keeps the result.
     """
-    if backbone not in BACKBONES:
-        raise unknown_name("backbone", backbone, BACKBONES)
+    BACKBONES[backbone]  # raises BadInput
     if text in weights_names(backbone):
         return WeightsChoice(WEIGHTS[backbone, text].identity)
     if text in weights_names():
@@ -280,8 +262,7 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
         if not path.is_file():
             raise BadInput(f"weights {text!r}: expected a weights file, but {path} is not a file")
         path = path.resolve()
-        digest = _file_digest(path, path.stat().st_mtime_ns)
-        return WeightsChoice(_identify(str(path), digest, backbone, data), str(path))
+        return WeightsChoice(_identify(path, path.stat().st_mtime_ns, backbone, data), str(path))
     raise BadInput(
         f"unknown weights {text!r}: expected one of {', '.join(weights_names(backbone))}, random, "
         "random:SEED, or the path of a weights file"
@@ -289,20 +270,14 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
 
 
 @functools.lru_cache(maxsize=8)
-def _file_digest(path: Path, _modified: int) -> str:
-    return sha256_of(path)
-
-
-@functools.lru_cache(maxsize=8)
-def _identify(path: str, sha256: str, backbone: str, data: Path | None) -> str:
-    """Return the identity of the arrays in a file that has this sha256."""
-    record = data and layout.weights_record(data, f"{sha256}-{backbone}")
+def _identify(path: Path, _modified: int, backbone: str, data: Path | None) -> str:
+    """Return the identity of the arrays in a file, kept by its sha256 in the data folder."""
+    record = data and layout.weights_record(data, f"{sha256_of(path)}-{backbone}")
     if record:
         with contextlib.suppress(DamagedFile, OSError, KeyError):
             return str(read_sealed(record)["identity"])
-    identity: str = run_in_child(
-        "pipeline.backbones.weights:identify", {"location": path, "backbone": backbone}
-    )
+    request = {"location": str(path), "backbone": backbone}
+    identity: str = run_in_child("pipeline.backbones.weights:identify", request)
     if record:
         with contextlib.suppress(OSError, HeadstartError):  # a data folder that cannot be written
             publish_sealed(record, {"identity": identity})

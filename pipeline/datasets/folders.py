@@ -4,14 +4,12 @@ The data set's key comes from the sha256 of every file. An index caches the dige
 modification time. Files are hashed again when they are read; a change in between is an error.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +17,12 @@ from typing import Any
 
 from pipeline.datasets.table import FOLDER, Dataset
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.formatting import pluralize, printable
+from pipeline.formatting import printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import explain_disk_errors, publish_sealed, read_sealed, sha256_of
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 UNASSIGNED = 255  # split code of an image whose split the folder does not decide
-VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
 FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
 LISTED_FILES = 5  # named in a message; the others are counted
@@ -68,9 +65,8 @@ def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
         reader="pipeline.datasets.readers:read_folder",
         source=identity,
         size=size,
-        download=None,
-        val_fraction=VAL_FRACTION,
-        test_fraction=TEST_FRACTION,
+        val_fraction=0.1,
+        test_fraction=0.2,
         note=note,
         order="pixels",
         image_size=FOLDER_IMAGE_SIZE,
@@ -118,7 +114,8 @@ def skipped_entries(root: Path, files: list[PictureFile]) -> list[tuple[str, str
             skipped.append((f"{_relative_name(root, folder)}/", "folder contains no pictures"))
         for path in files_below(folder):
             if path not in pictures:
-                why = "broken link" if is_picture(path) else f"file name has none of {', '.join(SUFFIXES)}"
+                is_picture = path.suffix.lower() in SUFFIXES
+                why = "broken link" if is_picture else f"file name has none of {', '.join(SUFFIXES)}"
                 skipped.append((_relative_name(root, path), why))
     return skipped
 
@@ -129,12 +126,10 @@ def identity_of(digests: dict[str, str]) -> str:
     return f"files by sha256:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
-def describe_unreadable(unreadable: list[tuple[str, str]]) -> str:
-    """Return a message that counts the files left out and names the first few with the reason."""
-    listed = "; ".join(f"{name} ({why})" for name, why in unreadable[:LISTED_FILES])
-    more = len(unreadable) - LISTED_FILES
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{pluralize(len(unreadable), 'file')} left out: {listed}{rest}"
+def list_first(items: Sequence[str]) -> str:
+    """Return the first few of many items as text, and how many more there are."""
+    more = len(items) - LISTED_FILES
+    return "; ".join([*items[:LISTED_FILES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def path_name(name: str) -> str:
@@ -200,25 +195,29 @@ def _read_index(path: Path | None) -> dict[str, list[Any]]:
     return entries if valid else {}
 
 
-FORMATS = {
-    "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg"),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
-}
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # Pillow's names
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 FITTING = "transparency on white, square from the centre, bilinear, antialiased (Pillow)"
 
 
-def is_picture(path: Path) -> bool:
-    """Return whether a file name has the suffix of one of the formats."""
-    return path.suffix.lower() in SUFFIXES
+def find_pictures(names: Sequence[str]) -> list[str]:
+    """Return the paths of pictures in folders and of named files of any extension; raise BadInput if none."""
+    pictures: list[str] = []
+    for path in map(Path, names):
+        if path.is_dir():
+            pictures += map(str, pictures_below(path))
+        elif path.is_file():
+            pictures.append(str(path))
+        else:
+            raise BadInput(f"{path}: expected a picture or a folder, but it does not exist")
+    if not pictures:
+        raise BadInput(f"{', '.join(names)}: expected pictures (PNG, JPEG, WebP, BMP, GIF), got none")
+    return list(dict.fromkeys(pictures))
 
 
 def pictures_below(folder: Path) -> Iterator[Path]:
     """Yield the picture files in and below a folder, sorted; skip hidden files and links to folders."""
-    return (path for path in files_below(folder) if is_picture(path) and path.is_file())
+    return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def files_below(folder: Path) -> Iterator[Path]:

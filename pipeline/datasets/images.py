@@ -1,9 +1,6 @@
 """The images of a prepared data set: one .npy file that is written in blocks and mapped for reading."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.lib import format as npy
@@ -30,9 +27,7 @@ class ImageWriter:
         """Append images (n, size, size, 3) uint8."""
         shape = (len(images), self.size, self.size, 3)
         if images.shape != shape or images.dtype != np.uint8:
-            raise ValueError(
-                f"expected uint8 images of shape {shape}, received {images.dtype} {images.shape}"
-            )
+            raise ValueError(f"expected uint8 images {shape}, received {images.dtype} {images.shape}")
         self._file.write(np.ascontiguousarray(images).data)  # tofile would hide why it failed
         self.count += len(images)
 
@@ -49,12 +44,10 @@ class ImageWriter:
         self._file.truncate(self._file.tell() + self.count * 3 * self.size**2)
         self._file.seek(0, 2)
 
-    def __enter__(self) -> ImageWriter:
+    def __enter__(self) -> "ImageWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         with self._file:
             if kind is None:
                 self._write_header()
@@ -74,10 +67,8 @@ def map_images(path: Path) -> np.ndarray:
     except Exception as error:  # NumPy parses the header as Python, which raises many exception types
         raise DamagedFile(f"{path}: expected images in NumPy's format ({error})") from error
     shape: tuple[int, ...] = getattr(images, "shape", ())
-    if not (isinstance(images, np.memmap) and images.dtype == np.uint8 and len(shape) == 4):
-        raise DamagedFile(
-            f"{path}: expected images (N, S, S, 3) uint8, found {type(images).__name__} {shape}"
-        )
-    if shape[1] != shape[2] or shape[3] != 3 or np.isfortran(images):
-        raise DamagedFile(f"{path}: expected images (N, S, S, 3) uint8, found shape {shape}")
+    is_array = isinstance(images, np.memmap) and images.dtype == np.uint8 and not np.isfortran(images)
+    if not is_array or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+        found = f"{type(images).__name__} {shape}"
+        raise DamagedFile(f"{path}: expected images (N, S, S, 3) uint8, found {found}")
     return images

@@ -1,7 +1,5 @@
 """Data sets by name: rows of the table, and folders of pictures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +55,6 @@ def dataset_fingerprint(
         raise BadInput(
             f"subset of {name}: expected 0 (all images) or {minimum} to {row.size} images, received {subset}"
         )
-    folder_fields = {"files": row.size, "fitting": row.fitting} if row.fitting else {}
     return {
         "name": row.name,
         "source": row.source,
@@ -69,5 +66,5 @@ def dataset_fingerprint(
             "test_fraction": row.test_fraction,
             "order": row.order,
         },
-        **folder_fields,
+        **({"files": row.size, "fitting": row.fitting} if row.fitting else {}),
     }

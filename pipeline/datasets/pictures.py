@@ -1,7 +1,5 @@
 """Read picture files of any size and mode as upright RGB, and fit them to a square."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path
@@ -38,7 +36,7 @@ def decode_picture(path: Path) -> Image.Image:
     Raises DamagedFile if the file is not a picture, is damaged or has more than LARGEST_PIXELS.
     """
     try:
-        with _Clamped(path) as stream, Image.open(stream, formats=list(FORMATS)) as file:
+        with _Clamped(path) as stream, Image.open(stream, formats=FORMATS) as file:
             width, height = file.size
             if width * height > LARGEST_PIXELS:
                 raise DamagedFile(
@@ -76,9 +74,8 @@ def digest_of_picture(picture: Image.Image) -> bytes:
 def _rgb(picture: Image.Image) -> Image.Image:
     """Convert a picture of any mode to RGB: 16 bits are scaled to 8, transparency becomes white."""
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, np.float64)
-        if picture.mode != "F":
-            values = values / 257  # 65,535 becomes 255
+        scale = 1 if picture.mode == "F" else 257  # 65,535 becomes 255
+        values = np.asarray(picture, np.float64) / scale
         picture = Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

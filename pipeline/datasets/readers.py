@@ -1,7 +1,5 @@
 """Readers of the data sets: write the images of a download, a package or a folder; return their records."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -67,8 +65,7 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress) -> Records:
     files = picture_files(root)
     class_names = tuple(sorted({file.class_name for file in files}))
     digests, unreadable = {}, []
-    readable: list[PictureFile] = []
-    content: list[bytes] = []
+    content: dict[PictureFile, bytes] = {}
     read = functools.partial(_read, size=writer.size)
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(files), writer.block):
@@ -79,18 +76,17 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress) -> Records:
                     unreadable.append((file.name, picture.why))
                 else:
                     images.append(picture.pixels)
-                    readable.append(file)
-                    content.append(picture.content)
+                    content[file] = picture.content
             if images:
                 writer.add(np.stack(images))
             progress("read pictures", start + len(block), len(files), "pictures")
     return Records(
-        np.array([class_names.index(file.class_name) for file in readable], np.int64),
-        [file.name for file in readable],
+        np.array([class_names.index(file.class_name) for file in content], np.int64),
+        [file.name for file in content],
         class_names,
         None,
-        content=np.frombuffer(b"".join(content), np.uint8).reshape(-1, 32),
-        source_split=np.array([SPLITS.get(file.split, UNASSIGNED) for file in readable], np.uint8),
+        content=np.frombuffer(b"".join(content.values()), np.uint8).reshape(-1, 32),
+        source_split=np.array([SPLITS.get(file.split, UNASSIGNED) for file in content], np.uint8),
         unreadable=(*unreadable, *skipped_entries(root, files)),
         identity=identity_of(digests),
     )

@@ -1,32 +1,23 @@
 """The sample of CIFAR-10 that comes with the package: 2,000 of its images, which need no download.
 
-    python -m pipeline.datasets.sample ARCHIVE
-
-writes it again from CIFAR-10's archive. Each split is a sheet of tiles, row by row, in a
-lossless WebP file; a table has the label, the file name and the position in CIFAR-10 of each image.
+Each split is a sheet of tiles, row by row, in a lossless WebP file; a table has the label, the file name and
+the position in CIFAR-10 of each image. tests/datasets/write_sample.py writes these files from the archive.
 """
-
-from __future__ import annotations
 
 import csv
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.datasets.images import ImageWriter
-from pipeline.datasets.split import split_images, stratified_sample
 from pipeline.datasets.table import SPLITS, Records
-from pipeline.download.archive import read_archive
-from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress
 
 FOLDER = Path(__file__).parent / "cifar10_sample"
 TABLE = "images.csv"
-FIELDS = ("split", "position", "label", "class", "name")
 COUNTS = {"train": 1_200, "val": 200, "test": 600}
 SIDE = 32  # pixels of a tile
 COLUMNS = 40  # tiles in a row of a sheet
@@ -45,7 +36,8 @@ def read_cifar10_sample(_: None, writer: ImageWriter, progress: Progress) -> Rec
         rows = list(csv.DictReader(file))
     images = np.concatenate([read_sheet(FOLDER / f"{split}.webp", count) for split, count in COUNTS.items()])
     labels = np.array([int(row["label"]) for row in rows], np.int64)
-    if (digest := digest_of_sample(images, labels)) != SHA256:
+    digest = hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
+    if digest != SHA256:
         raise DamagedFile(f"{FOLDER}: expected pixels and labels with sha256 {SHA256}, found {digest}")
     classes = {int(row["label"]): row["class"] for row in rows}
     writer.add(images)
@@ -58,39 +50,9 @@ def read_cifar10_sample(_: None, writer: ImageWriter, progress: Progress) -> Rec
     )
 
 
-def digest_of_sample(images: np.ndarray, labels: np.ndarray) -> str:
-    """Return the sha256 of all pixels, then all labels."""
-    return hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
-
-
 def read_sheet(path: Path, count: int) -> np.ndarray:
     """Return the first count tiles of a sheet as (count, 32, 32, 3) uint8."""
     with Image.open(path, formats=["WEBP"]) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
     tiles = pixels.reshape(-1, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2)
     return tiles.reshape(-1, SIDE, SIDE, 3)[:count]
-
-
-def write_sample(archive: Path, folder: Path) -> None:
-    """Write the sample from CIFAR-10's archive; val images are from the val split of seed 0."""
-    data = read_archive(ARCHIVES["cifar10"], archive)
-    is_test = np.arange(len(data.labels)) >= data.train_count
-    split = split_images(data.labels, is_test, val_fraction=0.1, test_fraction=0.0, seed=0)
-    table = []
-    folder.mkdir(exist_ok=True)
-    for name, count in COUNTS.items():
-        members = np.flatnonzero(split == SPLITS[name])
-        labels = data.labels[members]
-        drawn = members[stratified_sample(labels, count, seed=0, purpose="sample", positions=members)]
-        tiles = data.images[drawn].reshape(-1, COLUMNS, SIDE, SIDE, 3).swapaxes(1, 2)
-        sheet = Image.fromarray(tiles.reshape(-1, COLUMNS * SIDE, 3))
-        sheet.save(folder / f"{name}.webp", lossless=True, quality=100, method=6)
-        for row in drawn:
-            label = data.labels[row]
-            table.append((name, row, label, data.class_names[label], data.names[row]))
-    with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([FIELDS, *table])
-
-
-if __name__ == "__main__":
-    write_sample(Path(sys.argv[1]), FOLDER)

@@ -4,8 +4,6 @@ Images are ranked by a hash of seed and position instead of a random generator, 
 depend on library versions and a smaller subset is always part of a larger one.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A prepared data set on disk: `prepare` writes it once, `ImageStore` reads it."""
 
-from __future__ import annotations
-
 import csv
 import logging
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.folders import LISTED_FILES, describe_unreadable
+from pipeline.datasets.folders import LISTED_FILES, list_first
 from pipeline.datasets.images import ImageWriter, map_images
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.datasets.split import split_by_content, split_images, subset_images
@@ -18,15 +16,9 @@ from pipeline.errors import BadInput, DamagedFile
 from pipeline.extensions import resolve
 from pipeline.formatting import pluralize
 from pipeline.progress import Progress, silent
-from pipeline.storage import hdf5
+from pipeline.storage import hdf5, publishing
 from pipeline.storage.layout import IMAGES_FILE
-from pipeline.storage.publishing import (
-    Manifest,
-    check_free_space,
-    publish_manifest,
-    published,
-    read_manifest,
-)
+from pipeline.storage.publishing import Manifest, published
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +40,9 @@ def prepare(
     changed since its fingerprint was computed, if a split would be empty, or if files are unreadable and
     refuse_unreadable is set.
     """
-    row, target = stored_dataset(fingerprint), Path(folder)
-    check_free_space(target, row.size * 3 * fingerprint["image_size"] ** 2, "the images")
-    with (
-        published(target / IMAGES_FILE) as scratch,
-        ImageWriter(scratch, fingerprint["image_size"]) as writer,
-    ):
+    row, target, side = stored_dataset(fingerprint), Path(folder), fingerprint["image_size"]
+    publishing.check_free_space(target, row.size * 3 * side**2, "the images")
+    with published(target / IMAGES_FILE) as scratch, ImageWriter(scratch, side) as writer:
         records = resolve(row.reader)(source and Path(source), writer, progress)
         _check_source(records, fingerprint, source, refuse_unreadable)
         split = _split(records, fingerprint["split"], source)
@@ -77,7 +66,7 @@ def prepare(
         facts["unreadable"], files = len(records.unreadable), [*files, UNREADABLE]
     if row.fitting:
         _report_few(records, records.labels[rows], split[rows])
-    publish_manifest(target, fingerprint, files, facts)
+    publishing.publish_manifest(target, fingerprint, files, facts)
     return facts
 
 
@@ -88,7 +77,8 @@ def _check_source(
     if records.identity not in (None, fingerprint["source"]):
         raise BadInput(f"{source}: files have changed since the folder was scanned; run the command again")
     if records.unreadable:
-        message = f"{source}: {describe_unreadable(list(records.unreadable))}"
+        listed = list_first([f"{name} ({why})" for name, why in records.unreadable])
+        message = f"{source}: {pluralize(len(records.unreadable), 'file')} left out: {listed}"
         if refuse_unreadable:
             raise BadInput(
                 f"{message}; repair or remove them, or set HEADSTART_UNREADABLE=report to leave them out"
@@ -106,13 +96,8 @@ def _split(records: Records, settings: dict[str, Any], source: str | None) -> np
     split, lent = split_by_content(records.content, records.labels, records.source_split, **fractions)
     _check_splits(records, split, source)
     if loans := [f"{records.names[row]} to {SPLIT_NAMES[split[row]]}" for row in np.flatnonzero(lent)]:
-        more = f" and {len(loans) - LISTED_FILES} more" if len(loans) > LISTED_FILES else ""
-        logger.warning(
-            "%s: classes without a picture in val or test lend one that would be in train: %s%s",
-            source,
-            "; ".join(loans[:LISTED_FILES]),
-            more,
-        )
+        why = "classes without a picture in val or test lend one that would be in train"
+        logger.warning("%s: %s: %s", source, why, list_first(loans))
     return split
 
 
@@ -121,18 +106,14 @@ def _report_few(records: Records, labels: np.ndarray, split: np.ndarray) -> None
     n_val, in_train = int((split == VAL).sum()), labels[split == TRAIN]
     counts = np.bincount(in_train, minlength=len(records.class_names))
     if n_val < FEW_VAL:
+        advice = f"add pictures, or sort at least {FEW_VAL} into a folder named val"
         logger.warning(
-            "val has %s: choices made on it are uncertain; add pictures, or sort at least %d into a folder "
-            "named val",
-            pluralize(n_val, "picture"),
-            FEW_VAL,
+            "val has %s: choices made on it are uncertain; %s", pluralize(n_val, "picture"), advice
         )
     if few := [name for name, count in zip(records.class_names, counts, strict=True) if count < FEW_TRAIN]:
-        logger.warning(
-            "fewer than %d pictures for training: %s; add pictures of these classes, or merge or remove them",
-            FEW_TRAIN,
-            ", ".join(few[:LISTED_FILES]) + ("…" if len(few) > LISTED_FILES else ""),
-        )
+        listed = ", ".join(few[:LISTED_FILES]) + ("…" if len(few) > LISTED_FILES else "")
+        advice = "add pictures of these classes, or merge or remove them"
+        logger.warning("fewer than %d pictures for training: %s; %s", FEW_TRAIN, listed, advice)
 
 
 def _check_splits(records: Records, split: np.ndarray, source: str | None) -> None:
@@ -166,14 +147,13 @@ class ImageStore:
     """A prepared data set, checked against its manifest when opened.
 
     images (N, S, S, 3) uint8, S = image_size, are mapped from their file, which reads only what is used.
-    labels (N,) int64,
-    index (N,) int64 (position in the source), split (N,) uint8, names (N strings), class_names (C strings),
-    counts of images by split, row (the data set's row). content (N, 32) uint8 is the sha256 of each picture's
-    decoded pixels if the split depends on it, else None.
+    labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names (N strings),
+    class_names (C strings), counts of images by split, row (the data set's row). content (N, 32) uint8 is the
+    sha256 of each picture's decoded pixels if the split depends on it, else None.
     """
 
     def __init__(self, folder: Path | str):
-        manifest = read_manifest(Path(folder))
+        manifest = publishing.read_manifest(Path(folder))
         self.path = manifest.verified(DATASET_FILE)
         self.fingerprint = manifest.fingerprint
         self.row = stored_dataset(manifest.fingerprint, manifest.facts)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,9 +42,9 @@ class Dataset:
     reader: str
     source: str  # identity of the bytes that the reader accepts; part of every key
     size: int  # number of images, the largest subset
-    download: str | None  # the Luigi task whose `file` is read; None if the data come with a package
     val_fraction: float  # of the images that are not test
-    test_fraction: float  # of all images; used if the source has no test split
+    test_fraction: float = 0.0  # of all images; used if the source has no test split
+    download: str | None = None  # the Luigi task whose `file` is read; None if the data come with a package
     note: str = ""  # a caveat, repeated in every figure's caption
     order: str = "sha256"  # what decides the split: sha256 of seed and position, the pixels, or the source
     credit: str = ""  # who made it
@@ -52,57 +53,46 @@ class Dataset:
 
 
 CIFAR_CREDIT = "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+_cifar = functools.partial(Dataset, size=60_000, val_fraction=0.1, credit=CIFAR_CREDIT)
 
-DATASETS: dict[str, Dataset] = {
-    row.name: row
-    for row in (
-        Dataset(
-            name="cifar10",
-            title="CIFAR-10",
-            reader="pipeline.datasets.readers:read_cifar10",
-            source="cifar-10-batches-py, seven members by sha256",
-            size=60_000,
-            download="DownloadCifar10",
-            val_fraction=0.1,
-            test_fraction=0.0,
-            credit=CIFAR_CREDIT,
-        ),
-        Dataset(
-            name="cifar10-sample",
-            title="CIFAR-10 (sample)",
-            reader="pipeline.datasets.sample:read_cifar10_sample",
-            source="2,000 images of CIFAR-10, pixels and labels by sha256",
-            size=2_000,
-            download=None,
-            val_fraction=1 / 7,
-            test_fraction=0.3,
-            order="source",
-            credit=CIFAR_CREDIT,
-        ),
-        Dataset(
-            name="cifar100",
-            title="CIFAR-100",
-            reader="pipeline.datasets.readers:read_cifar100",
-            source="cifar-100-python, three members by md5, fine labels",
-            size=60_000,
-            download="DownloadCifar100",
-            val_fraction=0.1,
-            test_fraction=0.0,
-            credit=CIFAR_CREDIT,
-        ),
-        Dataset(
-            name="digits",
-            title="digits",
-            note="1,797 scanned digits; a demonstration, not CIFAR-10",
-            reader="pipeline.datasets.readers:read_digits",
-            source="scikit-learn digits, images by sha256",
-            size=1_797,
-            download=None,
-            val_fraction=0.125,
-            test_fraction=0.2,
-        ),
-    )
-}
+DATASETS = Table(
+    "dataset",
+    _cifar(
+        name="cifar10",
+        title="CIFAR-10",
+        reader="pipeline.datasets.readers:read_cifar10",
+        source="cifar-10-batches-py, seven members by sha256",
+        download="DownloadCifar10",
+    ),
+    Dataset(
+        name="cifar10-sample",
+        title="CIFAR-10 (sample)",
+        reader="pipeline.datasets.sample:read_cifar10_sample",
+        source="2,000 images of CIFAR-10, pixels and labels by sha256",
+        size=2_000,
+        val_fraction=1 / 7,
+        test_fraction=0.3,
+        order="source",
+        credit=CIFAR_CREDIT,
+    ),
+    _cifar(
+        name="cifar100",
+        title="CIFAR-100",
+        reader="pipeline.datasets.readers:read_cifar100",
+        source="cifar-100-python, three members by md5, fine labels",
+        download="DownloadCifar100",
+    ),
+    Dataset(
+        name="digits",
+        title="digits",
+        note="1,797 scanned digits; a demonstration, not CIFAR-10",
+        reader="pipeline.datasets.readers:read_digits",
+        source="scikit-learn digits, images by sha256",
+        size=1_797,
+        val_fraction=0.125,
+        test_fraction=0.2,
+    ),
+)
 
 TRAIN, VAL, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}

@@ -1,7 +1,5 @@
 """Read CIFAR from its archive as a stream; the digest of each member is checked before it is parsed."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import hashlib
@@ -80,7 +78,7 @@ def read_archive(row: Archive, path: Path) -> Cifar:
     count, train_count = ends[batches[-1]], ends[batches[-2]]
     images = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
     labels = np.empty(count, np.int64)
-    names: dict[Member, list[str]] = {}
+    names = np.empty(count, object)
     class_names: tuple[str, ...] = ()
     with _named_in_errors(path):
         for member, data in _verified_members(row, path):
@@ -89,17 +87,14 @@ def read_archive(row: Archive, path: Path) -> Cifar:
                 if not isinstance(content, dict):
                     raise DamagedFile(f"expected a dictionary, found {type(content).__name__}")
                 if member == meta:
-                    values = content.get(row.class_names)
-                    if not isinstance(values, list) or not all(isinstance(name, bytes) for name in values):
-                        raise DamagedFile(f"expected {row.class_names.decode()} to be a list of names")
-                    class_names = tuple(name.decode("utf-8", "replace") for name in values)
+                    encoded = _list_of(content, row.class_names, bytes)
+                    class_names = tuple(name.decode("utf-8", "replace") for name in encoded)
                     continue
                 rows = slice(ends[member] - member.images, ends[member])
-                images[rows], labels[rows], names[member] = _batch(row, member.images, content)
+                images[rows], labels[rows], names[rows] = _batch(row, member.images, content)
         if labels.max() >= len(class_names):
             raise DamagedFile(f"expected a name for label {labels.max()}, found {len(class_names)} names")
-    file_names = [name for batch in batches for name in names[batch]]
-    return Cifar(images, labels, file_names, class_names, train_count)
+    return Cifar(images, labels, names.tolist(), class_names, train_count)
 
 
 @contextlib.contextmanager
@@ -131,7 +126,7 @@ def _verified_members(row: Archive, path: Path) -> Iterator[tuple[Member, bytes]
         raise DamagedFile(f"missing {names}; expected {len(expected)} members in {row.folder}/")
 
 
-def _headers(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
+def _headers(unpacked: "_Unpacked") -> Iterator[tarfile.TarInfo]:
     """Yield one header after the other; the caller moves the stream past the member's data.
 
     Uses the standard library to parse single headers only: its TarFile follows extended headers without a
@@ -165,7 +160,7 @@ def _refuse_suspicious(header: tarfile.TarInfo) -> None:
         raise DamagedFile(f"{header.name!r} has a size of {header.size} bytes")
 
 
-def _verified(unpacked: _Unpacked, header: tarfile.TarInfo, member: Member, algorithm: str) -> bytes:
+def _verified(unpacked: "_Unpacked", header: tarfile.TarInfo, member: Member, algorithm: str) -> bytes:
     name, size = member.name, member.bytes
     if header.type not in REGULAR_TYPES:
         raise DamagedFile(f"{name} is not a regular file")
@@ -210,10 +205,8 @@ class _Unpacked:
     def _budgeted(self, size: int, where: str) -> Iterator[None]:
         self._remaining -= size
         if self._remaining < 0:
-            raise DamagedFile(
-                f"{where} takes {size} bytes, which exceeds the limit of {MAX_UNPACKED_BYTES} bytes "
-                "for the unpacked archive"
-            )
+            limit = f"the limit of {MAX_UNPACKED_BYTES} bytes for the unpacked archive"
+            raise DamagedFile(f"{where} takes {size} bytes, which exceeds {limit}")
         try:
             yield
         except EOFError as error:
@@ -236,10 +229,10 @@ def _batch(row: Archive, count: int, content: dict[bytes, Any]) -> tuple[np.ndar
     return planes.transpose(0, 2, 3, 1), np.array(labels, np.int64), names
 
 
-def _list_of(content: dict[bytes, Any], key: bytes, kind: type, count: int) -> list[Any]:
+def _list_of(content: dict[bytes, Any], key: bytes, kind: type, count: int | None = None) -> list[Any]:
     values = content.get(key)
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
         raise DamagedFile(f"expected {key.decode()} to be a list of {kind.__name__}")
-    if len(values) != count:
+    if count not in (None, len(values)):
         raise DamagedFile(f"expected {count} {key.decode()}, found {len(values)}")
     return values

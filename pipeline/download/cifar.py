@@ -1,13 +1,10 @@
-"""CIFAR-10 and CIFAR-100, Python versions: the table of their archives, and where a copy may already exist.
+"""CIFAR-10 and CIFAR-100, Python versions: the table of their archives.
 
 The data is identified by the digest of each member, not of the archive: a repacked archive is accepted, an
 altered byte is not.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,3 @@ ARCHIVES = {
         classes=100,
     ),
 }
-
-
-def find_existing(row: Archive, folder: Path, keras_home: Path | None) -> list[Path]:
-    """Return the archives and extracted folders, not yet checked, in folder and in the Keras cache.
-
-    keras_home is KERAS_HOME or ~/.keras; None skips the Keras cache. The most likely ones come first.
-    """
-    candidates = [Path(folder) / name for name in (row.file, row.folder)]
-    if keras_home is not None:
-        # Keras 3, Keras 2, and what was copied by hand.
-        cached = [f"{row.folder}-target_archive", f"{row.folder}.tar.gz", row.file]
-        cached += [f"{row.folder}-target/{row.folder}", row.folder]
-        candidates += [Path(keras_home) / "datasets" / name for name in dict.fromkeys(cached)]
-    return [path for path in candidates if path.exists()]

@@ -5,8 +5,6 @@ version of the file they belong to. A kill leaves nothing else. Only a file that
 to the target. One process fetches a target at a time: the caller holds the lock.
 """
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import hashlib
@@ -19,7 +17,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,6 @@ COPY_BYTES = 1 << 20
 QUEUED_CHUNKS = 128
 STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 PRINTABLE = re.compile(r"[\x20-\x7e]+")
-LENGTH = re.compile(r"[0-9]{1,18}")
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 UNSATISFIED_RANGE = re.compile(r"bytes \*/([0-9]{1,18})")
 
@@ -192,14 +189,14 @@ class _Attempt:
     def _download(self) -> None:
         """Download the rest of the part if the mirror can resume, else all of it."""
         size, note = self._resumable() or (0, None)
-        with _Transfer(self.url, self.limits, size, note) as transfer:
-            response = transfer.response()
+        with contextlib.closing(_transfer(self.url, self.limits, size, note)) as items:
+            response: _Response = next(items)
             if note and response.is_complete(size, note):
                 return
             if note and response.resumes(size, note):
                 logger.info("%s: resuming from %s at byte %d", self.target.name, self.url, size)
                 total = note.total or (None if response.length is None else size + response.length)
-                self._receive(transfer, start=size, total=total)
+                self._receive(items, start=size, total=total)
                 return
             if note is None or response.status not in (206, 416):
                 if response.status != 200:
@@ -208,35 +205,38 @@ class _Attempt:
                 with explain_disk_errors(self.target):  # in this order: old bytes never get a new note
                     self.part.write_bytes(b"")
                     self.note.write_text(json.dumps(asdict(note)), encoding="utf-8")
-                self._receive(transfer, start=0, total=response.length)
+                self._receive(items, start=0, total=response.length)
                 return
         logger.info("%s: %s cannot resume at byte %d, starting over", self.target.name, self.url, size)
         self._discard()
         self._download()
 
-    def _receive(self, transfer: _Transfer, *, start: int, total: int | None) -> None:
+    def _receive(self, chunks: Iterator[bytes], *, start: int, total: int | None) -> None:
         """Append the body to the part; total is the size of the full file, None if unknown."""
         self._refuse_large(total or 0)
-        speed = _SpeedCheck(self.min_speed, self.limits)
-        done = start
+        done = counted = start
+        began = since = time.monotonic()  # since: the start of a window, with counted bytes before it
         self._report(done, total)
         with explain_disk_errors(self.target), self.part.open("ab") as file:
-            for chunk in transfer.chunks():
+            for chunk in chunks:
                 file.write(chunk)
                 done += len(chunk)
                 self._refuse_large(done)
                 self._report(done, total)
-                if done != total:
-                    speed.add(len(chunk))
-                    self._warn_if_long(speed.seconds_left(done - start, (total or 0) - done))
+                now = time.monotonic()
+                if done != total and now - since >= self.limits.window_seconds:
+                    self._refuse_slow((done - counted) / (now - since))
+                    since, counted = now, done
+                self._warn_if_long(now - began, done - start, (total or 0) - done)
         if total is not None and done < total:
             raise _MirrorFailed(f"body ended after {done} of {total} bytes")
         if total is not None and done > total:
             raise _Unusable(f"sent {done} bytes, expected {total}")
 
-    def _warn_if_long(self, seconds: float) -> None:
-        """Warn once if the rest of a download takes long, with advice on alternatives."""
-        if seconds > self.limits.long_seconds and not self.warned:
+    def _warn_if_long(self, elapsed: float, received: int, missing: int) -> None:
+        """Warn once if the missing bytes will take long at the speed so far, with advice on alternatives."""
+        seconds, limits = missing * elapsed / received, self.limits
+        if elapsed > limits.notice_seconds and seconds > limits.long_seconds and not self.warned:
             self.warned = True
             left = format_duration(seconds)
             logger.warning("%s: about %s left from %s. %s", self.target.name, left, self.url, self.advice)
@@ -259,6 +259,10 @@ class _Attempt:
     def _report(self, done: int, total: int | None) -> None:
         self.progress(f"download {self.target.name}", done, total or 0, "bytes")
 
+    def _refuse_slow(self, speed: float) -> None:
+        if speed < self.min_speed:
+            raise _TooSlow(f"too slow: {speed / 1000:.3g} kB/s")
+
     def _refuse_large(self, size: int) -> None:
         limit = self.limits.size_limit
         if size > limit:
@@ -278,6 +282,7 @@ def _chunks_of(source: Path) -> Iterator[bytes]:
 class _Response:
     status: int
     headers: Mapping[str, str]
+    length: int | None  # of the body in bytes
 
     @property
     def validator(self) -> str | None:
@@ -286,11 +291,6 @@ class _Response:
         if STRONG_ETAG.fullmatch(etag):
             return etag
         return modified if PRINTABLE.fullmatch(modified) else None
-
-    @property
-    def length(self) -> int | None:
-        match = LENGTH.fullmatch(self.headers.get("Content-Length", ""))
-        return int(match[0]) if match else None
 
     def is_complete(self, size: int, note: _Note) -> bool:
         """Return whether this is a 416 because the part is already complete."""
@@ -307,91 +307,54 @@ class _Response:
         return same_total and self.validator in (None, note.validator)
 
 
-class _SpeedCheck:
-    """Checks that a mirror averages at least min_speed bytes per second over each window of seconds."""
+def _transfer(url: str, limits: TransferLimits, size: int, note: _Note | None) -> Generator[Any, None, None]:
+    """Yield the response to a GET, then its body in chunks as sent; raise _MirrorFailed on errors and stalls.
 
-    def __init__(self, min_speed: float, limits: TransferLimits) -> None:
-        self._min_speed, self._window, self._notice = min_speed, limits.window_seconds, limits.notice_seconds
-        self._start = self._since = time.monotonic()
-        self._bytes = 0
-
-    def seconds_left(self, received: int, missing: int) -> float:
-        """Return how long the missing bytes will take, 0 in the first seconds of a transfer."""
-        elapsed = time.monotonic() - self._start
-        return missing * elapsed / received if elapsed > self._notice else 0.0
-
-    def add(self, count: int) -> None:
-        self._bytes += count
-        elapsed = time.monotonic() - self._since
-        if elapsed < self._window:
-            return
-        rate = self._bytes / elapsed
-        if rate < self._min_speed:
-            raise _TooSlow(f"too slow: {rate / 1000:.3g} kB/s")
-        self._since, self._bytes = time.monotonic(), 0
-
-
-class _Transfer:
-    """A GET that runs in a thread, so that the caller can stop waiting for it.
-
-    Socket timeouts do not limit DNS lookups, chains of redirects, or headers that arrive byte by byte; a
-    queue between the thread and the reader does. The thread ends at most stall_seconds after the caller
-    leaves.
+    With a note, only the bytes from size on are requested. The GET runs in a thread, so that the caller can
+    stop waiting for it: socket timeouts do not limit DNS lookups, chains of redirects, or headers that arrive
+    byte by byte; a queue between the thread and the reader does. The thread ends at most stall_seconds after
+    the caller closes the generator.
     """
+    # Range counts uncompressed bytes, so the body must not be compressed.
+    headers = {"Accept-Encoding": "identity"}
+    if note:
+        headers |= {"Range": f"bytes={size}-", "If-Range": str(note.validator)}
+    timeouts = (limits.connect_seconds, limits.stall_seconds)
+    items: queue.Queue[Any] = queue.Queue(QUEUED_CHUNKS)
+    abandoned = threading.Event()
 
-    def __init__(self, url: str, limits: TransferLimits, start: int = 0, note: _Note | None = None) -> None:
-        self._url, self._limits = url, limits
-        # Range counts uncompressed bytes, so the body must not be compressed.
-        self._headers = {"Accept-Encoding": "identity"}
-        if note:
-            self._headers |= {"Range": f"bytes={start}-", "If-Range": str(note.validator)}
-        self._items: queue.Queue[Any] = queue.Queue(QUEUED_CHUNKS)
-        self._abandoned = threading.Event()
-
-    def __enter__(self) -> _Transfer:
-        threading.Thread(target=self._work, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._abandoned.set()
-        with contextlib.suppress(queue.Empty):
-            while True:  # make room in case the thread is blocked on a full queue
-                self._items.get_nowait()
-
-    def response(self) -> _Response:
-        """Return status and headers; raise _MirrorFailed if they do not arrive in time."""
-        return self._next(self._limits.connect_seconds + self._limits.stall_seconds)
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the body's bytes as sent; raise _MirrorFailed if it breaks or stalls."""
-        while (chunk := self._next(self._limits.stall_seconds)) is not None:
-            yield chunk
-
-    def _next(self, seconds: float) -> Any:
-        try:
-            item = self._items.get(timeout=seconds)
-        except queue.Empty:
-            raise _MirrorFailed(f"stalled for {seconds:g} s") from None
-        if isinstance(item, Exception):
-            raise _MirrorFailed(_describe_error(item, self._limits)) from item
-        return item
-
-    def _work(self) -> None:
-        timeouts = (self._limits.connect_seconds, self._limits.stall_seconds)
+    def work() -> None:
         try:
             with (
                 requests.Session() as session,  # supports http and https only, for redirects too
-                session.get(self._url, headers=self._headers, stream=True, timeout=timeouts) as response,
+                session.get(url, headers=headers, stream=True, timeout=timeouts) as response,
             ):
-                self._items.put(_Response(response.status_code, response.headers))
-                response.raw.enforce_content_length = False  # the reader reports missing bytes itself
-                for chunk in response.raw.stream(NETWORK_CHUNK_BYTES, decode_content=False):
-                    if self._abandoned.is_set():
+                raw = response.raw
+                items.put(_Response(response.status_code, response.headers, raw.length_remaining))
+                raw.enforce_content_length = False  # the reader reports missing bytes itself
+                for chunk in raw.stream(NETWORK_CHUNK_BYTES, decode_content=False):
+                    if abandoned.is_set():
                         return
-                    self._items.put(chunk)
-            self._items.put(None)
+                    items.put(chunk)
+            items.put(None)
         except Exception as error:  # the reader turns any error into a message
-            self._items.put(error)
+            items.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    seconds = sum(timeouts)
+    try:
+        while (item := items.get(timeout=seconds)) is not None:
+            if isinstance(item, Exception):
+                raise _MirrorFailed(_describe_error(item, limits)) from item
+            yield item
+            seconds = limits.stall_seconds
+    except queue.Empty:
+        raise _MirrorFailed(f"stalled for {seconds:g} s") from None
+    finally:
+        abandoned.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # make room in case the thread is blocked on a full queue
+                items.get_nowait()
 
 
 def _describe_error(error: Exception, limits: TransferLimits) -> str:

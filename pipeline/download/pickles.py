@@ -4,8 +4,6 @@ A pickle is a program. Callers check its digest first; even so, it can name only
 an array.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import pickletools

@@ -5,8 +5,6 @@ a note with its rows and sha256 and is never computed again. Processes that extr
 shards one by one, so they share the work and compute nothing twice.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections import deque
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import machine
-from pipeline.backbones.engines import find_engine
+from pipeline.backbones.engines import ENGINES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.extensions import resolve
@@ -86,7 +84,7 @@ def extract(
 
 def configure_engine(base: dict[str, Any]) -> None:
     """Set up the engine of a cache in this process; raise BadInput if it is not installed."""
-    engine = find_engine(engine_of(base))
+    engine = ENGINES[engine_of(base)]
     engine.check_installed()
     if engine.configure:
         resolve(engine.configure)(seed=0, precision=base["precision"], threads=1)

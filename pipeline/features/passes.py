@@ -1,12 +1,10 @@
 """Forward passes: fixed-size batches of images through the backbone, one batch per core at a time."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-from pipeline.backbones.engines import Engine, find_engine
+from pipeline.backbones.engines import ENGINES, Engine
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import Arrays
 from pipeline.extensions import resolve
@@ -24,10 +22,7 @@ def images_within_memory(engine: Engine, input_size: int, precision: str, passes
 
 
 class Pass:
-    """The backbone up to the deepest layer of a section, compiled for batches of size images.
-
-    averages are further layers, of which it returns the averages over space.
-    """
+    """A section's backbone to its deepest layer, for size images at a time, and averages of other layers."""
 
     def __init__(
         self,
@@ -39,18 +34,17 @@ class Pass:
         size: int | None = None,
     ):
         base = section.base
-        engine = find_engine(engine_of(base))
+        engine = ENGINES[engine_of(base)]
         self.at_once: int = resolve(engine.passes)()  # passes that may run at the same time
         self.size = size or images_within_memory(engine, base["input_size"], base["precision"], self.at_once)
+        taps = [(layer, base["pooling"]) for layer in section.layers]
+        taps += [(layer, "average") for layer in averages]
         self._forward = resolve(engine.forward)(
             BACKBONES[base["backbone"]],
             arrays,
             image_size=image_size,
             input_size=base["input_size"],
-            taps=[
-                *((layer, base["pooling"]) for layer in section.layers),
-                *((a, "average") for a in averages),
-            ],
+            taps=taps,
             precision=base["precision"],
             batch_size=self.size,
             maps_dtype=section.dtype,
@@ -59,12 +53,9 @@ class Pass:
         self._forward(black)  # finish compiling before several threads call it
 
     def __call__(self, images: np.ndarray, view: str) -> list[np.ndarray]:
-        """Return the features of up to size uint8 images under a view: an array per layer, then per average.
-
-        Smaller batches are padded with black images, so that an image's features do not depend on the batch
-        size.
-        """
+        """Return features of up to size uint8 images under a view: an array per layer, then per average."""
         batch = apply_view(images, view)
+        # Padding with black images keeps an image's features independent of the batch size.
         black = np.zeros((self.size - len(images), *batch.shape[1:]), np.uint8)
         return [values[: len(images)] for values in self._forward(np.concatenate([batch, black]))]
 

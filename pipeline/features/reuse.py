@@ -1,11 +1,8 @@
-"""Reuse features from other caches with the same settings; images are matched by a hash of the
-decoded picture.
+"""Reuse features from other caches with the same settings; images are matched by a hash of their pixels.
 
 Adding pictures to a folder makes it another data set with another cache. An image's features depend only on
 its picture, how it is fitted, and the network, so existing rows are copied bit for bit.
 """
-
-from __future__ import annotations
 
 import contextlib
 import functools

@@ -4,26 +4,18 @@ Each section of a cache holds the layers that were computed together for one vie
 images; layers requested later become another section. Planning imports this module, so it must stay light.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.engines import DEFAULT_ENGINE, find_engine
+from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
 from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.errors import BadInput, DamagedFile
+from pipeline.storage import publishing
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import (
-    MANIFEST,
-    Manifest,
-    describe_file,
-    read_manifest,
-    read_sealed,
-    why_incomplete,
-)
+from pipeline.storage.layout import MANIFEST
 
 POOLINGS = ("average", "none")
 STORAGES = ("float32", "float16")
@@ -84,7 +76,7 @@ def cache_fingerprint(
         "resampling": RESAMPLING if size != dataset["image_size"] else "none",
         "preprocessing": {"subtract": list(row.subtract), "channels": "BGR" if row.flip_channels else "RGB"},
         "precision": precision,
-        "convolutions": find_engine(engine).describe_algorithms(row),
+        "convolutions": ENGINES[engine].describe_algorithms(row),
         "storage": storage,
         **({"engine": engine} if engine != DEFAULT_ENGINE else {}),
     }
@@ -182,27 +174,27 @@ class Section:
     def read_note(self, number: int, span: tuple[int, int]) -> dict[str, Any] | None:
         """Return the note of the finished shard of (start, stop), or None if it is missing or damaged."""
         with contextlib.suppress(DamagedFile, OSError, KeyError, TypeError):
-            note = read_sealed(self.note(number))
+            note = publishing.read_sealed(self.note(number))
             valid = note["key"] == self.key and note["span"] == list(span)
             valid = valid and all(isinstance(note[name], int | float) for name in NOTE_NUMBERS)
-            return note if valid and describe_file(self.shard(number)) == note["file"] else None
+            return note if valid and publishing.describe_file(self.shard(number)) == note["file"] else None
         return None
 
     def has_shard(self, number: int) -> bool:
         """Return whether a shard and its note exist and agree in size; the checksum is not verified."""
         with contextlib.suppress(DamagedFile, OSError, KeyError, TypeError):
-            note = read_sealed(self.note(number))
+            note = publishing.read_sealed(self.note(number))
             return note["key"] == self.key and note["file"]["bytes"] == self.shard(number).stat().st_size
         return False
 
     def why_missing(self) -> str | None:
         """Return a message why the section is not finished, or None if it is."""
-        return why_incomplete(self.folder, self.fingerprint)
+        return publishing.why_incomplete(self.folder, self.fingerprint)
 
 
 def shard_step(base: dict[str, Any]) -> int:
     """Return the number of images that shards hold multiples of: those of a pass of the engine."""
-    return find_engine(engine_of(base)).images_in_pass(base["input_size"], base["precision"])
+    return ENGINES[engine_of(base)].images_in_pass(base["input_size"], base["precision"])
 
 
 def published_sections(cache: Path) -> list[Section]:
@@ -214,9 +206,9 @@ def published_sections(cache: Path) -> list[Section]:
     return sections
 
 
-def section_at(folder: Path) -> tuple[Section, Manifest]:
+def section_at(folder: Path) -> tuple[Section, publishing.Manifest]:
     """Return the section in a folder and its manifest; raise DamagedFile."""
-    manifest = read_manifest(folder)
+    manifest = publishing.read_manifest(folder)
     own = manifest.fingerprint
     section = Section(folder.parent, base_fingerprint(own), own["view"], tuple(own["layers"]))
     if section.folder != folder:

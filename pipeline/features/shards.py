@@ -1,12 +1,10 @@
 """Shards: the features of consecutive images, claimed, filled and published by one process at a time."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
@@ -59,8 +57,7 @@ OPEN_BY_PRODUCTS = 4  # shards in memory; rows come nearly in order
 class ByProduct:
     """The shards of a section that are filled from the passes of another section.
 
-    Those that another process has claimed, or that are not filled to the end, are left to their own
-    extraction.
+    Those that another process has claimed or that are not filled up are left to their own extraction.
     """
 
     def __init__(self, section: Section, count: int):
@@ -112,7 +109,7 @@ class ShardWriter:
         self._store, self._start_seconds = store, start_seconds
         self._thread, self._pending = ThreadPoolExecutor(1), deque[Future[None]]()
 
-    def __enter__(self) -> ShardWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,35 +126,29 @@ class ShardWriter:
             self._pending.popleft().result()
 
     def _write(self, shard: Shard) -> None:
+        section, number = shard.section, shard.number
         try:
-            self._publish(shard)
+            with published(section.shard(number)) as scratch:
+                write_shard(scratch, shard, self._store)
+                entry = describe_file(scratch)
+            note = {
+                "key": section.key,
+                "span": list(shard.span),
+                "file": entry,
+                "seconds": shard.seconds,
+                "start_seconds": self._start_seconds,
+                "peak_memory_mb": round(peak_memory_mb(), 1),
+                "process": process_name(),
+                "by_product_of": self._by_product_of,
+            }
+            publish_sealed(section.note(number), note)
+            self.notes[number] = note
         finally:
             shard.lock.release()
 
-    def _publish(self, shard: Shard) -> None:
-        section, number = shard.section, shard.number
-        with published(section.shard(number)) as scratch:
-            write_shard(scratch, shard, self._store)
-            entry = describe_file(scratch)
-        note = {
-            "key": section.key,
-            "span": list(shard.span),
-            "file": entry,
-            "seconds": shard.seconds,
-            "start_seconds": self._start_seconds,
-            "peak_memory_mb": round(peak_memory_mb(), 1),
-            "process": process_name(),
-            "by_product_of": self._by_product_of,
-        }
-        publish_sealed(section.note(number), note)
-        self.notes[number] = note
-
 
 def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
-    """Write a shard's columns, and its features in the storage type of the cache.
-
-    Raises DamagedFile if features are not finite numbers.
-    """
+    """Write a shard's columns and stored features; raise DamagedFile if they are not finite numbers."""
     rows, storage = slice(*shard.span), shard.section.base["storage"]
     images = f"{rows.start}…{rows.stop - 1}"
     with hdf5.created(path) as file:
@@ -174,25 +165,21 @@ def write_shard(path: Path, shard: Shard, store: ImageStore) -> None:
 
 def _stored(values: np.ndarray, storage: str, what: str) -> np.ndarray:
     """Return features in their storage type, which maps have already; raise DamagedFile if not finite."""
-    if values.dtype == np.float32 and not np.isfinite(values).all():
-        raise DamagedFile(_not_finite(what))
+    finite = values.dtype != np.float32 or np.isfinite(values).all()
     with np.errstate(over="ignore"):
         stored = values.astype(storage, copy=False)
     if storage == "float16":
         bits = stored.view(np.int16)  # isfinite is many times slower; a ReLU leaves no negative numbers
         largest = (bits if bits.min(initial=0) == 0 else bits & 0x7FFF).max(initial=0)
-        if largest > FLOAT16_INFINITY:
-            raise DamagedFile(_not_finite(what))
-        if largest == FLOAT16_INFINITY:
+        finite = finite and largest <= FLOAT16_INFINITY
+        if finite and largest == FLOAT16_INFINITY:
             raise DamagedFile(
                 f"features of {what} overflow {storage}, whose largest value is 65,504; use storage float32, "
                 "or --prefix images to fine-tune"
             )
+    if not finite:
+        raise DamagedFile(
+            f"features of {what} are not finite numbers; "
+            "the weights are damaged or do not belong to this backbone"
+        )
     return stored
-
-
-def _not_finite(what: str) -> str:
-    return (
-        f"features of {what} are not finite numbers; "
-        "the weights are damaged or do not belong to this backbone"
-    )

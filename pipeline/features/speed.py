@@ -1,7 +1,5 @@
 """The speed of an engine on this machine, from a few seconds of passes."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

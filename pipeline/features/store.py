@@ -1,11 +1,9 @@
 """Read the cached features of a data set as NumPy arrays; heads are trained on them."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +59,47 @@ class FeatureStore:
         return sum(manifest.bytes for manifest in self._manifests.values())
 
     def rows(self, split: str) -> np.ndarray:
-        """Return the positions (n,) int64 of "train", "val" or "test", ascending."""
+        """Return the positions (n,) int64 of "train", "val" or "test", ascending; raise BadInput."""
+        if split not in SPLITS:
+            raise BadInput(f"split {split!r}: expected one of {', '.join(SPLITS)}")
         return np.flatnonzero(self.split == SPLITS[split])
+
+    def blocks(self, layers: Sequence[str], view: str = IDENTITY, size: int = 4096) -> Iterator[np.ndarray]:
+        """Yield the features that load returns, in blocks (n, D) of size rows; a shard is read at a time."""
+        streams = [self._rows(layer, self._section(layer, view), size) for layer in layers]
+        for parts in zip(*streams, strict=True):
+            yield np.concatenate(parts, axis=-1)
+
+    def _rows(self, layer: str, section: Section, size: int) -> Iterator[np.ndarray]:
+        pending = np.empty((0, *section.shapes()[layer]), np.float32)
+        for path in self._shards(section):
+            pending = np.concatenate([pending, _read_shard(path, layer, section)])
+            while len(pending) >= size:
+                yield pending[:size]
+                pending = pending[size:]
+        if len(pending):
+            yield pending
+
+    def __repr__(self) -> str:
+        """Return what the cache holds, in one line."""
+        base = self.base
+        what = (
+            f"{base['backbone']}{'' if base['pooling'] == 'average' else ' maps'} at {base['input_size']} px"
+        )
+        columns = f"layers {', '.join(self.layers)}, views {', '.join(self.views)}"
+        return f"FeatureStore({base['dataset']['name']}: {len(self.labels):,} images, {what}, {columns})"
 
     def width(self, layer: str, view: str = IDENTITY) -> int:
         """Return the number of values of a layer for one image."""
         return math.prod(self._section(layer, view).shapes()[layer])
 
-    def load(self, layers: list[str] | tuple[str, ...], view: str = IDENTITY) -> np.ndarray:
+    def load(self, layers: Sequence[str] | str, view: str = IDENTITY) -> np.ndarray:
         """Return the features (N, D) float32 of all images under a view, layers concatenated in this order.
 
-        Feature maps (pooling "none") of a single layer keep their shape (N, height, width, channels); see
-        map_layer for those that do not fit into memory. Raises BadInput for layers or views that are not
-        cached.
+        Feature maps (pooling "none") of a single layer keep their shape (N, height, width, channels);
+        map_layer reads those that exceed memory. Raises BadInput for layers or views that are not cached.
         """
+        layers = [layers] if isinstance(layers, str) else layers
         sections = {layer: self._section(layer, view) for layer in layers}
         if not layers:
             raise BadInput(f"layers []: expected some of the cached {self.layers}")
@@ -83,7 +108,7 @@ class FeatureStore:
         arrays = [self._read_layer(layer, sections[layer]) for layer in layers]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
-    def map_layer(self, layer: str, views: tuple[str, ...] = (IDENTITY,)) -> MappedRows:
+    def map_layer(self, layer: str, views: tuple[str, ...] = (IDENTITY,)) -> "MappedRows":
         """Return the feature maps (V * N, height, width, channels) of a layer, a block of N rows per view.
 
         They stay on disk in the cache's own type; index them with row numbers. Raises BadInput for a layer
@@ -96,21 +121,14 @@ class FeatureStore:
         parts = []
         for view in views:
             section = self._section(layer, view)
-            paths = self._shards(section)
-            parts += [
-                _checked_shape(hdf5.map_array(path, f"features/{layer}"), path, layer, section)
-                for path in paths
-            ]
-            if (rows := sum(map(len, parts[-len(paths) :]))) != len(self.labels):
-                raise DamagedFile(_row_count(section, rows, len(self.labels)))
+            maps = [(path, hdf5.map_array(path, f"features/{layer}")) for path in self._shards(section)]
+            maps_of_view = [_checked_shape(values, path, layer, section) for path, values in maps]
+            _check_rows(section, sum(map(len, maps_of_view)), len(self.labels))
+            parts += maps_of_view
         return MappedRows(parts)
 
     def costs(
-        self,
-        layers: list[str] | tuple[str, ...] = (),
-        views: tuple[str, ...] = (IDENTITY,),
-        *,
-        counted: Collection[str] = (),
+        self, layers: Sequence[str] = (), views: Sequence[str] = (IDENTITY,), *, counted: Collection[str] = ()
     ) -> dict[str, Any]:
         """Return the costs of extracting layers (default: all): seconds, peak_memory_mb and bytes.
 
@@ -153,14 +171,9 @@ class FeatureStore:
         return [manifest.verified(name) for name in sorted(manifest.files)]
 
     def _read_layer(self, layer: str, section: Section) -> np.ndarray:
-        parts = []
-        for path in self._shards(section):
-            with hdf5.opened(path) as file:
-                values = hdf5.read_array(file, f"features/{layer}", kinds="f").astype(np.float32, copy=False)
-            parts.append(_checked_shape(values, path, layer, section))
+        parts = [_read_shard(path, layer, section) for path in self._shards(section)]
         features: np.ndarray = np.concatenate(parts)
-        if len(features) != len(self.labels):
-            raise DamagedFile(_row_count(section, len(features), len(self.labels)))
+        _check_rows(section, len(features), len(self.labels))
         return features
 
 
@@ -187,14 +200,22 @@ class MappedRows:
         return result
 
 
+def _read_shard(path: Path, layer: str, section: Section) -> np.ndarray:
+    with hdf5.opened(path) as file:
+        values = hdf5.read_array(file, f"features/{layer}", kinds="f").astype(np.float32, copy=False)
+    return _checked_shape(values, path, layer, section)
+
+
 def _checked_shape(values: np.ndarray, path: Path, layer: str, section: Section) -> np.ndarray:
     if (shape := values.shape[1:]) != (expected := section.shapes()[layer]):
         raise DamagedFile(f"{path}: expected {layer} of shape {expected} per image, found {shape}")
     return values
 
 
-def _row_count(section: Section, rows: int, expected: int) -> str:
-    return f"{section.folder}: expected {expected} rows of features, found {rows}; delete it and run again"
+def _check_rows(section: Section, rows: int, expected: int) -> None:
+    if rows != expected:
+        what = f"expected {expected} rows of features, found {rows}"
+        raise DamagedFile(f"{section.folder}: {what}; delete it and run again")
 
 
 def _read_columns(path: Path) -> tuple[Any, ...]:
@@ -223,7 +244,7 @@ def _check_section(section: Section) -> None:
     """Raise DamagedFile if the fingerprint of a section has unknown or invalid settings."""
     try:
         row_bytes = section.row_bytes
-    except (KeyError, TypeError, ArithmeticError) as error:
+    except (BadInput, KeyError, TypeError, ArithmeticError) as error:
         raise DamagedFile(f"{section.folder}: invalid settings in its manifest ({error!r})") from error
     if row_bytes <= 0:
         raise DamagedFile(f"{section.folder}: its manifest describes features of size 0")

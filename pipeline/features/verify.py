@@ -1,13 +1,11 @@
 """Recompute a sample of cached features from the images and measure how far the stored ones differ."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.backbones.engines import find_engine
+from pipeline.backbones.engines import ENGINES
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
@@ -42,8 +40,7 @@ def compare_sections(
     A section is {"folder", "dataset", "weights"}: the folders of its features and of their sources. A
     comparison has rows, tolerance, layers {name: [largest absolute, largest relative difference]} and
     damaged {shard file: why}; or just refused, the reason why rows cannot be recomputed. Differences are
-    relative to the image's largest value in the layer. The sampled rows depend only on seed and the
-    section's key.
+    relative to the image's largest value in the layer. The sample depends only on seed and the section's key.
     """
     passes: dict[str, Pass] = {}
     comparisons = []
@@ -62,7 +59,7 @@ def _compare(
     folder: str, dataset: str, weights: str, *, sample: int, seed: int, passes: dict[str, Pass]
 ) -> dict[str, Any]:
     section, manifest = section_at(Path(folder))
-    engine = find_engine(engine_of(section.base))
+    engine = ENGINES[engine_of(section.base)]
     if section.base.get("convolutions") != engine.describe_algorithms(BACKBONES[section.base["backbone"]]):
         return {"refused": "computed by another version of the algorithm, which no longer exists"}
     configure_engine(section.base)

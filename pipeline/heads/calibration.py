@@ -1,9 +1,9 @@
 """Turn logits into probabilities: temperature scaling, softmax, the mean over views."""
 
-from __future__ import annotations
-
+import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 
 MAX_LOG_TEMPERATURE = 12.0  # natural log; temperatures from exp(-12) to exp(12) times the spread are tried
 
@@ -11,8 +11,7 @@ MAX_LOG_TEMPERATURE = 12.0  # natural log; temperatures from exp(-12) to exp(12)
 def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Return the softmax of logits (V, n, C) / temperature, averaged over views: (n, C) float32."""
     scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=2, keepdims=True))
-    return (exponentials / exponentials.sum(axis=2, keepdims=True)).mean(axis=0).astype(np.float32)
+    return softmax(scaled, axis=2).mean(axis=0).astype(np.float32)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -38,3 +37,11 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean of -ln p(label) in nats; probabilities (n, C) are clipped at 1e-38."""
     likelihood = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
     return float(-np.log(likelihood).mean())
+
+
+def with_probabilities(model: keras.Model, temperature: float | None) -> keras.Model:
+    """Return a model that divides model's logits by temperature, if given, and applies the softmax."""
+    logits = model.output
+    if temperature is not None:
+        logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="calibrated")(logits)
+    return keras.Model(model.input, keras.layers.Softmax(dtype="float32", name="probabilities")(logits))

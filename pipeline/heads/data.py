@@ -1,11 +1,11 @@
 """The data that a head is trained on: cached features, standardized by the training rows only."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
+from keras import KerasTensor
 
 from pipeline.errors import Diverged
 from pipeline.training.examples import Examples
@@ -58,7 +58,7 @@ class HeadData:
         """The val rows, (V * n, D) float32, one block per view; standardized on every access."""
         return self._standardize(self.examples.val)
 
-    def with_train(self, rows: np.ndarray) -> HeadData:
+    def with_train(self, rows: np.ndarray) -> "HeadData":
         """Return the same data with other training rows (n,), standardized as before."""
         return HeadData(replace(self.examples, train=rows), standardize_by=self.moments)
 
@@ -77,3 +77,22 @@ class HeadData:
         features -= mean
         features /= np.sqrt(variance)
         return features
+
+
+def standardized_input(data: HeadData) -> tuple[KerasTensor, KerasTensor]:
+    """Return an input of features (B, D) and the same features, standardized by the training rows."""
+    mean, variance = data.moments
+    features = keras.Input((len(mean),), name="features")
+    standardize = keras.layers.Normalization(
+        mean=mean, variance=variance, dtype="float32", name="standardise"
+    )
+    return features, standardize(features)
+
+
+def linear_model(data: HeadData, weights: np.ndarray, bias: np.ndarray) -> keras.Model:
+    """Return a model with weights (D, C) and bias (C,) on standardized features; it ends in "logits"."""
+    features, x = standardized_input(data)
+    dense = keras.layers.Dense(weights.shape[1], dtype="float32", name="logits")
+    model = keras.Model(features, dense(x))
+    dense.set_weights([weights, bias])
+    return model

@@ -1,11 +1,9 @@
 """Shared by all heads: load their data, read a sweep's choice, fit a head that outputs probabilities."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import keras
 import numpy as np
@@ -14,9 +12,8 @@ from pipeline.datasets.table import ALL_LABELS, FINAL
 from pipeline.errors import DamagedFile
 from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
-from pipeline.heads.calibration import fit_temperature
+from pipeline.heads.calibration import fit_temperature, with_probabilities
 from pipeline.heads.data import HeadData
-from pipeline.heads.model import with_probabilities
 from pipeline.recipes.heads import Head, NetworkHead, UncalibratedHead
 from pipeline.storage.publishing import read_manifest
 from pipeline.training.examples import Examples
@@ -37,7 +34,7 @@ class HeadDataLoader:
     floor: float = 0.0
 
     @classmethod
-    def of(cls, recipe: Head, features: FeatureStore, classes: int) -> HeadDataLoader:
+    def of(cls, recipe: Head, features: FeatureStore, classes: int) -> Self:
         """Return the loader for a recipe's views, label budget and variance floor."""
         floor = recipe.variance_floor if isinstance(recipe, NetworkHead) else 0.0
         return cls(features, recipe.views, classes, recipe.fit_on, recipe.label_budget, floor)

@@ -1,7 +1,5 @@
 """A head's accuracy at several label budgets, from cached features."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

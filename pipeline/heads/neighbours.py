@@ -4,16 +4,13 @@ Votes are weighted by exp(cosine / 0.07) as in Wu et al., Unsupervised Feature L
 Instance Discrimination (CVPR 2018), and in DINO's evaluation. Features are standardized first.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.heads.data import HeadData, Points
-from pipeline.heads.model import standardized_input
+from pipeline.heads.data import HeadData, Points, standardized_input
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import NeighborsHead
 
@@ -53,8 +50,12 @@ def predict_logits(
     chunks, queries = [], _normalize(data.val)
     for start in range(0, len(queries), QUERIES):
         similarity = tf.matmul(queries[start : start + QUERIES], bank, transpose_b=True)
-        totals = tf.cumsum(_votes(similarity, one_hot, max(counts)), axis=1)
-        chunks.append([_log_shares(totals[:, count - 1]).numpy() for count in counts])
+        values, nearest = tf.math.top_k(similarity, max(counts))
+        weights = tf.exp(SHARPNESS * (values - values[:, :1]))
+        totals = tf.cumsum(weights[..., None] * tf.gather(one_hot, nearest), axis=1)  # (B, count, C)
+        votes = [totals[:, count - 1] for count in counts]
+        shares = [vote / tf.reduce_sum(vote, axis=1, keepdims=True) for vote in votes]
+        chunks.append([tf.math.log(share + FLOOR).numpy() for share in shares])
         progress("nearest neighbors", min(start + QUERIES, len(queries)), len(queries), "images")
     return [data.by_view(np.concatenate(parts)) for parts in zip(*chunks, strict=True)]
 
@@ -62,15 +63,3 @@ def predict_logits(
 def _normalize(rows: np.ndarray) -> np.ndarray:
     """Return rows (n, D) scaled to length 1; rows of zeros stay zero."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
-def _log_shares(votes: tf.Tensor) -> tf.Tensor:
-    shares = votes / tf.reduce_sum(votes, axis=1, keepdims=True)
-    return tf.math.log(shares + FLOOR)
-
-
-def _votes(similarity: tf.Tensor, one_hot: tf.Tensor, count: int) -> tf.Tensor:
-    """Return votes (B, count, C) of the rows most similar by similarity (B, n), of classes one_hot (n, C)."""
-    values, nearest = tf.math.top_k(similarity, count)
-    weights = tf.exp(SHARPNESS * (values - values[:, :1]))
-    return weights[..., None] * tf.cast(tf.gather(one_hot, nearest), weights.dtype)

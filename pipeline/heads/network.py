@@ -1,12 +1,12 @@
 """Linear and dense heads trained by gradient descent: one as a Keras model, or many at once."""
 
-from __future__ import annotations
+from typing import Any
 
 import keras
 import numpy as np
 
-from pipeline.heads.data import HeadData, Points
-from pipeline.heads.model import standardized_input, with_probabilities
+from pipeline.heads.calibration import with_probabilities
+from pipeline.heads.data import HeadData, Points, standardized_input
 from pipeline.heads.stacked import train_stack
 from pipeline.networks.build import add_block, add_logits
 from pipeline.notation import parse_dense_blocks
@@ -38,15 +38,7 @@ def build_head(data: HeadData, text: str, units: tuple[int, ...], dropout: float
     return keras.Model(features, add_logits(x, data.classes))
 
 
-def predict_logits(
-    recipe: NetworkHead,
-    points: Points,
-    data: HeadData,
-    *,
-    precision: str = "float32",
-    masks: np.ndarray | None = None,
-    progress: Progress = silent,
-) -> list[np.ndarray]:
-    """Return val logits (V, n, C) of each point's head; all share a shape and train together (stacked)."""
-    logits = train_stack(recipe, points, data, precision=precision, masks=masks, progress=progress)
+def predict_logits(recipe: NetworkHead, points: Points, data: HeadData, **options: Any) -> list[np.ndarray]:
+    """Return val logits (V, n, C) of each point's head; all train together, with options of train_stack."""
+    logits = train_stack(recipe, points, data, **options)
     return [data.by_view(logits[:, number]) for number in range(len(points))]

@@ -9,8 +9,6 @@ pass over the data. Few passes are needed: features are rotated into the eigenve
 where the Hessian is nearly diagonal, and the step length is Newton's along the search direction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,15 +27,6 @@ SMALL_EIGENVALUE = 1e-7  # of the largest eigenvalue: smaller ones are rounding 
 ROUNDING = 1e-6  # of a float32 loss: an increase below this is not a failed step
 HALVINGS = 12  # of a step that does not lower the loss, before it is set to zero
 SHRINK = 0.75  # converged penalties are dropped once at most this share of the group remains
-
-
-@dataclass(frozen=True, eq=False)
-class LinearPath:
-    """Solutions for K penalties: weights (K, D, C) and bias (K, C) float32, iterations (K,)."""
-
-    weights: np.ndarray
-    bias: np.ndarray
-    iterations: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -95,10 +84,9 @@ def solve_path(
     loss: str,
     inverse_penalties: Sequence[float],
     tolerance: float = TOLERANCE,
-    max_iterations: int = MAX_ITERATIONS,
     progress: Progress = silent,
-) -> LinearPath:
-    """Return the minimizers for all inverse penalties, in the same order.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (K, D, C) and bias (K, C) float32 for K inverse penalties, in the same order.
 
     inputs (n, D) float32 should be standardized, labels (n,) in 0 … classes - 1. A penalty has converged
     when a quadratic model puts its mean loss less than tolerance above the minimum; for weak penalties the
@@ -111,10 +99,10 @@ def solve_path(
     penalties = 1.0 / (np.asarray(inverse_penalties, np.float64) * len(inputs))
     targets = tf.one_hot(labels, classes)[:, None, :]
     path = _Path(rotated, targets, LOSSES[loss], penalties, eigenvalues)
-    path.run(tolerance, max_iterations, progress)
+    path.run(tolerance, progress)
     weights = np.einsum("dr,rkc->kdc", basis, path.solution[:-1]).astype(np.float32)
     bias = path.solution[-1] - inputs.mean(axis=0, dtype=np.float64).astype(np.float32) @ weights
-    return LinearPath(weights, bias.astype(np.float32), path.iterations)
+    return weights, bias.astype(np.float32)
 
 
 def _rotate(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
@@ -156,26 +144,23 @@ class _Path:
         self.inputs, self.targets = inputs, targets
         shape = (len(eigenvalues), len(penalties))
         self.solution = np.zeros((*shape, targets.shape[2]), np.float32)
-        self.iterations = np.zeros(len(penalties), np.int64)
         self.decay = np.broadcast_to(penalties[:, None], (*shape, 1)).astype(np.float32)
         self.decay[-1] = 0  # the bias has no penalty
         self.metric = (loss.scale * eigenvalues[:, None, None] + self.decay).astype(np.float32)
-        self.value, self.curvature = (
-            tf.function(part, autograph=False) for part in (loss.value, loss.curvature)
-        )
+        self.value = tf.function(loss.value, autograph=False)
+        self.curvature = tf.function(loss.curvature, autograph=False)
 
-    def run(self, tolerance: float, max_iterations: int, progress: Progress) -> None:
+    def run(self, tolerance: float, progress: Progress) -> None:
         """Solve all penalties; converged ones are dropped in groups, so that shapes rarely change."""
-        count, number = self.solution.shape[1], 0
+        count, iterations = self.solution.shape[1], 0
         remaining, pairs = np.arange(count), list[Pair]()
-        while len(remaining) and number < max_iterations:
+        while len(remaining) and iterations < MAX_ITERATIONS:
             group = _Group(self, remaining, pairs)
-            while number < max_iterations:
+            while iterations < MAX_ITERATIONS:
                 group.step()
-                number += 1
+                iterations += 1
                 distance = -0.5 * _inner(group.slope, group.direction())  # quadratic model: g H^-1 g / 2
                 unsolved = distance > tolerance
-                self.iterations[remaining[unsolved]] = number
                 progress("regularization path", count - int(unsolved.sum()), count, "penalties")
                 if unsolved.sum() <= SHRINK * len(remaining):
                     break

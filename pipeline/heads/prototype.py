@@ -1,14 +1,11 @@
 """The nearest class mean, a linear head: x m - |m|^2 / 2 = (|x|^2 - |x - m|^2) / 2."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
 import numpy as np
 
-from pipeline.heads.data import HeadData, Points
-from pipeline.heads.model import linear_model
+from pipeline.heads.data import HeadData, Points, linear_model
 from pipeline.recipes.heads import PrototypeHead
 
 

@@ -1,15 +1,12 @@
 """Ridge classification: least squares on targets of 1 and -1, all penalties from one eigendecomposition."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.heads.data import HeadData, Points
-from pipeline.heads.model import linear_model
+from pipeline.heads.data import HeadData, Points, linear_model
 from pipeline.recipes.heads import RidgeHead
 
 

@@ -4,8 +4,6 @@ The first layers of all heads are columns of one matrix. Heads may differ in opt
 features and initial weights; they share row order, views and dropout noise. Keras's updates are reproduced.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

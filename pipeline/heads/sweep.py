@@ -4,8 +4,6 @@ A space lists values for some settings of a recipe. Combinations that one comput
 (learning rates, penalties, layer sets, …) are trained together.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import statistics
@@ -76,10 +74,7 @@ def sweep(
 def _predict(
     recipe: Head, points: Points, loader: HeadDataLoader, load: Load, **options: Any
 ) -> tuple[HeadData, list[np.ndarray]]:
-    """Return the data and each point's val logits (V, n, C).
-
-    If points differ in layers, all of these are read and each head gets a mask over the features.
-    """
+    """Return the data and each point's val logits (V, n, C); if points differ in layers, heads get masks."""
     recipe = override(recipe, separate_settings(recipe, points[0]))
     layer_sets = tuple(point.get("layers", recipe.layers) for point in points)
     layers = layers_of(recipe, {"layers": layer_sets})

@@ -1,1 +1,1 @@
-"""Keras networks built from the notation, initializers, fast copies, view averaging."""
+"""Keras networks built from the notation, initializers, fast copies."""

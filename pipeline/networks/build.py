@@ -1,6 +1,4 @@
-"""Build Keras networks from the notation: conv blocks, a neck, dense blocks, class probabilities."""
-
-from __future__ import annotations
+"""Build Keras networks from the notation: conv blocks, a neck, dense blocks, probabilities, views."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +6,9 @@ from typing import NamedTuple
 import keras
 from keras import KerasTensor
 
+from pipeline.features.passes import apply_view_with
 from pipeline.notation import Block, LayerSpec, names_activation
+from pipeline.views import IDENTITY
 
 NECK = "neck"  # layer name
 
@@ -86,8 +86,18 @@ def add_logits(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTens
 
 
 def logits_model(model: keras.Model, inputs: KerasTensor | None = None) -> keras.Model:
-    """Return the submodel of a classifier that outputs logits, from the model's input or an inner tensor.
-
-    It shares its layers with model.
-    """
+    """Return the part of a classifier from its input or an inner tensor to its logits; it shares layers."""
     return keras.Model(model.input if inputs is None else inputs, model.get_layer("logits").output)
+
+
+def average_over_views(model: keras.Model, views: tuple[str, ...]) -> keras.Model:
+    """Return a model from pixels to the mean of model's probabilities over views of the pixels.
+
+    It contains model as one layer, shares its weights, and uses only Keras operations.
+    """
+    if views == (IDENTITY,):
+        return model
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
+    probabilities = [model(apply_view_with(keras.ops, pixels, view)) for view in views]
+    mean = keras.layers.Average(dtype="float32", name="mean_over_views")(probabilities)
+    return keras.Model(pixels, mean)

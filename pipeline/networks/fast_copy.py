@@ -4,8 +4,6 @@ docs/decisions.md explains them. After training, the weights are copied back to 
 layers, which is the one that is saved.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

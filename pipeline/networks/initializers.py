@@ -1,7 +1,5 @@
 """Initializers that Keras does not have: identity (Dirac) convolutions and a whitening stem."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 

@@ -5,8 +5,6 @@ kernels, so the transpose of each transform carries a gradient back (see backbon
 transforms). Maps whose sides are not multiples of TILE are padded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -115,10 +113,7 @@ def _overlapped(parts: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _from_pixels(pixels: list[list[tf.Tensor]], shape: tuple[int, int, int], dtype: tf.DType) -> tf.Tensor:
-    """Return maps (B, H, W, C) from TILE lines of TILE pixels of all tiles.
-
-    shape is (B, tiles down, tiles across).
-    """
+    """Return maps (B, H, W, C) from TILE lines of TILE pixels of tiles; shape is (B, down, across)."""
     lines = [
         tf.stack([tf.reshape(tf.cast(pixel, dtype), (*shape, pixel.shape[-1])) for pixel in line], axis=3)
         for line in pixels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from pipeline.datasets.table import ALL_LABELS, SMALLEST_IMAGE, parse_budget
 from pipeline.recipes.settings import setting
@@ -60,7 +59,7 @@ class TrainingRecipe(BaseRecipe):
     stretch: bool = setting(False, "train for epochs / sqrt(fraction of the labels) epochs")
     batch_size: int = setting(128, "images per step", low=1, high=8192)
     optimizer: str = setting("adamw", "optimizer", choices=OPTIMIZERS)
-    learning_rate: float = setting(1e-3, "peak learning rate", low=0.0, high=100.0)
+    learning_rate: float = setting(1e-3, "peak learning rate", low=1e-9, high=100.0)
     lr_schedule: str = setting("cosine", "learning-rate schedule", choices=SCHEDULES)
     warmup: float = setting(0.05, "fraction of steps over which the learning rate rises", low=0.0, high=0.9)
     weight_decay: float = setting(1e-4, "decoupled weight decay of kernels", low=0.0, high=10.0)
@@ -87,16 +86,3 @@ class ImageRecipe(TrainingRecipe):
         """Raise BadInput if a view cannot be parsed."""
         super().check()
         parse_views(",".join(self.test_views))
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-Row = TypeVar("Row", bound=_Named)
-
-
-def rows_by_name(*rows: Row) -> dict[str, Row]:
-    """Return a dict of rows by name."""
-    return {row.name: row for row in rows}

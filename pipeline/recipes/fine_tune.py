@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Table
 from pipeline.notation import parse_dense_blocks
-from pipeline.recipes.base import LESSON_DENSE_BLOCKS, N_BLOCKS, SIX_VIEWS, ImageRecipe, rows_by_name
+from pipeline.recipes.base import LESSON_DENSE_BLOCKS, N_BLOCKS, SIX_VIEWS, ImageRecipe
 from pipeline.recipes.heads import HEADS, NetworkHead
 from pipeline.recipes.settings import override, setting
 from pipeline.recipes.space import Axis, Choice, Range
@@ -88,7 +88,8 @@ def _fine_tune(name: str, title: str, freeze_through: int, **changes: Any) -> Fi
     return FineTuneRecipe(name=name, title=title, freeze_through=freeze_through, **{**shared, **changes})
 
 
-FINE_TUNE_RECIPES: dict[str, FineTuneRecipe] = rows_by_name(
+FINE_TUNE_RECIPES = Table(
+    "fine-tune recipe",
     _fine_tune("top_only", "all blocks frozen", 5, learning_rate=1e-3, mixup=0.0),
     _fine_tune("block5", "block 5 trainable", 4),
     _fine_tune("blocks4_5", "blocks 4 and 5 trainable", 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.datasets.table import FINAL, FIT_ON
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Table
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes import base
 from pipeline.recipes.settings import setting
@@ -123,7 +123,8 @@ def _lesson(name: str, dense: str) -> ScratchRecipe:
     )
 
 
-SCRATCH_RECIPES: dict[str, ScratchRecipe] = base.rows_by_name(
+SCRATCH_RECIPES = Table(
+    "from-scratch recipe",
     *(_lesson(name, dense) for name in base.LESSON_BLOCKS for dense in base.LESSON_DENSE_BLOCKS),
     ScratchRecipe(
         name="lesson-long",

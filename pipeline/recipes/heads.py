@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
 from pipeline.datasets.table import FINAL, FIT_ON
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Table
 from pipeline.notation import parse_dense_blocks
-from pipeline.recipes.base import BaseRecipe, TrainingRecipe, rows_by_name
+from pipeline.recipes.base import BaseRecipe, TrainingRecipe
 from pipeline.recipes.settings import setting
 from pipeline.views import IDENTITY, parse_views
 
@@ -158,7 +158,8 @@ LINEAR_SPACE = {
 DENSE_SPACE = {"learning_rate": (1e-3, 3e-3), "weight_decay": (0.3, 1.0), "dropout": (0.1, 0.2, 0.3, 0.5)}
 NORM_SPACE = {"learning_rate": (1e-3, 3e-3), "weight_decay": (0.1, 0.3, 1.0, 3.0)}
 
-HEADS: dict[str, Head] = rows_by_name(
+HEADS: Table[Head] = Table(
+    "head recipe",
     NetworkHead(
         name="linear",
         title="linear head",

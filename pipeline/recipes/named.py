@@ -52,7 +52,7 @@ def row_and_settings(recipes: Path, scheme: Scheme, name: str) -> tuple[str, dic
     if name in scheme.recipes:
         return name, {}
     if not (re.fullmatch(RECIPE_NAME, name) and (recipes / name / MANIFEST).is_file()):
-        raise unknown_name(f"{scheme.name} recipe", name, [*scheme.recipes, *_names(recipes)])
+        raise unknown_name(f"{scheme.name} recipe", name, [*scheme.recipes, *names_of(recipes)])
     path = read_manifest(recipes / name).verified(RECIPE_FILE)
     content = json.loads(path.read_text(encoding="utf-8"))
     if not (isinstance(content, dict) and isinstance(content.get("settings"), dict)):
@@ -72,7 +72,7 @@ def named_recipe(recipes: Path, scheme: Scheme, name: str, overrides: dict[str, 
 def find_named(recipes: Path, text: str) -> tuple[Scheme, str]:
     """Parse `scheme:recipe`, where recipe is built-in or named; raise BadInput."""
     name, _, recipe = text.partition(":")
-    if name in SCHEMES and recipe in _names(recipes):
+    if name in SCHEMES and recipe in names_of(recipes):
         row_and_settings(recipes, SCHEMES[name], recipe)
         return SCHEMES[name], recipe
     return find_scheme(text)
@@ -84,5 +84,6 @@ def changed_settings(recipe: Any, row: Any) -> dict[str, Any]:
     return {name: value for name, value in as_dict(recipe).items() if value != original[name]}
 
 
-def _names(recipes: Path) -> list[str]:
+def names_of(recipes: Path) -> list[str]:
+    """Return the names of the recipes that searches saved, sorted."""
     return sorted(path.parent.name for path in recipes.glob(f"*/{MANIFEST}"))

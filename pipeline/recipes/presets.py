@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.errors import unknown_name
-from pipeline.recipes.base import rows_by_name
+from pipeline.errors import Table
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ TUNED_HEADS = Plan("tuned-head:dense-bn-dropout", LARGE_SWEEP), Plan("tuned-head
 HEADS = Plan("head:linear"), Plan("head:dense")
 CONTROL = Plan("head:linear", weights="random")
 
-PRESETS: dict[str, Preset] = rows_by_name(
+PRESETS = Table(
+    "preset",
     Preset(
         name="demo",
         title="Cached features compared with training from scratch",
@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = rows_by_name(
         name="quick",
         title="All schemes, trained briefly",
         dataset="cifar10",
-        subset=12_000,
+        subset=10_000,
         weights="imagenet",
         seeds=(0,),
         plans=(
@@ -94,10 +94,3 @@ PRESETS: dict[str, Preset] = rows_by_name(
         input_size=128,
     ),
 )
-
-
-def find_preset(name: str) -> Preset:
-    """Return a preset by name; raise BadInput, which lists the presets, if it is unknown."""
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
-    return PRESETS[name]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import BadInput, unknown_name
-from pipeline.recipes.base import rows_by_name
+from pipeline.errors import BadInput, Table
 from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.recipes.heads import HEADS
@@ -41,14 +41,13 @@ class Scheme:
 
     def recipe(self, name: str, overrides: dict[str, Any] | None = None) -> Any:
         """Return a recipe by name with settings overridden and checked; raise BadInput."""
-        if name not in self.recipes:
-            raise unknown_name(f"{self.name} recipe", name, self.recipes)
         recipe = override(self.recipes[name], overrides or {})
         recipe.check()
         return recipe
 
 
-SCHEMES: dict[str, Scheme] = rows_by_name(
+SCHEMES = Table(
+    "scheme",
     Scheme(
         name="head",
         task="TrainHead",
@@ -86,5 +85,6 @@ def find_scheme(text: str) -> tuple[Scheme, str]:
     name, _, recipe = text.partition(":")
     if name not in SCHEMES or recipe not in SCHEMES[name].recipes:
         names = [f"{scheme.name}:{row}" for scheme in SCHEMES.values() for row in scheme.recipes]
-        raise BadInput(f"unknown scheme {text!r}: expected one of {', '.join(names)}")
+        close = ", ".join(difflib.get_close_matches(text, names) or names[:2])
+        raise BadInput(f"unknown scheme {text!r}: expected such as {close}; `headstart recipes` lists all")
     return SCHEMES[name], recipe

@@ -1,11 +1,8 @@
 """The report of a comparison: page, tables and plots, generated from the stored results of runs."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pipeline.report.atlas.report import atlas_markdown, atlas_text, read_atlas
 from pipeline.report.efficiency import read_efficiency
 from pipeline.report.page.content import PageSources
 from pipeline.report.page.render import publish_page
@@ -27,26 +24,20 @@ def write_comparison(
     stores: dict[str, Path],
     commands: dict[str, str],
     command: str = "",
-    atlases: Sequence[Path] = (),
     efficiency: Sequence[Path] = (),
     up_to_date: Collection[str] = (),
 ) -> tuple[str, list[str]]:
     """Write the page, tables and plots of a comparison, except up_to_date plots.
 
     stores maps keys to folders of prepared data sets, commands maps the name of a run's folder to the
-    command that trains it, and command recreates the report. atlases and efficiency are folders of reports
-    to include. Returns the text for the terminal and all file names. The caller writes the manifest.
+    command that trains it, and command recreates the report. efficiency has folders of reports to include.
+    Returns the text for the terminal and all file names. The caller writes the manifest.
     """
-    comparison, layer_atlases = compare(runs), [read_atlas(path) for path in atlases]
+    comparison = compare(runs)
     for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
         publish_csv(folder / f"{name}.csv", table)
-    sections = [comparison_markdown(comparison, title)]
-    for atlas in layer_atlases:
-        images = f"../{atlas.folder.parent.name}/{atlas.folder.name}/"
-        sections.append(f"## Layer atlas\n\n{atlas_markdown(atlas, images)}\n")
-    publish_text(folder / "comparison.md", "\n".join(sections))
+    publish_text(folder / "comparison.md", comparison_markdown(comparison, title))
     text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
-    text += "".join(f"\nLayer atlas\n{atlas_text(atlas)}\n" for atlas in layer_atlases)
     publish_text(folder / "comparison.txt", text)
     for name in COMPARISON_PLOTS:
         if f"{name}.png" not in up_to_date:
@@ -55,7 +46,6 @@ def write_comparison(
         title=title,
         runs=runs,
         comparison=comparison,
-        atlases=layer_atlases,
         efficiency=[read_efficiency(path) for path in efficiency],
         stores=stores,
         commands=commands,

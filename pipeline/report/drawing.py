@@ -4,8 +4,6 @@ Figures are drawn without global state, so the same numbers give the same bytes.
 Okabe and Ito (Color Universal Design, 2008), which color-blind readers can distinguish.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Label efficiency: test accuracy of each scheme by the number of training labels."""
 
-from __future__ import annotations
-
 import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The matrix of pairwise differences: a cell for each pair of schemes of a comparison."""
 
-from __future__ import annotations
-
 import textwrap
 from typing import Any
 

@@ -3,8 +3,6 @@
 A function of PLOTS receives a RunResult, one of COMPARISON_PLOTS a Comparison.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables and plots of a study: its trials, optimization history, importances, parallel coordinates."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Hashable, Sequence

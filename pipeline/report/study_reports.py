@@ -1,7 +1,5 @@
 """Reports on replicated trainings, over seeds or over blocks and seeds: tables, pages and plots."""
 
-from __future__ import annotations
-
 import textwrap
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The plot of a sweep: val accuracy over each setting that was searched."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The plots and findings, one row each. Planning reads only names: functions are named, not imported."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a head costs with and without a cache of features."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pipeline.runs.result import RunResult
@@ -54,9 +52,4 @@ def break_even_of(run: RunResult) -> BreakEven | None:
     # extract_image_seconds is that of one image in all views; in an epoch, an image is seen in one of them.
     once, each = once_and_each(run)
     one_view = seconds / len(recipe["settings"].get("views", ("identity",)))
-    return BreakEven(
-        extraction=once,
-        epoch=recipe["n_train"] * one_view,
-        epochs=epochs,
-        head=each,
-    )
+    return BreakEven(extraction=once, epoch=recipe["n_train"] * one_view, epochs=epochs, head=each)

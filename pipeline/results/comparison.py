@@ -1,7 +1,5 @@
 """Compare runs: test scores and costs of each scheme, significant differences, one-sentence summaries."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -19,9 +17,9 @@ from pipeline.formatting import (
     markdown_table,
 )
 from pipeline.results.paired import paired_differences
-from pipeline.results.scores import highest_row, lowest_row, score
+from pipeline.results.scores import highest_row, score
 from pipeline.results.table import SCORES
-from pipeline.results.verdicts import Ranking, rankings, ties_sentence, verdicts_markdown, verdicts_text
+from pipeline.results.verdicts import rankings, ties_sentence, verdicts_markdown, verdicts_text
 from pipeline.runs.result import LABELED, RunResult, data_of, family_of, label, label_of
 
 COMPARISON_COLUMNS = (
@@ -57,10 +55,12 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
     """Return the comparison of runs: one row for each run (a scheme and a seed), in the order given.
 
     Scores are on test, fractions in 0..1 (log_loss in nats); times are in seconds, memory in MB.
-    Raises BadInput if there are no runs, or if runs of one data set were tested on different images.
+    Raises BadInput if there are no runs, or if they differ in the data set or the test images.
     """
     if not runs:
         raise BadInput("expected at least one run to compare, received none; train a scheme first")
+    if len(titles := sorted({run.recipe["dataset_title"] for run in runs})) > 1:
+        raise BadInput(f"expected runs on the same data set, received runs on {join_names(titles)}")
     rows = [
         {**run.recipe, **run.costs, **score(run.split("test")), "data_set": run.recipe["dataset_title"]}
         for run in runs
@@ -84,9 +84,8 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
         **{"total_seconds": "total time", "peak_memory_mb": "peak memory", "parameters": "parameters"},
         "trainable_parameters": "trainable",
     }
-    best = comparison.table.groupby("data_set")["accuracy"].transform("max")
-    rows = []
-    for row, highest in zip(comparison.table.to_dict("records"), best, strict=True):
+    highest, rows = comparison.table["accuracy"].max(), []
+    for row in comparison.table.to_dict("records"):
         cells = _format_row(row)
         if row["accuracy"] == highest:
             cells["accuracy"] = f"**{cells['accuracy']}**"
@@ -94,7 +93,7 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
     table = markdown_table(list(titles.values()), rows)
     note = f"Test accuracy with 95 % Wilson interval. {comparison.caption}."
     verdicts = verdicts_markdown(comparison.differences)
-    sentences = [*summaries(comparison), *choices(comparison), *comparison.warnings]
+    sentences = [summary(comparison), *choices(comparison), *comparison.warnings]
     parts = [f"# {title}", table, *sentences, note, verdicts]
     return "\n\n".join(parts) + "\n"
 
@@ -112,38 +111,71 @@ def comparison_text(comparison: Comparison) -> str:
     gaps = 2 * (len(widths) - 1)
     widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
     rows.insert(1, ["-" * width for width in widths])
-    lines = []
-    for text in headlines(comparison):
-        lines += [*textwrap.wrap(text, TEXT_WIDTH), ""]
+    lines = [*textwrap.wrap(headline(comparison), TEXT_WIDTH), ""]
     lines += [_align(cells, widths) for cells in rows]
-    for text in (*summaries(comparison), *choices(comparison), *comparison.warnings):
+    for text in (summary(comparison), *choices(comparison), *comparison.warnings):
         lines += ["", *textwrap.wrap(text, TEXT_WIDTH)]
     return "\n".join([*lines, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
 
 
-def summaries(comparison: Comparison) -> list[str]:
-    """Return one sentence for each data set: the most accurate scheme, its lead, cost and ties."""
-    ranked = {ranking.data_set: ranking for ranking in rankings(comparison.differences)}
-    tables = comparison.table.groupby("data_set", sort=False)
-    return [_summary(rows, ranked.get(str(title))) for title, rows in tables]
+def headline(comparison: Comparison) -> str:
+    """Return one line: what the cached features buy or, without heads, the best scheme."""
+    schemes = _by_scheme(comparison.table)
+    best = highest_row(schemes, "accuracy")
+    is_head = schemes["family"].str.endswith("head") & ~schemes["weights"].str.startswith("random")
+    if not (heads := schemes[is_head]).empty:
+        return _headline_of_cache(heads, best, schemes[schemes["family"] == "from-scratch"])
+    duration = format_duration(best["total_seconds"])
+    result = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
+    if len(schemes) == 1:
+        return f"{best['label']} reaches {result} in {duration}."
+    baseline, kind, is_cheapest = _baseline(best, schemes)
+    lead = _points(best["accuracy"] - baseline["accuracy"])
+    if is_cheapest:
+        return f"{best['label']}, the cheapest {kind}, is also the best: {result}, {lead} ahead."
+    ratio = _cost_ratio(best, baseline)
+    times = f"in {duration} instead of {format_duration(baseline['total_seconds'])}"
+    cost = f"at {ratio} times the total time" if ratio else times
+    return f"{best['label']} gains {lead} over {baseline['label']}, {cost}: {result}."
+
+
+def summary(comparison: Comparison) -> str:
+    """Return one sentence: the most accurate scheme, its lead, cost and ties."""
+    schemes = _by_scheme(comparison.table)
+    best = highest_row(schemes, "accuracy")
+    duration = format_duration(best["total_seconds"])
+    images = f"the {best['n_test']:,} test images of {best['data_set']}"
+    result = f"{best['label']} is the most accurate on {images}, with {format_share(best, 'accuracy')}"
+    if best["seeds"] > 1:
+        result += f" (mean of {best['seeds']} seeds)"
+    if len(schemes) == 1:
+        return f"{result} in {duration}; there is no other scheme to compare with."
+    baseline, kind, is_cheapest = _baseline(best, schemes)
+    lead = f"{_points(best['accuracy'] - baseline['accuracy'])} above {baseline['label']}"
+    times = f"{duration} vs. {format_duration(baseline['total_seconds'])}"
+    if is_cheapest:
+        cost = f"and is also the cheapest {kind} ({duration})"
+    elif (ratio := _cost_ratio(best, baseline)) == "1.0":
+        cost = f"the cheapest {kind}, in about the same time ({times})"
+    elif ratio:
+        cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
+    else:
+        cost = f"the cheapest {kind} ({times})"
+    (ranking,) = rankings(comparison.differences)
+    return f"{result}, {lead}, {cost}; {ties_sentence(ranking, best['label'])}."
 
 
 def choices(comparison: Comparison) -> list[str]:
-    """Return two sentences for each data set: the most accurate scheme within each of BUDGETS.
+    """Return two sentences: the most accurate scheme within each of BUDGETS.
 
-    The first counts everything from the prepared images on, the second one more training from the cached
-    features, with its sweep.
+    The first counts everything from the prepared images on, the second one more training, with its sweep.
     """
-    sentences, several = [], comparison.table["data_set"].nunique() > 1
-    for title, rows in comparison.table.groupby("data_set", sort=False):
-        schemes = _by_scheme(rows)
-        where = f" on {title}" if several else ""
-        again = schemes["total_seconds"] - schemes["extract_seconds"]
-        sentences += [
-            f"Most accurate by total time{where}: {_within(schemes, schemes['total_seconds'])}.",
-            f"Most accurate by the time of one more training{where}: {_within(schemes, again)}.",
-        ]
-    return sentences
+    schemes = _by_scheme(comparison.table)
+    again = schemes["total_seconds"] - schemes["extract_seconds"]
+    return [
+        f"Most accurate by total time: {_within(schemes, schemes['total_seconds'])}.",
+        f"Most accurate by the time of one more training: {_within(schemes, again)}.",
+    ]
 
 
 def _within(schemes: pd.DataFrame, seconds: pd.Series) -> str:
@@ -158,24 +190,15 @@ def _within(schemes: pd.DataFrame, seconds: pd.Series) -> str:
     return "; ".join(f"{name} within {join_names(budgets)}" for name, budgets in winners.items())
 
 
-def headlines(comparison: Comparison) -> list[str]:
-    """Return one line for each data set: what the cached features buy or, without heads, the best scheme."""
-    return [_headline(rows) for _, rows in comparison.table.groupby("data_set", sort=False)]
-
-
 def caption_of(runs: Sequence[RunResult]) -> str:
-    """Return the caption of a comparison: data sets, weights, sizes, precisions, seeds, each once."""
+    """Return the caption of runs of one data set: data, weights, sizes, precisions, seeds, each once."""
     recipes = [run.recipe for run in runs]
-    first: dict[str, str] = {}
-    for recipe in recipes:
-        first.setdefault(recipe["dataset_title"], data_of(recipe))
-    data = "; ".join(first.values())
     weights, image_sizes, sizes, precisions, seeds = (
         dict.fromkeys(str(recipe.get(name, "–")) for recipe in recipes)
         for name in ("weights", "image_size", "input_size", "precision", "seed")
     )
     pixels = f"images {', '.join(image_sizes)} px, input {', '.join(sizes)} px"
-    text = f"{data} · weights {', '.join(weights)} · {pixels} · {', '.join(precisions)}"
+    text = f"{data_of(recipes[0])} · weights {', '.join(weights)} · {pixels} · {', '.join(precisions)}"
     return f"{text} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 
 
@@ -202,60 +225,14 @@ def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([f"{first:<{widths[0]}}", *others])
 
 
-def _summary(rows: pd.DataFrame, ranking: Ranking | None) -> str:
-    schemes = _by_scheme(rows)
-    best = highest_row(schemes, "accuracy")
-    duration = format_duration(best["total_seconds"])
-    images = f"the {best['n_test']:,} test images of {best['data_set']}"
-    result = f"{best['label']} is the most accurate on {images}, with {format_share(best, 'accuracy')}"
-    if best["seeds"] > 1:
-        result += f" (mean of {best['seeds']} seeds)"
-    if len(schemes) == 1 or ranking is None:
-        return f"{result} in {duration}; there is no other scheme to compare with."
-    baseline, kind, is_cheapest = _baseline(best, schemes)
-    lead = f"{_points(best['accuracy'] - baseline['accuracy'])} above {baseline['label']}"
-    times = f"{duration} vs. {format_duration(baseline['total_seconds'])}"
-    if is_cheapest:
-        cost = f"and is also the cheapest {kind} ({duration})"
-    elif (ratio := _cost_ratio(best, baseline)) == "1.0":
-        cost = f"the cheapest {kind}, in about the same time ({times})"
-    elif ratio:
-        cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
-    else:
-        cost = f"the cheapest {kind} ({times})"
-    return f"{result}, {lead}, {cost}; {ties_sentence(ranking, best['label'])}."
-
-
-def _headline(rows: pd.DataFrame) -> str:
-    schemes = _by_scheme(rows)
-    best = highest_row(schemes, "accuracy")
-    is_head = schemes["family"].str.endswith("head") & ~schemes["weights"].str.startswith("random")
-    if not (heads := schemes[is_head]).empty:
-        return _headline_of_cache(heads, best, schemes[schemes["family"] == "from-scratch"])
-    duration = format_duration(best["total_seconds"])
-    result = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
-    if len(schemes) == 1:
-        return f"{best['label']} reaches {result} in {duration}."
-    baseline, kind, is_cheapest = _baseline(best, schemes)
-    lead = _points(best["accuracy"] - baseline["accuracy"])
-    if is_cheapest:
-        return f"{best['label']}, the cheapest {kind}, is also the best: {result}, {lead} ahead."
-    ratio = _cost_ratio(best, baseline)
-    times = f"in {duration} instead of {format_duration(baseline['total_seconds'])}"
-    cost = f"at {ratio} times the total time" if ratio else times
-    return f"{best['label']} gains {lead} over {baseline['label']}, {cost}: {result}."
-
-
 def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFrame) -> str:
     """Return what extraction and each head cost and reach, then the best scheme or training from scratch."""
     head = highest_row(heads, "accuracy")
     trained = heads[heads["family"] == "head"]  # without those whose sweep takes time as well
-    once, each = (
-        format_duration(head["extract_seconds"]),
-        (heads if trained.empty else trained)["train_seconds"].median(),
-    )
+    once, each = head["extract_seconds"], (heads if trained.empty else trained)["train_seconds"].median()
     text = (
-        f"Features were extracted once, in {once}. Each head then trains in {format_duration(each)}; "
+        f"Features were extracted once, in {format_duration(once)}. "
+        f"Each head then trains in {format_duration(each)}; "
         f"{head['label']} reaches {format_value(head['accuracy'], '%')} on {head['data_set']}."
     )
     if best["family"] != "from-scratch" and best["label"] != head["label"]:
@@ -296,7 +273,7 @@ def _baseline(best: pd.Series, schemes: pd.DataFrame) -> tuple[pd.Series, str, b
     pretrained = heads[~heads["weights"].str.startswith("random")]
     heads = heads if pretrained.empty else pretrained
     kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
-    cheapest = lowest_row(pool, "total_seconds")
+    cheapest = pool.nsmallest(1, "total_seconds").iloc[0]
     if cheapest["label"] != best["label"]:
         return cheapest, kind, False
     return highest_row(schemes.drop(index=best.name), "accuracy"), kind, True

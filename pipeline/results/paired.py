@@ -4,11 +4,8 @@ An image is equally hard for all schemes, so a paired test detects differences t
 cannot. Everything here is computed from stored predictions and is deterministic.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,50 +26,34 @@ DIFFERENCE_COLUMNS = (
     "p", "p_holm", "real",
 )  # fmt: skip
 
-
-@dataclass(frozen=True, eq=False)
-class Correctness:
-    """Which test images the runs of one scheme classify correctly: correct is (S, N) bool, a row per seed."""
-
-    scheme: str
-    weights: str
-    input_size: int
-    correct: np.ndarray
-
-    @property
-    def accuracy(self) -> float:
-        """The mean accuracy of the S runs, a fraction in 0..1."""
-        return float(self.correct.mean())
+Scheme = tuple[Any, ...]  # the values of LABELED
 
 
 def paired_differences(runs: Sequence[RunResult]) -> pd.DataFrame:
-    """Return one row for each pair of schemes of a data set, with DIFFERENCE_COLUMNS.
+    """Return one row for each pair of schemes, with DIFFERENCE_COLUMNS.
 
     Runs with the same scheme, weights and input size are the seeds of one scheme. a is the more accurate
     scheme (in a tie, the first one), and pairs are sorted by accuracy. Accuracies are means over seeds;
     difference is a - b, with low and high from paired_interval, all fractions. n is the number of images;
-    only_a_right and only_b_right are the sign_counts that mcnemar tests. p_holm is corrected over the pairs
-    of the data set. real means significant: p_holm is below ALPHA and low..high excludes 0.
-    Raises BadInput if runs of one data set were not tested on the same images.
+    only_a_right and only_b_right are the sign_counts that mcnemar tests. p_holm is corrected over all pairs.
+    real means significant: p_holm is below ALPHA and low..high excludes 0.
+    Raises BadInput if the runs were not tested on the same images.
     """
-    rows = []
-    for title in dict.fromkeys(run.recipe["dataset_title"] for run in runs):
-        schemes = correctness_of([run for run in runs if run.recipe["dataset_title"] == title])
-        ranked = sorted(schemes, key=lambda scheme: -scheme.accuracy)
-        pairs = [_pair(a, b) for a, b in itertools.combinations(ranked, 2)]
-        for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
-            significant = p < ALPHA and not pair["low"] <= 0 <= pair["high"]
-            rows.append({"data_set": title, **pair, "p_holm": p, "real": significant})
-    return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
+    ranked = sorted(correctness_of(runs).items(), key=lambda scheme: -scheme[1].mean())
+    pairs = [_pair(a, b) for a, b in itertools.combinations(ranked, 2)]
+    for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        significant = p < ALPHA and not pair["low"] <= 0 <= pair["high"]
+        pair |= {"data_set": runs[0].recipe["dataset_title"], "p_holm": p, "real": significant}
+    return pd.DataFrame(pairs, columns=list(DIFFERENCE_COLUMNS))
 
 
-def correctness_of(runs: Sequence[RunResult]) -> list[Correctness]:
-    """Return the correctness of each scheme, in the order given; column i is the same image in all of them.
+def correctness_of(runs: Sequence[RunResult]) -> dict[Scheme, np.ndarray]:
+    """Return which test images each scheme classifies correctly: (S, N) bool, a row for each of its S seeds.
 
-    The predicted class is the most probable one, the first in a tie. Raises BadInput if two runs differ in
-    the index, name or label of any test image.
+    Column i is the same image in all of them. The predicted class is the most probable one, the first in a
+    tie. Raises BadInput if two runs differ in the index, name or label of any test image.
     """
-    schemes: dict[tuple[Any, ...], list[np.ndarray]] = {}
+    schemes: dict[Scheme, list[np.ndarray]] = {}
     first = _test_predictions(runs[0])
     for run in runs:
         test = _test_predictions(run)
@@ -83,10 +64,7 @@ def correctness_of(runs: Sequence[RunResult]) -> list[Correctness]:
             )
         correct = test["probabilities"].argmax(axis=1) == test["labels"]
         schemes.setdefault(tuple(run.recipe[name] for name in LABELED), []).append(correct)
-    return [
-        Correctness(**dict(zip(LABELED, names, strict=True)), correct=np.stack(seeds))
-        for names, seeds in schemes.items()
-    ]
+    return {scheme: np.stack(seeds) for scheme, seeds in schemes.items()}
 
 
 def paired_interval(differences: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
@@ -108,8 +86,7 @@ def sign_counts(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
     """Return on how many images a is correct with more seeds than b, and b with more seeds than a.
 
     a and b are (S, N) and (T, N) bool. With one seed each, these are the images that only one of them gets
-    right. Only the first min(S, T) seeds of each count: the test needs exchangeable counts, which takes
-    equal numbers of seeds.
+    right. Only the first min(S, T) seeds of each count, since exchangeable counts take equally many seeds.
     """
     seeds = min(len(a), len(b))
     lead = a[:seeds].sum(axis=0, dtype=int) - b[:seeds].sum(axis=0, dtype=int)
@@ -139,14 +116,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted[np.argsort(ascending)].tolist()
 
 
-def _pair(a: Correctness, b: Correctness) -> dict[str, Any]:
-    low, high = paired_interval(a.correct.mean(axis=0) - b.correct.mean(axis=0))
-    only_a, only_b = sign_counts(a.correct, b.correct)
+def _pair(a: tuple[Scheme, np.ndarray], b: tuple[Scheme, np.ndarray]) -> dict[str, Any]:
+    (scheme_a, correct_a), (scheme_b, correct_b) = a, b
+    accuracy_a, accuracy_b = float(correct_a.mean()), float(correct_b.mean())
+    low, high = paired_interval(correct_a.mean(axis=0) - correct_b.mean(axis=0))
+    only_a, only_b = sign_counts(correct_a, correct_b)
     return {
-        **{f"{name}_a": getattr(a, name) for name in LABELED},
-        **{f"{name}_b": getattr(b, name) for name in LABELED},
-        **{"n": a.correct.shape[1], "seeds_a": len(a.correct), "seeds_b": len(b.correct)},
-        **{"accuracy_a": a.accuracy, "accuracy_b": b.accuracy, "difference": a.accuracy - b.accuracy},
+        **{f"{name}_a": value for name, value in zip(LABELED, scheme_a, strict=True)},
+        **{f"{name}_b": value for name, value in zip(LABELED, scheme_b, strict=True)},
+        **{"n": correct_a.shape[1], "seeds_a": len(correct_a), "seeds_b": len(correct_b)},
+        **{"accuracy_a": accuracy_a, "accuracy_b": accuracy_b, "difference": accuracy_a - accuracy_b},
         **{"low": low, "high": high, "only_a_right": only_a, "only_b_right": only_b},
         "p": mcnemar(only_a, only_b),
     }

@@ -1,11 +1,8 @@
 """Statistics over seeds of the same training: means, intervals over seeds, and the effect of each factor.
 
 The interval of a mean is Student's: m ± t(0.975, n - 1) s / sqrt(n), over n seeds whose results have the
-standard deviation s. It covers the choice of seeds, not that of test images, which is in each run's own
-Wilson interval.
+standard deviation s. It covers the choice of seeds; each run's Wilson interval covers that of test images.
 """
-
-from __future__ import annotations
 
 import math
 import statistics
@@ -66,14 +63,14 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def effects(table: pd.DataFrame, factor: str, score_name: str = "accuracy") -> pd.DataFrame:
+def effects(table: pd.DataFrame, factor: str) -> pd.DataFrame:
     """Return the main effect of each level of a factor: its difference from the mean over all levels.
 
-    table has every combination of its factors with every seed. For each seed, scores are averaged over the
+    table has every combination of its factors with every seed. For each seed, accuracy is averaged over the
     other factors and centered on the seed's mean; effect, low and high are their mean and Student interval
     over seeds, as fractions. Columns level, effect, low, high.
     """
-    means = table.groupby(["seed", factor], sort=False)[score_name].mean().unstack()
+    means = table.groupby(["seed", factor], sort=False)["accuracy"].mean().unstack()
     deviations = means.sub(means.mean(axis=1), axis=0)
     levels = list(dict.fromkeys(table[factor]))
     rows = [(level, *mean_interval(deviations[level].tolist())) for level in levels]

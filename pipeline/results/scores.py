@@ -5,8 +5,6 @@ In every function, probabilities is (N, C) float32 with rows that sum to 1, labe
 N is at least 1, and the predicted class is the most probable one (the first in a tie).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -92,10 +90,7 @@ def wilson_interval(correct: int, n: int, confidence: float = CONFIDENCE) -> tup
 
 
 def score(predictions: Predictions) -> dict[str, float | int]:
-    """Return every score by name, "<name>_low" and "<name>_high" for shares, and n, the number of images.
-
-    Raises BadInput if the split has no images.
-    """
+    """Return scores by name, "<name>_low" and "_high" for shares, and n images; raise BadInput if n is 0."""
     n = len(predictions)
     if n == 0:
         raise BadInput("expected predictions on at least one image, received none; score another split")
@@ -108,14 +103,16 @@ def score(predictions: Predictions) -> dict[str, float | int]:
 
 
 def class_scores(predictions: Predictions) -> pd.DataFrame:
-    """Return rows of LONG_COLUMNS, class by class; low and high are NaN except for shares of some images."""
+    """Return rows of LONG_COLUMNS, class by class. Shares of no images are NaN, as are low and high
+    of other scores."""
     arrays = predictions.probabilities, predictions.labels
     values = {name: resolve(row.function)(*arrays) for name, row in CLASS_SCORES.items()}
     support = class_support(*arrays)
     rows = []
     for number, class_name in enumerate(predictions.class_names):
         for name, row in CLASS_SCORES.items():
-            value, n = float(values[name][number]), int(support[number])
+            n = int(support[number])
+            value = float(values[name][number]) if n or not row.share else math.nan
             has_interval = row.share and n > 0
             low, high = wilson_interval(round(value * n), n) if has_interval else (math.nan, math.nan)
             rows.append((class_name, name, value, low, high))
@@ -178,11 +175,6 @@ def metrics_markdown(run: RunResult) -> str:
 def highest_row(table: pd.DataFrame, column: str) -> pd.Series:
     """Return the first row of a table with the highest value in a column."""
     return table.nlargest(1, column).iloc[0]
-
-
-def lowest_row(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return the first row of a table with the lowest value in a column."""
-    return table.nsmallest(1, column).iloc[0]
 
 
 def _evaluated(run: RunResult) -> list[str]:

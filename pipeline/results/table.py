@@ -1,7 +1,5 @@
 """The scores, one row each. Planning reads only their names, so functions are named, not imported."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pipeline.formatting import format_value

@@ -1,7 +1,5 @@
 """Which differences between schemes are significant, in sentences and tables, from paired_differences."""
 
-from __future__ import annotations
-
 import textwrap
 from dataclasses import dataclass
 

@@ -3,12 +3,10 @@
 Everything in pipeline.results starts from these files. Nothing here trains or loads the model.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -139,6 +137,42 @@ def label(run: RunResult) -> str:
 def label_of(scheme: str, weights: str, input_size: int) -> str:
     """Return "scheme · weights · input size"; weights are left out if there are none ("none")."""
     return " · ".join([scheme, *([] if weights == "none" else [weights]), f"{input_size} px"])
+
+
+# Fields of a recipe that, beside the settings, can tell runs of one scheme apart, with their units.
+DISTINCT_FIELDS = {"n_train": " images", "image_size": " px images", "precision": "", "backbone": ""}
+
+
+def differing_settings(
+    runs: Sequence[RunResult], extra: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Return for each run the settings in which runs of its scheme, weights and data set differ, as text.
+
+    extra are further fields of the recipe to compare, with their units.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    keys = [tuple(run.recipe[name] for name in ("scheme", "weights", "dataset_title")) for run in runs]
+    for run, key in zip(runs, keys, strict=True):
+        groups.setdefault(key, []).append(run.recipe)
+    texts = []
+    for run, key in zip(runs, keys, strict=True):
+        settings = [recipe["settings"] for recipe in groups[key]]
+        names = sorted({name for values in settings for name in values})
+        differing = [
+            name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)
+        ]
+        parts = [f"{name} {_short(run.recipe['settings'].get(name))}" for name in differing]
+        for field, unit in {**DISTINCT_FIELDS, **extra}.items():
+            if len({recipe[field] for recipe in groups[key]}) > 1:
+                parts.append(f"{run.recipe[field]}{unit}")
+        texts.append(", ".join(parts))
+    return texts
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def family_of(scheme: str) -> str:

@@ -1,9 +1,7 @@
 """Run specifications and their input folders, which a task passes to the training process."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.recipes.heads import resolve_layers
@@ -49,7 +47,7 @@ class RunSpec:
         recipe.check_size(self.input_size)
         return resolve_layers(recipe, BACKBONES[self.backbone].taps) if self.scheme_row.needs else recipe
 
-    def with_settings(self, settings: dict[str, Any], seed: int | None = None) -> RunSpec:
+    def with_settings(self, settings: dict[str, Any], seed: int | None = None) -> Self:
         """Return this training with some settings replaced, and optionally another seed."""
         seed = self.seed if seed is None else seed
         return replace(self, settings={**self.settings, **settings}, seed=seed)
@@ -59,7 +57,7 @@ class RunSpec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> RunSpec:
+    def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the specification that as_json wrote; raises TypeError for unknown fields."""
         prefix = values["prefix"]
         return cls(**{**values, "prefix": Prefix.from_json(prefix) if prefix else None})

@@ -1,7 +1,5 @@
 """Train one run and write its folder: recipe, history, model, predictions, costs."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Fine-tune a pretrained backbone: fit a new top first, then train it with the unfrozen blocks."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator
@@ -16,13 +14,12 @@ from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, RANDOM_IDENTITY, Backbone
 from pipeline.backbones.weights import read_weights
 from pipeline.features.store import FeatureStore
+from pipeline.heads.calibration import with_probabilities
 from pipeline.heads.data import HeadData
 from pipeline.heads.fit import read_choice
-from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_head
-from pipeline.networks.build import NECK, add_neck
+from pipeline.networks.build import NECK, add_neck, average_over_views
 from pipeline.networks.fast_copy import fast_copy
-from pipeline.networks.view_averaging import average_over_views
 from pipeline.recipes.fine_tune import FineTuneRecipe, top_head
 from pipeline.recipes.prefix import Prefix
 from pipeline.storage.publishing import read_manifest

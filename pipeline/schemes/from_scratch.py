@@ -1,7 +1,5 @@
 """Train a network written in the notation from random weights."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
@@ -11,10 +9,9 @@ import tensorflow as tf
 
 from pipeline.backbones.model import resized
 from pipeline.datasets.table import FINAL
-from pipeline.networks.build import add_block, add_classifier, add_neck
+from pipeline.networks.build import add_block, add_classifier, add_neck, average_over_views
 from pipeline.networks.fast_copy import fast_copy
 from pipeline.networks.initializers import WHITENED_PIXELS, initialize_dirac, whitening_kernel
-from pipeline.networks.view_averaging import average_over_views
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes.base import PATCH
 from pipeline.recipes.from_scratch import ScratchRecipe
@@ -78,9 +75,8 @@ def build_network(
     pixels = keras.Input((image_size, image_size, 3), dtype="uint8", name="pixels")
     deviation = [value**0.5 for value in variance]
     scale, offset = [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
-    x = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDIZE)(
-        resized(pixels, input_size)
-    )
+    standardize = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name=STANDARDIZE)
+    x = standardize(resized(pixels, input_size))
     if recipe.stem == "whitening":
         x = keras.layers.Conv2D(8 * x.shape[-1], PATCH, name=WHITENING)(x)
         x = keras.layers.Activation("gelu", name=f"{WHITENING}_activation")(x)

@@ -1,7 +1,5 @@
 """Train a head on cached features, or the best head of a sweep, without running the backbone."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

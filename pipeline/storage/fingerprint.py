@@ -1,7 +1,5 @@
 """Fingerprints: everything a result depends on, as a nested dict of plain values, and its key."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator
@@ -43,8 +41,7 @@ def first_difference(actual: Any, expected: Any, path: str = "") -> str | None:
                 return f"{inner_path}: missing, expected {expected[field]!r}"
             if field not in expected:
                 return f"{inner_path}: {actual[field]!r}, not expected"
-            difference = first_difference(actual[field], expected[field], inner_path)
-            if difference:
+            if difference := first_difference(actual[field], expected[field], inner_path):
                 return difference
         return None
     if canonical(actual) == canonical(expected):

@@ -1,7 +1,5 @@
 """Write HDF5 reproducibly, byte for byte, and read HDF5 files of any origin safely."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math
@@ -43,10 +41,8 @@ def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
     """Write a numeric array in equal chunks of up to 1 MiB, each with a fletcher32 checksum; no timestamp."""
     row_bytes = max(1, array[:1].nbytes)
     chunks = max(1, -(-len(array) // max(1, CHUNK_BYTES // row_bytes)))
-    rows = max(1, -(-len(array) // chunks))
-    group.create_dataset(
-        name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True, track_times=False
-    )
+    shape = (max(1, -(-len(array) // chunks)), *array.shape[1:])
+    group.create_dataset(name, data=array, chunks=shape, fletcher32=True, track_times=False)
 
 
 def write_mappable(group: h5py.Group, name: str, array: np.ndarray) -> None:

@@ -3,8 +3,6 @@
 Folders of the graph are named `<place>-<key>`; a place is a path relative to the data folder.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,16 +25,17 @@ KINDS = {  # kind of folder: the folder that holds all of them, relative to the 
     "metrics": ("reports/runs", rf"{KEYED}/metrics"),
     "plots": ("reports/runs", rf"{KEYED}/plots"),
     "findings": ("reports/runs", rf"{KEYED}/findings"),
-    "atlas": ("reports/atlas", KEYED),
+    "recommendation": ("reports/recommendation", KEYED),
     "labels": ("reports/labels", KEYED),
     "seeds": ("reports/seeds", KEYED),
     "blocks": ("reports/blocks", KEYED),
-    "comparison": ("reports", r"(?!(?:runs|atlas|labels|seeds|blocks)$)[^/.][^/]*"),
+    "comparison": ("reports", r"(?!(?:runs|recommendation|labels|seeds|blocks)$)[^/.][^/]*"),
 }
 TRAINED_KINDS = ("run", "sweep", "curve", "study")  # kinds that read images and features
 OWN_FILES = ("README.md", ".gitignore")  # the files of the data folder in the repository
 
 LOCKS = ".locks"  # in the data folder and in each section of features
+CONTENT = "content"  # features of single pictures, by the sha256 of their pixels
 INDEX = ".folders"  # index of the files in folders of pictures
 IDENTITIES = ".weights"  # identity of the arrays in users' files of weights, by sha256 of the file
 QUARANTINE = "quarantine"

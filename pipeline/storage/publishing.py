@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MANIFEST_FORMAT = 1
 SEAL = "seal"
 SCRATCH_MARK = ".scratch-"
+_is_file = os.path.isfile  # unlike Path.is_file, False for names that the file system does not support
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -169,17 +170,14 @@ def is_orphaned(scratch: Path) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's bytes as 64 hex digits, reading a megabyte at a time."""
+    """Return the sha256 of a file's bytes as 64 hex digits."""
     return digest_of(path, "sha256")
 
 
 def digest_of(path: Path, algorithm: str) -> str:
     """Return the digest of a file's bytes by a hashlib algorithm, as hex digits."""
-    digest = hashlib.new(algorithm)
     with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -205,10 +203,9 @@ class Manifest:
         """Return a message on the first listed file that is missing or has the wrong size, or None."""
         for name, entry in self.files.items():
             path = self.folder / name
-            if not _is_file(path):
-                return f"{path}: expected {entry['bytes']} bytes, found no file"
-            if path.stat().st_size != entry["bytes"]:
-                return f"{path}: expected {entry['bytes']} bytes, found {path.stat().st_size}"
+            size = path.stat().st_size if _is_file(path) else "no file"
+            if size != entry["bytes"]:
+                return f"{path}: expected {entry['bytes']} bytes, found {size}"
         return None
 
     def verified(self, name: str) -> Path:
@@ -287,14 +284,6 @@ def undamaged_files(folder: Path, facts: dict[str, Any]) -> set[str]:
     return {name for name, entry in existing.items() if describe_file(folder / name) == entry}
 
 
-def _is_file(path: Path) -> bool:
-    """Return whether path is a file; False for names that the file system does not support."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def _is_valid_entry(name: str, entry: dict[str, Any]) -> bool:
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     return inside and isinstance(entry["bytes"], int) and len(entry["sha256"]) == 64
@@ -311,11 +300,10 @@ def process_name() -> str:
 
 def _is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
+        with contextlib.suppress(PermissionError):  # it belongs to another user
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it belongs to another user
-        pass
     return True
 
 

@@ -1,7 +1,5 @@
 """Random augmentation in the training loop, determined by the seed and the step number."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 

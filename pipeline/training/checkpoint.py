@@ -4,8 +4,6 @@ One file, replaced atomically: the variables of the model, optimizer and weight 
 the history, and the seconds so far. The seed and the epoch number determine row order and augmentation.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

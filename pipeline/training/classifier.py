@@ -1,7 +1,5 @@
 """A Keras classifier that the training loop trains and evaluates."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence
@@ -39,10 +37,7 @@ class Classifier:
         return logits_model(self._full_model, self._inputs)
 
     def predict(self, inputs: Inputs, rows: np.ndarray, views: int = 1) -> np.ndarray:
-        """Return class probabilities (n, C) float32 of the inputs at rows (n,), averaged over views.
-
-        inputs has a block of rows for each view.
-        """
+        """Return probabilities (n, C) float32 at rows (n,), averaged over views, each a block of inputs."""
         return self.predict_blocks(inputs, [rows + len(inputs) // views * view for view in range(views)])
 
     def predict_blocks(self, inputs: Inputs, blocks: Sequence[np.ndarray]) -> np.ndarray:

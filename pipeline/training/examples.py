@@ -1,10 +1,8 @@
 """Training data of a classifier: inputs, labels, and which rows are train and val."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -46,11 +44,8 @@ class Examples:
         views: int = 1,
         *,
         budget: str = ALL_LABELS,
-    ) -> Examples:
-        """Return the examples of a store; inputs has its images or features, a block for each view.
-
-        budget says how many training labels to use (see datasets.table).
-        """
+    ) -> Self:
+        """Return the examples of a store and a label budget; inputs has a block of its rows for each view."""
         rows = store.rows("train")
         train = budget_rows(store.labels, rows, budget, store.index)
         return cls(inputs, store.labels, train, store.rows("val"), classes, views, len(train) / len(rows))
@@ -59,7 +54,7 @@ class Examples:
         """Return how many epochs to train: the recipe's, divided by sqrt(share) if it sets stretch."""
         return math.ceil(recipe.epochs / math.sqrt(self.share)) if recipe.stretch else recipe.epochs
 
-    def with_val(self) -> Examples:
+    def with_val(self) -> Self:
         """Return the examples with val merged into train; val becomes empty."""
         merged = np.sort(np.concatenate([self.train, self.val]))
         return replace(self, train=merged, val=self.val[:0])

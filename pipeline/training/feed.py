@@ -1,7 +1,5 @@
 """Gather batches from arrays in memory or from mapped files, ahead of the step that needs them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The history of a training, one row per epoch, and the seconds of its stages."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

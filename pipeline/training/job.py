@@ -1,7 +1,5 @@
 """The input and output of a scheme's training function."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 An epoch is a matrix of row numbers; their inputs are gathered ahead of the steps that need them (see feed).
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -112,10 +110,7 @@ class _Chunks:
         self._steps, self._traced = 1, False
 
     def run(self, epoch_rows: np.ndarray, *, first: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield after each call how many steps of the epoch are done, and the sums of that call.
-
-        first is the number of the epoch's first step.
-        """
+        """Yield the number of finished steps and the sums of each call; first is the epoch's first step."""
         done = 0
 
         def gather(span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -151,10 +146,7 @@ def _update_function(
     average: Lookahead | None,
     feed: Feed,
 ) -> Update:
-    """Return a function from inputs (n, B, …) and rows (n, B) to two sums over n steps.
-
-    The sums are of losses and of correct predictions.
-    """
+    """Return a function from inputs (n, B, …) and rows (n, B) to sums of losses and correct predictions."""
     labels = tf.constant(examples.labels)
     weights = model.trainable_variables
     optimizer.build(weights)

@@ -1,18 +1,11 @@
 """Optimizers and learning-rate schedules, one row each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.optimizers.schedules import (
-    CosineDecay,
-    LearningRateSchedule,
-    PiecewiseConstantDecay,
-    PolynomialDecay,
-)
+from keras.optimizers import schedules
 
 from pipeline.training.stage import Stage
 
@@ -22,21 +15,22 @@ UNDECAYED = ("bias", "gamma", "beta")  # decay kernels only: Loshchilov & Hutter
 Multiplier = Callable[[tf.Tensor], tf.Tensor]  # from the update number to a factor of the learning rate
 
 
-def _constant(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
-    return PiecewiseConstantDecay([max(warmup, 1)], [rate / 10 if warmup else rate, rate])
+def _constant(rate: float, updates: int, warmup: int) -> schedules.LearningRateSchedule:
+    return schedules.PiecewiseConstantDecay([max(warmup, 1)], [rate / 10 if warmup else rate, rate])
 
 
-def _cosine(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
-    if warmup:
-        return CosineDecay(0.0, max(1, updates - warmup), warmup_target=rate, warmup_steps=warmup)
-    return CosineDecay(rate, updates)
-
-
-def _triangle(rate: float, updates: int, warmup: int) -> LearningRateSchedule:
+def _cosine(rate: float, updates: int, warmup: int) -> schedules.LearningRateSchedule:
     if not warmup:
-        return PolynomialDecay(rate, updates, rate * TRIANGLE_END)
+        return schedules.CosineDecay(rate, updates)
+    decay_steps = max(1, updates - warmup)
+    return schedules.CosineDecay(0.0, decay_steps, warmup_target=rate, warmup_steps=warmup)
 
-    class Triangle(PolynomialDecay):
+
+def _triangle(rate: float, updates: int, warmup: int) -> schedules.LearningRateSchedule:
+    if not warmup:
+        return schedules.PolynomialDecay(rate, updates, rate * TRIANGLE_END)
+
+    class Triangle(schedules.PolynomialDecay):
         """A linear rise to the peak and a linear decay after it."""
 
         def __call__(self, step: tf.Tensor) -> tf.Tensor:
@@ -51,10 +45,7 @@ SCHEDULES = {"constant": _constant, "cosine": _cosine, "triangle": _triangle}
 
 
 class _FusedAdamW(keras.optimizers.AdamW):
-    """AdamW with TensorFlow's fused kernel: one pass over memory instead of one for each term.
-
-    Its updates equal those of Keras within rounding.
-    """
+    """AdamW with TensorFlow's fused kernel, one pass over memory; equals Keras's AdamW within rounding."""
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)

@@ -1,11 +1,16 @@
 """One stage of training and its settings."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from pipeline.recipes.base import ImageRecipe, TrainingRecipe
+
+# Settings of recipes: of every training, and of those on images.
+TRAINING = (
+    *("batch_size", "learning_rate", "optimizer", "lr_schedule", "warmup"),
+    *("weight_decay", "label_smoothing"),
+)
+AUGMENTATION = ("flip", "alternate", "shift", "mixup", "averaging")
 
 
 @dataclass(frozen=True)
@@ -32,29 +37,11 @@ class Stage:
     salt: int = 0  # gives each stage its own random numbers
 
     @classmethod
-    def of(cls, recipe: TrainingRecipe, name: str, *, epochs: int, **changes: Any) -> Stage:
+    def of(cls, recipe: TrainingRecipe, name: str, *, epochs: int, **changes: Any) -> Self:
         """Return a stage with a recipe's training settings, including augmentation; changes override them.
 
         Pass settings that only some recipes have (patience, momentum, decay_biases) as changes.
         """
-        if isinstance(recipe, ImageRecipe):
-            changes = {
-                "flip": recipe.flip,
-                "alternate": recipe.alternate,
-                "shift": recipe.shift,
-                "mixup": recipe.mixup,
-                "averaging": recipe.averaging,
-                **changes,
-            }
-        stage = cls(
-            name=name,
-            epochs=epochs,
-            batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate,
-            optimizer=recipe.optimizer,
-            lr_schedule=recipe.lr_schedule,
-            warmup=recipe.warmup,
-            weight_decay=recipe.weight_decay,
-            label_smoothing=recipe.label_smoothing,
-        )
-        return replace(stage, **changes)
+        names = (*TRAINING, *AUGMENTATION) if isinstance(recipe, ImageRecipe) else TRAINING
+        settings = {setting: getattr(recipe, setting) for setting in names}
+        return cls(name=name, epochs=epochs, **{**settings, **changes})

@@ -1,7 +1,5 @@
 """Copies of the trained weights: their averages, and the best on val for early stopping."""
 
-from __future__ import annotations
-
 import keras
 import tensorflow as tf
 

@@ -1,7 +1,5 @@
 """Run a sweep on cached features and publish its folder: a table of all settings, a plot and the choice."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Run a search and publish its folder: the study, a table, plots, and the chosen recipe."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,29 +18,14 @@ from pipeline.recipes.named import changed_settings, publish_recipe
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import override, plain
 from pipeline.recipes.space import Axis, Range, read_axes
-from pipeline.report import studies
+from pipeline.report import studies as report
 from pipeline.report.drawing import publish_figure
 from pipeline.results.replicates import mean_interval
 from pipeline.results.scores import wilson_interval
 from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.storage import publishing
 from pipeline.storage.fingerprint import key_of
-from pipeline.tuning.study import (
-    FAILURE_REASON,
-    RETRY_OF,
-    STUDY_LOG,
-    SearchBudget,
-    best_trial,
-    finished_trials,
-    open_study,
-    prepare_study,
-    rename_if_damaged,
-    run_trials,
-    seal_path,
-    seal_study,
-    seconds_of,
-    settings_of,
-)
+from pipeline.tuning import study as studies
 from pipeline.tuning.trial import recipe_of
 
 TRIALS_TABLE, STUDY_PAGE, STUDY_CHOICE = "trials.csv", "study.md", "choice.json"
@@ -62,7 +45,7 @@ class SearchSpec:
     run: RunSpec
     space: dict[str, Any]
     name: str
-    budget: SearchBudget
+    budget: studies.SearchBudget
     confirmations: int
     jobs: int
 
@@ -83,12 +66,12 @@ def search(
     only and runs in its own process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    recipe, path = recipe_of(spec.run), folder / STUDY_LOG
+    recipe, path = recipe_of(spec.run), folder / studies.STUDY_LOG
     axes = read_axes(recipe, spec.space)
-    rename_if_damaged(path)
-    study = open_study(path)
-    prepare_study(study, recipe, axes)
-    seal_study(path)
+    studies.rename_if_damaged(path)
+    study = studies.open_study(path)
+    studies.prepare_study(study, recipe, axes)
+    studies.seal_study(path)
     shared = {"spec": spec.run.as_json(), "space": spec.space, "inputs": asdict(inputs), "study": str(path)}
 
     def run_one(draw: int) -> None:
@@ -97,12 +80,13 @@ def search(
         if spec.jobs > 1:  # progress of parallel trials would overlap
             progress(f"trials, {spec.jobs} at a time", draw + 1, spec.budget.trials, "trials")
 
-    run_trials(path, spec.budget, run_one, jobs=spec.jobs)
-    chosen = settings_of(recipe, best_trial(study).params)
+    studies.run_trials(path, spec.budget, run_one, jobs=spec.jobs)
+    chosen = studies.settings_of(recipe, studies.best_trial(study).params)
     reruns = _confirm(study, path, spec, chosen, inputs, progress)
-    table = studies.trial_table(finished_trials(study), list(axes), n_val, FAILURE_REASON)
+    table = report.trial_table(studies.finished_trials(study), list(axes), n_val, studies.FAILURE_REASON)
     choice = _choice(spec, study, chosen, reruns, n_val)
-    caption = f"{caption} · {len(table)} trials in {seconds_of(study) / 60:.0f} minutes, ranked on val"
+    minutes = studies.seconds_of(study) / 60
+    caption = f"{caption} · {len(table)} trials in {minutes:.0f} minutes, ranked on val"
     _publish(folder, spec, study, axes, table, choice, caption)
     base_recipe = spec.run.scheme_row.recipes[spec.run.row]
     settings = changed_settings(override(recipe, choice["settings"]), base_recipe)
@@ -143,7 +127,7 @@ def _confirm(
                 run_progress = _prefixed(f"confirmation {number + 1}/{count}: ", progress)
                 accuracy = run_in_child(f"{TRIAL_MODULE}:run_once", arguments, run_progress)
                 study.set_user_attr(key, float(accuracy))
-                seal_study(path)
+                studies.seal_study(path)
             accuracies[which].append(study.user_attrs[key])
     differences = [b - a for a, b in zip(accuracies["as_it_is"], accuracies["chosen"], strict=True)]
     mean, low, high = mean_interval(differences)
@@ -155,8 +139,8 @@ def _choice(
     spec: SearchSpec, study: optuna.Study, chosen: dict[str, Any], reruns: dict[str, Any] | None, n_val: int
 ) -> dict[str, Any]:
     """Return the content of choice.json: the best trial, the unchanged recipe, reruns of both, and costs."""
-    best, trials = best_trial(study), finished_trials(study)
-    first = next((t for t in trials if t.number == 0 or t.user_attrs.get(RETRY_OF) == 0), None)
+    best, trials = studies.best_trial(study), studies.finished_trials(study)
+    first = next((t for t in trials if t.number == 0 or t.user_attrs.get(studies.RETRY_OF) == 0), None)
     return {
         "recipe": spec.name,
         "scheme": spec.run.name,
@@ -166,8 +150,8 @@ def _choice(
         "val_accuracy_interval": wilson_interval(round(cast(float, best.value) * n_val), n_val),
         "as_it_is": first.value if first and first.state == TrialState.COMPLETE else None,
         "again": reruns,
-        "trials": dict(Counter(studies.state_of(trial) for trial in trials)),
-        "seconds": round(seconds_of(study), 1),
+        "trials": dict(Counter(report.state_of(trial) for trial in trials)),
+        "seconds": round(studies.seconds_of(study), 1),
         "jobs": spec.jobs,
         "versions": {**machine.versions(), "optuna": optuna.__version__},
         "machine": machine.describe(),
@@ -187,14 +171,14 @@ def _publish(
     sentences = [*_summary(choice), f"{caption}."]
     history, importance, parallel = (folder / name for name in STUDY_PLOTS)
     publishing.publish_csv(folder / TRIALS_TABLE, table)
-    page = studies.study_markdown(table, list(axes), sentences, f"Search from {spec.run.name}")
+    page = report.study_markdown(table, list(axes), sentences, f"Search from {spec.run.name}")
     publishing.publish_text(folder / STUDY_PAGE, page)
-    publish_figure(history, studies.draw_history, table, caption)
-    publish_figure(importance, studies.draw_importance, importance_of(study), caption)
-    publish_figure(parallel, studies.draw_parallel, table, list(axes), log_axes, caption)
+    publish_figure(history, report.draw_history, table, caption)
+    publish_figure(importance, report.draw_importance, importance_of(study), caption)
+    publish_figure(parallel, report.draw_parallel, table, list(axes), log_axes, caption)
     publishing.publish_json(folder / STUDY_CHOICE, choice)
-    seal = seal_path(folder / STUDY_LOG).name
-    files = [STUDY_LOG, seal, TRIALS_TABLE, STUDY_PAGE, *STUDY_PLOTS, STUDY_CHOICE]
+    seal = studies.seal_path(folder / studies.STUDY_LOG).name
+    files = [studies.STUDY_LOG, seal, TRIALS_TABLE, STUDY_PAGE, *STUDY_PLOTS, STUDY_CHOICE]
     publishing.publish_manifest(folder, spec.run.fingerprint, files)
 
 
@@ -214,8 +198,8 @@ def _summary(choice: dict[str, Any]) -> list[str]:
     counts = choice["trials"]
     lines = [
         f"Trial {choice['trial']} was chosen with {format_interval(choice['val_accuracy'], low, high)} "
-        f"on val (Wilson interval); {counts.get(studies.COMPLETE, 0)} trials completed, "
-        f"{counts.get(studies.PRUNED, 0)} were pruned."
+        f"on val (Wilson interval); {counts.get(report.COMPLETE, 0)} trials completed, "
+        f"{counts.get(report.PRUNED, 0)} were pruned."
     ]
     if choice["as_it_is"] is not None:
         lines[0] += f" The unchanged recipe reached {100 * choice['as_it_is']:.1f} %."

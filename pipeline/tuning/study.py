@@ -5,8 +5,6 @@ killed study resumes with the same samples. A seal file beside the log holds its
 last trial ended; anything after that length comes from interrupted trials.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

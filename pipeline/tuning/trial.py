@@ -1,11 +1,10 @@
 """One trial of a study in its own process: sample settings, train, and evaluate on val."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from optuna import TrialPruned
 from optuna.trial import TrialState
 
 from pipeline.errors import BadInput, Diverged
@@ -16,10 +15,6 @@ from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.runs.train import prepare_job, train
 from pipeline.training.history import Clock, History
 from pipeline.tuning.study import FAILURE_REASON, distributions, open_study, seal_study, settings_of
-
-
-class Pruned(Exception):
-    """Ends a trial whose val accuracy is below the median of earlier trials."""
 
 
 def run_trial(
@@ -43,13 +38,13 @@ def run_trial(
     def on_epoch_end(history: History) -> None:
         trial.report(history.rows[-1]["val_accuracy"], len(history.rows))
         if trial.should_prune():
-            raise Pruned
+            raise TrialPruned
 
     trial_spec = run.with_settings(settings_of(recipe, trial.params))
     value, state = None, TrialState.COMPLETE
     try:
         value = val_accuracy(trial_spec, RunInputs(**inputs), on_epoch_end=on_epoch_end, progress=progress)
-    except Pruned:
+    except TrialPruned:
         state = TrialState.PRUNED
     except (Diverged, BadInput) as error:
         trial.set_user_attr(FAILURE_REASON, str(error))

@@ -5,8 +5,6 @@ whose settings have been renamed since, because no command can ask for it again.
 the data folder are kept, too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -28,7 +26,7 @@ from pipeline.storage.publishing import is_orphaned, is_scratch
 from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_held, is_in_use, locks_of, walk
 
 SOURCES = ("download", "weights", "dataset", "cache", "section")  # what downstream tasks read
-DERIVED = ("metrics", "plots", "findings", "atlas", "labels", "seeds", "blocks", "recipe")
+DERIVED = ("metrics", "plots", "findings", "recommendation", "labels", "seeds", "blocks", "recipe")
 PREPARED = ("download", "weights", "dataset")  # what extraction or preparation reads
 
 
@@ -172,8 +170,8 @@ def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) ->
     used = entry.folder.relative_to(data).as_posix() in needs.folders
     if _is_of_earlier_version(entry):
         return f"{entry.kind} of an earlier version whose settings have been renamed"
-    if entry.kind == "study" and not finished:
-        return None  # it resumes after its last trial
+    if not finished and (entry.kind == "study" or (entry.folder / layout.CHECKPOINT).is_file()):
+        return None  # it resumes after its last trial or epoch
     if entry.kind in (*layout.TRAINED_KINDS, *DERIVED, "dataset") and not finished:
         return f"unfinished {entry.kind} without a manifest"
     if entry.kind == "section" and not finished:

@@ -1,10 +1,9 @@
 """Estimates of a task's time and disk space: from measurements on this machine, or else from its speed."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from pipeline import machine
 from pipeline.backbones.table import Backbone
 from pipeline.children import run_in_child
 from pipeline.datasets.lookup import stored_dataset
-from pipeline.errors import DamagedFile, HeadstartError
+from pipeline.errors import HeadstartError
 from pipeline.features.sections import Section, engine_of, multiply_adds, published_sections
+from pipeline.progress import Progress, silent
 from pipeline.recipes.fine_tune import FineTuneRecipe
 from pipeline.recipes.from_scratch import ScratchRecipe
 from pipeline.recipes.heads import NetworkHead
@@ -22,7 +22,7 @@ from pipeline.storage.fingerprint import differences
 from pipeline.storage.layout import COSTS, RECIPE, list_folders
 from pipeline.storage.publishing import read_manifest, read_sealed
 
-FAULTS: tuple[type[Exception], ...] = (DamagedFile, OSError, ValueError, KeyError, TypeError)
+FAULTS: tuple[type[Exception], ...] = (HeadstartError, OSError, ValueError, KeyError, TypeError)
 FAULTS += (AttributeError, RecursionError, ZeroDivisionError)  # errors that malformed files can raise
 
 # Operations per second relative to a product of float32 matrices in NumPy, by precision. FORWARD is for a
@@ -31,6 +31,7 @@ FAULTS += (AttributeError, RecursionError, ZeroDivisionError)  # errors that mal
 FORWARD, TRAINING = {"float32": 1.7, "bfloat16": 3.4}, {"float32": 0.6, "bfloat16": 1.2}
 LINEAR_HEAD, DENSE_HEAD = 2.6e6, 1.4e7  # operations that take as long as a step of a head for one image
 SWEEP_SHARE = 0.15  # time of a head in a sweep, relative to one that is trained alone
+SPEED_SIDE, SPEED_SECONDS = 1024, 0.3  # of the products that measure_matrix_rate computes
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class Estimate:
 class MeasuredSection:
     """The cost of a finished section of features: seconds before the first image, and seconds per image."""
 
-    base: dict[str, Any]
-    layers: tuple[str, ...]
+    section: Section
     start_seconds: float
     image_seconds: float
     images: int
@@ -90,12 +90,13 @@ class Measurements:
         seconds, size = 0.0, 0
         for section in sections:
             near = min(self.sections, key=lambda other: _distance(other, section))
-            work = multiply_adds(section.base, section.layers) / multiply_adds(near.base, near.layers)
+            base, layers = near.section.base, near.section.layers
+            work = multiply_adds(section.base, section.layers) / multiply_adds(base, layers)
             start = near.start_seconds if section is sections[0] else 0.0
             left = section.missing_bytes(images) / (section.row_bytes * images or 1)  # 0 … 1
             seconds += start + near.image_seconds * work * images * left
-            same = all(near.base[name] == section.base[name] for name in ("pooling", "storage", "input_size"))
-            measured = same and near.layers == section.layers
+            same = all(base[name] == section.base[name] for name in ("pooling", "storage", "input_size"))
+            measured = same and layers == section.layers
             size += round((near.image_bytes if measured else section.row_bytes) * images * left)
         return Estimate(seconds, size)
 
@@ -104,7 +105,7 @@ class Measurements:
         """Operations per second of products of float32 matrices; None with a GPU, or if measuring fails."""
         with contextlib.suppress(HeadstartError, OSError):
             if machine.gpu_capability() is None:
-                return float(run_in_child("pipeline.upkeep.speed:matrix_rate", {}))
+                return float(run_in_child("pipeline.upkeep.estimates:measure_matrix_rate", {}))
         return None
 
     def work(self, work: float | None, precision: str, images: float) -> Estimate:
@@ -121,10 +122,8 @@ class Measurements:
     def run(self, fingerprint: dict[str, Any], images: int, work: float | None = None) -> Estimate:
         """Return the estimate for training the run of a fingerprint on a number of training images.
 
-        It is based on a run of the same recipe if there is one, else of the same scheme, with the most
-        similar input size, precision and settings; without any, on the work for each image (see
-        work_of). Except for heads, time grows with the number of pixels; the time before training is not
-        scaled.
+        It scales the most similar measured run of the scheme; without any, it is based on the work for each
+        image (see work_of). Except for heads, time after the start grows with the number of pixels.
         """
         scheme = fingerprint["scheme"].partition(":")[0]
         candidates = [run for run in self.runs if run.scheme.partition(":")[0] == scheme]
@@ -169,8 +168,7 @@ class Measurements:
             image_seconds, images = 1 / float(costs["images_per_second"]), int(costs["images"])
             if costs["processor"] == self._processor:
                 return MeasuredSection(
-                    base=section.base,
-                    layers=section.layers,
+                    section=section,
                     start_seconds=max(0.0, float(costs["seconds"]) - images * image_seconds),
                     image_seconds=image_seconds,
                     images=images,
@@ -193,6 +191,19 @@ class Measurements:
                     input_size=int(recipe["input_size"]),
                 )
         return None
+
+
+def measure_matrix_rate(progress: Progress = silent) -> float:
+    """Return the floating-point operations per second of float32 products, from a fraction of a second."""
+    import numpy as np  # planning must not load it
+
+    matrix = np.random.default_rng(0).standard_normal((SPEED_SIDE, SPEED_SIDE), np.float32)
+    matrix @ matrix  # starts the threads
+    start, products = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - start) < SPEED_SECONDS:
+        matrix @ matrix
+        products += 1
+    return 2.0 * SPEED_SIDE**3 * products / seconds
 
 
 def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points: int = 0) -> float | None:
@@ -222,13 +233,13 @@ def passes(settings: dict[str, Any]) -> int:
 
 def _distance(measured: MeasuredSection, section: Section) -> tuple[Any, ...]:
     """Return a sort key that puts the measurements most similar to a section first."""
-    base = section.base
+    base, other = section.base, measured.section.base
     return (
-        measured.base["precision"] != base["precision"],
-        engine_of(measured.base) != engine_of(base),
-        measured.base["backbone"] != base["backbone"],
-        measured.layers[-1] != section.layers[-1],
-        abs(measured.base["input_size"] - base["input_size"]),
-        measured.layers != section.layers,
+        other["precision"] != base["precision"],
+        engine_of(other) != engine_of(base),
+        other["backbone"] != base["backbone"],
+        measured.section.layers[-1] != section.layers[-1],
+        abs(other["input_size"] - base["input_size"]),
+        measured.section.layers != section.layers,
         -measured.images,
     )

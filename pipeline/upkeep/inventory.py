@@ -3,8 +3,6 @@
 The functions here follow no symbolic links, change no files and print nothing.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator
@@ -15,17 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import DamagedFile
-from pipeline.storage import publishing
-from pipeline.storage.layout import (
-    COSTS,
-    IDENTITIES,
-    INDEX,
-    LOCKS,
-    OWN_FILES,
-    QUARANTINE,
-    kind_of,
-    lock_of,
-)
+from pipeline.storage import layout, publishing
+from pipeline.storage.layout import COSTS, LOCKS, OWN_FILES
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ def walk(data: Path) -> Iterator[tuple[Path, list[Path], list[Path]]]:
     for place, folders, files in os.walk(data):
         here = Path(place)
         if here == data:
-            folders[:] = [name for name in folders if name != QUARANTINE]
+            folders[:] = [name for name in folders if name != layout.QUARANTINE]
         linked = [name for name in (*folders, *files) if (here / name).is_symlink()]
         folders[:] = sorted(name for name in folders if name not in linked)
         yield here, sorted(here / name for name in files if name not in linked), [here / n for n in linked]
@@ -65,23 +54,21 @@ def entries(data: Path) -> list[Entry]:
     """Return all folders of the graph in the data folder, finished or not, sorted by path."""
     result = []
     for folder, files, links in walk(data):
-        kind, path = kind_of(folder.relative_to(data).as_posix()), folder / publishing.MANIFEST
+        kind, path = layout.kind_of(folder.relative_to(data).as_posix()), folder / publishing.MANIFEST
         if path in files or path in links:
-            result.append(_read_entry(kind or "unknown", folder))
+            result.append(_read_entry(kind or "unknown", folder, path))
         elif kind:
             result.append(Entry(kind, folder))
     return result
 
 
-def _read_entry(kind: str, folder: Path) -> Entry:
-    path = folder / publishing.MANIFEST
+def _read_entry(kind: str, folder: Path, path: Path) -> Entry:
     try:
         if path.is_symlink() or not path.is_file():
             raise DamagedFile(f"{path}: expected a plain file, found a link or a device; it is not followed")
-        manifest = publishing.read_manifest(folder)
+        return Entry(kind, folder, publishing.read_manifest(folder))
     except DamagedFile as error:
         return Entry(kind, folder, fault=str(error).removeprefix(f"{path}: "))
-    return Entry(kind, folder, manifest)
 
 
 def damages(data: Path, entry: Entry) -> list[Damage]:
@@ -97,10 +84,9 @@ def _why_damaged(data: Path, path: Path, listed: dict[str, Any]) -> str | None:
     try:
         if not path.resolve().is_relative_to(data.resolve()):
             return "links outside the data folder and is not followed"
-        if not path.is_file():
-            return f"expected {listed['bytes']} bytes, found no file"
-        if path.stat().st_size != listed["bytes"]:
-            return f"expected {listed['bytes']} bytes, found {path.stat().st_size}"
+        size = path.stat().st_size if path.is_file() else "no file"
+        if size != listed["bytes"]:
+            return f"expected {listed['bytes']} bytes, found {size}"
         digest = publishing.sha256_of(path)
     except (OSError, ValueError, RuntimeError) as error:  # such as for an invalid file name
         return f"could not be read ({error})"
@@ -122,7 +108,7 @@ def unlisted(data: Path, inventory: list[Entry]) -> list[Path]:
 
 def _is_working_file(path: Path, in_section: bool) -> bool:
     """Return whether a file is a lock, index, scratch file in use, or note of a section."""
-    if {LOCKS, INDEX, IDENTITIES} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
+    if {LOCKS, layout.INDEX, layout.IDENTITIES} & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
     if publishing.is_scratch(path):
         return not publishing.is_orphaned(path)
@@ -132,7 +118,7 @@ def _is_working_file(path: Path, in_section: bool) -> bool:
 def locks_of(data: Path, folder: Path) -> list[Path]:
     """Return the lock files for a folder and its parts that exist."""
     inside = [path for place in (LOCKS, f"*/{LOCKS}") for path in folder.glob(f"{place}/*.lock")]
-    return [path for path in (lock_of(data, folder), *inside) if path.is_file()]
+    return [path for path in (layout.lock_of(data, folder), *inside) if path.is_file()]
 
 
 def is_held(lock: Path) -> bool:

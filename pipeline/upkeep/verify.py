@@ -1,13 +1,11 @@
 """Check every file that a manifest lists and a sample of the cached features, and repair damage."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.children import run_in_child
-from pipeline.errors import DamagedFile, HeadstartError
+from pipeline.errors import HeadstartError
 from pipeline.features.sections import section_at
 from pipeline.progress import Progress, silent
 from pipeline.storage.fingerprint import canonical
@@ -73,8 +71,8 @@ def _compare_rows(
     except HeadstartError as error:  # the process died, for example because memory ran out
         results = [{"refused": " ".join(str(error).splitlines()[:1])}] * len(requests)
     for entry, result in zip(sections, results, strict=True):
-        rows = {name: result[name] for name in ("rows", "layers") if name in result}
-        compared.append(ComparedRows(entry.folder, skipped=result.get("refused"), **rows))
+        rows, layers = result.get("rows", 0), result.get("layers", {})
+        compared.append(ComparedRows(entry.folder, result.get("refused"), rows, layers))
         files = result.get("damaged", {})
         damaged += [Damage(entry, entry.folder / name, why) for name, why in files.items()]
     return sorted(compared, key=lambda row: row.folder), damaged
@@ -108,66 +106,59 @@ def repair(data: Path, result: Verification, *, stamp: str, progress: Progress =
     that needs it makes it again. Folders in use by a running process are skipped.
     """
     repaired = Repair([], [])
-    for folder in dict.fromkeys(damage.entry.folder for damage in result.damages):
-        damaged = [damage for damage in result.damages if damage.entry.folder == folder]
+    broken = {damage.entry.folder: damage.entry for damage in result.damages}
+    intact = [entry for entry in result.entries if entry.manifest and entry.folder not in broken]
+    for folder, entry in broken.items():
         place = folder.relative_to(data)
         if is_in_use(data, folder):
             repaired.notes.append(f"{place}: skipped, in use by another process")
             continue
-        entry = damaged[0].entry
-        features = entry.kind == "section" and entry.manifest
-        if features and _rebuild(data, result, damaged, stamp, repaired, progress):
-            continue
-        for path in dict.fromkeys([*(damage.path for damage in damaged), folder / MANIFEST]):
+        is_section = entry.kind == "section" and entry.manifest is not None
+        damaged = dict.fromkeys(damage.path for damage in result.damages if damage.entry.folder == folder)
+        for path in damaged:
             quarantine(data, path, stamp, repaired)
+            if is_section:  # the note of the shard
+                quarantine(data, path.with_suffix(".json"), stamp, repaired)
+        if is_section:
+            why = _rebuild(folder, intact, progress)
+            if why is None:
+                shards = ", ".join(sorted(path.name for path in damaged))
+                repaired.notes.append(f"{place}: {shards} recomputed")
+                continue
+            repaired.notes.append(f"{place}: not rebuilt, because {why}")
+        quarantine(data, folder / MANIFEST, stamp, repaired)
         repaired.notes.append(f"{place}: now unfinished; the next `headstart run` that needs it rebuilds it")
     return repaired
 
 
-def _rebuild(
-    data: Path, result: Verification, damaged: list[Damage], stamp: str, repaired: Repair, progress: Progress
-) -> bool:
-    """Recompute the damaged shards of a section; return whether it is complete afterwards."""
-    entry = damaged[0].entry
-    place = entry.folder.relative_to(data)
+def _rebuild(folder: Path, intact: list[Entry], progress: Progress) -> str | None:
+    """Recompute the missing shards of a section; return why it is still incomplete, or None."""
     try:
-        section, _ = section_at(entry.folder)
-    except (DamagedFile, KeyError, TypeError):
-        return False
-    for damage in damaged:
-        for path in (damage.path, damage.path.with_suffix(".json")):  # the shard and its note
-            quarantine(data, path, stamp, repaired)
-    broken = {damage.entry.folder for damage in result.damages}
-    intact = [other for other in result.entries if other.manifest and other.folder not in broken]
+        section, _ = section_at(folder)
+    except (HeadstartError, KeyError, TypeError) as error:
+        return f"its manifest does not describe features ({error!r})"
     sources, missing = sources_of(section.fingerprint, intact)
     if missing:
-        repaired.notes.append(f"{place}: not rebuilt, because {missing} not in the data folder")
-        return False
+        return f"{missing} not in the data folder"
     columns = {"base": section.base, "layers": list(section.layers), "views": [section.view]}
     request = {**columns, "folder": str(section.cache), **sources}
     try:
         run_in_child("pipeline.features.extract:extract", request, progress)
     except HeadstartError as error:
-        repaired.notes.append(f"{place}: not rebuilt: {error}")
-        return False
-    if section.why_missing():
-        return False
-    shards = ", ".join(sorted(damage.path.name for damage in damaged))
-    repaired.notes.append(f"{place}: {shards} recomputed")
-    return True
+        return str(error)
+    return section.why_missing()
 
 
 def quarantine(data: Path, path: Path, stamp: str, repaired: Repair) -> None:
     """Move a file, or the first link on its path, to quarantine/<stamp>/ if it exists."""
-    if (data / QUARANTINE).is_symlink():
-        raise HeadstartError(
-            f"{data / QUARANTINE}: expected a folder, found a link; remove it and repair again"
-        )
+    folder = data / QUARANTINE
+    if folder.is_symlink():
+        raise HeadstartError(f"{folder}: expected a folder, found a link; remove it and repair again")
     parts = [part for part in (*reversed(path.parents), path) if data in part.parents]
     source = next((part for part in parts if part.is_symlink()), path)
     if not source.is_symlink() and not source.is_file():
         return
-    target = data / QUARANTINE / stamp / source.relative_to(data)
+    target = folder / stamp / source.relative_to(data)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
     repaired.moved.append((source, target))

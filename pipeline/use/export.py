@@ -5,8 +5,6 @@ reproduces the run's stored probabilities on the test images, within the roundin
 which they were computed. Several formats are published together or not at all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -35,12 +33,7 @@ from pipeline.runs.result import RunResult, data_of, read_run
 from pipeline.storage.publishing import explain_disk_errors, published
 from pipeline.training.classifier import evaluation_batch
 from pipeline.use import without_project
-from pipeline.use.network import (
-    for_any_size,
-    nan_unless_pixels,
-    standalone_model,
-    with_matrix_resizing,
-)
+from pipeline.use.network import for_any_size, nan_unless_pixels, standalone_model, with_matrix_resizing
 
 MIN_CHECKED = 500  # images, if val and test have as many
 # Maximum mean distance of probabilities (half the sum of absolute differences), and minimum share of images

@@ -4,8 +4,6 @@ A head's run stores only the head. The standalone model adds its backbone, input
 averages over, with weights from the data folder. It consists of Keras's own layers.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,19 @@ import tensorflow as tf
 from keras import KerasTensor
 
 from pipeline.backbones.model import backbone_features
-from pipeline.backbones.resizing import resize_matrix
+from pipeline.backbones.steps import resize_matrix
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.errors import DamagedFile
-from pipeline.networks.view_averaging import average_over_views
+from pipeline.networks.build import average_over_views
 from pipeline.runs.result import RunResult, family_of
 from pipeline.storage.layout import MODEL
 from pipeline.storage.publishing import read_manifest
 
-HEAD_FAMILIES = ("head", "tuned-head")
-
 
 def needs_weights(recipe: dict[str, Any]) -> bool:
     """Return whether the standalone model of a run, given its recipe.json, needs backbone weights."""
-    return family_of(recipe["scheme"]) in HEAD_FAMILIES
+    return family_of(recipe["scheme"]) in ("head", "tuned-head")
 
 
 def standalone_model(run: RunResult, weights: Path | None = None) -> keras.Model:

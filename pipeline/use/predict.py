@@ -1,9 +1,6 @@
 """Predictions of a finished run for picture files: the most probable classes with their probabilities."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import machine
-from pipeline.datasets.folders import pictures_below
 from pipeline.datasets.pictures import read_picture
-from pipeline.errors import BadInput, DamagedFile
+from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.runs.result import read_run
 from pipeline.training.classifier import evaluation_batch
@@ -22,24 +18,6 @@ from pipeline.training.feed import prefetch
 from pipeline.use.network import standalone_model
 
 TOP_CLASSES = 3  # reported for each picture
-
-
-def find_pictures(names: Sequence[str]) -> list[str]:
-    """Return the paths of pictures, including those in folders; raise BadInput if there are none.
-
-    A file named directly is included whatever its extension.
-    """
-    pictures: list[str] = []
-    for path in map(Path, names):
-        if path.is_dir():
-            pictures += map(str, pictures_below(path))
-        elif path.is_file():
-            pictures.append(str(path))
-        else:
-            raise BadInput(f"{path}: expected a picture or a folder, but it does not exist")
-    if not pictures:
-        raise BadInput(f"{', '.join(names)}: expected pictures (PNG, JPEG, WebP, BMP, GIF), got none")
-    return list(dict.fromkeys(pictures))
 
 
 def predict(run: str, weights: str | None, paths: list[str], progress: Progress = silent) -> dict[str, Any]:

@@ -6,8 +6,6 @@ IMAGES and ROWS are .npy files: uint8 images (N, S, S, 3), and the positions (n,
 gets the probabilities (n, C) float32 as .npy. This file imports nothing from the project.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

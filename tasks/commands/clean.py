@@ -10,8 +10,6 @@ that you put into data/ yourself are kept as well. With --keep, feature maps are
 features, the oldest first; those of a run in progress are kept.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from pipeline.formatting import align_columns, format_bytes, parse_bytes, pluralize
@@ -21,7 +19,7 @@ from tasks.commands.why import needs_of, preset_graphs
 from tasks.configuration import data_folder
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("--yes", action="store_true", help="remove the listed files and folders")
     parser.add_argument("--keep", metavar="SIZE", help="most bytes of cached features to keep, such as 20GB")
 

@@ -5,8 +5,6 @@ examples:
   headstart completion zsh > ~/.zfunc/_headstart
 """
 
-from __future__ import annotations
-
 import argparse
 
 import shtab
@@ -15,9 +13,9 @@ from tasks.commands import main
 from tasks.commands.shared import show
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="shell to print the script for")
 
 
 def run(options: argparse.Namespace) -> int:
-    return show([shtab.complete(main.parser_for(list(main.COMMANDS)), options.shell)])
+    return show([shtab.complete(main.parser_for([]), options.shell)])

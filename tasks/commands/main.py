@@ -1,11 +1,10 @@
 """The `headstart` command: the graph for users who do not know Luigi."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 from pipeline import __version__
 from pipeline.errors import HeadstartError
@@ -15,9 +14,12 @@ EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
 FORMATTER = argparse.RawDescriptionHelpFormatter  # keeps the line breaks of the examples
 
 # Each sub-command with its line of help. The module of that name is imported when the command runs: its
-# docstring is the description and, after a blank line, examples; add_options(parser) adds the options, and
-# run(options) runs the command and returns its exit code.
+# docstring is the description and, after a blank line, examples; add_options(parser, arguments) adds the
+# options, and run(options) runs the command and returns its exit code.
 COMMANDS = {
+    "recommend": "recommend an input size and layers for a data set",
+    "train": "train one run",
+    "recipes": "list recipes, or print the settings of one",
     "run": "run all schemes of a preset and compare them",
     "plan": "list the tasks of a preset with estimated time and disk space",
     "why": "explain why a task is not done, or what a folder is",
@@ -25,8 +27,11 @@ COMMANDS = {
     "clean": "list or remove unused files in the data folder",
     "runs": "list finished runs",
     "show": "print the details of one run",
+    "delete": "delete a run and its reports",
+    "open": "open a report in the browser",
     "compare": "compare runs in a report",
     "predict": "classify pictures with a finished run",
+    "embed": "write the features of pictures or of a data set to a file",
     "export": "export a run as a standalone model",
     "doctor": "check this machine and explain what will be slow",
     "completion": "print a completion script for a shell",
@@ -41,11 +46,19 @@ Luigi can also run each task: luigi --module tasks CompareSchemes --preset demo
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the message and where the help is."""
+        self.exit(EXIT_BAD_INPUT, f"headstart: error: {message}; see `{self.prog} --help`\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 30 for failed tasks."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options = parser_for(arguments[:1]).parse_args(arguments)
+        options = parser_for(arguments or [""]).parse_args(arguments)
         code = options.action(options)
         sys.stdout.flush()  # raises BrokenPipeError here instead of at exit
         return code
@@ -60,9 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def parser_for(names: list[str]) -> argparse.ArgumentParser:
-    """Return the parser of the command line, with options for the sub-commands in names."""
-    parser = argparse.ArgumentParser(
+def parser_for(arguments: list[str]) -> argparse.ArgumentParser:
+    """Return the parser of a command line, with the options of its sub-command; without arguments, of all."""
+    parser = Parser(
         prog="headstart",
         description="Run a pretrained VGG16 once, cache its activations, and compare classifiers.",
         epilog=EXAMPLES,
@@ -71,7 +84,7 @@ def parser_for(names: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"headstart {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help in COMMANDS.items():
-        if name not in names:
+        if arguments and name != arguments[0]:
             commands.add_parser(name, help=help)
             continue
         module = importlib.import_module(f"tasks.commands.{name}")
@@ -83,7 +96,7 @@ def parser_for(names: list[str]) -> argparse.ArgumentParser:
             epilog=examples,
             formatter_class=FORMATTER,
         )
-        module.add_options(command)
+        module.add_options(command, arguments)
         command.set_defaults(action=module.run)
     return parser
 

@@ -6,11 +6,10 @@ examples:
   headstart plan --preset full                    the same for all of CIFAR-10
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,8 @@ from pipeline.storage.fingerprint import differences
 from pipeline.storage.publishing import MANIFEST, read_manifest
 from pipeline.upkeep.estimates import Estimate, Measurements, work_of
 from tasks import CompareSchemes, PrepareDataset
-from tasks.commands.shared import add_graph_options, comparison_of, short_path, show
+from tasks.commands.options import add_task_options, task_of
+from tasks.commands.shared import short_path, show
 from tasks.configuration import data_folder
 from tasks.features import FeatureTask, request_of
 from tasks.task import Task
@@ -33,11 +33,13 @@ UNMEASURED = "not measured yet on this machine"
 MEASURABLE = (FeatureTask, TrainTask)  # these write costs.json
 Column = tuple[Path, str, str]  # cache, view and layer of features
 
-add_options = add_graph_options
+
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
+    add_task_options(parser, CompareSchemes)
 
 
 def run(options: argparse.Namespace) -> int:
-    rows, root = [], comparison_of(options)
+    rows, root = [], task_of(CompareSchemes, options)
     plan = steps(root)
     estimates = estimates_of(plan)
     for step in plan:
@@ -46,12 +48,12 @@ def run(options: argparse.Namespace) -> int:
             details = _format(isinstance(step.task, MEASURABLE), estimates[step.task])
         elif step.state != DONE:
             details = "not needed: everything that depends on it is done"
-        rows.append((step.state, step.task.task_family, short_path(step.task.folder), details, step.why))
-    schemes = costs_of_schemes(root, estimates)
+        rows.append((step.state, step.task.display_name, short_path(step.task.folder), details, step.why))
+    schemes = costs_of_schemes(root.runs, estimates)
     return show([*align_columns(rows), "", *root.notes, *schemes, _total(len(plan), estimates)])
 
 
-def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
+def estimates_of(plan: "list[Step]") -> dict[Task, Estimate]:
     """Return the estimate of each task that a run would execute; features that tasks share count once."""
     measured, covered = Measurements(data_folder()), set[Column]()
     estimates = {}
@@ -66,19 +68,17 @@ def estimates_of(plan: list[Step]) -> dict[Task, Estimate]:
     return estimates
 
 
-def costs_of_schemes(root: CompareSchemes, estimates: dict[Task, Estimate]) -> list[str]:
-    """Return a line for each run, and each atlas, that is still to be made: about how long it will take.
+def costs_of_schemes(runs: Sequence[TrainTask], estimates: dict[Task, Estimate]) -> list[str]:
+    """Return a line for each run that is still to be trained: about how long it will take.
 
     A sweep that several runs share is counted for the first of them, features for the run whose task computes
     them. Training includes the sweep. Unknown times are shown as "?".
     """
     names: dict[Task, tuple[str, ...]] = {
-        run: (f"{run.scheme.name}:{run.recipe}", f"{run.pixels} px", str(run.seed)) for run in root.runs
+        run: (f"{run.scheme.name}:{run.recipe}", run.weights_title, f"{run.pixels} px", str(run.seed))
+        for run in runs
     }
-    names |= {
-        atlas: ("layer atlas", f"{atlas.network_size(atlas.input_size)} px", "") for atlas in root.atlases
-    }
-    rows: list[tuple[str, ...]] = [("scheme", "input", "seed", "features", "training")]
+    rows: list[tuple[str, ...]] = [("scheme", "weights", "input", "seed", "features", "training")]
     counted = set[Task]()
     for task in filter(estimates.__contains__, names):
         own = [part for part in tasks_of(task) if part in estimates and part not in counted]
@@ -107,14 +107,14 @@ class Step:
     to_run: bool
 
 
-def steps(root: Task) -> list[Step]:
-    """Return root and every task below it, each once, dependencies first.
+def steps(*roots: Task) -> list[Step]:
+    """Return the roots and every task below them, each once, dependencies first.
 
     As in Luigi, tasks below a finished task are not to run.
     """
-    states = {task: state_of(task) for task in tasks_of(root)}
+    states = {task: state_of(task) for root in roots for task in tasks_of(root)}
     to_run: set[Task] = set()
-    pending = [root]
+    pending = [*roots]
     while pending:
         task = pending.pop()
         if task not in to_run and states[task][0] != DONE:

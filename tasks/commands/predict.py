@@ -7,8 +7,6 @@ examples:
 exit codes: 0 all pictures classified, 1 some could not be read (they are listed), 2 bad input
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import io
@@ -18,6 +16,7 @@ from typing import Any
 
 from pipeline.backbones.table import weights_name
 from pipeline.children import run_in_child
+from pipeline.datasets.folders import find_pictures
 from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
 from pipeline.storage import layout
@@ -27,7 +26,7 @@ from tasks.configuration import data_folder
 from tasks.progress import ProgressReporter
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="pictures or folders of pictures")
     parser.add_argument("--format", default="csv", choices=("csv", "json"), help="format (default: csv)")
@@ -35,8 +34,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from pipeline.use.predict import find_pictures  # loads Keras, which completion must not wait for
-
     folder, paths = find_run(options.run), find_pictures(options.paths)
     arguments = {"run": str(folder), "weights": weights_of(folder), "paths": paths}
     with ProgressReporter() as progress:

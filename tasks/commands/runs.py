@@ -1,35 +1,38 @@
-"""List finished runs with accuracy, log loss, time and seed.
+"""List finished runs of each data set with accuracy, time, and the settings in which runs of a recipe differ.
 
 examples:
-  headstart runs                                  all finished runs, the most accurate first
+  headstart runs                                  all finished runs, the most accurate on val first
   headstart runs cifar10 --sort seconds           runs with cifar10 in their name, the fastest first
   headstart runs --only 'scheme=head:*' --only 'accuracy>0.6' --json
 """
 
-from __future__ import annotations
-
 import argparse
 import fnmatch
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import BadInput, DamagedFile
-from pipeline.formatting import align_columns, format_duration, format_interval
+from pipeline.formatting import align_columns, format_duration, format_share, format_value
 from pipeline.results.scores import score
-from pipeline.runs.result import RunResult, read_run
+from pipeline.runs.result import RunResult, differing_settings, read_run
 from pipeline.storage import layout
 from tasks.commands.shared import report_unreadable, show
 from tasks.configuration import data_folder
 
-TEXTS = ("run", "scheme", "weights", "data_set")
-COLUMNS = (*TEXTS, "image_size", "input_size", "seed", "accuracy", "low", "high", "log_loss", "seconds")
-SORTS = {"accuracy": True, "log_loss": False, "seconds": False, "run": False}  # highest first?
+TEXTS = ("run", "scheme", "weights", "data_set", "differs")
+ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
+VAL_ACCURACIES = tuple(f"val_{name}" for name in ACCURACIES)
+SIZES = ("image_size", "input_size")
+COLUMNS = (*TEXTS, *SIZES, "seed", *VAL_ACCURACIES, *ACCURACIES, "log_loss", "seconds")
+# Whether the highest value is first.
+SORTS = {"val_accuracy": True, "accuracy": True, "log_loss": False, "seconds": False, "run": False}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("pattern", nargs="?", default="", help="part of the run's name (default: all)")
-    parser.add_argument("--sort", default="accuracy", help=f"{', '.join(SORTS)} (default: accuracy)")
+    parser.add_argument("--sort", default="val_accuracy", help=f"{', '.join(SORTS)} (default: val_accuracy)")
     filters = "such as scheme=head:*, accuracy>0.6 or seconds<60; can be repeated"
     parser.add_argument("--only", action="append", default=[], metavar="FILTER", help=filters)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -38,33 +41,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.sort not in SORTS:
         raise BadInput(f"--sort: expected one of {', '.join(SORTS)}, received {options.sort!r}")
-    filters, rows, unreadable = [_filter(text) for text in options.only], [], []
+    filters, runs, unreadable = [_filter(text) for text in options.only], [], []
     for folder in layout.finished(data_folder(), "run"):
         if options.pattern not in folder.name:
             continue
         try:
-            row = row_of(read_run(folder))
+            runs.append(read_run(folder))
         except DamagedFile as error:
             unreadable.append(str(error))
-            continue
-        if all(matches(row) for matches in filters):
-            rows.append(row)
+    differing = differing_settings(runs, {"seed": " (seed)", "input_size": " px input"})
+    rows = [{**row_of(run), "differs": text} for run, text in zip(runs, differing, strict=True)]
+    rows = [row for row in rows if all(matches(row) for matches in filters)]
     rows.sort(key=lambda row: row[options.sort], reverse=SORTS[options.sort])
-    show([json.dumps(rows, indent=2)] if options.json else _table(rows))
+    rows.sort(key=lambda row: row["data_set"])
+    show([json.dumps(rows, indent=2).replace(": NaN", ": null")] if options.json else _table(rows))
     return report_unreadable(unreadable)
 
 
 def row_of(run: RunResult) -> dict[str, Any]:
-    """Return a run's row of the table, with a value for each of COLUMNS."""
+    """Return a run's row of the table, with a value for each of COLUMNS but differs."""
     recipe, scores = run.recipe, score(run.split("test"))
+    val = score(run.split("val")) if len(run.split("val")) else {}
     values = {
         **recipe,
         "run": run.folder.name,
         "data_set": recipe["dataset_title"],
-        "accuracy": scores["accuracy"],
-        "low": scores["accuracy_low"],
-        "high": scores["accuracy_high"],
-        "log_loss": scores["log_loss"],
+        "differs": "",
+        **{f"val_{name}": val.get(name, math.nan) for name in ACCURACIES},
+        **scores,
         "seconds": run.costs["total_seconds"],
     }
     return {name: values[name] for name in COLUMNS}
@@ -75,18 +79,18 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         return ["no finished runs; `headstart run` trains some"]
     cells = [
         [
-            format_interval(row["accuracy"], row["low"], row["high"]),
-            f"{row['log_loss']:.3f}",
-            format_duration(row["seconds"]),
-            str(row["seed"]),
+            row["data_set"],
             f"{row['image_size']} / {row['input_size']}",
+            format_value(row["val_accuracy"], "%"),
+            format_share(row, "accuracy"),
+            format_duration(row["seconds"]),
             row["run"],
+            row["differs"],
         ]
         for row in rows
     ]
-    return align_columns(
-        [["test accuracy", "log loss", "total time", "seed", "image / input px", "run"], *cells]
-    )
+    header = ["data set", "image / input px", "val", "test accuracy", "total time", "run", "differs in"]
+    return align_columns([header, *cells])
 
 
 def _filter(text: str) -> Callable[[dict[str, Any]], bool]:

@@ -5,39 +5,42 @@ examples:
   headstart show data/runs/head-linear-cifar10-sample-imagenet-seed0-5d3bd8b9e05c
 """
 
-from __future__ import annotations
-
 import argparse
 
-from pipeline.formatting import describe_sizes, format_duration
-from pipeline.runs.result import data_of, read_run
+from pipeline.formatting import describe_sizes, format_duration, format_share, format_value
+from pipeline.runs.result import RunResult, data_of, read_run
 from tasks.commands.runs import row_of
 from tasks.commands.shared import RUN_HELP, find_run, show
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
 
 
 def run(options: argparse.Namespace) -> int:
     run = read_run(find_run(options.run))
+    settings = sorted(run.recipe["settings"].items())
+    return show([*describe(run), "  settings:", *(f"    {name} = {value}" for name, value in settings)])
+
+
+def describe(run: RunResult) -> list[str]:
+    """Return the lines on a run: what it is, its results and costs."""
     row, recipe, costs = row_of(run), run.recipe, run.costs
     lines = [
         run.folder.name,
         f"  {recipe['scheme']}, weights {recipe['weights']}, seed {recipe['seed']}, {recipe['precision']}",
         f"  {describe_sizes(recipe)}",
         f"  {data_of(recipe)}",
-        f"  test: {100 * row['accuracy']:.2f} % (95 %: {100 * row['low']:.2f} to {100 * row['high']:.2f}), "
-        f"log loss {row['log_loss']:.4f}",
+        f"  val accuracy {format_share(row, 'val_accuracy')}, "
+        f"test accuracy {format_share(row, 'accuracy')}, log loss {format_value(row['log_loss'], '')}",
         f"  time: {format_duration(costs['total_seconds'])}, of which training "
         f"{format_duration(costs['train_seconds'])}; peak memory {costs['peak_memory_mb']:,.0f} MB",
     ]
     for epoch in run.history.to_dict("records")[-1:]:
         lines.append(
-            f"  last epoch {epoch['epoch']}: train loss {epoch['train_loss']:.4f}, val loss "
-            f"{epoch['val_loss']:.4f}, val accuracy {100 * epoch['val_accuracy']:.2f} %"
+            f"  last epoch {epoch['epoch']}: train loss {format_value(epoch['train_loss'], '')}, val loss "
+            f"{format_value(epoch['val_loss'], '')}, val accuracy {format_value(epoch['val_accuracy'], '%')}"
         )
     lines += [f"  trained {recipe['prefix']}"] if "prefix" in recipe else []
     lines += [f"  warning: {text}" for text in recipe.get("warnings", [])]
-    lines += ["  settings:", *(f"    {name} = {value}" for name, value in sorted(recipe["settings"].items()))]
-    return show([*lines, f"  files: {run.folder}"])
+    return [*lines, f"  files: {run.folder}"]

@@ -9,8 +9,6 @@ examples:
 exit codes: 0 no damage, 1 damage, 2 bad input
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 
@@ -25,7 +23,7 @@ from tasks.progress import ProgressReporter
 DEFAULT_SAMPLE = 64  # rows of each section of features: half a batch, about a second of work
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     sample = f"rows of each section of features to recompute (default: {DEFAULT_SAMPLE})"
     parser.add_argument("--sample", type=int, default=DEFAULT_SAMPLE, help=sample)
     parser.add_argument("--seed", type=int, default=0, help="seed for choosing the rows (default: 0)")

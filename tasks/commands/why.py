@@ -8,8 +8,6 @@ examples:
   headstart why vgg16-imagenet-cifar10             the same for all folders whose names start like this
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from typing import Any
@@ -22,21 +20,22 @@ from pipeline.storage.fingerprint import differences, fields, format_field
 from pipeline.upkeep.clean import Needs, Request, satisfies
 from pipeline.upkeep.inventory import Entry, entries
 from tasks import CompareSchemes
+from tasks.commands.options import add_task_options, task_of
 from tasks.commands.plan import DONE, Step, missing_of, steps, tasks_of
-from tasks.commands.shared import add_graph_options, comparison_of, short_path, show
+from tasks.commands.shared import short_path, show
 from tasks.configuration import data_folder
 from tasks.features import FeatureTask, request_of
 
 SHORTEST_PREFIX = 3  # letters of a folder's name; fewer would match half of the data folder
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
     parser.add_argument("name", metavar="TASK-OR-KEY", help="a task, a key, or the start of a folder's name")
-    add_graph_options(parser)
+    add_task_options(parser, CompareSchemes)
 
 
 def run(options: argparse.Namespace) -> int:
-    name, graph, inventory = options.name, steps(comparison_of(options)), entries(data_folder())
+    name, graph, inventory = options.name, steps(task_of(CompareSchemes, options)), entries(data_folder())
     parts = [_explain_task(step, inventory) for step in graph if step.task.task_family == name]
     parts = parts or [_explain_entry(entry, inventory, graph) for entry in _matching(name, inventory)]
     if parts:

@@ -10,7 +10,7 @@ import pytest
 from test_backbones import nonzero_weights
 
 from pipeline.backbones import engines
-from pipeline.backbones.engines import ENGINES, find_engine
+from pipeline.backbones.engines import ENGINES
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import BadInput
 from pipeline.extensions import resolve
@@ -82,9 +82,9 @@ def test_an_engine_imports_no_tensorflow(engine):
 def test_an_engine_that_is_missing_names_its_extra(monkeypatch):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BadInput, match=r"not installed; get it with `pip install 'headstart.openvino.'`"):
-        find_engine("openvino").check_installed()
+        ENGINES["openvino"].check_installed()
 
 
 def test_an_unknown_engine_is_an_error_that_lists_them():
     with pytest.raises(BadInput, match="unknown engine 'onnx': expected one of openvino, tensorflow, torch"):
-        find_engine("onnx")
+        ENGINES["onnx"]

@@ -50,7 +50,7 @@ def test_vgg16_has_the_published_number_of_parameters():
 
 def test_named_weights_are_identified_by_their_arrays_or_by_the_official_file():
     choice = choose_weights("imagenet", "vgg16")
-    assert (choice.name, choice.location, choice.is_random) == ("imagenet", "", False)
+    assert (choice.name, choice.location) == ("imagenet", "")
     assert choice.identity == "arrays:39665ff667be8d53f344e7a5c1c09023772dca8e16b0330c2464a9340dc2af17"
     assert choose_weights("imagenet", "vgg19").identity == "md5:253f8cb515780f3b799900260a226db6"
 
@@ -60,7 +60,7 @@ def test_named_weights_are_identified_by_their_arrays_or_by_the_official_file():
 )
 def test_random_weights_are_identified_by_their_seed(text, name, seed):
     choice = choose_weights(text, "vgg16")
-    assert (choice.name, choice.identity, choice.is_random) == (name, f"he_normal:{seed}", True)
+    assert (choice.name, choice.identity) == (name, f"he_normal:{seed}")
 
 
 def test_the_digest_hashes_names_shapes_and_values_in_network_order():

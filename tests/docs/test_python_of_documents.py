@@ -33,10 +33,15 @@ def maps(digits, weights, tmp_path):
 
 
 @pytest.fixture
-def execute(features, maps, digits):
+def execute(features, maps, digits, tmp_path, monkeypatch):
     """Return a function that runs the Python of a document on cached features of a hundred digits."""
+    monkeypatch.setenv("HEADSTART_DATA_DIR", str(tmp_path / "data"))
+    caches = {"vgg16-imagenet-cifar10-sample-0123456789ab": features, "another…-0123456789ab": maps}
+    for name, folder in caches.items():
+        (tmp_path / "data" / "features").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "features" / name).symlink_to(folder)
     shard = next(features.rglob("shard-00000.h5"))
-    places = {f"{PLACE}/identity-…/shard-00000.h5": shard, "data/features/…": maps}
+    places = {f"{PLACE}/identity-…/shard-00000.h5": shard}
     places["data/datasets/cifar10-sample-…"] = digits
 
     def run(name: str) -> dict:

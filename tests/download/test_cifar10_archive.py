@@ -19,7 +19,8 @@ from small_archives import small_row
 
 from pipeline.download import archive as cifar10
 from pipeline.download.archive import check_archive, read_archive
-from pipeline.download.cifar import ARCHIVES, find_existing
+from pipeline.download.cifar import ARCHIVES
+from pipeline.download.obtain import find_existing
 from pipeline.errors import DamagedFile
 
 OFFICIAL = ARCHIVES["cifar10"]
@@ -296,17 +297,17 @@ def test_a_label_without_a_class_name_is_refused(path):
         read_archive(small_row("cifar10", members, PER_BATCH), archived(path, entries(members)))
 
 
-def test_existing_archives_are_found_most_likely_first(tmp_path):
+def test_existing_archives_are_found_most_likely_first(tmp_path, monkeypatch):
     folder, keras = tmp_path / "data", tmp_path / "keras"
+    monkeypatch.setenv("KERAS_HOME", str(keras))
     (keras / "datasets" / "cifar-10-batches-py-target").mkdir(parents=True)
     folder.mkdir()
-    assert find_existing(OFFICIAL, folder, keras) == []
+    assert find_existing(OFFICIAL, folder) == []
     expected = [folder / ARCHIVE]
     expected += [keras / "datasets" / name for name in ("cifar-10-batches-py-target_archive", ARCHIVE)]
     for archive in expected:
         archive.touch()
-    assert find_existing(OFFICIAL, folder, keras) == expected
-    assert find_existing(OFFICIAL, folder, None) == expected[:1]
+    assert find_existing(OFFICIAL, folder) == expected
 
 
 def test_the_table_holds_seven_members_within_the_limits():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,27 +11,57 @@ import pytest
 from pipeline.download import obtain as module
 from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import DamagedFile, DownloadFailed
+from pipeline.progress import silent
+from pipeline.storage.publishing import read_manifest
 
-MEMBERS = ARCHIVES["cifar10"].members
-obtain = functools.partial(module.obtain, row=ARCHIVES["cifar10"], advice="")
+FILE, MEMBERS = ARCHIVES["cifar10"].file, ARCHIVES["cifar10"].members
+
+
+@pytest.fixture
+def obtain(tmp_path, monkeypatch) -> Callable[..., str]:
+    """Return a function that obtains CIFAR-10 in target/ from raw/, the Keras cache and URLs.
+
+    Any archive is accepted unless a check is given.
+    """
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+
+    def run(urls=(), check=lambda path: None) -> str:
+        monkeypatch.setattr(module, "check_archive", lambda _, path: check(path))
+        places = str(tmp_path / "target"), str(tmp_path / "raw")
+        return module.obtain_archive("cifar10", {}, *places, list(urls), silent)
+
+    return run
+
+
+@pytest.fixture
+def in_raw(tmp_path) -> Path:
+    """An archive in raw/ that comes before one in Keras's cache."""
+    first, second = tmp_path / "raw" / FILE, tmp_path / "keras" / "datasets" / FILE
+    for path, content in ((first, b"bad"), (second, b"good")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return first
+
+
+@pytest.fixture
+def in_cache(tmp_path) -> Path:
+    return tmp_path / "keras" / "datasets" / FILE
 
 
 @pytest.mark.parametrize("error", [DamagedFile("not this one"), PermissionError(13, "Permission denied")])
-def test_a_file_that_is_refused_or_cannot_be_read_is_skipped(tmp_path, caplog, error):
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.write_bytes(b"bad")
-    second.write_bytes(b"good")
-
+def test_a_file_that_is_refused_or_cannot_be_read_is_skipped(
+    obtain, in_raw, in_cache, tmp_path, caplog, error
+):
     def check(path: Path) -> None:
         if path.read_bytes() == b"bad":
             raise error
 
-    target = tmp_path / "target" / "file"
-    came_from = obtain(target, urls=[], existing=[first, second], check=check)
-    assert came_from == str(second)
+    assert obtain(check=check) == str(in_cache)
+    target = tmp_path / "target" / FILE
     assert target.read_bytes() == b"good"
-    assert f"skipping {first}: {error}" in caplog.text
-    assert sorted(path.name for path in target.parent.iterdir()) == ["file"]
+    assert f"skipping {in_raw}: {error}" in caplog.text
+    assert read_manifest(target.parent).facts == {"came_from": str(in_cache)}
+    assert sorted(path.name for path in target.parent.iterdir()) == [FILE, "manifest.json"]
 
 
 @pytest.fixture
@@ -47,23 +77,21 @@ def extracted(tmp_path) -> Path:
     return folder
 
 
-def test_only_the_members_of_an_extracted_folder_are_packed_whatever_its_name(tmp_path, extracted):
-    target = tmp_path / "target" / "file.tar.gz"
-    assert obtain(target, urls=[], existing=[extracted], check=lambda _: None) == str(extracted)
-    with tarfile.open(target) as archive:
+def test_only_the_members_of_an_extracted_folder_are_packed_whatever_its_name(obtain, tmp_path, extracted):
+    assert obtain([extracted.as_uri()]) == str(extracted)
+    with tarfile.open(tmp_path / "target" / FILE) as archive:
         assert archive.getnames() == [f"cifar-10-batches-py/{member.name}" for member in MEMBERS]
         assert all(archive.extractfile(name).read().decode() in name for name in archive.getnames())
 
 
-def test_an_extracted_folder_with_a_missing_file_is_skipped(tmp_path, extracted, caplog):
+def test_an_extracted_folder_with_a_missing_file_is_skipped(obtain, tmp_path, extracted, caplog):
     (extracted / "test_batch").unlink()
-    second, target = tmp_path / "second", tmp_path / "target" / "file"
+    second = tmp_path / "second"
     second.write_bytes(b"good")
-    came_from = obtain(target, urls=[], existing=[extracted, second], check=lambda _: None)
-    assert came_from == str(second)
+    assert obtain([extracted.as_uri(), second.as_uri()]) == second.as_uri()
     assert "test_batch: could not be read (No such file or directory)" in caplog.text
 
 
-def test_a_url_of_another_folder_is_refused_with_the_reason(tmp_path):
+def test_a_url_of_another_folder_is_refused_with_the_reason(obtain, tmp_path):
     with pytest.raises(DownloadFailed, match="a folder, and not CIFAR-10"):
-        obtain(tmp_path / "file", urls=[tmp_path.as_uri()], existing=[], check=lambda _: None)
+        obtain([tmp_path.as_uri()])

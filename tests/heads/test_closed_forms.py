@@ -12,8 +12,8 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestCentroid
 
 from pipeline.heads import neighbours, prototype, ridge
+from pipeline.heads.calibration import with_probabilities
 from pipeline.heads.data import HeadData, moments
-from pipeline.heads.model import with_probabilities
 from pipeline.heads.neighbours import FLOOR, SHARPNESS
 from pipeline.recipes.heads import HEADS
 

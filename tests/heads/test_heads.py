@@ -12,8 +12,8 @@ from pipeline import numerics
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
+from pipeline.heads.calibration import with_probabilities
 from pipeline.heads.data import HeadData, moments
-from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_head
 from pipeline.progress import silent
 from pipeline.recipes.schemes import SCHEMES

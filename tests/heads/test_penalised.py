@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from pipeline.errors import BadInput, Diverged
 from pipeline.heads.data import HeadData
 from pipeline.heads.fit import fit_head
-from pipeline.heads.penalised import TOLERANCE, LinearPath, solve_path
+from pipeline.heads.penalised import TOLERANCE, solve_path
 from pipeline.recipes.heads import HEADS
 
 PENALTIES = [1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e6]
@@ -66,7 +66,8 @@ def penalty(weights, c: float, rows: int) -> float:
     return (weights.astype(np.float64) ** 2).sum() / (2 * c * rows)
 
 
-def solve(problem, penalties=PENALTIES, loss: str = "softmax", tolerance: float = TIGHT) -> LinearPath:
+def solve(problem, penalties=PENALTIES, loss: str = "softmax", tolerance: float = TIGHT) -> tuple:
+    """Return weights (K, D, C) and bias (K, C) of K penalties."""
     inputs, labels = problem
     options = {"classes": int(labels.max()) + 1, "loss": loss, "inverse_penalties": penalties}
     return solve_path(inputs, labels, **options, tolerance=tolerance)
@@ -93,46 +94,45 @@ def lowest_hinge(inputs, labels, c: float) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("tolerance", "max_gap"), [(TIGHT, CLOSE), (TOLERANCE, 5e-4)])
 def test_the_loss_of_every_penalty_matches_the_minimum_of_scikit_learn(problem, tolerance, max_gap):
     inputs, labels = problem
-    path = solve(problem, tolerance=tolerance)
+    weights, bias = solve(problem, tolerance=tolerance)
     for number, c in enumerate(PENALTIES):
         reference = LogisticRegression(C=c, tol=1e-8, max_iter=10_000).fit(inputs.astype(np.float64), labels)
         lowest = softmax_loss(inputs, labels, reference.coef_.T, reference.intercept_, c)
-        loss = softmax_loss(inputs, labels, path.weights[number], path.bias[number], c)
+        loss = softmax_loss(inputs, labels, weights[number], bias[number], c)
         assert abs(loss - lowest) < max_gap, c
-        logits = inputs @ path.weights[number] + path.bias[number]
+        logits = inputs @ weights[number] + bias[number]
         assert (logits.argmax(axis=1) == reference.predict(inputs)).mean() >= 0.995, c
 
 
 def test_the_squared_hinge_matches_the_minimum_of_scipy_with_an_unpenalized_bias(problem):
     inputs, labels = problem
     penalties = [1e-6, 1e-3, 0.1, 10.0]
-    path = solve(problem, penalties, "squared hinge")
+    weights, bias = solve(problem, penalties, "squared hinge")
     for number, c in enumerate(penalties):
         lowest = hinge_loss(inputs, labels, *lowest_hinge(inputs, labels, c), c)
-        loss = hinge_loss(inputs, labels, path.weights[number], path.bias[number], c)
+        loss = hinge_loss(inputs, labels, weights[number], bias[number], c)
         assert abs(loss - lowest) < CLOSE, c
 
 
 def test_the_squared_hinge_predicts_the_same_as_linear_svc(overlapping):
     inputs, labels = overlapping.train, overlapping.train_labels
-    path = solve((inputs, labels), [0.01], "squared hinge")
+    weights, bias = solve((inputs, labels), [0.01], "squared hinge")
     reference = LinearSVC(C=0.01, dual=False, intercept_scaling=1e3, tol=1e-8).fit(inputs, labels)
-    scores = inputs @ path.weights[0] + path.bias[0]
+    scores = inputs @ weights[0] + bias[0]
     np.testing.assert_allclose(scores, reference.decision_function(inputs), atol=0.02)
 
 
 def test_the_order_and_number_of_penalties_do_not_matter(overlapping):
     problem = overlapping.train, overlapping.train_labels
     ascending, descending, alone = (solve(problem, part) for part in (PENALTIES, PENALTIES[::-1], [1.0]))
-    np.testing.assert_allclose(ascending.weights, descending.weights[::-1], atol=1e-3)
-    np.testing.assert_allclose(ascending.bias, descending.bias[::-1], atol=1e-3)
-    np.testing.assert_allclose(ascending.weights[3], alone.weights[0], atol=1e-3)
-    assert ascending.iterations.shape == (len(PENALTIES),)
+    for up, down, single in zip(ascending, descending, alone, strict=True):  # weights, then bias
+        np.testing.assert_allclose(up, down[::-1], atol=1e-3)
+        np.testing.assert_allclose(up[3], single[0], atol=1e-3)
 
 
 def test_weaker_penalties_allow_larger_weights(overlapping):
-    path = solve((overlapping.train, overlapping.train_labels))
-    sizes = np.linalg.norm(path.weights.reshape(len(PENALTIES), -1), axis=1)
+    weights, _ = solve((overlapping.train, overlapping.train_labels))
+    sizes = np.linalg.norm(weights.reshape(len(PENALTIES), -1), axis=1)
     assert sizes.tolist() == sorted(sizes)
     assert sizes[0] < 0.01 * sizes[-1]
 
@@ -140,9 +140,9 @@ def test_weaker_penalties_allow_larger_weights(overlapping):
 def test_constant_features_get_no_weight_and_leave_the_others_unchanged(overlapping):
     inputs, labels = overlapping.train, overlapping.train_labels
     joined = np.concatenate([inputs, np.zeros((len(inputs), 3), np.float32)], axis=1)
-    plain, padded = solve((inputs, labels), [1.0]), solve((joined, labels), [1.0])
-    np.testing.assert_allclose(padded.weights[:, :10], plain.weights, atol=1e-3)
-    assert np.abs(padded.weights[:, 10:]).max() < 1e-6
+    (plain, _), (padded, _) = (solve((rows, labels), [1.0]) for rows in (inputs, joined))
+    np.testing.assert_allclose(padded[:, :10], plain, atol=1e-3)
+    assert np.abs(padded[:, 10:]).max() < 1e-6
 
 
 def test_an_unknown_loss_is_rejected_with_a_list_of_known_ones(toy):

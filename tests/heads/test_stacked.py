@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import BadInput
+from pipeline.heads.calibration import with_probabilities
 from pipeline.heads.data import HeadData
-from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_head
 from pipeline.heads.stacked import CHEAP_OUTPUTS, _dropout, _product_by_head, _Stack, train_stack
 from pipeline.recipes.heads import HEADS, NetworkHead

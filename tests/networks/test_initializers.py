@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.features.passes import apply_view
+from pipeline.networks.build import average_over_views
 from pipeline.networks.fast_copy import fast_copy
 from pipeline.networks.initializers import dirac, whitening_kernel
-from pipeline.networks.view_averaging import average_over_views
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_a_value_of_a_choice_survives_conversion_to_text(name, value):
         ({"learning_rate": {"low": "a", "high": 1}}, "expected .* for learning_rate"),
         (
             {"learning_rate": {"low": 1, "high": 1000}},
-            "learning_rate: expected a number from 0.0 to 100",
+            "learning_rate: expected a number from 1e-09 to 100",
         ),
         ({"epochs": {"low": 1.5, "high": 3}}, "setting epochs: expected a whole number"),
         ({"filters": {"low": 1, "high": 2}}, "expected .* for filters"),

@@ -20,19 +20,17 @@ from pipeline.results.comparison import (
     compare,
     comparison_markdown,
     comparison_text,
-    summaries,
+    summary,
 )
 from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.table import SCORES, Score
 from pipeline.runs.result import LABELED
 
 
-def row(
-    scheme, accuracy, *, half=0.01, seconds=10.0, weights="imagenet", seed=0, data_set="CIFAR-10"
-) -> dict:
+def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="imagenet", seed=0) -> dict:
     return {
         **dict.fromkeys(columns(), 0),
-        **{"scheme": scheme, "weights": weights, "data_set": data_set, "seed": seed, "n_test": 10_000},
+        **{"scheme": scheme, "weights": weights, "data_set": "CIFAR-10", "seed": seed, "n_test": 10_000},
         **{"accuracy": accuracy, "accuracy_low": accuracy - half, "accuracy_high": accuracy + half},
         **{"total_seconds": seconds, "parameters": 14_714_688, "n_train": 45_000},
         **{"image_size": 32, "input_size": 32},
@@ -40,23 +38,22 @@ def row(
 
 
 def pairs_of(table: pd.DataFrame, tied: set) -> pd.DataFrame:
-    """Return the differences between the schemes of each data set, not significant between two of tied."""
-    means = table.groupby(["data_set", *LABELED], sort=False, as_index=False)["accuracy"].mean()
+    """Return the differences between the schemes, not significant between two of tied."""
+    means = table.groupby([*LABELED], sort=False, as_index=False)["accuracy"].mean()
+    ranked = means.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
     rows = []
-    for title, schemes in means.groupby("data_set", sort=False):
-        ranked = schemes.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
-        for a, b in itertools.combinations(ranked, 2):
-            real = not {a["scheme"], b["scheme"]} <= tied
-            lead = a["accuracy"] - b["accuracy"]
-            rows.append(
-                {
-                    **{f"{name}_a": a[name] for name in (*LABELED, "accuracy")},
-                    **{f"{name}_b": b[name] for name in (*LABELED, "accuracy")},
-                    **{"data_set": title, "n": 10_000, "seeds_a": 1, "seeds_b": 1, "difference": lead},
-                    **{"low": lead - 0.01, "high": lead + 0.01, "only_a_right": 9, "only_b_right": 5},
-                    **{"p": 0.01, "p_holm": 0.001 if real else 0.2, "real": real},
-                }
-            )
+    for a, b in itertools.combinations(ranked, 2):
+        real = not {a["scheme"], b["scheme"]} <= tied
+        lead = a["accuracy"] - b["accuracy"]
+        rows.append(
+            {
+                **{f"{name}_a": a[name] for name in (*LABELED, "accuracy")},
+                **{f"{name}_b": b[name] for name in (*LABELED, "accuracy")},
+                **{"data_set": "CIFAR-10", "n": 10_000, "seeds_a": 1, "seeds_b": 1, "difference": lead},
+                **{"low": lead - 0.01, "high": lead + 0.01, "only_a_right": 9, "only_b_right": 5},
+                **{"p": 0.01, "p_holm": 0.001 if real else 0.2, "real": real},
+            }
+        )
     return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
 
 
@@ -65,9 +62,8 @@ def comparison(*rows, tied=()) -> Comparison:
     return Comparison(table, pairs_of(table, set(tied)), "a caption")
 
 
-def summary(*rows, tied=()) -> str:
-    (sentence,) = summaries(comparison(*rows, tied=tied))
-    return sentence
+def summary_of(*rows, tied=()) -> str:
+    return summary(comparison(*rows, tied=tied))
 
 
 @pytest.fixture
@@ -103,6 +99,12 @@ def test_comparing_no_runs_is_an_error():
         compare([])
 
 
+def test_comparing_runs_of_several_data_sets_is_an_error(make_run):
+    runs = [make_run("here"), make_run("elsewhere", scheme="head:dense", dataset_title="digits")]
+    with pytest.raises(BadInput, match="runs on the same data set, received runs on CIFAR-10 and digits"):
+        compare(runs)
+
+
 def test_the_tables_survive_csv(two_runs, tmp_path):
     compared, reloaded = compare(two_runs), {}
     for name in ("table", "differences"):
@@ -126,7 +128,7 @@ def test_a_score_added_as_a_row_becomes_a_column(two_runs, monkeypatch):
 
 
 def test_the_summary_states_lead_cost_and_significance():
-    sentence = summary(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
+    sentence = summary_of(row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=250))
     assert sentence == (
         "fine-tune:block5 · imagenet · 32 px is the most accurate on the 10,000 test images of CIFAR-10, "
         "with 70.0 % (69.0–71.0), 10.0 points above head:linear · imagenet · 32 px, the cheapest head, and "
@@ -137,7 +139,7 @@ def test_the_summary_states_lead_cost_and_significance():
 
 def test_the_summary_says_if_the_lead_is_not_significant():
     rows = row("head:linear", 0.69, seconds=20), row("fine-tune:block5", 0.70, seconds=50)
-    sentence = summary(*rows, tied=["head:linear", "fine-tune:block5"])
+    sentence = summary_of(*rows, tied=["head:linear", "fine-tune:block5"])
     assert "1.0 point above head:linear · imagenet · 32 px" in sentence
     assert "2.5 times" in sentence
     assert (
@@ -146,20 +148,20 @@ def test_the_summary_says_if_the_lead_is_not_significant():
 
 
 def test_the_summary_names_no_ratio_of_equal_costs():
-    sentence = summary(row("head:linear", 0.60, seconds=20), row("head:dense", 0.70, seconds=20.4))
+    sentence = summary_of(row("head:linear", 0.60, seconds=20), row("head:dense", 0.70, seconds=20.4))
     assert "the cheapest head, in about the same time (20.4 s vs. 20.0 s)" in sentence
 
 
 def test_the_paired_test_decides_even_if_the_separate_intervals_overlap():
-    sentence = summary(row("head:linear", 0.695), row("fine-tune:block5", 0.70))
+    sentence = summary_of(row("head:linear", 0.695), row("fine-tune:block5", 0.70))
     assert "differs significantly from every other scheme" in sentence
 
 
 def test_the_summary_names_three_ties_and_counts_the_others():
     rows = [row(f"head:{name}", 0.7 - place / 1000) for place, name in enumerate("abcdef")]
-    some = summary(*rows, tied=["head:a", "head:b", "head:d"])
+    some = summary_of(*rows, tied=["head:a", "head:b", "head:d"])
     assert "from head:b · imagenet · 32 px and head:d · imagenet · 32 px in the" in some
-    every = summary(*rows, tied=[line["scheme"] for line in rows])
+    every = summary_of(*rows, tied=[line["scheme"] for line in rows])
     assert (
         "from head:b · imagenet · 32 px, head:c · imagenet · 32 px, head:d · imagenet · 32 px "
         "and 2 more in the" in every
@@ -168,33 +170,33 @@ def test_the_summary_names_three_ties_and_counts_the_others():
 
 def test_a_head_on_random_features_is_not_the_cheapest_head():
     control = row("head:linear", 0.50, seconds=10, weights="random")
-    sentence = summary(
+    sentence = summary_of(
         control, row("head:linear", 0.60, seconds=20), row("fine-tune:block5", 0.70, seconds=40)
     )
     assert (
         "10.0 points above head:linear · imagenet · 32 px, the cheapest head, and takes 2.0 times" in sentence
     )
-    assert "points above head:linear · random · 32 px" in summary(
+    assert "points above head:linear · random · 32 px" in summary_of(
         control, row("fine-tune:block5", 0.70, seconds=40)
     )
 
 
 def test_the_summary_says_if_the_best_head_is_also_the_cheapest():
-    sentence = summary(row("head:linear", 0.8, seconds=5), row("from-scratch:small", 0.7, weights="none"))
+    sentence = summary_of(row("head:linear", 0.8, seconds=5), row("from-scratch:small", 0.7, weights="none"))
     assert "10.0 points above from-scratch:small · 32 px, and is also the cheapest head (5.0 s)" in sentence
 
 
 def test_a_scheme_is_compared_by_the_mean_over_its_seeds_not_by_its_best_seed():
     lucky = [row("head:lucky", accuracy, seed=seed) for seed, accuracy in enumerate((0.5, 0.9))]
     steady = [row("head:steady", 0.8, seed=seed) for seed in range(2)]
-    sentence = summary(*lucky, *steady, tied=["head:lucky", "head:steady"])
+    sentence = summary_of(*lucky, *steady, tied=["head:lucky", "head:steady"])
     assert sentence.startswith("head:steady · imagenet · 32 px is the most accurate")
     assert "(mean of 2 seeds)" in sentence
     assert "does not differ significantly from head:lucky" in sentence
 
 
 def test_a_single_scheme_has_no_comparison():
-    assert "there is no other scheme to compare with" in summary(row("head:linear", 0.6))
+    assert "there is no other scheme to compare with" in summary_of(row("head:linear", 0.6))
 
 
 def test_choices_name_the_most_accurate_scheme_within_each_budget_by_total_time_and_by_one_more_training():
@@ -207,14 +209,6 @@ def test_choices_name_the_most_accurate_scheme_within_each_budget_by_total_time_
         "Most accurate by the time of one more training: head:dense · imagenet · 32 px (90.0 %) within a "
         "minute and ten minutes; fine-tune:whole · imagenet · 32 px (95.0 %) within an hour.",
     ]
-    other = {**row("head:knn", 0.5, seconds=1, data_set="digits"), "extract_seconds": 0}
-    named = [" on digits" in sentence for sentence in choices(comparison(head, other))]
-    assert named == [False, False, True, True]
-
-
-def test_each_data_set_has_its_own_summary():
-    rows = [row("head:a", 0.6), row("head:a", 0.9, data_set="digits")]
-    assert ["digits" in sentence for sentence in summaries(comparison(*rows))] == [False, True]
 
 
 def test_the_best_accuracy_is_bold_and_numbers_are_formatted(two_runs):

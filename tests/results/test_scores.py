@@ -73,9 +73,9 @@ def test_class_scores_agree_with_scikit_learn(random_split, name):
     np.testing.assert_allclose(resolve(CLASS_SCORES[name].function)(probabilities, labels), expected)
 
 
-def test_a_class_without_images_scores_zero_has_support_zero_and_no_interval():
+def test_a_class_without_images_has_no_share_and_support_zero():
     table = scores.class_scores(as_predictions(np.eye(3)[[0, 1]], [0, 1])).set_index(["class", "metric"])
-    assert table.loc[("class 2", "recall"), "value"] == 0
+    assert math.isnan(table.loc[("class 2", "recall"), "value"])
     assert table.loc[("class 2", "support"), "value"] == 0
     assert math.isnan(table.loc[("class 2", "recall"), "low"])
     assert table.loc[("class 0", "recall"), "high"] == 1

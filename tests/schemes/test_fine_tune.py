@@ -13,8 +13,8 @@ from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.store import ImageStore
 from pipeline.features.store import FeatureStore
+from pipeline.heads.calibration import with_probabilities
 from pipeline.heads.data import HeadData
-from pipeline.heads.model import with_probabilities
 from pipeline.heads.network import build_head
 from pipeline.networks.build import add_block
 from pipeline.notation import parse_block

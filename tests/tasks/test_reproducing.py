@@ -7,10 +7,11 @@ import shlex
 
 import luigi
 import pytest
-from luigi.cmdline_parser import CmdlineParser
 
 import tasks
-from tasks.reproducing import command_of, dataset_folders
+from tasks.commands.main import parser_for
+from tasks.commands.options import task_of
+from tasks.reproducing import command_of_run, dataset_folders
 
 PLACES = {"dataset": "digits", "weights": "random"}
 
@@ -45,32 +46,31 @@ def recipe_of(task) -> dict:
 )
 def test_the_command_of_a_run_reproduces_that_run(name, parameters):
     task = getattr(tasks, name)(**parameters)
-    command = shlex.split(command_of(recipe_of(task)))
-    assert command[:4] == ["luigi", "--module", "tasks", name]
-    with CmdlineParser.global_instance(command[1:]) as parser:
-        again = parser.get_task_obj()
+    command = shlex.split(command_of_run(recipe_of(task)))
+    options = parser_for(command[1:]).parse_args(command[1:])
+    again = task_of(getattr(tasks, name), options)
     luigi.task_register.Register.clear_instance_cache()
     assert again.fingerprint == task.fingerprint and again.folder == task.folder
 
 
 def test_the_command_of_a_run_omits_defaults():
     task = tasks.TrainHead(**PLACES)
-    line = command_of(recipe_of(task))
-    assert line.startswith("luigi --module tasks TrainHead --recipe linear --dataset digits --weights random")
+    line = command_of_run(recipe_of(task))
+    assert line.startswith("headstart train head --recipe linear --dataset digits --weights random")
     assert "--epochs" not in line and "--seed" not in line
 
 
 @pytest.mark.parametrize("scheme", ["head:gone", "another:linear"])
 def test_a_run_of_an_unknown_scheme_or_recipe_has_no_command(scheme):
     recipe = recipe_of(tasks.TrainHead(**PLACES))
-    assert command_of({**recipe, "fingerprint": {**recipe["fingerprint"], "scheme": scheme}}) == ""
+    assert command_of_run({**recipe, "fingerprint": {**recipe["fingerprint"], "scheme": scheme}}) == ""
 
 
 def test_a_run_with_weights_from_an_unknown_source_has_no_command():
     recipe = recipe_of(tasks.TrainHead(**PLACES))
     features = recipe["fingerprint"]["features"]
     features = {**features, "weights": "arrays:another"}
-    assert command_of({**recipe, "fingerprint": {**recipe["fingerprint"], "features": features}}) == ""
+    assert command_of_run({**recipe, "fingerprint": {**recipe["fingerprint"], "features": features}}) == ""
 
 
 def test_missing_data_sets_are_left_out(little):

@@ -25,7 +25,7 @@ from pipeline.upkeep.inventory import bytes_of, damages, entries, is_held, unlis
         ("reports/runs/head-linear-0123456789ab/findings", "findings"),
         ("sweeps/head-linear-0123456789ab", "sweep"),
         ("curves/head-logistic-0123456789ab", "curve"),
-        ("reports/atlas/vgg16-0123456789ab", "atlas"),
+        ("reports/recommendation/vgg16-0123456789ab", "recommendation"),
         ("reports/labels/digits-0123456789ab", "labels"),
         ("reports/seeds/cifar10-0123456789ab", "seeds"),
         ("reports/blocks/cifar10-0123456789ab", "blocks"),

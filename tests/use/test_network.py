@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones.table import BACKBONES, WEIGHTS
+from pipeline.datasets.folders import find_pictures
 from pipeline.datasets.pictures import fit_picture
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
@@ -27,7 +28,7 @@ from pipeline.use import export as exports
 from pipeline.use import without_project
 from pipeline.use.export import Parity, check_target, export, model_card, parity, stored_predictions
 from pipeline.use.network import fit_images, needs_weights, resize_square, standalone_model
-from pipeline.use.predict import find_pictures, predict
+from pipeline.use.predict import predict
 
 TAPS = BACKBONES["vgg16"].taps
 SCRATCH = {"conv_blocks": "conv - batch norm - maxpool 4", "filters": [4], "units": [8], "epochs": 1}

@@ -1,7 +1,5 @@
 """Near-duplicates between train and test: nearest training images by features, verified by pixels."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The hardest images: the held-out images with the largest loss."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Likely label errors, by confident learning on a run's predictions for held-out images."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Image grids: cells with an image and a few short lines of text below."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Publish all findings of a run: a table and a picture of each, and a page that explains them."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 

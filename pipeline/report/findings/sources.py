@@ -1,7 +1,5 @@
 """The inputs of findings: a run's predictions on held-out images, the images, and cached features."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Text stays text. Black, grey and grid lines are replaced by CSS variables, so on
 and in the dark theme.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Turn stored results into the values that the page's template renders; only the charts are markup."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -13,14 +11,12 @@ import pandas as pd
 
 from pipeline.datasets.store import ImageStore
 from pipeline.formatting import describe_sizes, format_count, format_duration, format_value
-from pipeline.report.atlas.pictures import draw_depth
-from pipeline.report.atlas.report import Atlas
 from pipeline.report.efficiency import draw_efficiency, summarize
 from pipeline.report.page import charts, mistakes
 from pipeline.report.plots import comparison_alt_text
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.break_even import break_even_of, once_and_each
-from pipeline.results.comparison import Comparison, choices, headlines, summaries
+from pipeline.results.comparison import Comparison, choices, headline, summary
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import method_note, rankings
@@ -39,7 +35,6 @@ class PageSources:
     title: str
     runs: Sequence[RunResult]
     comparison: Comparison
-    atlases: Sequence[Atlas] = ()
     efficiency: Sequence[tuple[pd.DataFrame, str]] = ()
     stores: Mapping[str, Path] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +60,8 @@ COLUMNS = (
     Column("extraction", "extract_seconds", format_duration, EXTRACTION),
     Column("log loss", "log_loss", lambda value: format_value(value, ""), "nats; lower is better"),
     *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in OWN_COLUMNS),
+)
+DETAILS = (
     Column("epochs", "epochs", "{:,}".format),
     Column("peak memory", "peak_memory_mb", "{:,.0f} MB".format),
     Column("parameters", "parameters", format_count),
@@ -76,30 +73,30 @@ COLUMNS = (
 
 def content(sources: PageSources) -> dict[str, Any]:
     """Return the variables of the page's template."""
-    comparison, groups, by_data = sources.comparison, _by_label(sources.runs), _by_data(sources.runs)
+    comparison, groups = sources.comparison, _by_label(sources.runs)
+    by_accuracy = sorted(sources.runs, key=lambda run: -_accuracy([run]))
     ranked = rankings(comparison.differences)
     cost = COMPARISON_PLOTS["accuracy_against_cost"]
     cost_alt = comparison_alt_text(cost.name, comparison)
     return {
         "sources": sources,
         "comparison": comparison,
-        "headlines": headlines(comparison),
-        "summaries": summaries(comparison),
+        "headline": headline(comparison),
+        "summary": summary(comparison),
         "choices": choices(comparison),
         "columns": COLUMNS,
+        "details": DETAILS,
         "rows": _rows(comparison.table),
-        "several_data": comparison.table["data_set"].nunique() > 1,
         "several_seeds": comparison.table["seed"].nunique() > 1,
         "cost": charts.svg("accuracy-against-cost", cost_alt, cost.draw, comparison),
         "break_even": _break_even(sources.runs),
         "rankings": ranked,
-        "verdicts_note": method_note(max(ranking.seeds for ranking in ranked)) if ranked else "",
+        "verdicts_note": method_note(ranked[0].seeds) if ranked else "",
         "curves": _curves(groups),
-        "classes": [mistakes.class_accuracies(runs) for runs in by_data],
+        "classes": mistakes.class_accuracies(by_accuracy),
         "confusions": [mistakes.confusion(name, runs) for name, runs in groups.items()],
         "calibrations": [mistakes.calibration(number, *group) for number, group in enumerate(groups.items())],
-        "examples": [_examples(runs, sources.stores) for runs in by_data],
-        "atlases": [_atlas(number, atlas) for number, atlas in enumerate(sources.atlases)],
+        "examples": _examples(by_accuracy, sources.stores),
         "efficiency": [_efficiency(number, *report) for number, report in enumerate(sources.efficiency)],
         "runs": [_run_facts(run, sources.commands) for run in sources.runs],
         "machines": _machines(sources.runs),
@@ -109,20 +106,11 @@ def content(sources: PageSources) -> dict[str, Any]:
 
 
 def _by_label(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """Return the runs of each scheme, most accurate scheme first. Labels name the data set if it varies."""
-    several = len({run.recipe["dataset_title"] for run in runs}) > 1
+    """Return the runs of each scheme, most accurate scheme first."""
     groups: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        groups[f"{label(run)} · {run.recipe['dataset_title']}" if several else label(run)].append(run)
+        groups[label(run)].append(run)
     return dict(sorted(groups.items(), key=lambda group: -_accuracy(group[1])))
-
-
-def _by_data(runs: Sequence[RunResult]) -> list[list[RunResult]]:
-    """Return the runs of each data set, most accurate first."""
-    groups: dict[str, list[RunResult]] = defaultdict(list)
-    for run in runs:
-        groups[run.recipe["dataset_title"]].append(run)
-    return [sorted(group, key=lambda run: -_accuracy([run])) for group in groups.values()]
 
 
 def _accuracy(runs: Sequence[RunResult]) -> float:
@@ -131,9 +119,8 @@ def _accuracy(runs: Sequence[RunResult]) -> float:
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """Return the rows of the results table, most accurate first; best marks the best of each data set."""
-    highest = table.groupby("data_set")["accuracy"].transform("max")
-    rows = table.assign(best=table["accuracy"] == highest)
+    """Return the rows of the results table, most accurate first; best marks the best."""
+    rows = table.assign(best=table["accuracy"] == table["accuracy"].max())
     return rows.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
 
 
@@ -196,20 +183,13 @@ def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
 
 
 def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict[str, Any]:
-    """Return images on which the runs of a data set disagree, or the reason why there are none."""
-    title = runs[0].recipe["dataset_title"]
+    """Return images on which the runs disagree, or the reason why there are none."""
     fingerprints = (run.recipe["fingerprint"].get("dataset") for run in runs)
     keys = {key_of(fingerprint) for fingerprint in fingerprints if fingerprint}
     if len(keys) != 1 or (folder := stores.get(*keys)) is None:
         reason = "the prepared images are missing" if len(keys) == 1 else "the runs used different images"
-        return {"title": title, "reason": f"No examples for {title}: {reason}.", "groups": []}
-    return {"title": title, "reason": "", "groups": mistakes.examples(runs, ImageStore(folder))}
-
-
-def _atlas(number: int, atlas: Atlas) -> dict[str, Any]:
-    arguments = (atlas.table, atlas.freeze_through, atlas.caption)
-    chart = charts.svg(f"atlas-{number}", f"Accuracy by depth. {atlas.words}", draw_depth, *arguments)
-    return {"text": atlas.words, "command": atlas.command, "caption": atlas.caption, "chart": chart}
+        return {"reason": f"No examples for {runs[0].recipe['dataset_title']}: {reason}.", "groups": []}
+    return {"reason": "", "groups": mistakes.examples(runs, ImageStore(folder))}
 
 
 def _efficiency(number: int, table: pd.DataFrame, caption: str) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 Accuracy by class, confusion matrices, calibration, and the images on which schemes disagree.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Render the page: template, style and script in a single, self-contained HTML file."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import importlib.resources
@@ -26,7 +24,15 @@ def publish_page(path: Path, sources: PageSources) -> None:
 
 
 def render_page(sources: PageSources) -> str:
-    """Return the page as HTML. All names are escaped, since a class or recipe name may contain markup."""
+    """Return the page as HTML."""
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    template = environment().get_template("page.html.jinja")
+    return template.render(**content(sources), script=Markup(script), script_digest=digest)
+
+
+def environment() -> jinja2.Environment:
+    """Return the environment of the templates. Names are escaped: a class or recipe may contain markup."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -37,11 +43,8 @@ def render_page(sources: PageSources) -> str:
     formats = (format_value, format_interval, format_p, format_ci, format_points)
     filters = (*formats, family_of, verdict_sentence, nonbreaking)
     environment.filters |= {function.__name__: function for function in filters}
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    template = environment.get_template("page.html.jinja")
-    assets = {"style": Markup(style), "script": Markup(script), "script_digest": digest}
-    return template.render(**content(sources), **assets)
+    environment.globals["style"] = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    return environment
 
 
 def nonbreaking(text: str) -> str:

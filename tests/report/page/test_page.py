@@ -17,7 +17,7 @@ from pipeline.report.page.charts import svg
 from pipeline.report.page.content import content
 from pipeline.report.page.mistakes import examples
 from pipeline.report.page.render import publish_page, render_page
-from pipeline.results.comparison import headlines
+from pipeline.results.comparison import headline
 from pipeline.results.scores import calibration_error, reliability
 from pipeline.runs.result import Predictions, read_run
 from pipeline.storage.fingerprint import key_of
@@ -39,7 +39,7 @@ def text(runs):
 
 
 def test_page_opens_with_what_the_cached_features_cost_and_reach(runs, text):
-    (line,) = headlines(sources_of(runs).comparison)
+    line = headline(sources_of(runs).comparison)
     assert re.match(
         r"Features were extracted once, in 12\.0 s\. Each head then trains in 1\.0 s; tuned-head:linear · "
         r"imagenet · 32 px reaches \d\d\.\d % on CIFAR-10\. fine-tune:whole · imagenet · 32 px reaches "
@@ -119,7 +119,7 @@ def test_page_supports_a_single_run_fitted_in_one_step_without_val(make_run):
 def test_many_classes_are_reduced_to_the_hardest_and_the_most_confused_pairs(make_run):
     names = [f"class {number}" for number in range(30)]
     values = content(sources_of([make_run("many", class_names=names, n_test=900)]))
-    assert len(values["classes"][0]["names"]) == 20 and values["classes"][0]["left_out"] == 10
+    assert len(values["classes"]["names"]) == 20 and values["classes"]["left_out"] == 10
     (confusion,) = values["confusions"]
     counts = [count for *_, count in confusion["worst"]]
     assert not confusion["rows"] and counts == sorted(counts, reverse=True) and len(counts) == 15

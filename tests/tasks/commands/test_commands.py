@@ -13,7 +13,7 @@ from luigi.cmdline_parser import CmdlineParser
 from small_graphs import ROOT
 
 from pipeline.recipes.schemes import SCHEMES
-from tasks.commands.main import COMMANDS, parser_for
+from tasks.commands.main import parser_for
 
 LUIGI = ("-m", "luigi", "--module", "tasks")
 HEADSTART = ("-m", "tasks.commands.main")
@@ -41,14 +41,14 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
             "expected --trials or --minutes of 1 or more, received 0 for both",
         ),
         (["BlockStudy", "--conv-blocks", "conv - lstm"], "'lstm' in block 'conv - lstm'"),
-        (["CompareSeeds", "--schemes", "nobody"], "unknown scheme 'nobody': expected one of head:linear"),
+        (["CompareSeeds", "--schemes", "nobody"], "unknown scheme 'nobody': expected such as head:linear"),
         (["TrainHead", "--layers", "block9_pool"], "block9_pool"),
         (
             ["FineTune", "--freeze-through", "9"],
             "setting freeze_through: expected a whole number from 0 to 5",
         ),
         (["TrainFromScratch", "--conv-blocks", "conv - maxpol"], "'maxpol' in block 'conv - maxpol'"),
-        (["ScoreRun", "--scheme", "head"], "unknown scheme 'head': expected one of head:linear"),
+        (["ScoreRun", "--scheme", "head"], "unknown scheme 'head': expected such as head:"),
         (["ScoreRun", "--settings", "{"], "settings: expected a JSON object"),
         (["ExtractFeatures", "--precision", "int8"], "unknown precision 'int8'"),
         (["ExtractFeatures", "--parts", "0"], "--parts: expected 1 to 2147483647, received 0"),
@@ -138,18 +138,20 @@ def test_no_setting_is_an_abbreviation_of_one_of_luigis_own_options():
 
 def test_main_help_has_examples(capsys):
     with pytest.raises(SystemExit):
-        parser_for([*COMMANDS]).parse_args(["--help"])
+        parser_for([]).parse_args(["--help"])
     assert "examples:\n  headstart run " in capsys.readouterr().out
 
 
 def test_every_command_has_help_with_examples(capsys):
-    commands = next(iter(parser_for([*COMMANDS])._subparsers._group_actions)).choices
+    commands = next(iter(parser_for([])._subparsers._group_actions)).choices
     assert {"run", "runs", "show", "compare", "predict", "export", "doctor", "completion"} <= set(commands)
     for name, parser in commands.items():
         text = parser.format_help()
         assert f"examples:\n  headstart {name}" in text
         for example in re.findall(r"^  headstart (.+?)(?:   +.*| > .*)?$", text, flags=re.MULTILINE):
-            assert parser_for([*COMMANDS]).parse_args(shlex.split(example)).command == name
+            if "--help" not in example:
+                words = shlex.split(example)
+                assert parser_for(words).parse_args(words).command == name
 
 
 def test_a_closed_pipe_ends_the_command_without_a_stack_trace(call, tmp_path):

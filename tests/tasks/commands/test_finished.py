@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,13 +15,15 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from small_graphs import hits_of
+from filelock import FileLock
+from small_graphs import LITTLE, hits_of
 from statsmodels.stats.proportion import proportion_confint
 from trees import only
 
 from pipeline.backbones.engines import ENGINES
 from pipeline.runs.result import read_run
-from pipeline.storage.publishing import read_manifest
+from pipeline.storage import layout
+from pipeline.storage.publishing import publish_json, publish_manifest, read_manifest
 from tasks.commands import doctor
 from tasks.commands.compare import with_distinct_names
 from tasks.commands.runs import COLUMNS
@@ -39,15 +42,22 @@ def two_runs(little, run_folder):
     return run_folder, other
 
 
+def rewrite(path: Path, value: dict) -> None:
+    """Write a JSON file of a finished folder, and its manifest anew."""
+    manifest = read_manifest(path.parent)
+    publish_json(path, value)
+    publish_manifest(path.parent, manifest.fingerprint, [*manifest.files], manifest.facts)
+
+
 def test_runs_are_listed_with_accuracy_interval_and_time(run_folder, headstart):
     code, output, _ = headstart("runs")
     header, line = output.splitlines()
     assert code == 0
-    assert header.split("  ")[0] == "test accuracy"
-    assert line.endswith(run_folder.name)
+    assert header.startswith("data set  image / input px  val") and header.endswith("differs in")
+    assert run_folder.name in line
     right, n = hits_of(run_folder)
     low, high = proportion_confint(right, n, method="wilson")
-    assert line.startswith(f"{100 * right / n:.1f} % ({100 * low:.1f}–{100 * high:.1f})  ")
+    assert f"  {100 * right / n:.1f} % ({100 * low:.1f}–{100 * high:.1f})  " in line
 
 
 def test_runs_as_json_have_every_column(run_folder, headstart):
@@ -57,7 +67,8 @@ def test_runs_as_json_have_every_column(run_folder, headstart):
     assert row["run"] == run_folder.name
     right, n = hits_of(run_folder)
     assert row["accuracy"] == pytest.approx(right / n)
-    assert (row["low"], row["high"]) == pytest.approx(proportion_confint(right, n, method="wilson"))
+    interval = row["accuracy_low"], row["accuracy_high"]
+    assert interval == pytest.approx(proportion_confint(right, n, method="wilson"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,7 @@ def test_runs_are_filtered(two_runs, headstart, arguments, count):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sort", "colour"], "--sort: expected one of accuracy, log_loss, seconds, run, received 'colour'"),
+        (["--sort", "colour"], "--sort: expected one of val_accuracy, accuracy, log_loss, seconds"),
         (["--only", "colour=red"], "--only 'colour=red': expected one of run, scheme"),
         (["--only", "accuracy>high"], "expected a number after >, received 'high'"),
         (["--only", "scheme>3"], "scheme is text; filter it with ="),
@@ -90,6 +101,59 @@ def test_malformed_filters_are_rejected(run_folder, headstart, arguments, messag
     code, _, errors = headstart("runs", *arguments)
     assert code == 2
     assert message in errors
+
+
+def test_runs_of_a_recipe_are_told_apart_by_the_settings_in_which_they_differ(two_runs, headstart):
+    path = two_runs[1] / "recipe.json"
+    recipe = json.loads(path.read_text())
+    recipe["settings"] |= {"epochs": 7}
+    recipe["seed"] = 4
+    rewrite(path, recipe)
+    rows = {row["run"]: row["differs"] for row in json.loads(headstart("runs", "--json")[1])}
+    assert rows == {two_runs[0].name: "epochs 2, 0 (seed)", two_runs[1].name: "epochs 7, 4 (seed)"}
+
+
+def test_a_whole_name_wins_over_one_that_only_contains_it(two_runs, headstart):
+    name = two_runs[0].name
+    two_runs[1].rename(two_runs[1].with_name(f"x-{name}"))
+    assert headstart("show", name)[1].startswith(f"{name}\n")
+    assert headstart("show", "head-linear")[1].startswith(f"{name}\n")  # and so does the start of one
+
+
+def test_a_run_is_deleted_with_its_reports_only_when_asked_for(run_folder, little, headstart, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert headstart("delete", "head-linear")[0] == 2 and run_folder.exists()
+    lock = FileLock(layout.lock_of(little, run_folder))
+    with lock:
+        code, _, errors = headstart("delete", "head-linear", "--yes")
+    assert code == 2 and "a running command may need it" in errors and run_folder.exists()
+    code, output, _ = headstart("delete", "head-linear", "--yes")
+    assert code == 0 and output.startswith(f"deleted {run_folder.name}")
+    assert not run_folder.exists() and not (little / "reports" / "runs" / run_folder.name).exists()
+
+
+def test_all_reports_are_on_the_index_page(little, headstart):
+    code, output, _ = headstart("open")
+    assert code == 0
+    page = Path(output.strip())
+    assert page == little / "reports" / "index.html"
+    assert '<a href="little/index.html">' in page.read_text() and LITTLE.title in page.read_text()
+    assert headstart("open", "little")[1].strip() == str(little / "reports" / "little" / "index.html")
+    assert headstart("open", "nothing")[0] == 2
+
+
+def test_runs_on_different_data_sets_are_not_compared(two_runs, headstart):
+    path = two_runs[1] / "recipe.json"
+    recipe = json.loads(path.read_text())
+    rewrite(path, {**recipe, "dataset_title": "photos"})
+    code, _, errors = headstart("compare", *(folder.name for folder in two_runs))
+    assert code == 2 and "expected runs on the same data set, received runs on digits and photos" in errors
+
+
+def test_recipes_are_listed_and_printed_with_their_settings(headstart, data_folder):
+    assert "fine-tune:block5 " in headstart("recipes")[1]
+    code, output, _ = headstart("recipes", "head:dense")
+    assert code == 0 and re.search(r"^  epochs +20 +passes over the training images", output, re.MULTILINE)
 
 
 def test_runs_are_sorted(two_runs, headstart):
@@ -109,13 +173,18 @@ def test_show_takes_a_part_of_the_name_or_the_folder_of_a_run(run_folder, headst
     code, output, _ = headstart("show", "head-linear")
     assert code == 0
     assert output == headstart("show", str(run_folder))[1]
-    for word in ("head:linear, weights random, seed 0, float32", "test: ", "epochs = 2", "last epoch 2"):
+    for word in (
+        "head:linear, weights random, seed 0, float32",
+        "test accuracy ",
+        "epochs = 2",
+        "last epoch 2",
+    ):
         assert word in output
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("head", "expected one run, received the name of 2"), ("none", "finished runs: head")],
+    [("head", "received that of 2: head-linear"), ("none", "there are: head-linear")],
 )
 def test_a_name_that_matches_no_run_or_several_is_rejected(two_runs, headstart, name, message):
     code, _, errors = headstart("show", name)
@@ -236,7 +305,7 @@ def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(
         "of memory",
         "free for",
         "cores",
-        "mirrors not checked: http://127",
+        "its mirrors were not checked",
     ):
         assert word in output
     code, output, _ = headstart("doctor")

@@ -78,7 +78,7 @@ def test_a_speed_that_cannot_be_measured_leaves_times_unknown(headstart, monkeyp
     code, output, _ = headstart("plan", "--preset", "full", "--precision", "float32")
     assert code == 0
     assert "not measured yet on this machine" in line_of(output, "FineTune", "fine-tune-block5")
-    assert re.search(r"fine-tune:block5 +128 px +0 +\? +\?", output)
+    assert re.search(r"fine-tune:block5 +imagenet +128 px +0 +\? +\?", output)
 
 
 def test_unmeasured_time_grows_with_images_epochs_and_pixels(monkeypatch, tmp_path):
@@ -101,10 +101,10 @@ def test_unmeasured_time_grows_with_images_epochs_and_pixels(monkeypatch, tmp_pa
 def test_a_scheme_is_listed_with_its_own_cost_and_what_several_need_counts_once(headstart):
     _, output, _ = headstart("plan", "--preset", "full", "--precision", "float32")
     table = output.partition("scheme ")[2]
-    assert re.search(r"head:linear +\d+ px +0 +–", table)
-    assert re.search(r"fine-tune:block5 +128 px +0 +\d+ \w+ \d+ \w+ +\d+ \w+", table)
+    assert re.search(r"head:linear +imagenet +\d+ px +0 +–", table)
+    assert re.search(r"fine-tune:block5 +imagenet +128 px +0 +\d+ \w+ \d+ \w+ +\d+ \w+", table)
     _, tuned, _ = headstart("plan", "--preset", "full", "--precision", "float32", "--seeds", "0,1")
-    first, second = re.findall(r"tuned-head:linear +128 px +[01] +\S+ +(\S.*)", tuned)
+    first, second = re.findall(r"tuned-head:linear +imagenet +128 px +[01] +\S+ +(\S.*)", tuned)
     assert first != second  # the sweep counts once
 
 
@@ -122,10 +122,10 @@ def test_a_file_of_another_size_makes_its_task_and_downstream_tasks_stale(little
 
 
 def test_a_manifest_with_another_fingerprint_is_stale_and_the_field_is_named(little, headstart):
-    _, output, _ = headstart(*LITTLE, "--subset", "200")
+    _, output, _ = headstart(*LITTLE, "--seeds", "3")
     line = next(line for line in output.splitlines() if "CompareSchemes" in line)
     assert line.startswith("stale")
-    assert line.endswith("runs.0.dataset.subset: 100, expected 200")
+    assert line.endswith("runs.0.seed: 0, expected 3")
 
 
 def test_a_task_without_a_manifest_is_missing_even_if_other_files_exist(little, headstart):
@@ -147,7 +147,7 @@ def test_features_that_lost_a_shard_are_stale_and_unfinished_ones_are_missing(li
 def test_a_missing_result_that_nothing_needs_is_not_run(little, headstart):
     shutil.rmtree(only(little, "raw/weights/*"))
     _, output, _ = headstart(*LITTLE)
-    line = next(line for line in output.splitlines() if "DownloadWeights" in line)
+    line = next(line for line in output.splitlines() if "MakeWeights" in line)
     assert line.startswith("missing")
     assert "not needed" in line
     assert "0 of 7 tasks to run" in output

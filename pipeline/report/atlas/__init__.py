@@ -1,1 +1,0 @@
-"""The layer atlas: accuracy and cost of each block of a backbone on a data set, and where to cut."""

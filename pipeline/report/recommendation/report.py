@@ -1,0 +1,159 @@
+"""Publish a recommendation: the probes as a table, the choice with its reasons and commands, a picture."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.backbones.table import BACKBONES, weights_name
+from pipeline.backbones.weights import read_weights
+from pipeline.datasets.store import ImageStore
+from pipeline.formatting import align_columns, format_bytes, format_duration, format_share
+from pipeline.progress import Progress, silent
+from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
+from pipeline.report import drawing
+from pipeline.report.plots import time_axis
+from pipeline.report.recommendation.probe import Probe, probe_sizes
+from pipeline.report.recommendation.rule import RULE, Choice, best_of, choose, short_name
+from pipeline.results.comparison import TEXT_WIDTH
+from pipeline.results.scores import wilson_interval
+from pipeline.storage import publishing
+
+TABLE, PICTURE, CHOICE, TEXT = FILES = [
+    "recommendation.csv",
+    "recommendation.png",
+    "recommendation.json",
+    "recommendation.txt",
+]
+
+
+def recommend(
+    fingerprint: dict[str, Any],
+    command: str,
+    dataset: str,
+    weights: str,
+    folder: str,
+    progress: Progress = silent,
+) -> str:
+    """Probe the input sizes of a fingerprint within its budget, publish the recommendation, return its text.
+
+    command is `headstart train` with the options of data and weights, to which the choice is added.
+    """
+    images, target, bases = ImageStore(dataset), Path(folder), fingerprint["features"]
+    probes = probe_sizes(bases, images, read_weights(Path(weights)), fingerprint["budget"], progress)
+    choice = choose(probes, min(images.image_size, bases[-1]["input_size"]))
+    row = BACKBONES[bases[0]["backbone"]]
+    layers = ",".join(row.taps[block - 1] for block in choice.blocks)
+    size = f"--input-size {choice.input_size}"
+    head, fine_tune = "tuned-head --recipe dense-bn-dropout", f"fine-tune {_recipe(choice.freeze_through)}"
+    commands = [
+        f"{command.replace('train', f'train {head}', 1)} {size} --layers {layers}",
+        f"{command.replace('train', f'train {fine_tune}', 1)} {size}",
+    ]
+    table = pd.DataFrame([_row(probe) for probe in probes])
+    left_out = sorted({base["input_size"] for base in bases} - set(table["input_size"]))
+    n = len(probes[0].correct)
+    total = len(images) - images.counts["test"]
+    data = f"{n:,} of the {total:,} train and val images of {images.row.title}"
+    how = f"weights {weights_name(bases[0]['weights'])} · {bases[0]['precision']} · {data}"
+    lines = [
+        f"Logistic regression on cached features · {how}",
+        "",
+        *_best_by_size(table),
+        *([f"No time was left for {', '.join(map(str, left_out))} px; raise --budget."] if left_out else []),
+        "",
+        f"All joins at {choice.input_size} px",
+        *_lines(table[table["input_size"] == choice.input_size]),
+        "",
+        *(line for reason in choice.reasons for line in textwrap.wrap(reason, TEXT_WIDTH)),
+        "",
+        *textwrap.wrap(RULE, TEXT_WIDTH),
+        "",
+        *commands,
+    ]
+    publishing.publish_csv(target / TABLE, table)
+    publishing.publish_text(target / TEXT, "\n".join(lines) + "\n")
+    stored = {"choice": asdict(choice), "layers": layers, "n": n, "commands": commands}
+    publishing.publish_json(target / CHOICE, stored)
+    drawing.publish_figure(target / PICTURE, draw, probes, choice, how)
+    publishing.publish_manifest(target, fingerprint, FILES)
+    return "\n".join(lines)
+
+
+def _recipe(freeze_through: int) -> str:
+    """Return the options of the recipe that freezes so many blocks, or of the one to change for it."""
+    exact = [row.name for row in FINE_TUNE_RECIPES.values() if row.freeze_through == freeze_through]
+    return f"--recipe {exact[0]}" if exact else f"--recipe blocks4_5 --freeze-through {freeze_through}"
+
+
+def _row(probe: Probe) -> dict[str, Any]:
+    low, high = wilson_interval(int(probe.correct.sum()), len(probe.correct))
+    return {
+        "input_size": probe.input_size,
+        "blocks": short_name(probe.blocks),
+        "features": probe.width,
+        "accuracy": probe.accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "extract_seconds": probe.seconds,
+        "bytes": probe.bytes,
+    }
+
+
+def _best_by_size(table: pd.DataFrame) -> list[str]:
+    return _lines(table.loc[table.groupby("input_size")["accuracy"].idxmax()])
+
+
+def _lines(table: pd.DataFrame) -> list[str]:
+    header = ["input px", "blocks", "features", "val accuracy", "extraction", "on disk"]
+    return align_columns(
+        [
+            header,
+            *(
+                [
+                    *(f"{row[name]}" for name in ("input_size", "blocks", "features")),
+                    format_share(row, "accuracy"),
+                    f"about {format_duration(row['extract_seconds'])}",
+                    format_bytes(row["bytes"]),
+                ]
+                for row in table.to_dict("records")
+            ),
+        ]
+    )
+
+
+def draw(probes: Sequence[Probe], choice: Choice, caption: str) -> Figure:
+    """Draw the best join of each size against its cost, and all joins at the recommended size by depth."""
+    figure = drawing.empty_figure(caption, width=10.5, height=4.8)
+    left, right = figure.subplots(1, 2)
+    sizes = sorted({probe.input_size for probe in probes})
+    best = [best_of(probe for probe in probes if probe.input_size == size) for size in sizes]
+    table = pd.DataFrame([_row(probe) for probe in best])
+    style = {**drawing.POINTS, "linestyle": "-", **drawing.SERIES[0]}
+    bars = drawing.error_bars(table, "accuracy")
+    left.errorbar(table["extract_seconds"], 100 * table["accuracy"], yerr=bars, **style)
+    for row in table.to_dict("records"):
+        bold = {"fontweight": "bold"} if row["input_size"] == choice.input_size else {}
+        place = (row["extract_seconds"], 100 * row["accuracy"])
+        left.annotate(f"{row['input_size']} px", place, (6, 4), fontsize=9, **bold, **drawing.OFFSET)
+    seconds = table["extract_seconds"]
+    time_axis(left, seconds.min() / 1.5, seconds.max() * 2)
+    left.set(xlabel="time to extract the whole data set", ylabel="val accuracy, % (95 % Wilson interval)")
+    left.set_title("Best join of each input size", pad=20)
+    at_size = [probe for probe in probes if probe.input_size == choice.input_size]
+    series = iter(drawing.SERIES)
+    for first in sorted({probe.blocks[0] for probe in at_size}):
+        group = [probe for probe in at_size if probe.blocks[0] == first]
+        values = [100 * probe.accuracy for probe in group]
+        right.plot([probe.blocks[-1] for probe in group], values, label=f"from block {first}", **next(series))
+    right.axvline(choice.freeze_through + 0.5, color=drawing.GRAY, linestyle="--", linewidth=1.2)
+    drawing.annotate_above(right, choice.freeze_through + 0.5, "◂ frozen | trained ▸", color=drawing.GRAY)
+    right.set_xticks(range(1, at_size[-1].blocks[-1] + 1))
+    right.set(xlabel="through block", ylabel="val accuracy, %")
+    right.set_title(f"Joins of consecutive blocks at {choice.input_size} px", pad=20)
+    right.legend(fontsize=9)
+    return figure

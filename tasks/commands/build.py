@@ -1,0 +1,119 @@
+"""Build tasks for a sub-command: costs beforehand, Luigi's worker, reasons of failures at the end."""
+
+import contextlib
+import multiprocessing
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import luigi
+from filelock import FileLock, Timeout
+
+from pipeline.errors import ChildFailed, HeadstartError
+from pipeline.formatting import format_duration
+from pipeline.storage import layout
+from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import check_free_space
+from pipeline.upkeep.estimates import Estimate
+from tasks.commands.plan import costs_of_schemes, estimates_of, steps
+from tasks.commands.shared import EXIT_FAILED, short_path
+from tasks.configuration import check_writable, data_folder
+from tasks.task import Task
+from tasks.training import TrainTask
+
+LISTED_SECONDS = 0.05  # what took less is not worth a line
+
+
+def build(
+    roots: Sequence[Task], runs: Sequence[TrainTask] = (), *, workers: int = 1, scheduler_url: str = ""
+) -> int:
+    """Run what is missing below the roots and return the exit code.
+
+    First, the estimated cost of each of runs that is missing is printed on standard error.
+    """
+    if all(root.complete() for root in roots):
+        return 0
+    check_writable(data_folder())
+    estimates = estimates_of(steps(*roots))
+    size = sum(estimate.bytes or 0 for estimate in estimates.values())
+    check_free_space(data_folder(), size, "the images, features and runs")
+    if costs := costs_of_schemes(runs, estimates):
+        print("About how long this will take on this machine:", *costs, sep="\n", file=sys.stderr)
+    url = {"scheduler_url": scheduler_url} if scheduler_url else {}
+    reasons: list[str] = []
+    with _reasons_of_failures(reasons), _in_use(roots), _progress_of(estimates):
+        luigi.build(roots, workers=workers, local_scheduler=not url, log_level="WARNING", **url)
+    if all(root.complete() for root in roots):
+        return 0
+    print("headstart: some tasks failed, see above; finished results are kept", file=sys.stderr)
+    for reason in reasons:
+        print(f"headstart: {reason}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+@contextlib.contextmanager
+def _in_use(roots: Sequence[Task]) -> Iterator[None]:
+    """Hold a lock that keeps `headstart clean` from removing what the next task of this run will read."""
+    data, key = data_folder(), key_of([root.fingerprint for root in roots])
+    lock = FileLock(layout.lock_of(data, data / layout.folder_of("run") / f"build-{key}"))
+    with contextlib.suppress(Timeout, OSError):  # another process that runs the same tasks holds it
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _reasons_of_failures(reasons: list[str]) -> Iterator[None]:
+    """Append a line for each failure inside the block: the first line of the error, then what to do."""
+    with tempfile.TemporaryFile("a+", encoding="utf-8") as shared:  # Luigi's workers are forks
+
+        def write(_: Task, error: BaseException) -> None:
+            if isinstance(error, HeadstartError) and not isinstance(error, ChildFailed):
+                lines = str(error).splitlines()
+                shared.write(". ".join(dict.fromkeys((lines[0], lines[-1]))) + "\n")
+                shared.flush()
+
+        Task.event_handler(luigi.Event.FAILURE)(write)
+        try:
+            yield
+        finally:
+            Task.remove_event_handler(luigi.Event.FAILURE, write)
+            shared.seek(0)
+            reasons += dict.fromkeys(shared.read().splitlines())
+
+
+@contextlib.contextmanager
+def _progress_of(estimates: dict[Task, Estimate]) -> Iterator[None]:
+    """Write a line for each finished task inside the block: its number, seconds, name, and the time left."""
+    numbers = {task.task_id: number for number, task in enumerate(estimates)}
+    seconds_of = [estimate.seconds or 0.0 for estimate in estimates.values()]
+    # Luigi's workers are forks.
+    started, done = (multiprocessing.Array("b", len(numbers)).get_obj() for _ in range(2))
+
+    def start(task: Task) -> None:
+        started[numbers[task.task_id]] = 1
+        task.place = f"{sum(started)}/{len(numbers)} "
+
+    def finish(task: Task, seconds: float) -> None:
+        done[numbers[task.task_id]] = 1
+        left = sum(one for one, finished in zip(seconds_of, done, strict=True) if not finished)
+        time_left = f"  (about {format_duration(left)} left)" if left >= 1 else ""
+        if seconds >= LISTED_SECONDS:
+            count = f"{sum(done)}/{len(numbers)}"
+            line = (
+                f"{count:>7} {seconds:8.1f} s  {task.display_name:<16}  {short_path(task.folder)}{time_left}"
+            )
+            print(line, file=sys.stderr)
+
+    handlers = {luigi.Event.START: start, luigi.Event.PROCESSING_TIME: finish}
+    for event, handler in handlers.items():
+        Task.event_handler(event)(handler)
+    try:
+        yield
+    finally:
+        for event, handler in handlers.items():
+            Task.remove_event_handler(event, handler)

@@ -1,0 +1,49 @@
+"""Options of sub-commands from the parameters of Luigi tasks, so that each is declared once."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from tasks import ExtractFeatures, PrepareDataset
+from tasks.task import Task
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+DATA = {name for name, _ in PrepareDataset.get_params()}
+FEATURES = {name for name, parameter in ExtractFeatures.get_params() if parameter.significant} - DATA
+
+
+def add_task_options(
+    parser: argparse.ArgumentParser, task: type[Task], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Add an option for each significant parameter of a task, in groups: data, features, settings.
+
+    defaults are shown instead of the parameters' own. Bad values raise BadInput.
+    """
+    groups = {title: parser.add_argument_group(title) for title in ("data", "features", "settings")}
+    for name, parameter in task.get_params():
+        if not parameter.significant:
+            continue
+        title = "data" if name in DATA else "features" if name in FEATURES else "settings"
+        help, _, elsewhere = (parameter.description or "").partition(" [default: ")
+        default = (defaults or {}).get(name, parameter.task_value(task.task_family, name))
+        shown = f"{parameter.serialize(default)}".replace("%", "%%") or "none"
+        if default is None:
+            shown = elsewhere.removesuffix("]") or "none"
+        groups[title].add_argument(
+            f"--{name.replace('_', '-')}",
+            type=parameter.parse,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=f"{help} (default: {shown})",
+        )
+
+
+def task_of(task: type[AnyTask], options: argparse.Namespace) -> AnyTask:
+    """Return the task with the values of the options that were given."""
+    return task(**given(task, options))
+
+
+def given(task: type[Task], options: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of a task's parameters that were given as options."""
+    return {name: getattr(options, name) for name, _ in task.get_params() if hasattr(options, name)}

@@ -1,0 +1,96 @@
+"""Every option of every command answers a bad value with one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from pipeline.recipes.schemes import SCHEMES
+from tasks.commands import build, main
+
+FREE = ("--out", "--output", "--name", "--scheduler-url")  # any text is a value
+BAD = {
+    "of the wrong kind": "x,1;",
+    "out of range": "-987654321",
+    "misspelt": "idntity",
+    "too long": "y" * 5000,
+}
+REQUIRED = {  # arguments without which a command reports something else first
+    "embed": ["--out", "features.h5", "--dataset", "digits"],
+    "compare": ["a", "b"],
+    "delete": ["a"],
+    "export": ["a", "model.keras"],
+    "predict": ["a", "picture.png"],
+    "show": ["a"],
+    "completion": ["bash"],
+    "why": ["features/a"],
+}
+
+
+def commands() -> list[list[str]]:
+    """Return each command with each of its sub-commands."""
+    schemes = [["train", name] for name in SCHEMES]
+    return [*([name] for name in main.COMMANDS if name != "train"), *schemes]
+
+
+def options_of(command: list[str]) -> list[argparse.Action]:
+    """Return the options of a command that take a value."""
+    parser = main.parser_for(command)
+    for word in command:
+        (subparsers,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+        parser = subparsers.choices[word]
+    return [one for one in parser._actions if one.option_strings and one.nargs != 0]
+
+
+CASES = [
+    pytest.param(
+        command,
+        option.option_strings[-1],
+        kind,
+        id=f"{' '.join(command)} {option.option_strings[-1]} {kind}",
+        marks=() if kind == "misspelt" else pytest.mark.slow,
+    )
+    for command in commands()
+    for option in options_of(command)
+    if option.option_strings[-1] not in FREE
+    for kind in BAD
+]
+
+
+@pytest.mark.parametrize(("command", "option", "kind"), CASES)
+def test_a_bad_value_is_one_line_and_exit_code_2(command, option, kind, headstart, capsys, monkeypatch):
+    for module in ("run", "train", "recommend", "embed"):
+        monkeypatch.setattr(f"tasks.commands.{module}.build", lambda *_, **__: pytest.fail("accepted"))
+    try:
+        code, output, errors = headstart(*command, *REQUIRED.get(command[0], []), f"{option}={BAD[kind]}")
+    except SystemExit as ended:  # by argparse
+        code, output, errors = ended.code, *capsys.readouterr()
+    assert code == 2, (output, errors)
+    assert len(errors.strip().splitlines()) == 1 and errors.startswith("headstart: error: ")
+    assert len(errors) < 1000 or kind == "too long"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rnu"],
+        ["run", "--presett", "demo"],
+        ["train", "haed"],
+        ["show", "no-such-run"],
+        ["recipes", "head:x"],
+    ],
+)
+def test_a_misspelt_word_is_one_line_and_exit_code_2(words, headstart, capsys):
+    try:
+        code, _, errors = headstart(*words)
+    except SystemExit as ended:
+        code, errors = ended.code, capsys.readouterr().err
+    assert code == 2
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_the_cases_cover_every_command_with_options():
+    covered = {" ".join(case.values[0]) for case in CASES}
+    assert covered >= {"run", "plan", "why", "embed", "recommend", "train head", "train fine-tune"}
+    assert len(CASES) > 400 and build
