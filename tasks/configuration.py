@@ -58,7 +58,7 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return
-        reason = "it cannot be written"
+        reason = "it cannot be written (a read-only file system, or no permission)"
     except OSError as error:
         reason = error.strerror or type(error).__name__
     raise BadInput(f"data folder {folder}: {reason}; set HEADSTART_DATA_DIR to a folder that can be written")

@@ -38,10 +38,13 @@ class RunResultTask(DataTask, DerivedTask):
     def run_task(self) -> TrainTask:
         """The training task of the run."""
         scheme, recipe = find_named(recipes_folder(), self.scheme)
-        not_settings = ("space", "storage")  # parameters of the task
-        changes = {name: value for name, value in self.settings.items() if name not in not_settings}
+        task = training_task(scheme.name)
+        own = [
+            name for name in ("space", "storage") if hasattr(task, name)
+        ]  # parameters that are no settings
+        changes = {name: value for name, value in self.settings.items() if name not in own}
         named_recipe(recipes_folder(), scheme, recipe, changes)  # raises BadInput
-        return self.clone(training_task(scheme.name), recipe=recipe, **self.settings)
+        return self.clone(task, recipe=recipe, **self.settings)
 
     @property
     def sources(self) -> list[Task]:

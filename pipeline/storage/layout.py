@@ -122,4 +122,4 @@ def locks_of_kinds(data: Path, kinds: Iterable[str]) -> list[Path]:
 def generated_folders(data: Path) -> list[Path]:
     """Return the folders of everything that the graph creates, except downloads."""
     parents = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
-    return [data / name for name in (*parents, LOCKS, INDEX, IDENTITIES) if name != folder_of("download")]
+    return [data / name for name in (*parents, LOCKS, INDEX, IDENTITIES, CONTENT) if name != folder_of("download")]

@@ -49,6 +49,7 @@ def test_only_the_shard_that_does_not_match_is_damaged(copied, sources, name, ch
     assert why in comparison["damaged"]["shard-00004.h5"]
 
 
+@pytest.mark.slow
 def test_sampled_rows_depend_on_the_seed(copied, sources):
     section = section_of(copied)
     for number in range(5):

@@ -35,7 +35,7 @@ def network(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.Model:
 @pytest.mark.parametrize(
     ("side", "channels", "filters"), [(2, 128, 64), (4, 96, 64), (7, 64, 64), (8, 64, 72), (10, 64, 64)]
 )
-@pytest.mark.parametrize("activation", ["relu", None])
+@pytest.mark.parametrize("activation", ["relu", pytest.param(None, marks=pytest.mark.slow)])
 def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, activation):
     layer = keras.layers.Conv2D(filters, 3, padding="same", activation=activation, name="conv")
     model = network(layer, (side, side, channels))

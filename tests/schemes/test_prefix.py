@@ -124,7 +124,7 @@ SMALL |= {"optimizer": "sgd", "learning_rate": 3e-7}
     [
         pytest.param({"shift": 1}, 32, "float32", 1e-4, id="18 views", marks=pytest.mark.slow),
         pytest.param({}, 32, "float32", 1e-4, id="32 px", marks=pytest.mark.slow),
-        pytest.param({"alternate": True}, 32, "float32", 1e-4, id="alternate flips"),
+        pytest.param({"alternate": True}, 32, "float32", 1e-4, id="alternate flips", marks=pytest.mark.slow),
         pytest.param({}, 48, "float32", 1e-4, id="48 px", marks=pytest.mark.slow),
         pytest.param({"freeze_through": 3}, 32, "float32", 1e-4, id="blocks 4 and 5", marks=pytest.mark.slow),
         pytest.param({"freeze_through": 5}, 32, "float32", 1e-4, id="top only", marks=pytest.mark.slow),

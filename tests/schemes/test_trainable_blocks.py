@@ -151,6 +151,7 @@ def test_the_warning_contains_both_accuracies_and_advice():
     assert "later epochs exceeded both: 60.0 %" in recovered
 
 
+@pytest.mark.slow
 def test_the_warning_is_logged_and_stored_with_the_run(digits, weights, features, tmp_path, caplog):
     changes = {"units": (), "epochs": 1, "top_epochs": 20, "batch_size": 10, "prefix": "images"}
     spec = spec_of("fine-tune:block5", {**changes, "learning_rate": 10.0, "optimizer": "adamw"})

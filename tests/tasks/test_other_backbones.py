@@ -1,4 +1,4 @@
-"""The graph with VGG19 and ResNet50: features, heads, the atlas, fine-tuning, the comparison."""
+"""The graph with VGG19 and ResNet50: features, heads, the recommendation, fine-tuning, the comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from small_graphs import build
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.recipes.presets import PRESETS, Plan, Preset
-from tasks import CompareSchemes, LayerAtlas
+from tasks import CompareSchemes, Recommend
 
 SMALL = {"epochs": 1, "top_epochs": 1, "units": [8], "flip": False, "test_views": ["identity"]}
 OTHERS = Preset(
@@ -34,7 +34,8 @@ def test_another_backbone_runs_the_whole_graph(monkeypatch, data_folder, backbon
     monkeypatch.setitem(PRESETS, "others", OTHERS)
     root = CompareSchemes(preset="others", backbone=backbone)
     heads, block5, whole = (score.run_task for score, _ in root.results)
-    assert build(root, heads.clone(LayerAtlas))
+    monkeypatch.setattr("tasks.recommendation.SIZES", (32,))
+    assert build(root, heads.clone(Recommend))
     title = f"random ({BACKBONES[backbone].title})"
     with (data_folder / "reports" / "others" / "comparison.csv").open() as file:
         assert [row["weights"] for row in csv.DictReader(file)] == [title] * 3

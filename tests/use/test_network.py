@@ -164,6 +164,7 @@ def test_all_formats_are_exported_and_checked_without_the_project(trained, weigh
         tflite(np.float32(images))
 
 
+@pytest.mark.slow
 def test_several_formats_are_published_together_or_not_at_all(trained, digits, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("loc(fused[compiler text\n" * 500)
@@ -175,6 +176,7 @@ def test_several_formats_are_published_together_or_not_at_all(trained, digits, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_export_that_needs_the_project_fails(trained, digits, tmp_path, monkeypatch):
     def write(model, path):
         pixels = model.input

@@ -43,13 +43,14 @@ def options_of(command: list[str]) -> list[argparse.Action]:
     return [one for one in parser._actions if one.option_strings and one.nargs != 0]
 
 
+QUICK = ("plan", "runs", "predict")  # of the others, what is in groups of options is the same; see test-all
 CASES = [
     pytest.param(
         command,
         option.option_strings[-1],
         kind,
         id=f"{' '.join(command)} {option.option_strings[-1]} {kind}",
-        marks=() if kind == "misspelt" else pytest.mark.slow,
+        marks=() if kind == "misspelt" and command[0] in QUICK else pytest.mark.slow,
     )
     for command in commands()
     for option in options_of(command)
