@@ -106,18 +106,17 @@ def verdicts_markdown(differences: pd.DataFrame) -> str:
 
 
 def verdicts_text(differences: pd.DataFrame, width: int) -> str:
-    """Return the terminal version, at most width columns: a sentence and the pairs that do not differ."""
+    """Return the terminal version, at most width columns: a sentence, and three lines of pairs that tie."""
     lines = []
     for ranking in rankings(differences):
-        ties: dict[str, list[str]] = {}
-        for (a, b), verdict in ranking.verdicts.items():
-            if not verdict.significant and len(ranking.verdicts) > 1:  # the sentence covers a single pair
-                ties.setdefault(a, []).append(f"{b} ({format_points(verdict.difference)})")
-        sentence = verdict_sentence(ranking)
-        lines += textwrap.wrap(f"{sentence} Not significant:" if ties else sentence, width)
-        for a, others in ties.items():
-            line = f"{a} vs. {join_names(others)}"
-            lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
+        lines += textwrap.wrap(verdict_sentence(ranking), width)
+        ties = [
+            f"{a} vs. {b} ({format_points(verdict.difference)})"
+            for (a, b), verdict in ranking.verdicts.items()
+            if not verdict.significant and len(ranking.verdicts) > 1  # the sentence covers a single pair
+        ]
+        text = f"Not significant: {'; '.join(ties)}" if ties else ""
+        lines += textwrap.wrap(text, width, max_lines=3, placeholder=" … (all pairs: differences.csv)")
     return "\n".join(lines or [NO_PAIRS])
 
 

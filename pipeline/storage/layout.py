@@ -32,11 +32,14 @@ KINDS = {  # kind of folder: the folder that holds all of them, relative to the 
     "comparison": ("reports", r"(?!(?:runs|recommendation|labels|seeds|blocks)$)[^/.][^/]*"),
 }
 TRAINED_KINDS = ("run", "sweep", "curve", "study")  # kinds that read images and features
-OWN_FILES = ("README.md", ".gitignore")  # the files of the data folder in the repository
+REPORT_INDEX = "reports/index.html"
+# Files that no manifest lists: those of the repository, and the index page of all reports.
+OWN_FILES = ("README.md", ".gitignore", REPORT_INDEX)
 
 LOCKS = ".locks"  # in the data folder and in each section of features
 CONTENT = "content"  # features of single pictures, by the sha256 of their pixels
 INDEX = ".folders"  # index of the files in folders of pictures
+SPEED = ".speed.json"  # of this machine, measured once
 IDENTITIES = ".weights"  # identity of the arrays in users' files of weights, by sha256 of the file
 QUARANTINE = "quarantine"
 MANIFEST = "manifest.json"  # in every finished folder
@@ -122,4 +125,8 @@ def locks_of_kinds(data: Path, kinds: Iterable[str]) -> list[Path]:
 def generated_folders(data: Path) -> list[Path]:
     """Return the folders of everything that the graph creates, except downloads."""
     parents = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
-    return [data / name for name in (*parents, LOCKS, INDEX, IDENTITIES, CONTENT) if name != folder_of("download")]
+    return [
+        data / name
+        for name in (*parents, LOCKS, INDEX, IDENTITIES, CONTENT, SPEED)
+        if name != folder_of("download")
+    ]

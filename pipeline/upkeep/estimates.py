@@ -19,8 +19,8 @@ from pipeline.recipes.fine_tune import FineTuneRecipe
 from pipeline.recipes.from_scratch import ScratchRecipe
 from pipeline.recipes.heads import NetworkHead
 from pipeline.storage.fingerprint import differences
-from pipeline.storage.layout import COSTS, RECIPE, list_folders
-from pipeline.storage.publishing import read_manifest, read_sealed
+from pipeline.storage.layout import COSTS, RECIPE, SPEED, list_folders
+from pipeline.storage.publishing import publish_sealed, read_manifest, read_sealed
 
 FAULTS: tuple[type[Exception], ...] = (HeadstartError, OSError, ValueError, KeyError, TypeError)
 FAULTS += (AttributeError, RecursionError, ZeroDivisionError)  # errors that malformed files can raise
@@ -68,7 +68,7 @@ class MeasuredRun:
 
 
 class Measurements:
-    """The costs measured in a data folder on this model of processor, and the speed; changes nothing."""
+    """The costs measured in a data folder on this model of processor, and the speed, which is kept there."""
 
     def __init__(self, data: Path):
         self._data, self._processor = data, machine.describe()["processor"]
@@ -103,10 +103,18 @@ class Measurements:
     @functools.cached_property
     def matrix_rate(self) -> float | None:
         """Operations per second of products of float32 matrices; None with a GPU, or if measuring fails."""
+        record = self._data / SPEED
+        with contextlib.suppress(*FAULTS):
+            stored = read_sealed(record)
+            if stored["processor"] == self._processor:
+                return float(stored["matrix_rate"])
+        rate = None
         with contextlib.suppress(HeadstartError, OSError):
             if machine.gpu_capability() is None:
-                return float(run_in_child("pipeline.upkeep.estimates:measure_matrix_rate", {}))
-        return None
+                rate = float(run_in_child("pipeline.upkeep.estimates:measure_matrix_rate", {}))
+                if self._data.is_dir():
+                    publish_sealed(record, {"processor": self._processor, "matrix_rate": rate})
+        return rate
 
     def work(self, work: float | None, precision: str, images: float) -> Estimate:
         """Return the estimate for training steps with so many forward operations for each image."""

@@ -29,7 +29,7 @@ def reports(data: Path) -> dict[str, Path]:
 
 def publish_index(data: Path) -> Path:
     """Write the index page of all reports and return its path."""
-    target = layout.report_folder(data, COMPARISON_PAGE)
+    target = data / layout.REPORT_INDEX
     rows = [_row(name, path, target.parent) for name, path in reports(data).items()]
     publish_text(target, environment().get_template("index.html.jinja").render(rows=rows))
     return target

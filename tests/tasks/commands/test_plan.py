@@ -42,15 +42,21 @@ def test_each_task_is_listed_once_after_its_dependencies(little, headstart):
 
 
 @pytest.mark.parametrize("state", ["none", "empty", "full"])
-def test_planning_changes_nothing_on_disk(made_little, data_folder, headstart, state):
+def test_planning_keeps_the_measured_speed_and_changes_nothing_else(
+    made_little, data_folder, headstart, state
+):
     if state == "empty":
         data_folder.mkdir()
     elif state == "full":
         shutil.copytree(made_little, data_folder)
-    before = tree(data_folder.parent)
+    before = tree(data_folder)
     assert headstart("plan", "--dataset", "digits", "--subset", "200", "--weights", "random")[0] == 0
     assert headstart("why", "TrainHead", "--weights", "random")[0] == 0
-    assert tree(data_folder.parent) == before
+    assert data_folder.exists() == (state != "none")
+    after = tree(data_folder)
+    speed = after.pop(".speed.json", None)
+    assert speed or state != "empty"
+    assert after == before
 
 
 def line_of(output: str, *words: str) -> str:
