@@ -1,5 +1,5 @@
 """List every task of a preset as done, stale or missing, and estimate the time and disk space of the tasks
-to run: from measurements on this machine, or else from its speed, which is measured once. Changes nothing else.
+to run: from measurements on this machine, or else from its speed, which is measured once and kept.
 
 examples:
   headstart plan                                  the tasks of `headstart run` with estimates

@@ -57,11 +57,13 @@ EXTRACTION = "time to cache the features; paid once, shared by all runs that rea
 COLUMNS = (
     Column("total time", "total_seconds", format_duration),
     Column("training", "train_seconds", format_duration, TRAINING),
-    Column("extraction", "extract_seconds", format_duration, EXTRACTION),
+    Column(
+        "extraction", "extract_seconds", lambda value: format_duration(value) if value else "–", EXTRACTION
+    ),
     Column("log loss", "log_loss", lambda value: format_value(value, ""), "nats; lower is better"),
-    *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in OWN_COLUMNS),
 )
 DETAILS = (
+    *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in OWN_COLUMNS),
     Column("epochs", "epochs", "{:,}".format),
     Column("peak memory", "peak_memory_mb", "{:,.0f} MB".format),
     Column("parameters", "parameters", format_count),
