@@ -177,6 +177,12 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Return what the data set holds, in one line."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        size, classes = f"{self.image_size} px", len(self.class_names)
+        return f"ImageStore({self.row.name}: {len(self):,} images of {size} ({counts}), {classes} classes)"
+
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test" in this store, ascending."""
         return np.flatnonzero(self.split == SPLITS[split])

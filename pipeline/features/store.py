@@ -188,6 +188,10 @@ class MappedRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __repr__(self) -> str:
+        """Return shape and dtype."""
+        return f"MappedRows(shape={self.shape}, dtype={self.dtype})"
+
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows (n, …) at row numbers (n,) in a new array."""
         result = np.empty((len(rows), *self.shape[1:]), self.dtype)

@@ -97,6 +97,14 @@ def test_scratch_files_of_dead_processes_are_removed_and_those_of_running_ones_a
     assert [path.exists() for path in (dead, alive, elsewhere)] == [False, True, True]
 
 
+def test_a_run_that_would_resume_is_kept_with_its_checkpoint(little, headstart):
+    run = only(little, "runs/*")
+    (run / "manifest.json").unlink()
+    assert f"runs/{run.name}" in listed(headstart("clean")[1], "unused")
+    (run / "checkpoint.npz").write_bytes(b"state")
+    assert f"runs/{run.name}" not in headstart("clean")[1]
+
+
 def test_the_checkpoint_of_a_finished_run_is_removed_and_the_run_is_kept(little, headstart):
     run = only(little, "runs/*")
     (run / "checkpoint.npz").write_bytes(b"state")
