@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,8 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "python.ipynb"
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_notebook_runs(data_folder, monkeypatch, capsys):
-    import sys
-
+def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HEADSTART_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     names: dict[str, object] = {}
