@@ -15,10 +15,11 @@ from pipeline.backbones.table import (
     choose_weights,
     weights_names,
 )
-from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, path_name
+from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, forget_digests, path_name
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.download.cifar import ARCHIVES
+from pipeline.errors import BadInput
 from pipeline.features.sections import network_size
 from pipeline.formatting import describe_data, describe_sizes
 from pipeline.storage import layout
@@ -180,13 +181,18 @@ class PrepareDataset(Task):
         if self.dataset.startswith(FOLDER):
             sources = [Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()]
         unreadable = read_choice("folders", "unreadable", "HEADSTART_UNREADABLE", ("report", "refuse"))
-        self.in_child(
-            "pipeline.datasets.store:prepare",
-            fingerprint=self.fingerprint,
-            source=next(iter(sources), None),
-            folder=self.folder,
-            refuse_unreadable=unreadable == "refuse",
-        )
+        try:
+            self.in_child(
+                "pipeline.datasets.store:prepare",
+                fingerprint=self.fingerprint,
+                source=next(iter(sources), None),
+                folder=self.folder,
+                refuse_unreadable=unreadable == "refuse",
+            )
+        except BadInput:
+            if self.dataset.startswith(FOLDER):  # an entry of the index may be wrong
+                forget_digests(sources[0], _index())
+            raise
 
 
 class DataTask(Task):

@@ -1,7 +1,8 @@
 """A folder of pictures as a data set: one sub-folder per class, optionally below train/val/test.
 
-The data set's key comes from the sha256 of every file. An index caches the digests by name, size and
-modification time. Files are hashed again when they are read; a change in between is an error.
+The data set's key comes from the sha256 of every file. An index caches the digests by name, size, time of
+modification, and time of change of the inode, which no copy preserves. Files are hashed again when they are
+read; a change in between is an error.
 """
 
 import functools
@@ -39,12 +40,12 @@ class PictureFile:
 
     @property
     def stamp(self) -> list[int]:
-        """Size in bytes and modification time in nanoseconds; the index entry is valid while both match."""
+        """Size, and times of modification and of change in ns; the index entry is valid while all match."""
         try:
             status = self.path.stat()
         except OSError:  # a broken link, or deleted since the scan; reported as unreadable later
-            return [0, 0]
-        return [status.st_size, status.st_mtime_ns]
+            return [0, 0, 0]
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def folder_dataset(text: str, index: Path | None) -> Dataset:
@@ -157,7 +158,7 @@ def _folders(parent: Path) -> list[Path]:
 def _scan(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
     """Return the files of a folder and their identity; scanned once per process so that its keys agree."""
     files = picture_files(root)
-    path = index / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.json" if index else None
+    path = _index_file(root, index) if index else None
     cached, began = _read_index(path), time.time_ns()
     stamps = {file.name: file.stamp for file in files}
     changed = [file for file in files if cached.get(file.name, [None])[:-1] != stamps[file.name]]
@@ -168,11 +169,20 @@ def _scan(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
         entries = {
             name: [*stamp, digests[name]]
             for name, stamp in stamps.items()
-            if digests[name] and stamp[1] < began - RECENT_NS
+            if digests[name] and max(stamp[1:]) < began - RECENT_NS
         }
         with explain_disk_errors(path):
             publish_sealed(path, entries)
     return files, identity_of(digests)
+
+
+def _index_file(root: Path, index: Path) -> Path:
+    return index / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.json"
+
+
+def forget_digests(root: Path, index: Path) -> None:
+    """Remove the index of a folder, so that the next command hashes all its files again."""
+    _index_file(root, index).unlink(missing_ok=True)
 
 
 def _digest(file: PictureFile) -> str:
@@ -189,7 +199,7 @@ def _read_index(path: Path | None) -> dict[str, list[Any]]:
     except DamagedFile:
         return {}
     valid = all(
-        isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
+        isinstance(entry, list) and len(entry) == 4 and isinstance(entry[3], str)
         for entry in entries.values()
     )
     return entries if valid else {}

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -250,9 +251,24 @@ def test_fingerprint_does_not_depend_on_the_location_of_the_folder(root, tmp_pat
     assert fingerprint_of(copy) == fingerprint_of(root)
 
 
+def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_noticed(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "RECENT_NS", 0)  # what has just been written counts as old
+    one = root / "rose" / "0001.png"
+    before, status = fingerprint_of(root, tmp_path / "index"), one.stat()
+    data = bytearray(one.read_bytes())
+    data[-20] ^= 1
+    (root / "copy").write_bytes(data)
+    os.utime(root / "copy", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (root / "copy").rename(one)  # as rsync -t does
+    assert (one.stat().st_size, one.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert fingerprint_of(root, tmp_path / "index") != before
+
+
 def test_index_avoids_hashing_unchanged_files(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "RECENT_NS", 0)
     for path in root.rglob("*.png"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
+    time.sleep(0.02)
     fingerprint = fingerprint_of(root, tmp_path / "index")
     read = []
     real = folders._digest

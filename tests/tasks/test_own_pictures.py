@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 
+import luigi
 import numpy as np
 import pytest
 from PIL import Image
-from small_graphs import LITTLE
+from small_graphs import LITTLE, build
 from trees import only
 
 from pipeline.datasets.folders import _scan
 from pipeline.recipes.presets import PRESETS
+from pipeline.storage.publishing import publish_sealed, read_sealed
+from tasks import PrepareDataset
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_a_folder_of_pictures_is_compared_classified_and_shown_on_the_page(pictu
     assert recipe["class_names"] == ["bright", "dark"] and recipe["dataset"] == "folder:My pictures"
     assert recipe["dataset_note"] == "1 file left out"
     assert recipe["n_train"] + recipe["n_val"] + recipe["n_test"] == 80
-    page = (data_folder / "reports" / LITTLE.name / "index.html").read_text()
+    page = only(data_folder, f"reports/{LITTLE.name}-folder-My_pictures-*/index.html").read_text()
     assert "1 file left out" in page and "folder:path/to/My pictures" in page
     code, output, _ = headstart("predict", run.name, str(pictures / "bright" / "1.png"))
     assert code == 0 and output.splitlines()[1].split(",")[1] == "bright"
@@ -53,6 +56,22 @@ def test_a_folder_of_pictures_is_compared_classified_and_shown_on_the_page(pictu
     assert before == {path: path.stat().st_mtime_ns for path in data_folder.rglob("manifest.json")}
     code, output, _ = headstart("verify", "--sample", "4")
     assert code == 0 and "no damage, 0 unlisted" in output
+
+
+def test_a_wrong_entry_of_the_index_is_dropped_so_that_the_next_command_succeeds(
+    pictures, data_folder, monkeypatch, headstart
+):
+    monkeypatch.setattr("pipeline.datasets.folders.RECENT_NS", 0)
+    task = PrepareDataset(dataset=f"folder:{pictures}")
+    index = only(data_folder, ".folders/*.json")
+    entries = read_sealed(index)
+    name = next(iter(entries))
+    publish_sealed(index, {**entries, name: [*entries[name][:-1], "0" * 64]})
+    for expected in (False, True):
+        _scan.cache_clear()
+        luigi.task_register.Register.clear_instance_cache()
+        assert build(PrepareDataset(dataset=f"folder:{pictures}")) is expected
+    assert task.complete()
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_photographs_of_many_sizes_are_learned_classified_and_exported_at_224_px
         "fine-tune:block5": (224, 224),
         "from-scratch:lesson": (224, 32),
     }
-    page = (data_folder / "reports" / PRESET.name / "index.html").read_text()
+    page = only(data_folder, f"reports/{PRESET.name}-folder-*/index.html").read_text()
     assert "images 224 px, input 224 px" in page and "fine-tune:block5 · random · 224 px" in page
     run = only(data_folder, "runs/fine-tune-*")
     code, output, _ = headstart("predict", run.name, str(root))
