@@ -30,6 +30,7 @@ ORPHAN_CHECK_SECONDS = 0.5
 STDERR_LINES = 15  # last lines of a child's standard error in the error message
 COMMAND = (sys.executable, "-m", "pipeline.children")
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
+UNSET = ("TF_USE_LEGACY_KERAS", "PYTHONOPTIMIZE")
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env={**os.environ, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        env=_environment(),
     )
     assert child.stdin is not None and child.stderr is not None  # pipes
     stderr: deque[str] = deque(maxlen=STDERR_LINES)
@@ -62,6 +63,12 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
         status = child.wait()
     listener.join()
     return _result(name, reply, status, "\n".join(line.rstrip() for line in stderr))
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a child, without what would change results or where modules come from."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    return {**kept, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
 def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:

@@ -7,6 +7,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pipeline.errors import BadInput
+
+# What Keras would read from ~/.keras/keras.json is set here: results must not depend on that file.
+if keras.config.backend() != "tensorflow":
+    raise BadInput(
+        f"Keras's backend: expected tensorflow, received {keras.config.backend()}; unset KERAS_BACKEND"
+    )
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
+
 
 def configure(*, seed: int, precision: str, threads: int | None = None) -> dict[str, Any]:
     """Set Keras's precision and all seeds; return the settings, besides the recipe, that affect results.

@@ -78,7 +78,7 @@ def mirrors(section: str, variable: str, *, only_environment: bool = False) -> l
     """Return the URLs from an environment variable or, if it is not set, from luigi.cfg."""
     text = os.environ.get(variable, "")
     if not (text or only_environment):
-        text = luigi.configuration.get_config().get(section, "urls", "")
+        text = luigi.configuration.get_config().get(section, "urls", "", raw=True)  # a URL may contain %
     return [url.strip() for url in text.split(",") if url.strip()]
 
 

@@ -55,7 +55,7 @@ def folder_dataset(text: str, index: Path | None) -> Dataset:
     """
     root = Path(text.removeprefix(FOLDER)).expanduser().absolute()
     files, identity = _scan(root, index)
-    return folder_row(_text(root.resolve().name), identity, len(files))
+    return folder_row(text_of_name(root.resolve().name), identity, len(files))
 
 
 def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
@@ -88,7 +88,7 @@ def picture_files(root: Path) -> list[PictureFile]:
     has_splits = "train" in names and names <= set(SPLIT_FOLDERS)
     parents = [(path, SPLIT_FOLDERS[path.name]) for path in below] if has_splits else [(root, "")]
     files = [
-        PictureFile(_relative_name(root, path), path, _text(folder.name), split)
+        PictureFile(_relative_name(root, path), path, text_of_name(folder.name), split)
         for parent, split in parents
         for folder in _folders(parent)
         for path in pictures_below(folder)
@@ -142,10 +142,10 @@ def path_name(name: str) -> str:
 
 
 def _relative_name(root: Path, path: Path) -> str:
-    return _text(path.relative_to(root).as_posix())
+    return text_of_name(path.relative_to(root).as_posix())
 
 
-def _text(name: str) -> str:
+def text_of_name(name: str) -> str:
     """Return a file name with invalid UTF-8 replaced by U+FFFD and control characters escaped."""
     return printable(os.fsencode(name).decode("utf-8", "replace"))
 
@@ -213,13 +213,14 @@ FITTING = "transparency on white, square from the centre, bilinear, antialiased 
 def find_pictures(names: Sequence[str]) -> list[str]:
     """Return the paths of pictures in folders and of named files of any extension; raise BadInput if none."""
     pictures: list[str] = []
-    for path in map(Path, names):
-        if path.is_dir():
+    for name in names:
+        path = Path(name)
+        if path.is_dir() and name:
             pictures += map(str, pictures_below(path))
         elif path.is_file():
             pictures.append(str(path))
         else:
-            raise BadInput(f"{path}: expected a picture or a folder, but it does not exist")
+            raise BadInput(f"{name!r}: expected a picture or a folder, but it does not exist")
     if not pictures:
         raise BadInput(f"{', '.join(names)}: expected pictures (PNG, JPEG, WebP, BMP, GIF), got none")
     return list(dict.fromkeys(pictures))

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 from keras import KerasTensor
 
+from pipeline import numerics  # noqa: F401  # sets Keras's defaults
 from pipeline.backbones.model import backbone_features
 from pipeline.backbones.steps import resize_matrix
 from pipeline.backbones.table import BACKBONES

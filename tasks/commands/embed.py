@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.children import run_in_child
-from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, find_pictures
+from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, find_pictures, text_of_name
 from pipeline.errors import BadInput
 from pipeline.features.sections import cache_fingerprint, parse_layers
 from pipeline.machine import resolve_precision
@@ -24,7 +24,7 @@ from pipeline.views import parse_views
 from tasks import DownloadWeights, ExtractFeatures
 from tasks.commands.build import build
 from tasks.commands.options import add_task_options, given, task_of
-from tasks.commands.shared import report_unreadable
+from tasks.commands.shared import check_output, report_unreadable
 from tasks.configuration import data_folder
 from tasks.progress import ProgressReporter
 
@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
     out, task = Path(options.out), task_of(ExtractFeatures, options)
     check_format(out)
+    check_output(out)
     if bool(options.paths) == ("dataset" in given(ExtractFeatures, options)):
         raise BadInput("expected either pictures or --dataset")
     if task.pooling != "average":
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     with ProgressReporter() as progress:
         result = run_in_child("pipeline.use.embed:embed", arguments, progress)
     readable = [(path, digest) for path, digest in zip(paths, result["digests"], strict=True) if digest]
-    names, digests = ([pair[number] for pair in readable] for number in (0, 1))
+    names, digests = [text_of_name(path) for path, _ in readable], [digest for _, digest in readable]
     if names:
         blocks = blocks_of(cache, request, digests)
         publish_table(out, {"name": names}, width_of(task), blocks)

@@ -16,12 +16,12 @@ from typing import Any
 
 from pipeline.backbones.table import weights_name
 from pipeline.children import run_in_child
-from pipeline.datasets.folders import find_pictures
+from pipeline.datasets.folders import find_pictures, text_of_name
 from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
 from pipeline.storage import layout
 from pipeline.storage.publishing import MANIFEST, publish_text
-from tasks.commands.shared import RUN_HELP, find_run, report_unreadable
+from tasks.commands.shared import RUN_HELP, check_output, find_run, report_unreadable
 from tasks.configuration import data_folder
 from tasks.progress import ProgressReporter
 
@@ -35,9 +35,13 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     folder, paths = find_run(options.run), find_pictures(options.paths)
+    if options.output:
+        check_output(Path(options.output))
     arguments = {"run": str(folder), "weights": weights_of(folder), "paths": paths}
     with ProgressReporter() as progress:
         result = run_in_child("pipeline.use.predict:predict", arguments, progress)
+    for row in result["rows"]:
+        row["path"] = text_of_name(row["path"])
     if options.format == "json":
         text = json.dumps(result["rows"], indent=2, ensure_ascii=False) + "\n"
     else:
@@ -70,6 +74,11 @@ def weights_of(folder: Path) -> str | None:
     return str(weights)
 
 
+def cell_of(text: str) -> str:
+    """Return text as a cell of a CSV file, with an apostrophe before what a spreadsheet would compute."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
 def _as_csv(rows: list[dict[str, Any]]) -> str:
     """Return one line for each picture: its most likely classes with their probabilities."""
     file = io.StringIO()
@@ -79,5 +88,5 @@ def _as_csv(rows: list[dict[str, Any]]) -> str:
     places = ["", *(f"_{place}" for place in range(2, TOP_CLASSES + 1))]
     writer.writerow(["path", *(f"{word}{place}" for place in places for word in ("class", "probability"))])
     for row in rows:
-        writer.writerow([row["path"], *(value for pair in row["top"] for value in pair)])
+        writer.writerow([cell_of(row["path"]), *(value for pair in row["top"] for value in pair)])
     return file.getvalue()

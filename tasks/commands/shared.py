@@ -1,10 +1,12 @@
 """Code that several sub-commands share: exit codes, and looking up a finished run."""
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.errors import BadInput
+from pipeline.formatting import printable
 from pipeline.storage import layout
 from pipeline.storage.publishing import MANIFEST
 from tasks.configuration import data_folder
@@ -37,6 +39,12 @@ def match_name(text: str, names: Sequence[str], what: str) -> str:
     raise BadInput(f"{expected}; there are: {', '.join(names[:5]) or 'none yet'}")
 
 
+def check_output(path: Path) -> None:
+    """Raise BadInput, before any work is done, if a file cannot be written at path."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise BadInput(f"{path}: expected a file in an existing folder that can be written")
+
+
 def short_path(path: Path) -> str:
     """Return a path relative to the data folder."""
     return path.relative_to(data_folder()).as_posix()
@@ -52,5 +60,5 @@ def show(lines: Iterable[str]) -> int:
 def report_unreadable(errors: list[str]) -> int:
     """Print errors about unreadable files on standard error, and return the exit code."""
     for text in errors:
-        print(f"headstart: {text}", file=sys.stderr)
+        print(f"headstart: {printable(text)}", file=sys.stderr)
     return EXIT_DAMAGED if errors else 0

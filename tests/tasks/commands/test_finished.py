@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from PIL import Image
 from small_graphs import LITTLE, hits_of
 from statsmodels.stats.proportion import proportion_confint
 from trees import only
@@ -148,6 +150,48 @@ def test_runs_on_different_data_sets_are_not_compared(two_runs, headstart):
     rewrite(path, {**recipe, "dataset_title": "photos"})
     code, _, errors = headstart("compare", *(folder.name for folder in two_runs))
     assert code == 2 and "expected runs on the same data set, received runs on digits and photos" in errors
+
+
+NAMES = {  # of files in bytes, and as text in a CSV file
+    b"caf\xe9.png": "caf\ufffd.png",
+    b"=1+1.png": "'=1+1.png",
+    b"new\nline \x1b[31m.png": r"new\nline \x1b[31m.png",
+    b"a?b#c%20&;'.png": "a?b#c%20&;'.png",
+    b"y" * 240 + b".png": "y" * 240 + ".png",
+}
+
+
+@pytest.mark.slow
+def test_pictures_of_any_name_are_classified_and_none_is_lost(run_folder, headstart, tmp_path, monkeypatch):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [folder / os.fsdecode(name) for name in NAMES]
+    for path in paths:
+        with path.open("wb") as file:
+            Image.new("RGB", (32, 32), "navy").save(file, "PNG")
+    monkeypatch.chdir(folder)
+    names = [path.name for path in paths]
+    code, _, errors = headstart("predict", run_folder.name, *names, "--output", "../out.csv")
+    assert code == 0, errors
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == list(NAMES.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["", "--output", "out.csv"], "'': expected a picture or a folder"),
+        ([".", "--output", "nowhere/out.csv"], "nowhere/out.csv: expected a file in an existing folder"),
+    ],
+)
+def test_bad_places_are_refused_before_any_work(
+    run_folder, headstart, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    monkeypatch.setattr("tasks.commands.predict.run_in_child", lambda *_: pytest.fail("has begun"))
+    code, _, errors = headstart("predict", run_folder.name, *arguments)
+    assert code == 2 and message in errors
 
 
 def test_recipes_are_listed_and_printed_with_their_settings(headstart, data_folder):
