@@ -1,7 +1,5 @@
 """Errors whose message is enough for users; they are printed without a stack trace."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 

@@ -1,16 +1,19 @@
 """Read picture files of any size and mode as upright RGB, and fit them to a square."""
 
+import contextlib
 import hashlib
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from pipeline.datasets.folders import FORMATS
 from pipeline.errors import DamagedFile
 
 LARGEST_PIXELS = 100_000_000  # of a picture; a small file can declare a huge size
+PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20  # bytes; Pillow refuses pictures with more text or color profile
+ORIENTATIONS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
 
 
 class _Clamped(io.BufferedReader):
@@ -42,9 +45,12 @@ def decode_picture(path: Path) -> Image.Image:
                 raise DamagedFile(
                     f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {width:,} x {height:,}"
                 )
-            return _rgb(ImageOps.exif_transpose(file))
+            file.load()  # before the metadata, which may be damaged
+            return _rgb(_upright(file))
     except DamagedFile:
         raise
+    except UnidentifiedImageError:
+        raise DamagedFile(f"{path}: not a readable picture (expected one of {', '.join(FORMATS)})") from None
     except Exception as problem:  # Pillow raises many exception types for damaged files
         reason = str(problem) or type(problem).__name__
         raise DamagedFile(f"{path}: not a readable picture ({reason})") from None
@@ -69,6 +75,13 @@ def digest_of_picture(picture: Image.Image) -> bytes:
     digest = hashlib.sha256(b"%d x %d" % picture.size)
     digest.update(picture.tobytes())
     return digest.digest()
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Return a picture as its EXIF orientation says; metadata that cannot be read does not matter."""
+    with contextlib.suppress(Exception):  # Pillow raises many exception types for damaged metadata
+        return picture.transpose(ORIENTATIONS[picture.getexif()[ExifTags.Base.Orientation]])
+    return picture
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -1,7 +1,5 @@
 """Base classes of recipes: label budget, training settings, augmentation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pipeline.datasets.table import ALL_LABELS, SMALLEST_IMAGE, parse_budget

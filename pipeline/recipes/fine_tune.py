@@ -1,7 +1,5 @@
 """The table of fine-tuning recipes, and the new top that each of them starts with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, cast
 

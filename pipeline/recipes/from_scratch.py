@@ -1,7 +1,5 @@
 """The table of recipes for networks that are trained from random weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from pipeline.datasets.table import FINAL, FIT_ON

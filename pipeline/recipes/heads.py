@@ -11,8 +11,6 @@ A softmax turns logits into probabilities. For kinds whose loss does not calibra
 divided by a temperature.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 

@@ -4,8 +4,6 @@ A named recipe is a built-in recipe (a row of its scheme) with changed settings.
 settings are checked like those of a command line.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -4,8 +4,6 @@ Frozen blocks always give the same feature maps for the same view of an image. I
 views, the maps at the cut are cached for each view, and a step computes only the trainable blocks.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +30,12 @@ class Prefix:
     views: tuple[str, ...] = ()
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Prefix:
+    def from_json(cls, values: dict[str, Any]) -> "Prefix":
         """Return the Prefix from the JSON form of dataclasses.asdict, which has lists for tuples."""
         return cls(**{**values, "views": tuple(values["views"])})
 
 
-def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> Prefix:
+def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> "Prefix":
     """Return where a recipe's frozen blocks are computed; recipe.prefix can force either way.
 
     "auto" uses the cache if that is cheaper: a view costs as much as an epoch from images. Raises BadInput if

@@ -1,7 +1,5 @@
 """The table of presets: which schemes are compared on which data set."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The table of schemes: ways to get a classifier, each with its inputs and its training function."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from dataclasses import dataclass

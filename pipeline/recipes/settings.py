@@ -4,11 +4,9 @@ A recipe is a frozen dataclass whose fields are made by `setting`. The same decl
 parameter, its help and the check of its value.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from pipeline.errors import BadInput
 
@@ -114,7 +112,8 @@ def plain(value: Any) -> Any:
 
 
 def _kind(field: dataclasses.Field[Any]) -> _Kind:
-    return KINDS[cast(str, field.type)]  # a string in modules that postpone annotations
+    kind = field.type  # a string in modules that postpone annotations
+    return KINDS[kind.__name__ if isinstance(kind, type) else str(kind)]
 
 
 def _is_valid(field: dataclasses.Field[Any], part: Any) -> bool:

@@ -7,8 +7,6 @@ An axis is a range of numbers or a list of values. On the command line a space i
 An empty list removes an axis of the recipe's own space.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The space of a sweep of heads: the settings to try, and which of them train in one computation."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

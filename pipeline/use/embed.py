@@ -4,8 +4,6 @@ A content cache holds the features of one backbone, its layers, sizes and views 
 pixels, so that a picture is computed once, whatever its name and in whatever order it comes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 from collections.abc import Iterator, Sequence

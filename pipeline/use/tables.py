@@ -1,7 +1,5 @@
 """Write features with names as a Parquet, HDF5 or NumPy file, block by block."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -7,7 +7,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline.datasets import pictures
 from pipeline.datasets.folders import pictures_below
@@ -113,7 +114,7 @@ def test_truncated_picture_is_an_error(tmp_path):
 def test_unlisted_format_is_an_error(tmp_path):
     smooth(32, 32).save(tmp_path / "one.tiff")
     (tmp_path / "one.tiff").rename(tmp_path / "one.png")
-    with pytest.raises(DamagedFile, match="cannot identify"):
+    with pytest.raises(DamagedFile, match="expected one of PNG"):
         read_picture(tmp_path / "one.png", 32)
 
 
@@ -147,3 +148,44 @@ def test_chunk_that_declares_four_gigabytes_allocates_no_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
+
+
+def _with_text(picture: Image.Image, path) -> None:
+    notes = PngInfo()
+    notes.add_text("notes", "x" * 2_000_000, zip=True)
+    picture.save(path, pnginfo=notes)
+
+
+METADATA = {  # what a picture may carry beside its pixels
+    "a color profile of 3 MB": lambda picture, path: picture.save(path, icc_profile=bytes(3_000_000)),
+    "a text of 2 MB": _with_text,
+    "no TIFF in EXIF": lambda picture, path: picture.save(path, exif=b"Exif\0\0no TIFF at all"),
+    "EXIF cut off": lambda picture, path: picture.save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff\x01\x12"),
+    "an orientation of 77": lambda picture, path: picture.save(path, exif=_orientation(77)),
+}
+
+
+def _orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+@pytest.mark.parametrize("kind", METADATA)
+def test_metadata_never_decides_whether_a_picture_is_read(tmp_path, kind):
+    METADATA[kind](smooth(32, 32), tmp_path / "a.png")
+    assert np.array_equal(read_picture(tmp_path / "a.png", 32), np.asarray(smooth(32, 32)))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_that_of_pillow(tmp_path, orientation):
+    smooth(30, 20).crop((0, 0, 20, 20)).save(tmp_path / "a.png", exif=_orientation(orientation))
+    with Image.open(tmp_path / "a.png") as file:
+        expected = np.asarray(ImageOps.exif_transpose(file))
+    assert np.array_equal(read_picture(tmp_path / "a.png", 20), expected)
+
+
+def test_a_message_about_another_file_names_the_formats_and_no_inner_object(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(DamagedFile, match=r"a\.png: not a readable picture \(expected one of PNG, JPEG"):
+        read_picture(tmp_path / "a.png", 32)
