@@ -51,6 +51,7 @@ class CompareSchemes(DerivedTask):
     weights = luigi.OptionalStrParameter(default=None, description="weights [default: the preset's]")
     backbone = DownloadWeights.backbone
     image_size = PrepareDataset.image_size
+    layout = PrepareDataset.layout
     input_size = OptionalNumber(
         default=None, description="pixels per side that networks see [default: the preset's]"
     )
@@ -110,7 +111,7 @@ class CompareSchemes(DerivedTask):
         """
         size = plan.input_size or self.row.input_size if self.input_size is None else self.input_size
         if size and plan.scheme.startswith("from-scratch") and size != plan.input_size:
-            dataset = PrepareDataset(dataset=self.dataset or self.row.dataset, image_size=self.image_size)
+            dataset = self.clone(PrepareDataset, dataset=self.dataset or self.row.dataset, subset=0)
             return min(size, dataset.fingerprint["image_size"])
         return size
 

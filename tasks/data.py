@@ -15,7 +15,7 @@ from pipeline.backbones.table import (
     choose_weights,
     weights_names,
 )
-from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, forget_digests, path_name
+from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, LAYOUTS, forget_digests, path_name
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.download.cifar import ARCHIVES
@@ -132,6 +132,11 @@ class PrepareDataset(Task):
     )
     subset = WholeNumber(default=0, description="images in a stratified subset, 0 for all")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
+    layout = luigi.Parameter(
+        default="auto",
+        description=f"what the folders below {FOLDER}PATH are, one of {', '.join(LAYOUTS)}; auto is an error "
+        "if they could be both",
+    )
     image_size = OptionalNumber(
         default=None,
         description=f"pixels per side at which pictures are kept, {SMALLEST_IMAGE} to {LARGEST_IMAGE} "
@@ -140,14 +145,14 @@ class PrepareDataset(Task):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        names = ("subset", "split_seed", "image_size")
+        names = ("subset", "split_seed", "image_size", "layout")
         selection = {name: getattr(self, name) for name in names}
         return dataset_fingerprint(self.dataset, **selection, index=_index())
 
     @property
     def row(self) -> Dataset:
         """The data set."""
-        return find_dataset(self.dataset, _index())
+        return find_dataset(self.dataset, _index(), self.layout)
 
     @property
     def label(self) -> str:
@@ -202,6 +207,7 @@ class DataTask(Task):
     subset: int
     split_seed: int
     image_size: int | None
+    layout: str
     backbone: str
     weights: str
 

@@ -102,7 +102,7 @@ class SettingParameter(CommaParameter):
     def __init__(self, field: dataclasses.Field[Any]):
         description = f"{settings.describe(field)} [default: the recipe's]"
         super().__init__(default=None, description=description.replace("%", "%%"))
-        self._field, self._is_tuple = field, str(field.type).startswith("tuple")
+        self._field, self._is_tuple = field, settings.kind_name(field).startswith("tuple")
 
     @one_line_errors()
     def parse(self, text: str) -> Any:

@@ -31,6 +31,7 @@ SHARED_WITH_FEATURES = (
     "subset",
     "split_seed",
     "image_size",
+    "layout",
     "input_size",
     "backbone",
     "weights",

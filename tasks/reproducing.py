@@ -35,6 +35,7 @@ def command_of_run(recipe: dict[str, Any]) -> str:
         task, data = training_task(scheme.name), fingerprint["dataset"]
         values: dict[str, Any] = {"recipe": name, "dataset": dataset_text(data["name"])}
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
+        values |= {"layout": data.get("layout", "auto")}
         default_size = FOLDER_IMAGE_SIZE if data.get("fitting") else SMALLEST_IMAGE
         values |= {"image_size": data["image_size"] if data["image_size"] != default_size else None}
         size = fingerprint["input_size"]

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,12 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.table import FOLDER, Dataset
-from pipeline.errors import BadInput, DamagedFile
+from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.formatting import printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import explain_disk_errors, publish_sealed, read_sealed, sha256_of
 
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_WORDS = {"train": ("training",), "val": ("valid", "validation", "dev"), "test": ("testing", "eval")}
+SPLIT_FOLDERS = {  # every spelling of a split's folder, in lower case
+    f"{word}{end}": split
+    for split, words in SPLIT_WORDS.items()
+    for word in (split, *words)
+    for end in ("", "_set", "-set", "set")
+}
+LAYOUTS = ("auto", "classes", "splits")  # what the folders of a data set are
+LEFT_BEHIND = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information")
 UNASSIGNED = 255  # split code of an image whose split the folder does not decide
 FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
@@ -48,13 +57,13 @@ class PictureFile:
         return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def folder_dataset(text: str, index: Path | None) -> Dataset:
+def folder_dataset(text: str, index: Path | None, layout: str = "auto") -> Dataset:
     """Return the row of the data set `folder:PATH`; index is the folder that caches digests.
 
     Raises BadInput if the folder does not exist or has fewer than two classes with pictures.
     """
     root = Path(text.removeprefix(FOLDER)).expanduser().absolute()
-    files, identity = _scan(root, index)
+    files, identity = _scan(root, index, layout)
     return folder_row(text_of_name(root.resolve().name), identity, len(files))
 
 
@@ -75,18 +84,34 @@ def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
     )
 
 
-def picture_files(root: Path) -> list[PictureFile]:
-    """Return the picture files of a folder, sorted by name; raise BadInput for an unexpected layout."""
+def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
+    """Return the picture files of a folder, sorted by name; raise BadInput for an unexpected layout.
+
+    layout is one of LAYOUTS; "auto" is an error if the folders could be meant as classes or as splits.
+    """
     expected = (
         "expected a folder with one sub-folder of pictures for each class, optionally below train/val/test"
     )
     if not root.is_dir():
         problem = "it is a file" if root.exists() else "it does not exist"
         raise BadInput(f"{FOLDER}{root}: {expected}, but {problem}")
-    below = _folders(root)
-    names = {path.name for path in below}
-    has_splits = "train" in names and names <= set(SPLIT_FOLDERS)
-    parents = [(path, SPLIT_FOLDERS[path.name]) for path in below] if has_splits else [(root, "")]
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
+    below = [path for path in _folders(root) if any(pictures_below(path))]
+    splits = {path: split for path in below if (split := SPLIT_FOLDERS.get(path.name.lower()))}
+    others = [path.name for path in below if path not in splits]
+    if (
+        layout == "auto"
+        and splits
+        and (others or "train" not in splits.values() or not any(map(_folders, splits)))
+    ):
+        raise BadInput(
+            f"{FOLDER}{root}: the folders {', '.join(path.name for path in splits)} could be splits"
+            + (f", without {', '.join(others[:LISTED_FILES])}, " if others else " ")
+            + "or classes like any other; choose with --layout splits or --layout classes"
+        )
+    has_splits = layout == "splits" or (layout == "auto" and bool(splits))
+    parents = [*splits.items()] if has_splits else [(root, "")]
     files = [
         PictureFile(_relative_name(root, path), path, text_of_name(folder.name), split)
         for parent, split in parents
@@ -94,6 +119,9 @@ def picture_files(root: Path) -> list[PictureFile]:
         for path in pictures_below(folder)
     ]
     counts = dict.fromkeys((file.class_name for file in files), 0)
+    alike = {unicodedata.normalize("NFC", name).casefold(): name for name in counts}
+    if twins := [name for name in counts if alike[unicodedata.normalize("NFC", name).casefold()] != name]:
+        raise BadInput(f"{FOLDER}{root}: expected names of classes that differ, found {twins[0]!r} twice")
     for file in files:
         counts[file.class_name] += file.split in ("", "train")
     if len(counts) < 2:
@@ -151,13 +179,18 @@ def text_of_name(name: str) -> str:
 
 
 def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not _is_left_behind(path))
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Return whether a file or folder is hidden or one that an operating system leaves behind."""
+    return path.name.startswith(".") or path.name.lower() in LEFT_BEHIND
 
 
 @functools.lru_cache(maxsize=32)
-def _scan(root: Path, index: Path | None) -> tuple[list[PictureFile], str]:
+def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile], str]:
     """Return the files of a folder and their identity; scanned once per process so that its keys agree."""
-    files = picture_files(root)
+    files = picture_files(root, layout)
     path = _index_file(root, index) if index else None
     cached, began = _read_index(path), time.time_ns()
     stamps = {file.name: file.stamp for file in files}
@@ -234,7 +267,7 @@ def pictures_below(folder: Path) -> Iterator[Path]:
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield the files in and below a folder, sorted; skip hidden entries and do not follow folder links."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if _is_left_behind(path):
             continue
         if path.is_dir() and not path.is_symlink():
             yield from files_below(path)

@@ -9,13 +9,13 @@ from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.formatting import pluralize
 
 
-def find_dataset(name: str, index: Path | None = None) -> Dataset:
+def find_dataset(name: str, index: Path | None = None, layout: str = "auto") -> Dataset:
     """Return the row of a named data set or of `folder:PATH`; BadInput for an unknown name lists them all.
 
-    index is the folder that caches the digests of picture files.
+    index is the folder that caches the digests of picture files, layout one of folders.LAYOUTS.
     """
     if name.startswith(FOLDER):
-        return folder_dataset(name, index)
+        return folder_dataset(name, index, layout)
     if name not in DATASETS:
         raise unknown_name("dataset", name, [*DATASETS, f"{FOLDER}PATH"])
     return DATASETS[name]
@@ -38,13 +38,19 @@ def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = N
 
 
 def dataset_fingerprint(
-    name: str, *, subset: int, split_seed: int, image_size: int | None = None, index: Path | None = None
+    name: str,
+    *,
+    subset: int,
+    split_seed: int,
+    image_size: int | None = None,
+    index: Path | None = None,
+    layout: str = "auto",
 ) -> dict[str, Any]:
     """Return the fingerprint of a prepared data set; subset 0 means all images. Raises BadInput.
 
     image_size is in pixels per side; None is the data set's own size, or a folder's default.
     """
-    row = find_dataset(name, index)
+    row = find_dataset(name, index, layout)
     size = row.image_size if image_size is None else image_size
     smallest, largest = (SMALLEST_IMAGE, LARGEST_IMAGE) if row.fitting else (row.image_size, row.image_size)
     if not smallest <= size <= largest:
@@ -67,4 +73,5 @@ def dataset_fingerprint(
             "order": row.order,
         },
         **({"files": row.size, "fitting": row.fitting} if row.fitting else {}),
+        **({"layout": layout} if row.fitting and layout != "auto" else {}),
     }

@@ -56,13 +56,13 @@ def read_digits(_: None, writer: ImageWriter, progress: Progress) -> Records:
     return Records(digits.target.astype(np.int64), names, tuple("0123456789"), None)
 
 
-def read_folder(root: Path, writer: ImageWriter, progress: Progress) -> Records:
+def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str = "auto") -> Records:
     """Read the pictures of a folder, cropped and resized to the writer's size, on all cores.
 
     The content is the sha256 of each picture's decoded pixels, before it is cropped and resized. Files that
     cannot be read or are not pictures are left out and listed in unreadable, as (name, why).
     """
-    files = picture_files(root)
+    files = picture_files(root, layout)
     class_names = tuple(sorted({file.class_name for file in files}))
     digests, unreadable = {}, []
     content: dict[PictureFile, bytes] = {}

@@ -1,6 +1,7 @@
 """A prepared data set on disk: `prepare` writes it once, `ImageStore` reads it."""
 
 import csv
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def prepare(
     row, target, side = stored_dataset(fingerprint), Path(folder), fingerprint["image_size"]
     publishing.check_free_space(target, row.size * 3 * side**2, "the images")
     with published(target / IMAGES_FILE) as scratch, ImageWriter(scratch, side) as writer:
-        records = resolve(row.reader)(source and Path(source), writer, progress)
+        reader = functools.partial(resolve(row.reader), source and Path(source), writer, progress)
+        records = reader(layout=fingerprint["layout"]) if "layout" in fingerprint else reader()
         _check_source(records, fingerprint, source, refuse_unreadable)
         split = _split(records, fingerprint["split"], source)
         rows = np.arange(len(records.labels))

@@ -111,9 +111,14 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _kind(field: dataclasses.Field[Any]) -> _Kind:
+def kind_name(field: dataclasses.Field[Any]) -> str:
+    """Return the type of a setting as text, such as int or tuple[str, ...]."""
     kind = field.type  # a string in modules that postpone annotations
-    return KINDS[kind.__name__ if isinstance(kind, type) else str(kind)]
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _kind(field: dataclasses.Field[Any]) -> _Kind:
+    return KINDS[kind_name(field)]
 
 
 def _is_valid(field: dataclasses.Field[Any], part: Any) -> bool:

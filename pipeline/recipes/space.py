@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.recipes.settings import checked_all, fields_of, parse, plain
+from pipeline.recipes.settings import checked_all, fields_of, kind_name, parse, plain
 
 SHARED_BY_TRIALS = ("label_budget", "stretch", "fit_on")  # all trials train on the same images
 EXPECTED = 'expected {"low": …, "high": …} with optional "log" or "step", or a list of values'
@@ -76,7 +76,7 @@ def value_of(recipe: Any, name: str, sampled: Any) -> Any:
 
 def is_integer(recipe: Any, name: str) -> bool:
     """Return whether a setting takes whole numbers."""
-    return _field(recipe, name).type == "int"
+    return kind_name(_field(recipe, name)) == "int"
 
 
 def bad_space(recipe: Any, message: str) -> BadInput:
@@ -93,7 +93,7 @@ def _read(recipe: Any, name: str, axis: Any) -> Axis:
     if not isinstance(axis, (list, tuple)):
         raise _invalid(recipe, name, axis)
     field = _field(recipe, name)
-    is_tuple = field.type.startswith("tuple")
+    is_tuple = kind_name(field).startswith("tuple")
     values = [parse(field, value) if is_tuple and isinstance(value, str) else value for value in axis]
     return Choice(tuple(dict.fromkeys(checked_all(recipe, name, values))))
 
@@ -107,7 +107,7 @@ def _check(recipe: Any, name: str, axis: Axis) -> None:
         return
     ends = [axis.low, axis.high, *([] if axis.step is None else [axis.step])]
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
-    if field.type not in ("int", "float") or not numbers or not isinstance(axis.log, bool):
+    if kind_name(field) not in ("int", "float") or not numbers or not isinstance(axis.log, bool):
         raise _invalid(recipe, name, dataclasses.asdict(axis))
     if not axis.low < axis.high or (axis.log and axis.low <= 0) or (axis.step is not None and axis.step <= 0):
         expected = "low below high, low above 0 if log is true, and step above 0"

@@ -50,9 +50,10 @@ def root(tmp_path) -> Path:
     return fill(tmp_path / "flowers")
 
 
-def fingerprint_of(root: Path, index: Path | None = None, subset=0) -> dict:
+def fingerprint_of(root: Path, index: Path | None = None, subset=0, **more) -> dict:
     folders._scan.cache_clear()
-    return dataset_fingerprint(f"folder:{root}", subset=subset, split_seed=0, image_size=32, index=index)
+    selection = {"subset": subset, "split_seed": 0, "image_size": 32}
+    return dataset_fingerprint(f"folder:{root}", **selection, index=index, **more)
 
 
 def prepared(root: Path, target: Path, **more) -> ImageStore:
@@ -416,3 +417,50 @@ def test_fault_27_pictures_of_a_users_folder_are_read_and_other_files_are_listed
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
     with pytest.raises(BadInput, match="6 files left out: .*HEADSTART_UNREADABLE=report"):
         prepared(root, tmp_path / "another", refuse_unreadable=True)
+
+
+@pytest.mark.parametrize(
+    "train, test", [("train", "test"), ("Training", "TEST_set"), ("train_set", "validation")]
+)
+def test_splits_are_recognized_in_every_spelling_beside_what_systems_leave_behind(tmp_path, train, test):
+    root = tmp_path / "set"
+    for split in (train, test):
+        fill(root / split)
+    for name in ("__MACOSX", ".thumbnails", "@eaDir"):
+        fill(root / name, each=1)
+    (root / "models").mkdir()
+    files = picture_files(root)
+    assert {file.class_name for file in files} == {"rose", "tulip"}
+    assert {file.split for file in files} == {"train", "val" if test == "validation" else "test"}
+    assert not any("MACOSX" in file.name or "@eaDir" in file.name for file in files)
+
+
+@pytest.mark.parametrize("more", ["models", "extra"])
+def test_folders_that_could_be_splits_or_classes_are_an_error_that_names_both_and_the_option(tmp_path, more):
+    root = tmp_path / "set"
+    for name in ("train/rose", "train/tulip", "test/rose", "test/tulip", more):
+        fill(root / name, classes=(".",), each=12)
+    message = (
+        f"the folders test, train could be splits, without {more}, or classes.*--layout splits or --layout"
+    )
+    with pytest.raises(BadInput, match=message):
+        picture_files(root)
+    assert {file.class_name for file in picture_files(root, "splits")} == {"rose", "tulip"}
+    assert {file.class_name for file in picture_files(root, "classes")} == {"train", "test", more}
+    fingerprints = [fingerprint_of(root, layout=layout) for layout in ("splits", "classes")]
+    assert fingerprints[0] != fingerprints[1]
+    prepare(fingerprints[1], str(root), str(tmp_path / "prepared"))
+    assert ImageStore(tmp_path / "prepared").class_names == sorted(["train", "test", more])
+
+
+def test_split_folders_with_pictures_but_no_classes_are_an_error(tmp_path):
+    fill(tmp_path / "set", classes=("train", "test"))
+    with pytest.raises(BadInput, match="test, train could be splits or classes like any other"):
+        picture_files(tmp_path / "set")
+
+
+@pytest.mark.parametrize("names", [("caf\u00e9", "cafe\u0301"), ("Rose", "rose")])
+def test_names_of_classes_that_look_the_same_are_an_error(tmp_path, names):
+    fill(tmp_path / "set", classes=names)
+    with pytest.raises(BadInput, match="expected names of classes that differ"):
+        picture_files(tmp_path / "set")

@@ -23,12 +23,8 @@ from pipeline.results.comparison import TEXT_WIDTH
 from pipeline.results.scores import wilson_interval
 from pipeline.storage import publishing
 
-TABLE, PICTURE, CHOICE, TEXT = FILES = [
-    "recommendation.csv",
-    "recommendation.png",
-    "recommendation.json",
-    "recommendation.txt",
-]
+FILES = [f"recommendation.{suffix}" for suffix in ("csv", "png", "json", "txt")]
+TABLE, PICTURE, CHOICE, TEXT = FILES
 
 
 def recommend(
@@ -109,21 +105,12 @@ def _best_by_size(table: pd.DataFrame) -> list[str]:
 
 
 def _lines(table: pd.DataFrame) -> list[str]:
-    header = ["input px", "blocks", "features", "val accuracy", "extraction", "on disk"]
-    return align_columns(
-        [
-            header,
-            *(
-                [
-                    *(f"{row[name]}" for name in ("input_size", "blocks", "features")),
-                    format_share(row, "accuracy"),
-                    f"about {format_duration(row['extract_seconds'])}",
-                    format_bytes(row["bytes"]),
-                ]
-                for row in table.to_dict("records")
-            ),
-        ]
-    )
+    rows = [["input px", "blocks", "features", "val accuracy", "extraction", "on disk"]]
+    for row in table.to_dict("records"):
+        time = f"about {format_duration(row['extract_seconds'])}"
+        first = [f"{row[name]}" for name in ("input_size", "blocks", "features")]
+        rows.append([*first, format_share(row, "accuracy"), time, format_bytes(row["bytes"])])
+    return align_columns(rows)
 
 
 def draw(probes: Sequence[Probe], choice: Choice, caption: str) -> Figure:
