@@ -6,6 +6,7 @@ examples:
 """
 
 import argparse
+import itertools
 import json
 
 from pipeline.formatting import align_columns
@@ -17,7 +18,7 @@ from tasks.recipes import recipes_folder
 
 
 def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="scheme:recipe, such as head:linear")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a recipe, such as block5 or head:linear")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
         }
         saved = dict.fromkeys(names_of(folder), "saved by a search")
         return show(align_columns([*(titles | saved).items()]))
-    scheme, name = find_named(folder, options.name)
+    schemes = (scheme for scheme, row in SCHEMES.items() if options.name in row.recipes)
+    scheme, name = find_named(folder, ":".join([*itertools.islice(schemes, 1), options.name]))
     recipe = named_recipe(folder, scheme, name)
     rows = [
         (f"  {setting}", json.dumps(value), describe(scheme.settings[setting]))

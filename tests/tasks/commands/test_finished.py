@@ -196,6 +196,10 @@ def test_bad_places_are_refused_before_any_work(
 
 def test_recipes_are_listed_and_printed_with_their_settings(headstart, data_folder):
     assert "fine-tune:block5 " in headstart("recipes")[1]
+    assert (
+        headstart("recipes", "dense")[1].partition(": ")[2]
+        == headstart("recipes", "head:dense")[1].partition(": ")[2]
+    )
     code, output, _ = headstart("recipes", "head:dense")
     assert code == 0 and re.search(r"^  epochs +20 +passes over the training images", output, re.MULTILINE)
 
