@@ -126,7 +126,7 @@ def draw(probes: Sequence[Probe], choice: Choice, caption: str) -> Figure:
     for row in table.to_dict("records"):
         bold = {"fontweight": "bold"} if row["input_size"] == choice.input_size else {}
         place = (row["extract_seconds"], 100 * row["accuracy"])
-        left.annotate(f"{row['input_size']} px", place, (6, 4), fontsize=9, **bold, **drawing.OFFSET)
+        left.annotate(f"{row['input_size']} px", place, (7, -13), fontsize=9, **bold, **drawing.OFFSET)
     seconds = table["extract_seconds"]
     time_axis(left, seconds.min() / 1.5, seconds.max() * 2)
     left.set(xlabel="time to extract the whole data set", ylabel="val accuracy, % (95 % Wilson interval)")
