@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.table import FOLDER, Dataset
-from pipeline.errors import BadInput, DamagedFile, unknown_name
+from pipeline.errors import BadInput, DamagedFile
 from pipeline.formatting import printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import explain_disk_errors, publish_sealed, read_sealed, sha256_of
@@ -95,8 +95,6 @@ def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
     if not root.is_dir():
         problem = "it is a file" if root.exists() else "it does not exist"
         raise BadInput(f"{FOLDER}{root}: {expected}, but {problem}")
-    if layout not in LAYOUTS:
-        raise unknown_name("layout", layout, LAYOUTS)
     below = [path for path in _folders(root) if any(pictures_below(path))]
     splits = {path: split for path in below if (split := SPLIT_FOLDERS.get(path.name.lower()))}
     others = [path.name for path in below if path not in splits]

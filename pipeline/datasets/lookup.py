@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.folders import folder_dataset, folder_row
+from pipeline.datasets.folders import LAYOUTS, folder_dataset, folder_row
 from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.formatting import pluralize
@@ -14,6 +14,8 @@ def find_dataset(name: str, index: Path | None = None, layout: str = "auto") -> 
 
     index is the folder that caches the digests of picture files, layout one of folders.LAYOUTS.
     """
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
     if name.startswith(FOLDER):
         return folder_dataset(name, index, layout)
     if name not in DATASETS:

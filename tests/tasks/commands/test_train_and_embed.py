@@ -115,7 +115,7 @@ def test_a_data_set_is_embedded_with_labels_and_splits(little, tmp_path, headsta
             ["photo.png", "--out", "features.h5", "--dataset", "digits"],
             "expected either pictures or --dataset",
         ),
-        (["nowhere.png", "--out", "features.h5"], "nowhere.png: expected a picture or a folder"),
+        (["nowhere.png", "--out", "features.h5"], "'nowhere.png': expected a picture or a folder"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(arguments, message, headstart, data_folder):
