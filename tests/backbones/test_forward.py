@@ -60,7 +60,9 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("input_size", [32, 40, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "input_size", [pytest.param(32, marks=pytest.mark.slow), 40, pytest.param(64, marks=pytest.mark.slow)]
+)
 def test_features_of_all_layers_match_keras_within_the_precision(arrays, precision, input_size):
     expected = keras_maps(arrays, input_size=input_size)
     actual = computed(arrays, precision=precision, input_size=input_size)
@@ -150,8 +152,8 @@ def test_the_algorithms_in_the_key_are_the_ones_that_run(arrays, computed_by, in
 @pytest.mark.parametrize(
     ("constant", "value", "shape"),
     [
-        ("WINOGRAD_CHANNELS", {4: 512}, (8, 128, 256)),
-        ("WINOGRAD_CHANNELS", {4: 256}, (16, 64, 128)),
+        pytest.param("WINOGRAD_CHANNELS", {4: 512}, (8, 128, 256), marks=pytest.mark.slow),
+        pytest.param("WINOGRAD_CHANNELS", {4: 256}, (16, 64, 128), marks=pytest.mark.slow),
         ("DENSE_SIDE", 4, (4, 512, 512)),
     ],
 )

@@ -33,7 +33,12 @@ def network(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.Model:
 
 
 @pytest.mark.parametrize(
-    ("side", "channels", "filters"), [(2, 128, 64), (4, 96, 64), (7, 64, 64), (8, 64, 72), (10, 64, 64)]
+    ("side", "channels", "filters"),
+    [
+        (2, 128, 64),
+        (7, 64, 64),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((4, 96, 64), (8, 64, 72), (10, 64, 64))),
+    ],
 )
 @pytest.mark.parametrize("activation", ["relu", pytest.param(None, marks=pytest.mark.slow)])
 def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, activation):

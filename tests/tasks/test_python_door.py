@@ -141,6 +141,7 @@ def test_bad_parameters_are_refused_when_the_transformer_is_fitted(data_folder):
         door.CachedFeatures(weights="random", layers="block9").fit(IMAGES)
 
 
+@pytest.mark.slow
 def test_scikit_learns_own_checks_pass_where_they_do_not_give_other_data_than_images(data_folder):
     estimator = OfTwoDimensions(**SMALL)
     passed = set()
