@@ -185,7 +185,7 @@ def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
 
 
 def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict[str, Any]:
-    """Return images on which the runs disagree, or the reason why there are none."""
+    """Return images on which the runs disagree, or why no images can be shown."""
     fingerprints = (run.recipe["fingerprint"].get("dataset") for run in runs)
     keys = {key_of(fingerprint) for fingerprint in fingerprints if fingerprint}
     if len(keys) != 1 or (folder := stores.get(*keys)) is None:

@@ -31,7 +31,7 @@ from pipeline.views import IDENTITY
 
 C = tuple(10.0**power for power in range(-5, 1))  # inverse penalties; the best is chosen for each join
 EXTRACTION_SHARE = 0.55  # of the budget; compiling and fitting take the rest
-FEWEST = 50  # images in the subset, if there are so many
+FEWEST = 50  # images in the subset, if the data set has as many
 
 
 @dataclass(frozen=True, eq=False)
