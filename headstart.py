@@ -21,21 +21,19 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.table import weights_name as _weights_name
 from pipeline.children import run_in_child as _run_in_child
 from pipeline.datasets.folders import FOLDER_IMAGE_SIZE as _FOLDER_IMAGE_SIZE
 from pipeline.errors import HeadstartError
-from pipeline.features.sections import cache_fingerprint as _cache_fingerprint
 from pipeline.features.sections import finished_sections as _finished_sections
 from pipeline.features.sections import parse_layers as _parse_layers
 from pipeline.features.store import FeatureStore
-from pipeline.machine import resolve_precision as _resolve_precision
 from pipeline.results.scores import score as _score
 from pipeline.runs.result import read_run as _read_run
 from pipeline.storage import layout as _layout
-from pipeline.views import parse_views as _parse_views
 from tasks import DownloadWeights as _DownloadWeights
+from tasks.commands.embed import content_request as _content_request
+from tasks.commands.embed import width_of as _width_of
 from tasks.commands.shared import find_run as _find_run
 from tasks.commands.shared import match_name as _match_name
 from tasks.configuration import data_folder as _data_folder
@@ -182,9 +180,8 @@ class CachedFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def fit(self, X: Any, y: Any = None) -> CachedFeatures:
         """Check the parameters and the images; nothing is learned from them."""
         self._request(_checked(X)[1] or self.image_size)
-        row, names = BACKBONES[self.backbone], _parse_layers(self.layers, self.backbone)
-        self._n_features_out = sum(block.channels for block in row.blocks if block.tap in names)
-        self.layers_ = list(names)
+        self._n_features_out = _width_of(self)
+        self.layers_ = list(_parse_layers(self.layers, self.backbone))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -221,20 +218,11 @@ class CachedFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         import luigi
 
         task = _DownloadWeights(backbone=self.backbone, weights=self.weights)
-        base = _cache_fingerprint(
-            {"image_size": image_size},
-            backbone=self.backbone,
-            weights=task.choice,
-            input_size=self.input_size,
-            precision=_resolve_precision(self.precision),
-            engine=self.engine,
-        )
-        layers, views = _parse_layers(self.layers, self.backbone), _parse_views(self.views)
         if not task.complete() and not luigi.build([task], local_scheduler=True, log_level="WARNING"):
             raise HeadstartError(
                 f"weights {self.weights!r} of {self.backbone} could not be obtained, see above"
             )
-        return {"base": base, "layers": list(layers), "views": list(views)}, task.folder
+        return _content_request(self, task.choice, image_size), task.folder
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

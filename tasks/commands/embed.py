@@ -12,8 +12,9 @@ exit codes: 0 all pictures embedded, 1 some could not be read (they are listed),
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from pipeline.backbones.table import BACKBONES
+from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.children import run_in_child
 from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, find_pictures, text_of_name
 from pipeline.errors import BadInput
@@ -56,16 +57,7 @@ def run(options: argparse.Namespace) -> int:
     weights = task.clone(DownloadWeights)
     if code := build([weights]):
         return code
-    base = cache_fingerprint(
-        {"image_size": task.image_size or FOLDER_IMAGE_SIZE},
-        backbone=task.backbone,
-        weights=weights.choice,
-        input_size=task.input_size,
-        precision=resolve_precision(task.precision),
-        engine=task.engine,
-    )
-    layers, views = parse_layers(task.layers, task.backbone), parse_views(task.views)
-    request = {"base": base, "layers": list(layers), "views": list(views)}
+    request = content_request(task, weights.choice, task.image_size or FOLDER_IMAGE_SIZE)
     arguments = {"request": request, "weights": str(weights.folder), "cache": str(cache), "paths": paths}
     with ProgressReporter() as progress:
         result = run_in_child("pipeline.use.embed:embed", arguments, progress)
@@ -98,7 +90,16 @@ def _embed_dataset(task: ExtractFeatures, out: Path) -> int:
     return 0
 
 
-def width_of(task: ExtractFeatures) -> int:
+def content_request(settings: Any, weights: WeightsChoice, image_size: int) -> dict[str, Any]:
+    """Return the request of use.embed; settings has attributes with the names of extraction's parameters."""
+    same = {name: getattr(settings, name) for name in ("backbone", "input_size", "engine")}
+    precision = resolve_precision(settings.precision)
+    base = cache_fingerprint({"image_size": image_size}, weights=weights, precision=precision, **same)
+    layers, views = parse_layers(settings.layers, settings.backbone), parse_views(settings.views)
+    return {"base": base, "layers": list(layers), "views": list(views)}
+
+
+def width_of(settings: Any) -> int:
     """Return the number of features of an image."""
-    layers = parse_layers(task.layers, task.backbone)
-    return sum(block.channels for block in BACKBONES[task.backbone].blocks if block.tap in layers)
+    layers = parse_layers(settings.layers, settings.backbone)
+    return sum(block.channels for block in BACKBONES[settings.backbone].blocks if block.tap in layers)

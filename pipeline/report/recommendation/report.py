@@ -81,7 +81,7 @@ def recommend(
 
 
 def _recipe(freeze_through: int) -> str:
-    """Return the options of the recipe that freezes so many blocks, or of the one to change for it."""
+    """Return the options that select fine-tuning with this number of frozen blocks."""
     exact = [row.name for row in FINE_TUNE_RECIPES.values() if row.freeze_through == freeze_through]
     return f"--recipe {exact[0]}" if exact else f"--recipe blocks4_5 --freeze-through {freeze_through}"
 

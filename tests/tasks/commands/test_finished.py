@@ -45,7 +45,7 @@ def two_runs(little, run_folder):
 
 
 def rewrite(path: Path, value: dict) -> None:
-    """Write a JSON file of a finished folder, and its manifest anew."""
+    """Replace a JSON file of a finished folder and update its manifest."""
     manifest = read_manifest(path.parent)
     publish_json(path, value)
     publish_manifest(path.parent, manifest.fingerprint, [*manifest.files], manifest.facts)
