@@ -1,8 +1,9 @@
 """The tasks that derive results from one stored run: metric tables, plots, and findings about the data."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 from luigi.util import inherits
@@ -27,6 +28,7 @@ LAYERS_COMPARED = 3  # the backbone's deepest layers
 class RunResultTask(DataTask, DerivedTask):
     """A result derived from one run and stored with the run's other reports."""
 
+    rows: ClassVar[dict[str, Iterable[str]]]  # the names of its rows by table; a new row makes it again
     scheme = luigi.Parameter(default="head:linear", description="scheme:recipe, such as head:linear")
     settings = SettingsParameter(default={}, description='settings of the recipe, such as {"epochs": 5}')
     seed = WholeNumber(default=0, description="seed of the run")
@@ -39,9 +41,7 @@ class RunResultTask(DataTask, DerivedTask):
         """The training task of the run."""
         scheme, recipe = find_named(recipes_folder(), self.scheme)
         task = training_task(scheme.name)
-        own = [
-            name for name in ("space", "storage") if hasattr(task, name)
-        ]  # parameters that are no settings
+        own = [name for name in ("space", "storage") if hasattr(task, name)]  # parameters, but no settings
         changes = {name: value for name, value in self.settings.items() if name not in own}
         named_recipe(recipes_folder(), scheme, recipe, changes)  # raises BadInput
         return self.clone(task, recipe=recipe, **self.settings)
@@ -49,6 +49,11 @@ class RunResultTask(DataTask, DerivedTask):
     @property
     def sources(self) -> list[Task]:
         return [self.run_task]
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """The run, and the names of the rows of tables."""
+        return {"run": self.run_task.fingerprint, **{name: [*rows] for name, rows in self.rows.items()}}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -64,11 +69,7 @@ class ScoreRun(RunResultTask):
     """Write the metric tables of a run: metrics.csv and metrics.md."""
 
     kind = "metrics"
-
-    @functools.cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        """The run, and the names of the scores, so that a new row of SCORES rebuilds the tables."""
-        return {"run": self.run_task.fingerprint, "scores": [*SCORES], "class_scores": [*CLASS_SCORES]}
+    rows = {"scores": SCORES, "class_scores": CLASS_SCORES}
 
     def make(self) -> None:
         folders = {"run": self.run_task.folder, "folder": self.folder}
@@ -79,11 +80,7 @@ class PlotRun(RunResultTask):
     """Draw the plots of a run: accuracy and loss curves, confusion matrix, accuracy by class."""
 
     kind = "plots"
-
-    @functools.cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        """The run, and the names of the plots, so that a new row of PLOTS is drawn."""
-        return {"run": self.run_task.fingerprint, "plots": [*PLOTS]}
+    rows = {"plots": PLOTS}
 
     def make(self) -> None:
         folders = {"run": self.run_task.folder, "folder": self.folder}
@@ -101,6 +98,7 @@ class DataFindings(RunResultTask):
     """
 
     kind = "findings"
+    rows = {"findings": FINDINGS}
 
     @property
     def features_task(self) -> ExtractFeatures:
@@ -113,8 +111,7 @@ class DataFindings(RunResultTask):
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """The run, the features, and the names of the findings."""
-        run, features = self.run_task.fingerprint, self.features_task.fingerprint
-        return {"run": run, "features": features, "findings": [*FINDINGS]}
+        return {**super().fingerprint, "features": self.features_task.fingerprint}
 
     def requires(self) -> dict[str, luigi.Task]:
         """Return the run, its data set and the features."""

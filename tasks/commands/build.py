@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import luigi
@@ -67,6 +67,19 @@ def _in_use(roots: Sequence[Task]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _handled(**handlers: Callable[..., object]) -> Iterator[None]:
+    """Call handlers for Luigi's events of tasks, by the names of the events, inside the block."""
+    events = {getattr(luigi.Event, name): handler for name, handler in handlers.items()}
+    for event, handler in events.items():
+        Task.event_handler(event)(handler)
+    try:
+        yield
+    finally:
+        for event, handler in events.items():
+            Task.remove_event_handler(event, handler)
+
+
+@contextlib.contextmanager
 def _reasons_of_failures(reasons: list[str]) -> Iterator[None]:
     """Append a line for each failure inside the block: the first line of the error, then what to do."""
     with tempfile.TemporaryFile("a+", encoding="utf-8") as shared:  # Luigi's workers are forks
@@ -77,17 +90,13 @@ def _reasons_of_failures(reasons: list[str]) -> Iterator[None]:
                 shared.write(". ".join(dict.fromkeys((lines[0], lines[-1]))) + "\n")
                 shared.flush()
 
-        Task.event_handler(luigi.Event.FAILURE)(write)
-        try:
+        with _handled(FAILURE=write):
             yield
-        finally:
-            Task.remove_event_handler(luigi.Event.FAILURE, write)
-            shared.seek(0)
-            reasons += dict.fromkeys(shared.read().splitlines())
+        shared.seek(0)
+        reasons += dict.fromkeys(shared.read().splitlines())
 
 
-@contextlib.contextmanager
-def _progress_of(estimates: dict[Task, Estimate]) -> Iterator[None]:
+def _progress_of(estimates: dict[Task, Estimate]) -> contextlib.AbstractContextManager[None]:
     """Write a line for each finished task inside the block: its number, seconds, name, and the time left."""
     numbers = {task.task_id: number for number, task in enumerate(estimates)}
     seconds_of = [estimate.seconds or 0.0 for estimate in estimates.values()]
@@ -103,17 +112,8 @@ def _progress_of(estimates: dict[Task, Estimate]) -> Iterator[None]:
         left = sum(one for one, finished in zip(seconds_of, done, strict=True) if not finished)
         time_left = f"  (about {format_duration(left)} left)" if left >= 1 else ""
         if seconds >= LISTED_SECONDS:
-            count = f"{sum(done)}/{len(numbers)}"
-            line = (
-                f"{count:>7} {seconds:8.1f} s  {task.display_name:<16}  {short_path(task.folder)}{time_left}"
-            )
+            count, folder = f"{sum(done)}/{len(numbers)}", short_path(task.folder)
+            line = f"{count:>7} {seconds:8.1f} s  {task.display_name:<16}  {folder}{time_left}"
             print(line, file=sys.stderr)
 
-    handlers = {luigi.Event.START: start, luigi.Event.PROCESSING_TIME: finish}
-    for event, handler in handlers.items():
-        Task.event_handler(event)(handler)
-    try:
-        yield
-    finally:
-        for event, handler in handlers.items():
-            Task.remove_event_handler(event, handler)
+    return _handled(START=start, PROCESSING_TIME=finish)
