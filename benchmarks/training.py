@@ -32,7 +32,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import luigi
 import numpy as np
@@ -173,13 +173,14 @@ def _network(recipe: ScratchRecipe, examples):
 def _headstart(recipe: ScratchRecipe, model, examples, *, batch: int, passes: int, xla: bool) -> list[float]:
     """Return the seconds per step of each pass of the loop except the first."""
     from pipeline.networks.fast_copy import fast_copy
-    from pipeline.schemes.from_scratch import lr_multipliers, stage_of
+    from pipeline.schemes.from_scratch import lr_multipliers
     from pipeline.training.classifier import Classifier
     from pipeline.training.history import History
     from pipeline.training.loop import fit
+    from pipeline.training.stage import Stage
 
     network, history = Classifier(fast_copy(model)), History()
-    stage = replace(stage_of(recipe, passes), batch_size=batch)
+    stage = Stage.of(recipe, "blocks", epochs=passes, batch_size=batch)
 
     def multipliers(steps: int):
         return lr_multipliers(recipe, network.model, steps)
@@ -193,14 +194,12 @@ def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool
     """Return the seconds per step of each pass of Keras `fit` except the first."""
     import keras
 
-    from pipeline.schemes.from_scratch import stage_of
     from pipeline.training.optimizers import make_optimizer
     from pipeline.training.stage import Stage
 
     steps = len(examples.train) // batch
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    from_scratch = isinstance(recipe, ScratchRecipe)
-    stage = stage_of(recipe, passes) if from_scratch else Stage.of(recipe, "fit", epochs=passes)
+    stage = Stage.of(recipe, "fit", epochs=passes)
     optimizer = make_optimizer(stage, steps * passes, fused=False)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
     starts, ends = [], []

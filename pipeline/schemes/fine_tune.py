@@ -151,10 +151,10 @@ def stages_of(recipe: FineTuneRecipe, blocks: int, epochs: int) -> Iterator[tupl
     partial = range(blocks - 1, recipe.freeze_through, -1) if recipe.unfreeze_epochs else ()
     for number, through in enumerate(partial, start=1):
         name = f"{BLOCKS_STAGE} from {through + 1}"
-        yield Stage.of(recipe, name, salt=1 + number, epochs=recipe.unfreeze_epochs), through
+        stage = Stage.of(recipe, name, salt=1 + number, epochs=recipe.unfreeze_epochs, patience=0)
+        yield stage, through
     remaining = epochs - recipe.unfreeze_epochs * len(partial)
-    last = Stage.of(recipe, BLOCKS_STAGE, salt=1, epochs=max(0, remaining), patience=recipe.patience)
-    yield last, recipe.freeze_through
+    yield Stage.of(recipe, BLOCKS_STAGE, salt=1, epochs=max(0, remaining)), recipe.freeze_through
 
 
 def freeze_blocks(network: keras.Model, row: Backbone, through: int) -> None:

@@ -41,7 +41,7 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
     initialize_weights(recipe, model, pixels[examples.train[: WHITENED_PIXELS // max(sizes.values()) ** 2]])
     classifier = Classifier(fast_copy(model), input_size=job.input_size)
     with job.clock.stage("blocks"):
-        stage = stage_of(recipe, examples.epochs(recipe))
+        stage = Stage.of(recipe, "blocks", epochs=examples.epochs(recipe))
         multipliers = functools.partial(lr_multipliers, recipe, classifier.model)
         job.fit(classifier, examples, stage, history=history, multipliers=multipliers)
     model.set_weights(classifier.model.get_weights())
@@ -50,12 +50,6 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
     with job.clock.stage("predict"):
         probabilities = classifier.predict(pixels, rows)
     return TrainingResult(classifier.model, history, rows, probabilities, n_train=len(examples.train))
-
-
-def stage_of(recipe: ScratchRecipe, epochs: int) -> Stage:
-    """Return the only stage of training from scratch."""
-    options = {"momentum": recipe.momentum, "decay_biases": recipe.decay_biases}
-    return Stage.of(recipe, "blocks", epochs=epochs, **options)
 
 
 def build_network(

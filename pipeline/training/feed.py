@@ -30,18 +30,30 @@ def prefetch(gather: Callable[[Item], Value], items: Iterable[Item]) -> Iterator
 
 
 class Feed:
-    """The batches of a stage of training: its random flips and shifts, and the inputs of its rows."""
+    """The batches of a stage of training: its rows, their inputs, and random flips and shifts."""
 
-    def __init__(self, examples: Examples, stage: Stage, *, seed: int, steps: int):
-        self._examples, self._stage, self._seed, self._steps = examples, stage, seed, steps
+    def __init__(self, examples: Examples, stage: Stage, *, seed: int):
+        self._examples, self._stage, self._seed = examples, stage, seed
         self._count = len(examples.labels)
+        self.batch_size = min(stage.batch_size, len(examples.train))
+        self.steps = len(examples.train) // self.batch_size  # of an epoch
         draws = np.random.Generator(np.random.PCG64([seed, stage.salt, 1])).integers(0, 2, self._count)
         self._parity = tf.constant(draws, tf.int32)  # whether an image is flipped in even or in odd epochs
         self.augments = bool(stage.flip or stage.shift)
         signature = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)]
         self._views = tf.function(self._draw_views, input_signature=signature)
         row_bytes = examples.inputs.dtype.itemsize * int(np.prod(examples.inputs.shape[1:]))
-        self.largest_chunk = max(1, CHUNK_BYTES // (row_bytes * stage.batch_size))  # in steps
+        self.largest_chunk = max(1, CHUNK_BYTES // (row_bytes * self.batch_size))  # in steps
+
+    def epochs(self) -> Iterator[np.ndarray]:
+        """Yield the rows (steps, B) of the inputs in each epoch: another order, and random views."""
+        examples, generator = (
+            self._examples,
+            np.random.Generator(np.random.PCG64([self._seed, self._stage.salt])),
+        )
+        for _ in range(self._stage.epochs):
+            rows = generator.permutation(examples.train)[: self.steps * self.batch_size]
+            yield examples.sample_views(rows.reshape(self.steps, self.batch_size), generator)
 
     def __call__(self, rows: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the inputs (n, B, …) of n steps and their rows (n, B) of the data set.
@@ -59,7 +71,7 @@ class Feed:
         stage = self._stage
         options: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift, "seed": self.step_seed(number)}
         if stage.alternate:
-            options["flipped"] = (tf.gather(self._parity, rows) + number // self._steps) % 2 == 1
+            options["flipped"] = (tf.gather(self._parity, rows) + number // self.steps) % 2 == 1
         return options
 
     def step_seed(self, number: tf.Tensor) -> tf.Tensor:

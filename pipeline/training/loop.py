@@ -3,6 +3,7 @@
 An epoch is a matrix of row numbers; their inputs are gathered ahead of the steps that need them (see feed).
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -51,29 +52,21 @@ def fit(
     steps per epoch (see make_optimizer). An exception from on_epoch_end ends the training. With patience in
     the stage, training stops after so many epochs without better val accuracy and restores the best weights.
     """
-    batch = min(stage.batch_size, len(examples.train))
-    steps = len(examples.train) // batch
-    total = steps * stage.epochs
+    feed = Feed(examples, stage, seed=seed)
+    steps, total = feed.steps, feed.steps * stage.epochs
     optimizer = make_optimizer(stage, total, multipliers=multipliers(steps) if multipliers else None)
     averages = AVERAGES[stage.averaging]
     average = averages(classifier.model, total) if averages else None
-    feed = Feed(examples, stage, seed=seed, steps=steps)
-    update = _update_function(classifier.logits, examples, stage, optimizer, average, feed)
-    generator = np.random.Generator(np.random.PCG64([seed, stage.salt]))
-    chunks = _Chunks(feed, update)
+    chunks = _Chunks(feed, _update_function(classifier.logits, examples, stage, optimizer, average, feed))
     stopping = EarlyStopping(classifier.model, stage.patience) if stage.patience else None
     owners = [classifier.model, optimizer, *(part for part in (average, stopping) if part)]
     state = [variable for owner in owners for variable in owner.variables]
     completed = checkpoint.restore(stage.name, state, history) if checkpoint else 0
-    for epoch in range(stage.epochs):
-        start = time.perf_counter()
-        epoch_rows = generator.permutation(examples.train)[: steps * batch].reshape(steps, batch)
-        epoch_rows = examples.sample_views(epoch_rows, generator)
-        if epoch < completed:  # its random numbers are drawn, so the next epochs get theirs
-            continue
+    # The random numbers of completed epochs are drawn, so that the next epochs get theirs.
+    for epoch, epoch_rows in itertools.islice(enumerate(feed.epochs()), completed, None):
         if stopping and stopping.should_stop:
             break
-        sums = np.zeros(2)
+        start, sums = time.perf_counter(), np.zeros(2)
         for done, chunk_sums in chunks.run(epoch_rows, first=epoch * steps):
             sums += chunk_sums
             _check_finite(stage, epoch, finite=math.isfinite(sums[0]), problem=f"the loss is {sums[0]}")
@@ -89,7 +82,7 @@ def fit(
         history.add(
             stage=stage.name,
             train_loss=float(sums[0] / steps),
-            train_accuracy=float(sums[1] / (steps * batch)),
+            train_accuracy=float(sums[1] / epoch_rows.size),
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             learning_rate=float(np.asarray(optimizer.learning_rate)),
@@ -111,31 +104,28 @@ class _Chunks:
 
     def run(self, epoch_rows: np.ndarray, *, first: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the number of finished steps and the sums of each call; first is the epoch's first step."""
-        done = 0
+
+        def spans() -> Iterator[tuple[int, int]]:
+            start = 0
+            while start < len(epoch_rows):
+                stop = start + self._steps  # decided when it is asked for
+                yield start, stop
+                start = stop
 
         def gather(span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
             return self._feed(epoch_rows[slice(*span)], first + span[0])
 
-        for inputs, rows in prefetch(gather, self._spans(len(epoch_rows))):
+        done = 0
+        for inputs, rows in prefetch(gather, spans()):
             start = time.perf_counter()
             sums = self._update(inputs, rows)
             step_seconds = max((time.perf_counter() - start) / len(rows), 1e-6)
             if self._traced:
-                steps = min(
-                    4 * self._steps, math.ceil(REPORT_SECONDS / step_seconds), self._feed.largest_chunk
-                )
-                self._steps = max(1, steps)
+                steps = math.ceil(REPORT_SECONDS / step_seconds)
+                self._steps = max(1, min(4 * self._steps, steps, self._feed.largest_chunk))
             self._traced = True  # the first call builds the graph and takes longer
             done += len(rows)
             yield done, sums
-
-    def _spans(self, count: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) of each call; how many steps it runs is decided when it is asked for."""
-        start = 0
-        while start < count:
-            stop = min(count, start + self._steps)
-            yield start, stop
-            start = stop
 
 
 def _update_function(
@@ -168,11 +158,10 @@ def _update_function(
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == batch_labels, tf.float32))
         return loss, correct
 
-    batch_size = min(stage.batch_size, len(examples.train))
-    shape = [None, batch_size, *examples.inputs.shape[1:]]
-    signature = [tf.TensorSpec(shape, examples.inputs.dtype), tf.TensorSpec([None, batch_size], tf.int32)]
+    shape = [None, feed.batch_size]
+    inputs = tf.TensorSpec([*shape, *examples.inputs.shape[1:]], examples.inputs.dtype)
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=[inputs, tf.TensorSpec(shape, tf.int32)])
     def run(inputs: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         sums = tf.zeros(2, tf.float64)  # float32 sums would depend on how many steps a call runs
         for number in tf.range(tf.shape(rows)[0]):

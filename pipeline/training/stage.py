@@ -1,16 +1,10 @@
 """One stage of training and its settings."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline.recipes.base import ImageRecipe, TrainingRecipe
-
-# Settings of recipes: of every training, and of those on images.
-TRAINING = (
-    *("batch_size", "learning_rate", "optimizer", "lr_schedule", "warmup"),
-    *("weight_decay", "label_smoothing"),
-)
-AUGMENTATION = ("flip", "alternate", "shift", "mixup", "averaging")
+from pipeline.recipes.base import TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -38,10 +32,7 @@ class Stage:
 
     @classmethod
     def of(cls, recipe: TrainingRecipe, name: str, *, epochs: int, **changes: Any) -> Self:
-        """Return a stage with a recipe's training settings, including augmentation; changes override them.
-
-        Pass settings that only some recipes have (patience, momentum, decay_biases) as changes.
-        """
-        names = (*TRAINING, *AUGMENTATION) if isinstance(recipe, ImageRecipe) else TRAINING
+        """Return a stage with the settings that a recipe has under the same names; changes override them."""
+        names = {field.name for field in dataclasses.fields(cls)} & vars(recipe).keys()
         settings = {setting: getattr(recipe, setting) for setting in names}
-        return cls(name=name, epochs=epochs, **{**settings, **changes})
+        return cls(**{**settings, **changes, "name": name, "epochs": epochs})

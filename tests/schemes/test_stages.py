@@ -14,7 +14,6 @@ from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.recipes.heads import HEADS
 from pipeline.recipes.settings import fields_of, override
 from pipeline.schemes.fine_tune import stages_of
-from pipeline.schemes.from_scratch import stage_of
 from pipeline.training import loop
 from pipeline.training.history import History
 from pipeline.training.stage import Stage
@@ -47,7 +46,7 @@ def last_stage(toy, monkeypatch):
 
     def build(scheme: str, recipe: Any) -> Stage:
         if scheme == "from-scratch":
-            return stage_of(recipe, recipe.epochs)
+            return Stage.of(recipe, "blocks", epochs=recipe.epochs)
         if scheme == "fine-tune":
             return [stage for stage, _ in stages_of(recipe, 5, recipe.epochs)][-1]
         monkeypatch.setattr(loop, "make_optimizer", stop)
