@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import machine
 from pipeline.backbones.weights import read_weights
-from pipeline.datasets.pictures import read_picture
 from pipeline.errors import DamagedFile
 from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
@@ -24,6 +22,7 @@ from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import published
+from pipeline.use.pictures import read_pictures
 
 BLOCK = 1024  # images that are held in memory at a time, and rows of a file of the cache
 
@@ -99,22 +98,16 @@ def embed(
     in order, None for unreadable ones, and [path, reason] of those.
     """
     images = np.load(array, mmap_mode="r", allow_pickle=False) if array else None
-    count = len(paths) if images is None else len(images)  # type: ignore[arg-type]
+    side, paths = request["base"]["dataset"]["image_size"], paths or []
+    count = len(paths) if images is None else len(images)
     store, extractor = ContentCache(Path(cache), request), _Extractor(request, Path(weights))
     digests: list[str | None] = []
     unreadable: list[list[str]] = []
     for start in range(0, count, BLOCK):
-        if images is not None:
-            block: list[Any] = list(images[start : start + BLOCK])
-        else:
-            block = _read_pictures(
-                (paths or [])[start : start + BLOCK], request["base"]["dataset"]["image_size"]
-            )
-        unreadable += [
-            [(paths or [])[start + number], str(image)]
-            for number, image in enumerate(block)
-            if isinstance(image, DamagedFile)
-        ]
+        names = paths[start : start + BLOCK]
+        block: list[Any] = images[start : start + BLOCK] if images is not None else read_pictures(names, side)
+        results = zip(names, block, strict=False)  # images of an array have no names
+        unreadable += [[name, str(image)] for name, image in results if isinstance(image, DamagedFile)]
         keys = [None if isinstance(image, DamagedFile) else digest_of(image) for image in block]
         missing = {key: image for key, image in zip(keys, block, strict=True) if key and key not in store}
         if missing:
@@ -122,17 +115,6 @@ def embed(
         digests += [key.hex() if key else None for key in keys]
         progress("embed", min(start + BLOCK, count), count, "images")
     return {"digests": digests, "unreadable": unreadable}
-
-
-def _read_pictures(paths: list[str], size: int) -> list[np.ndarray | DamagedFile]:
-    def read(path: str) -> np.ndarray | DamagedFile:
-        try:
-            return read_picture(Path(path), size)
-        except DamagedFile as error:
-            return error
-
-    with ThreadPoolExecutor(machine.usable_cores()) as pool:
-        return list(pool.map(read, paths))
 
 
 class _Extractor:

@@ -1,21 +1,18 @@
 """Predictions of a finished run for picture files: the most probable classes with their probabilities."""
 
-import functools
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline import machine
-from pipeline.datasets.pictures import read_picture
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.runs.result import read_run
 from pipeline.training.classifier import evaluation_batch
 from pipeline.training.feed import prefetch
 from pipeline.use.network import standalone_model
+from pipeline.use.pictures import read_pictures
 
 TOP_CLASSES = 3  # reported for each picture
 
@@ -34,27 +31,17 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     size = evaluation_batch((side, side, 3), finished_run.recipe["input_size"])
     rows: list[dict[str, Any]] = []
     unreadable: list[list[str]] = []
-    with ThreadPoolExecutor(machine.usable_cores()) as pool:
-
-        def read(start: int) -> list[tuple[str, np.ndarray | DamagedFile]]:
-            batch = paths[start : start + size]
-            return list(zip(batch, pool.map(functools.partial(_read, size=side), batch), strict=True))
-
-        for results in prefetch(read, range(0, len(paths), size)):
-            unreadable += [[path, str(result)] for path, result in results if isinstance(result, DamagedFile)]
-            images = [(path, result) for path, result in results if not isinstance(result, DamagedFile)]
-            if images:
-                probabilities = forward(tf.constant(np.stack([image for _, image in images]))).numpy()
-                rows += [_row(path, row, names) for (path, _), row in zip(images, probabilities, strict=True)]
-            progress("predict", len(rows) + len(unreadable), len(paths), "images")
+    starts = range(0, len(paths), size)
+    pictures = prefetch(lambda start: read_pictures(paths[start : start + size], side), starts)
+    for start, results in zip(starts, pictures, strict=True):
+        named = list(zip(paths[start : start + size], results, strict=True))
+        unreadable += [[path, str(result)] for path, result in named if isinstance(result, DamagedFile)]
+        images = [(path, result) for path, result in named if not isinstance(result, DamagedFile)]
+        if images:
+            probabilities = forward(tf.constant(np.stack([image for _, image in images]))).numpy()
+            rows += [_row(path, row, names) for (path, _), row in zip(images, probabilities, strict=True)]
+        progress("predict", len(rows) + len(unreadable), len(paths), "images")
     return {"rows": rows, "unreadable": unreadable}
-
-
-def _read(path: str, size: int) -> np.ndarray | DamagedFile:
-    try:
-        return read_picture(Path(path), size)
-    except DamagedFile as error:
-        return error
 
 
 def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Write features with names as a Parquet, HDF5 or NumPy file, block by block."""
 
-import contextlib
+import importlib.util
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from pipeline.errors import BadInput
 from pipeline.storage.publishing import publish_text, published
 
 Columns = Mapping[str, Sequence[Any]]  # such as name: N texts
-Write = Callable[[Columns, np.ndarray], None]
 
 
 def _write_npy(path: Path, columns: Columns, rows: int, width: int, blocks: Iterable[np.ndarray]) -> None:
@@ -59,11 +58,7 @@ def check_format(path: Path) -> None:
     """Raise BadInput if the suffix of an output file is unknown, its library missing, or its folder."""
     if path.suffix not in FORMATS:
         raise BadInput(f"--out {path}: expected a file that ends in {', '.join(FORMATS)}")
-    if path.suffix == ".parquet":
-        with contextlib.suppress(ImportError):
-            import pyarrow  # noqa: F401
-
-            return
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise BadInput(
             f"--out {path}: pyarrow is not installed; get it with `pip install 'headstart[parquet]'`"
         )
