@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
@@ -50,7 +49,7 @@ RECIPE_FIELDS = {
 COST_FIELDS = dict.fromkeys(
     ("train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb"), "a number of at least 0"
 )
-PREDICTION_DTYPES = {"index": "iu", "names": "S", "labels": "iu", "split": "iu", "probabilities": "f"}
+PREDICTION_KINDS = {"index": "iu", "names": "S", "labels": "iu", "split": "iu", "probabilities": "f"}
 SUM_TOLERANCE = 1e-3  # a float32 softmax sums to 1 within 1e-6; beyond 1e-3 it is not a distribution
 
 
@@ -232,20 +231,14 @@ def _read_predictions(path: Path, recipe: dict[str, Any]) -> dict[str, Predictio
     """Return the predictions by split; check sizes against the recipe before reading values."""
     rows, classes = recipe["n_val"] + recipe["n_test"], tuple(recipe["class_names"])
     with hdf5.opened(path) as file:
-        for name, dtypes in PREDICTION_DTYPES.items():
+        for name, kinds in PREDICTION_KINDS.items():
             shape = (rows, len(classes)) if name == "probabilities" else (rows,)
-            dataset = file.get(name)
-            _expect(path, isinstance(dataset, h5py.Dataset), f"a dataset {name}", "none")
-            _expect(path, dataset.shape == shape, f"{name} of shape {shape}", dataset.shape)
-            matches = dataset.dtype.kind in dtypes
-            _expect(path, matches, f"{name} of type {' or '.join(dtypes)}", dataset.dtype)
-        arrays = {name: file[name][:] for name in PREDICTION_DTYPES}
+            actual = hdf5.find_dataset(file, name, kinds=kinds).shape
+            _expect(path, actual == shape, f"{name} of shape {shape}", actual)
+        names = np.array(hdf5.read_texts(file, "names"), dtype=object)
+        arrays = {name: file[name][:] for name in PREDICTION_KINDS if name != "names"}
     if problem := _value_problem(arrays):
         raise DamagedFile(f"{path}: {problem}; delete its folder and run again")
-    try:
-        names = np.array([name.decode() for name in arrays["names"]], dtype=object)
-    except UnicodeDecodeError as error:
-        raise _damaged(path, "names in UTF-8", repr(error)) from error
     predictions = {}
     for split, code in EVALUATED.items():
         chosen, expected = arrays["split"] == code, recipe[f"n_{split}"]

@@ -126,7 +126,7 @@ def test_data_in_an_external_file_is_refused(run_folder, refinish):
         ("probabilities", lambda old: old[:, :5], "expected probabilities of shape"),
         ("labels", lambda old: old + 1, r"labels in 0\.\.9, found 1\.\.10"),
         ("labels", lambda old: old[:-1], "expected labels of shape"),
-        ("labels", lambda old: old.astype(float), "expected labels of type"),
+        ("labels", lambda old: old.astype(float), "expected a dataset labels of kind iu, found float64"),
         ("split", lambda old: old + 1, "split codes"),
         ("split", lambda old: np.full_like(old, 2), "expected 100 rows of val, found 0"),
     ],
