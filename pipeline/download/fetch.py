@@ -179,12 +179,7 @@ class _Attempt:
         source = Path(url2pathname(pieces.path))
         if not source.is_file():
             raise _Unusable(f"a folder, and not {self.content}" if source.is_dir() else "no such file")
-        total = source.stat().st_size
-        self._refuse_large(total)
-        with explain_disk_errors(self.target), self.part.open("wb") as copy:
-            for chunk in _chunks_of(source):
-                copy.write(chunk)
-                self._report(copy.tell(), total)
+        self._receive(_chunks_of(source), start=0, total=source.stat().st_size)
 
     def _download(self) -> None:
         """Download the rest of the part if the mirror can resume, else all of it."""
@@ -217,7 +212,7 @@ class _Attempt:
         done = counted = start
         began = since = time.monotonic()  # since: the start of a window, with counted bytes before it
         self._report(done, total)
-        with explain_disk_errors(self.target), self.part.open("ab") as file:
+        with explain_disk_errors(self.target), self.part.open("ab" if start else "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
                 done += len(chunk)
@@ -361,19 +356,18 @@ def _describe_error(error: Exception, limits: TransferLimits) -> str:
     """Return a short description of a network error's root cause; libraries wrap it several times."""
     if isinstance(error, ConnectTimeout):
         return f"no connection within {limits.connect_seconds:g} s"
-    reasons = (
-        (ConnectionRefusedError, "connection refused"),
-        (ConnectionResetError, "connection reset by the server"),
-        (socket.gaierror, "no such host, or no network"),
-        (TimeoutError, f"stalled for {limits.stall_seconds:g} s"),
-    )
-    cause: BaseException | None = error
-    while cause is not None:
-        for kind, reason in reasons:
-            if isinstance(cause, kind):
-                return reason
-        if isinstance(cause, ssl.SSLError):
-            return f"no secure connection ({cause})"
-        context = None if cause.__suppress_context__ else cause.__context__
-        innermost, cause = cause, cause.__cause__ or context
-    return str(innermost)[:200] or type(innermost).__name__
+    reasons = {
+        ConnectionRefusedError: "connection refused",
+        ConnectionResetError: "connection reset by the server",
+        socket.gaierror: "no such host, or no network",
+        TimeoutError: f"stalled for {limits.stall_seconds:g} s",
+        ssl.SSLError: "no secure connection ({})",
+    }
+    cause: BaseException = error
+    while True:
+        if reason := next((reason for kind, reason in reasons.items() if isinstance(cause, kind)), None):
+            return reason.format(cause)
+        inner = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+        if inner is None:
+            return str(cause)[:200] or type(cause).__name__
+        cause = inner
