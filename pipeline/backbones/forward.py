@@ -10,6 +10,7 @@ A 3x3 convolution with zero padding is computed in one of three ways that agree 
 Other backbones are Keras's own networks compiled into one graph.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -105,11 +106,11 @@ def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> t
 
 
 def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> tf.Tensor:
-    side, filters = x.shape[1], kernel.shape[3]
-    matrix = _constant(convolution_matrix(kernel, side), x.dtype)
+    with tf.init_scope():  # see _constant
+        matrix = tf.cast(kernel_matrix(kernel), x.dtype)
     product = tf.matmul(tf.reshape(x, (x.shape[0], matrix.shape[0])), matrix)
-    biased = tf.nn.bias_add(product, tf.constant(np.tile(bias, side * side), x.dtype))
-    return _pooled(tf.reshape(tf.nn.relu(biased), (x.shape[0], side, side, filters)), pool)
+    biased = tf.nn.bias_add(product, tf.constant(np.tile(bias, 4), x.dtype))
+    return _pooled(tf.reshape(tf.nn.relu(biased), (*x.shape[:3], bias.size)), pool)
 
 
 def _winograd(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> tf.Tensor:
@@ -123,15 +124,14 @@ def _pooled(x: tf.Tensor, pool: bool) -> tf.Tensor:
     return tf.nn.max_pool2d(x, 2, 2, "VALID") if pool else x
 
 
-def convolution_matrix(kernel: np.ndarray, side: int) -> np.ndarray:
-    """Return the matrix (side·side·in, side·side·out) of a zero-padded 3x3 convolution of a square map."""
-    channels, filters = kernel.shape[2:]
-    matrix = np.zeros((side, side, channels, side, side, filters), kernel.dtype)
-    for row, column, down, right in np.ndindex(side, side, 3, 3):
-        source_row, source_column = row + down - 1, column + right - 1
-        if 0 <= source_row < side and 0 <= source_column < side:
-            matrix[source_row, source_column, :, row, column, :] = kernel[down, right]
-    return matrix.reshape(side * side * channels, side * side * filters)
+def kernel_matrix(kernel: tf.Tensor | np.ndarray) -> tf.Tensor:
+    """Return the matrix (4·in, 4·out) that convolves a zero-padded 2x2 map with a kernel (3, 3, in, out)."""
+    positions = list(itertools.product(range(2), repeat=2))
+    rows = [
+        tf.stack([kernel[row - down + 1, column - right + 1] for down, right in positions], axis=1)
+        for row, column in positions
+    ]
+    return tf.reshape(tf.stack(rows), [4 * size for size in kernel.shape[2:]])
 
 
 def _constant(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:

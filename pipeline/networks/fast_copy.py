@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pipeline.backbones.forward import kernel_matrix
 from pipeline.networks import winograd
 
 Gradient = Callable[[tf.Tensor], Any]  # from the upstream gradient to the gradients of the inputs
@@ -121,7 +122,7 @@ def _gelu(x: tf.Tensor) -> tf.Tensor:
 def _convolve_2x2(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
     """Convolve maps (B, 2, 2, in) with a kernel (3, 3, in, out), padded to keep the size: one product."""
     channels, filters = kernel.shape[2:]
-    matrix = tf.reshape(_kernel_matrix(kernel), (4 * channels, 4 * filters))
+    matrix = kernel_matrix(kernel)
     rows = tf.reshape(inputs, (-1, 4 * channels))
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -143,16 +144,6 @@ def _fold(d_matrix: tf.Tensor) -> tf.Tensor:
         parts.setdefault(position, []).append(part)
     sums = [[tf.add_n(parts[row, column]) for column in range(3)] for row in range(3)]
     return tf.cast(tf.stack([tf.stack(row) for row in sums]), d_matrix.dtype)
-
-
-def _kernel_matrix(kernel: tf.Tensor) -> tf.Tensor:
-    """Return the matrix (4, in, 4, out) that convolves a 2x2 map with a kernel (3, 3, in, out)."""
-    positions = list(itertools.product(range(2), repeat=2))
-    columns = [
-        tf.stack([kernel[row - to_row + 1, column - to_col + 1] for to_row, to_col in positions], axis=1)
-        for row, column in positions
-    ]
-    return tf.stack(columns)
 
 
 @tf.custom_gradient
