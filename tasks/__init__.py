@@ -22,27 +22,3 @@ from tasks.studies import BlockStudy, CompareSeeds
 from tasks.training import FineTune, TrainFromScratch, TrainHead, TrainTunedHead, TuneHead
 
 check_task_name(sys.argv)
-
-__all__ = [
-    "BlockStudy",
-    "CompareSchemes",
-    "CompareSeeds",
-    "DataFindings",
-    "DownloadCifar10",
-    "DownloadCifar100",
-    "DownloadWeights",
-    "ExtractFeatures",
-    "FineTune",
-    "HeadCurve",
-    "LabelEfficiency",
-    "PlotRun",
-    "PrepareDataset",
-    "Recommend",
-    "ScoreRun",
-    "TrainFromScratch",
-    "TrainHead",
-    "TrainTunedHead",
-    "TuneFineTune",
-    "TuneFromScratch",
-    "TuneHead",
-]
