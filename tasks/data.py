@@ -5,6 +5,7 @@ from typing import Any
 
 import luigi
 from luigi.task_register import Register
+from luigi.util import inherits
 
 from pipeline.backbones.table import (
     BACKBONES,
@@ -200,8 +201,9 @@ class PrepareDataset(Task):
             raise
 
 
+@inherits(PrepareDataset)
 class DataTask(Task):
-    """A task on a data set and weights; `luigi.util.inherits` adds their parameters."""
+    """A task on a data set, and on weights if a subclass has their parameters."""
 
     dataset: str
     subset: int

@@ -21,7 +21,7 @@ from pipeline.features.sections import (
 )
 from pipeline.machine import PRECISIONS, resolve_precision
 from pipeline.views import IDENTITY, parse_views
-from tasks.data import DataTask, DownloadWeights, PrepareDataset
+from tasks.data import DataTask, DownloadWeights
 from tasks.parameters import OptionalNumber, WholeNumber
 
 MAPS_FIRST = 1000  # Luigi's priority
@@ -40,14 +40,10 @@ def warn_of_scaling(dataset: dict[str, Any], size: int) -> None:
         logger.warning(note)
 
 
-@inherits(PrepareDataset, DownloadWeights)
-class FeatureTask(DataTask):
-    """The base of the tasks that extract features, completely or in part."""
+@inherits(DownloadWeights)
+class NetworkTask(DataTask):
+    """A task that needs a network with weights, at an input size, in a precision, from an engine."""
 
-    kind = "cache"
-    layers = luigi.Parameter(default="all", description="block4_pool,block5_pool, ... or all")
-    views = luigi.Parameter(default=IDENTITY, description="such as identity,hflip,left2,hflip+right2")
-    pooling = luigi.Parameter(default="average", description=f"one of {', '.join(POOLINGS)} (full maps)")
     input_size = OptionalNumber(
         default=None,
         description=f"pixels per side that the network sees, 32 to {LARGEST_INPUT} "
@@ -60,6 +56,15 @@ class FeatureTask(DataTask):
     engine = luigi.Parameter(
         default=DEFAULT_ENGINE, description=f"library that computes the network, one of {', '.join(ENGINES)}"
     )
+
+
+class FeatureTask(NetworkTask):
+    """The base of the tasks that extract features, completely or in part."""
+
+    kind = "cache"
+    layers = luigi.Parameter(default="all", description="block4_pool,block5_pool, ... or all")
+    views = luigi.Parameter(default=IDENTITY, description="such as identity,hflip,left2,hflip+right2")
+    pooling = luigi.Parameter(default="average", description=f"one of {', '.join(POOLINGS)} (full maps)")
     storage = luigi.Parameter(default="float32", description=f"one of {', '.join(STORAGES)}")
     averages = luigi.BoolParameter(
         default=False,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import luigi
-from luigi.util import inherits
 
 from pipeline.datasets.table import parse_budget
 from pipeline.errors import BadInput, HeadstartError
@@ -20,8 +19,7 @@ from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder
-from tasks.data import DataTask, DownloadWeights, PrepareDataset
-from tasks.features import ExtractFeatures
+from tasks.features import NetworkTask
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.recipes import HeadTask, parse_schemes, recipes_folder, takes_recipe
 from tasks.task import DerivedTask, Task
@@ -71,8 +69,7 @@ class HeadCurve(HeadTask):
         self.publish("pipeline.heads.label_curve:head_curve", "settings", "space", "labels")
 
 
-@inherits(PrepareDataset, DownloadWeights)
-class LabelEfficiency(DataTask, DerivedTask):
+class LabelEfficiency(NetworkTask, DerivedTask):
     """Train schemes at several label budgets and plot accuracy against labels, with bands.
 
     One task (HeadCurve) fits all budgets of a head with a direct solver. Other schemes are trained once per
@@ -89,9 +86,6 @@ class LabelEfficiency(DataTask, DerivedTask):
     settings = SettingsParameter(
         default={}, description='settings by scheme, such as {"from-scratch:lesson": {"epochs": 5}}'
     )
-    precision = ExtractFeatures.precision
-    input_size = ExtractFeatures.input_size
-    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def parts(self) -> list[tuple[str, str, Task]]:

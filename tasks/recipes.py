@@ -21,7 +21,7 @@ from pipeline.runs.spec import RunSpec
 from pipeline.storage import layout
 from pipeline.views import IDENTITY
 from tasks.configuration import data_folder
-from tasks.data import DataTask, DownloadWeights, PrepareDataset
+from tasks.data import DataTask, DownloadWeights
 from tasks.features import ExtractFeatures
 from tasks.parameters import SettingParameter
 from tasks.task import Task
@@ -156,7 +156,7 @@ RecipeClass = TypeVar("RecipeClass", bound=type[RecipeTask])
 
 
 def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
-    """Add a scheme to a task class, with parameters for data, weights, recipe and each setting.
+    """Add a scheme to a task class, with parameters for weights, recipe and each setting.
 
     A class decorator like luigi.util.inherits; parameters that the class defines itself are kept.
     """
@@ -176,7 +176,7 @@ def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
             if not hasattr(task, name):
                 parameter.__set_name__(task, name)  # Python calls this only for class bodies
                 setattr(task, name, parameter)
-        return inherits(PrepareDataset, *([DownloadWeights] if "weights" in scheme.needs else []))(task)
+        return inherits(DownloadWeights)(task) if "weights" in scheme.needs else task
 
     return decorated
 

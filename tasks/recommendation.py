@@ -7,7 +7,7 @@ from typing import Any
 import luigi
 from luigi.util import inherits
 
-from tasks.data import DataTask, DownloadWeights, PrepareDataset
+from tasks.data import DataTask, DownloadWeights
 from tasks.features import ExtractFeatures, request_of
 from tasks.parameters import WholeNumber
 from tasks.task import command_of
@@ -17,7 +17,7 @@ logger = logging.getLogger("luigi-interface")  # shown with Luigi's own messages
 SIZES = (32, 48, 64, 96, 128, 160, 224)  # pixels per side
 
 
-@inherits(PrepareDataset, DownloadWeights)
+@inherits(DownloadWeights)
 class Recommend(DataTask):
     """Measure input sizes and joined layers on a subset of train and val; recommend what to train and how.
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
-from luigi.util import inherits
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.recipes.named import find_named, named_recipe
@@ -14,8 +13,7 @@ from pipeline.report.table import FINDINGS, PLOTS, findings_files
 from pipeline.results.table import CLASS_SCORES, SCORES
 from pipeline.storage.publishing import undamaged_files
 from pipeline.views import IDENTITY
-from tasks.data import DataTask, DownloadWeights, PrepareDataset
-from tasks.features import ExtractFeatures
+from tasks.features import ExtractFeatures, NetworkTask
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.recipes import recipes_folder
 from tasks.task import DerivedTask, Task, stamp_of
@@ -24,17 +22,13 @@ from tasks.training import TrainTask, training_task
 LAYERS_COMPARED = 3  # the backbone's deepest layers
 
 
-@inherits(PrepareDataset, DownloadWeights)
-class RunResultTask(DataTask, DerivedTask):
+class RunResultTask(NetworkTask, DerivedTask):
     """A result derived from one run and stored with the run's other reports."""
 
     rows: ClassVar[dict[str, Iterable[str]]]  # the names of its rows by table; a new row makes it again
     scheme = luigi.Parameter(default="head:linear", description="scheme:recipe, such as head:linear")
     settings = SettingsParameter(default={}, description='settings of the recipe, such as {"epochs": 5}')
     seed = WholeNumber(default=0, description="seed of the run")
-    precision = ExtractFeatures.precision
-    input_size = ExtractFeatures.input_size
-    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def run_task(self) -> TrainTask:

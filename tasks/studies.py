@@ -4,14 +4,13 @@ import functools
 from typing import Any, ClassVar
 
 import luigi
-from luigi.util import inherits
 
 from pipeline.errors import BadInput
 from pipeline.recipes import settings
 from pipeline.recipes.base import LESSON_BLOCKS, LESSON_DENSE_BLOCKS
 from pipeline.recipes.schemes import SCHEMES
-from tasks.data import DataTask, DownloadWeights, PrepareDataset
-from tasks.features import ExtractFeatures
+from tasks.data import DataTask
+from tasks.features import ExtractFeatures, NetworkTask
 from tasks.parameters import SettingsParameter, WholeNumber, WholeNumbers
 from tasks.recipes import parse_schemes
 from tasks.task import DerivedTask, Task
@@ -57,8 +56,7 @@ class StudyTask(DataTask, DerivedTask):
         self.publish(self.in_process(self.report, folder=self.folder, runs=runs, by=self.by))
 
 
-@inherits(PrepareDataset, DownloadWeights)
-class CompareSeeds(StudyTask):
+class CompareSeeds(NetworkTask, StudyTask):
     """Train schemes with several seeds and report means, intervals over seeds, and accuracy over time.
 
     seeds.csv has one row per run; seeds.md, seeds.png and curves.png summarize it and the histories.
@@ -69,9 +67,6 @@ class CompareSeeds(StudyTask):
     settings = SettingsParameter(
         default={}, description='settings by scheme, such as {"from-scratch:fast": {"fit_on": "train+val"}}'
     )
-    precision = ExtractFeatures.precision
-    input_size = ExtractFeatures.input_size
-    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:
@@ -83,7 +78,6 @@ class CompareSeeds(StudyTask):
         ]
 
 
-@inherits(PrepareDataset)
 class BlockStudy(StudyTask):
     """Train every conv block with every dense block and report the effect of each block on accuracy.
 
