@@ -18,17 +18,6 @@ from tasks.parameters import one_line_errors
 from tasks.progress import ProgressReporter
 
 
-class Result(luigi.Target):
-    """The published folder of a task's result."""
-
-    def __init__(self, task: "Task"):
-        self.path, self.task = str(task.folder), task
-
-    def exists(self) -> bool:
-        """Return whether the result exists and is complete."""
-        return self.task.why_missing() is None
-
-
 class Task(luigi.Task):
     """A task whose result is a published folder; subclasses define kind, label, fingerprint and make.
 
@@ -41,7 +30,7 @@ class Task(luigi.Task):
     def __init__(self, *args: Any, **kwargs: Any):
         with one_line_errors():
             if CmdlineParser.get_instance():  # Luigi's command line, which runs what it creates
-                check_writable(data_folder())
+                check_writable()
             super().__init__(*args, **kwargs)
             key_of(self.fingerprint)
 
@@ -83,9 +72,9 @@ class Task(luigi.Task):
         """Return why the folder does not hold the result, or None if it does."""
         return publishing.why_incomplete(self.folder, self.fingerprint)
 
-    def output(self) -> Result:
-        """Return the result as a Luigi target."""
-        return Result(self)
+    def complete(self) -> bool:
+        """Return whether the folder holds the result."""
+        return self.why_missing() is None
 
     def run(self) -> None:
         """Make the result, unless another process made it while this one waited for the lock."""
