@@ -57,10 +57,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 30 for failed tasks."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a name, or a dash, that their encoding lacks must not end the command
+    # A name, or a dash, that their encoding lacks must not end the command.
+    for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         options = parser_for(arguments or [""]).parse_args(arguments)

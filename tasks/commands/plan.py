@@ -59,9 +59,9 @@ def estimates_of(plan: "list[Step]") -> dict[Task, Estimate]:
     estimates = {}
     to_run = [step.task for step in plan if step.to_run]
     for task in sorted(to_run, key=lambda task: -task.priority):  # as Luigi starts them
-        sections = uncovered_sections(task, covered)
+        sections = [one for one in missing_of(task) if not columns_of(one) <= covered]
         estimates[task] = estimate_of(task, sections, measured)
-        covered |= {(one.cache, one.view, layer) for one in sections for layer in one.layers}
+        covered = covered.union(*map(columns_of, sections))
         if isinstance(task, FeatureTask) and sections and (averages := task.by_products):
             folder, layers, views = averages["folder"], averages["layers"], task.fingerprint["views"]
             covered |= {(folder, view, layer) for view in views for layer in layers}
@@ -160,18 +160,16 @@ def state_of(task: Task) -> tuple[str, str]:
     return STALE, why
 
 
-def missing_of(task: FeatureTask) -> list[Section]:
-    """Return the sections of features that a task still has to compute."""
+def missing_of(task: Task) -> list[Section]:
+    """Return the sections of features that a task still has to compute; none if it extracts no features."""
+    if not isinstance(task, FeatureTask):
+        return []
     return missing_sections(task.folder, *request_of(task.fingerprint))
 
 
-def uncovered_sections(task: Task, covered: set[Column]) -> list[Section]:
-    """Return the missing sections of a feature task with a column outside covered; [] for other tasks."""
-    return [
-        section
-        for section in (missing_of(task) if isinstance(task, FeatureTask) else ())
-        if not {(section.cache, section.view, layer) for layer in section.layers} <= covered
-    ]
+def columns_of(section: Section) -> set[Column]:
+    """Return the columns of a section."""
+    return {(section.cache, section.view, layer) for layer in section.layers}
 
 
 def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> Estimate:
