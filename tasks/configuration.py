@@ -52,8 +52,9 @@ def data_folder() -> Path:
     return (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
 
 
-def check_writable(folder: Path) -> None:
-    """Create a folder; raise BadInput if that fails or if it cannot be written."""
+def check_writable() -> None:
+    """Create the data folder; raise BadInput if that fails or if it cannot be written."""
+    folder = data_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
@@ -74,9 +75,9 @@ def check_task_name(arguments: Sequence[str]) -> None:
         exit_with(BadInput(f"unknown task {name!r}: expected such as {', '.join(close)}"))
 
 
-def mirrors(section: str, variable: str, *, only_environment: bool = False) -> list[str]:
-    """Return the URLs from an environment variable or, if it is not set, from luigi.cfg."""
-    text = os.environ.get(variable, "")
+def mirrors(section: str, *, only_environment: bool = False) -> list[str]:
+    """Return the URLs from HEADSTART_<SECTION>_URLS or, if it is not set, from a section of luigi.cfg."""
+    text = os.environ.get(f"HEADSTART_{section.upper()}_URLS", "")
     if not (text or only_environment):
         text = luigi.configuration.get_config().get(section, "urls", "", raw=True)  # a URL may contain %
     return [url.strip() for url in text.split(",") if url.strip()]

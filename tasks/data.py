@@ -59,7 +59,7 @@ class DownloadCifar10(Task):
             fingerprint=self.fingerprint,
             folder=self.folder,
             raw=layout.raw_folder(data_folder()),
-            urls=mirrors(self.label, f"HEADSTART_{self.label.upper()}_URLS"),
+            urls=mirrors(self.label),
         )
 
 
@@ -106,7 +106,7 @@ class DownloadWeights(Task):
     def make(self) -> None:
         # [weights] urls belongs to the default backbone; rows of WEIGHTS have the URLs of the others.
         other = self.backbone != DEFAULT_BACKBONE
-        urls = mirrors("weights", "HEADSTART_WEIGHTS_URLS", only_environment=other)
+        urls = mirrors("weights", only_environment=other)
         row = WEIGHTS.get((self.backbone, self.choice.name))
         self.in_child(
             "pipeline.backbones.weights:obtain_weights",

@@ -34,7 +34,7 @@ def build(
     """
     if all(root.complete() for root in roots):
         return 0
-    check_writable(data_folder())
+    check_writable()
     estimates = estimates_of(steps(*roots))
     size = sum(estimate.bytes or 0 for estimate in estimates.values())
     check_free_space(data_folder(), size, "the images, features and runs")

