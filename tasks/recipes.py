@@ -22,22 +22,9 @@ from pipeline.storage import layout
 from pipeline.views import IDENTITY
 from tasks.configuration import data_folder
 from tasks.data import DataTask, DownloadWeights
-from tasks.features import ExtractFeatures
+from tasks.features import ExtractFeatures, NetworkTask
 from tasks.parameters import SettingParameter
 from tasks.task import Task
-
-SHARED_WITH_FEATURES = (
-    "dataset",
-    "subset",
-    "split_seed",
-    "image_size",
-    "layout",
-    "input_size",
-    "backbone",
-    "weights",
-    "precision",
-    "engine",
-)
 
 
 def recipes_folder() -> Path:
@@ -50,9 +37,9 @@ class RecipeTask(DataTask):
 
     scheme: ClassVar[Scheme]
     recipe: str
-    precision: str
-    input_size: int | None
     storage: str
+    precision = NetworkTask.precision
+    input_size = NetworkTask.input_size
 
     @functools.cached_property
     def pixels(self) -> int:
@@ -114,7 +101,7 @@ class RecipeTask(DataTask):
     @property
     def shared(self) -> dict[str, Any]:
         """The parameters that the task shares with the features that it reads."""
-        return {name: getattr(self, name) for name in SHARED_WITH_FEATURES}
+        return {name: getattr(self, name) for name, _ in NetworkTask.get_params()}
 
     def features_of(self, layers: Sequence[str], views: Sequence[str], **more: Any) -> ExtractFeatures:
         """Return the task that caches layers and views of this task's data with its weights."""
@@ -156,7 +143,7 @@ RecipeClass = TypeVar("RecipeClass", bound=type[RecipeTask])
 
 
 def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
-    """Add a scheme to a task class, with parameters for weights, recipe and each setting.
+    """Add a scheme to a task class, with parameters for the network, the recipe and each setting.
 
     A class decorator like luigi.util.inherits; parameters that the class defines itself are kept.
     """
@@ -165,10 +152,7 @@ def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
         recipes = f"one of {', '.join(scheme.recipes)}, or a recipe saved by a search"
         parameters = {
             "recipe": luigi.Parameter(default=next(iter(scheme.recipes)), description=recipes),
-            "precision": ExtractFeatures.precision,
             **{name: SettingParameter(field) for name, field in scheme.settings.items()},
-            "input_size": ExtractFeatures.input_size,
-            **({"engine": ExtractFeatures.engine} if "weights" in scheme.needs else {}),
             **({"storage": ExtractFeatures.storage} if scheme.reads_layers else {}),
         }
         task.scheme = scheme
@@ -176,7 +160,7 @@ def takes_recipe(scheme: Scheme) -> Callable[[RecipeClass], RecipeClass]:
             if not hasattr(task, name):
                 parameter.__set_name__(task, name)  # Python calls this only for class bodies
                 setattr(task, name, parameter)
-        return inherits(DownloadWeights)(task) if "weights" in scheme.needs else task
+        return inherits(NetworkTask)(task) if "weights" in scheme.needs else task
 
     return decorated
 
