@@ -19,7 +19,7 @@ import tensorflow as tf
 from pipeline.backbones.algorithms import algorithm, winograd_tile
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
-from pipeline.backbones.weights import Arrays, check_shapes
+from pipeline.backbones.weights import Arrays
 from pipeline.backbones.winograd import convolve, fused, transformed_kernel
 from pipeline.machine import usable_cores
 
@@ -45,10 +45,9 @@ def forward_function(
     I is image_size. Images are resized to input_size if it differs: bilinear, antialiased, in float32 (see
     tf.image.resize). taps are pairs of a layer and its pooling: "average" gives (batch_size, channels)
     float32, "none" the feature maps in maps_dtype, float32 or float16. Nothing past the deepest layer is
-    computed. The returned function is thread-safe. Raises BadInput if the shapes of the weights do not match.
+    computed. The returned function is thread-safe.
     """
     row.check_size(input_size)
-    check_shapes(row, arrays)
     dtype = tf.as_dtype(precision)
     layers = [layer for layer in row.taps if layer in dict(taps)]
     network = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)

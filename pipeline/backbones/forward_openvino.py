@@ -10,7 +10,7 @@ from openvino import opset13 as ops
 
 from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import Backbone
-from pipeline.backbones.weights import Arrays, check_shapes
+from pipeline.backbones.weights import Arrays
 from pipeline.machine import usable_cores
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -28,7 +28,6 @@ def forward_function(
     maps_dtype: str = "float32",
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Return a function from uint8 images to a list of arrays, as forward.forward_function does."""
-    check_shapes(row, arrays)
     images = ops.parameter([batch_size, image_size, image_size, 3], np.uint8)
     maps = {PIXELS: _preprocessed(row, images, image_size, input_size)}
     for step in steps_to(row, taps):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import Backbone
-from pipeline.backbones.weights import Arrays, check_shapes
+from pipeline.backbones.weights import Arrays
 
 PASSES_ON_GPU = 3  # one computes while the images of another, and the results of a third, are copied
 
@@ -40,7 +40,6 @@ def forward_function(
     maps_dtype: str = "float32",
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Return a function from uint8 images to a list of arrays, as forward.forward_function does."""
-    check_shapes(row, arrays)
     where, dtype = device(), getattr(torch, precision)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True  # passes have one size

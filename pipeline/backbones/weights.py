@@ -23,7 +23,7 @@ from pipeline.backbones.onnx import ONNX_START, read_initializers
 from pipeline.backbones.table import ARRAYS_IDENTITY, BACKBONES, RANDOM_IDENTITY, Backbone, Weights
 from pipeline.download.fetch import fetch
 from pipeline.download.obtain import ADVICE, keras_home
-from pipeline.errors import BadInput, DamagedFile
+from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
 from pipeline.storage.publishing import digest_of, publish_manifest, published, read_manifest
@@ -248,11 +248,3 @@ def _read(
         if not all(np.isfinite(values).all() for values in arrays[layer]):
             raise DamagedFile(f"{path}: {layer} contains values that are not finite numbers")
     return arrays
-
-
-def check_shapes(row: Backbone, arrays: Arrays) -> None:
-    """Raise BadInput if a layer's weights are missing or have other shapes than those of the backbone."""
-    for name, weights in row.shapes().items():
-        received = tuple(part.shape for part in arrays[name]) if name in arrays else None
-        if received != (shapes := tuple(weights.values())):
-            raise BadInput(f"weights of {row.title}: expected {name} of shapes {shapes}, received {received}")
