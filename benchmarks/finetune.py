@@ -169,19 +169,13 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
 
 def _maps(layer: str, view: str, arrays: dict, images: np.ndarray) -> np.ndarray:
     """Return the maps of a layer for a view, in float16 as FineTune caches them."""
+    from pipeline.backbones.engines import PassSpec
     from pipeline.backbones.forward import forward_function
     from pipeline.features.passes import apply_view
 
     size, viewed = 128, apply_view(images, view)
-    compute = forward_function(
-        VGG16,
-        arrays,
-        image_size=images.shape[1],
-        input_size=images.shape[1],
-        taps=[(layer, "none")],
-        precision="bfloat16",
-        batch_size=size,
-    )
+    side = images.shape[1]
+    compute = forward_function(VGG16, arrays, PassSpec(side, side, [(layer, "none")], "bfloat16", size))
     count = len(images) // size * size
     parts = [compute(viewed[at : at + size])[0].astype(np.float16) for at in range(0, count, size)]
     return np.concatenate(parts)

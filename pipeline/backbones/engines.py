@@ -1,7 +1,7 @@
 """The table of engines: libraries that compute a frozen network, each with the same interface.
 
-An engine's function takes a backbone, its arrays and forward_function's keyword arguments, and returns a
-function from uint8 images to float32 taps. Planning imports this module, so it is light.
+An engine's function takes a backbone, its arrays and a PassSpec, and returns a function from uint8 images
+to arrays. Planning imports this module, so it is light.
 """
 
 import importlib.util
@@ -10,6 +10,23 @@ from dataclasses import dataclass
 from pipeline.backbones.algorithms import describe_algorithms
 from pipeline.backbones.table import Backbone
 from pipeline.errors import BadInput, Table
+
+
+@dataclass(frozen=True)
+class PassSpec:
+    """One pass: batch_size images (B, I, I, 3) uint8 in, an array for each of taps out; I is image_size.
+
+    Images are resized to input_size if it differs: bilinear, antialiased, in float32 (see tf.image.resize).
+    taps are pairs of a layer and its pooling: "average" gives (B, channels) float32, "none" the feature maps
+    in maps_dtype, float32 or float16. Nothing past the deepest layer is computed.
+    """
+
+    image_size: int
+    input_size: int
+    taps: list[tuple[str, str]]
+    precision: str
+    batch_size: int
+    maps_dtype: str = "float32"
 
 
 @dataclass(frozen=True)

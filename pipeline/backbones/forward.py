@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.backbones.algorithms import algorithm, winograd_tile
+from pipeline.backbones.engines import PassSpec
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays
@@ -30,34 +31,20 @@ def passes_at_once() -> int:
 
 
 def forward_function(
-    row: Backbone,
-    arrays: Arrays,
-    *,
-    image_size: int,
-    input_size: int,
-    taps: list[tuple[str, str]],
-    precision: str,
-    batch_size: int,
-    maps_dtype: str = "float32",
+    row: Backbone, arrays: Arrays, spec: PassSpec
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a function from (batch_size, I, I, 3) uint8 images to a list of arrays, one per tap.
-
-    I is image_size. Images are resized to input_size if it differs: bilinear, antialiased, in float32 (see
-    tf.image.resize). taps are pairs of a layer and its pooling: "average" gives (batch_size, channels)
-    float32, "none" the feature maps in maps_dtype, float32 or float16. Nothing past the deepest layer is
-    computed. The returned function is thread-safe.
-    """
-    row.check_size(input_size)
-    dtype = tf.as_dtype(precision)
-    layers = [layer for layer in row.taps if layer in dict(taps)]
-    network = None if row.chain else keras_taps(row, arrays, input_size, layers, precision)
-    signature = [tf.TensorSpec((batch_size, image_size, image_size, 3), tf.uint8)]
+    """Return a thread-safe function from the images of a pass to its arrays; raise BadInput for a size."""
+    row.check_size(spec.input_size)
+    dtype, maps_dtype = tf.as_dtype(spec.precision), tf.as_dtype(spec.maps_dtype)
+    layers = [layer for layer in row.taps if layer in dict(spec.taps)]
+    network = None if row.chain else keras_taps(row, arrays, spec.input_size, layers, spec.precision)
+    signature = [tf.TensorSpec((spec.batch_size, spec.image_size, spec.image_size, 3), tf.uint8)]
 
     @tf.function(input_signature=signature, autograph=False)
     def forward(images: tf.Tensor) -> list[tf.Tensor]:
         x = tf.cast(images, tf.float32)
-        if input_size != image_size:
-            x = tf.image.resize(x, (input_size, input_size), "bilinear", antialias=True)
+        if spec.input_size != spec.image_size:
+            x = tf.image.resize(x, (spec.input_size, spec.input_size), "bilinear", antialias=True)
         x -= tf.constant(row.subtract)
         preprocessed = tf.reverse(x, [-1]) if row.flip_channels else x
         if network is None:
@@ -65,8 +52,8 @@ def forward_function(
         else:  # Keras does not always wrap a single output in a list
             maps = dict(zip(layers, tf.nest.flatten(network(preprocessed, training=False)), strict=True))
         return [
-            _average(maps[layer]) if pooling == "average" else _cast(maps[layer], tf.as_dtype(maps_dtype))
-            for layer, pooling in taps
+            _average(maps[layer]) if pooling == "average" else _cast(maps[layer], maps_dtype)
+            for layer, pooling in spec.taps
         ]
 
     compute = forward.get_concrete_function()

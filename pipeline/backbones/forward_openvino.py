@@ -8,6 +8,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+from pipeline.backbones.engines import PassSpec
 from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays
@@ -17,24 +18,16 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def forward_function(
-    row: Backbone,
-    arrays: Arrays,
-    *,
-    image_size: int,
-    input_size: int,
-    taps: list[tuple[str, str]],
-    precision: str,
-    batch_size: int,
-    maps_dtype: str = "float32",
+    row: Backbone, arrays: Arrays, spec: PassSpec
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a function from uint8 images to a list of arrays, as forward.forward_function does."""
-    images = ops.parameter([batch_size, image_size, image_size, 3], np.uint8)
-    maps = {PIXELS: _preprocessed(row, images, image_size, input_size)}
-    for step in steps_to(row, taps):
+    """Return a thread-safe function from the images of a pass to its arrays."""
+    images = ops.parameter([spec.batch_size, spec.image_size, spec.image_size, 3], np.uint8)
+    maps = {PIXELS: _preprocessed(row, images, spec)}
+    for step in steps_to(row, spec.taps):
         maps[step.name] = _computed(step, arrays, [maps[name] for name in step.sources])
-    outputs = [_pooled(maps[layer], pooling, maps_dtype) for layer, pooling in taps]
+    outputs = [_pooled(maps[layer], pooling, spec.maps_dtype) for layer, pooling in spec.taps]
     model = openvino.Model(outputs, [images], row.name)
-    settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "THROUGHPUT"}
+    settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[spec.precision], "PERFORMANCE_HINT": "THROUGHPUT"}
     settings["NUM_STREAMS"] = str(usable_cores())
     compiled, local = openvino.compile_model(model, "CPU", settings), threading.local()
 
@@ -42,16 +35,16 @@ def forward_function(
         if not hasattr(local, "request"):  # one for each thread that computes passes
             local.request = compiled.create_infer_request()
         local.request.infer({0: batch})
-        return [local.request.get_output_tensor(number).data.copy() for number in range(len(taps))]
+        return [local.request.get_output_tensor(number).data.copy() for number in range(len(spec.taps))]
 
     return forward
 
 
-def _preprocessed(row: Backbone, images: Any, image_size: int, input_size: int) -> Any:
+def _preprocessed(row: Backbone, images: Any, spec: PassSpec) -> Any:
     """Return images (B, S, S, 3) as the network's input (B, 3, S, S): resized, centered, in its order."""
     x = ops.transpose(ops.convert(images, "f32"), [0, 3, 1, 2])
-    if input_size != image_size:
-        matrix = resize_matrix(image_size, input_size)
+    if spec.input_size != spec.image_size:
+        matrix = resize_matrix(spec.image_size, spec.input_size)
         x = ops.matmul(ops.matmul(matrix, x, False, False), matrix.T.copy(), False, False)
     x = ops.subtract(x, np.array(row.subtract, np.float32).reshape(1, 3, 1, 1))
     return ops.gather(x, np.array([2, 1, 0]), np.array(1)) if row.flip_channels else x

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pipeline.backbones.engines import PassSpec
 from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays
@@ -29,36 +30,28 @@ def passes_at_once() -> int:
 
 
 def forward_function(
-    row: Backbone,
-    arrays: Arrays,
-    *,
-    image_size: int,
-    input_size: int,
-    taps: list[tuple[str, str]],
-    precision: str,
-    batch_size: int,
-    maps_dtype: str = "float32",
+    row: Backbone, arrays: Arrays, spec: PassSpec
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a function from uint8 images to a list of arrays, as forward.forward_function does."""
-    where, dtype = device(), getattr(torch, precision)
+    """Return a thread-safe function from the images of a pass to its arrays."""
+    where, dtype = device(), getattr(torch, spec.precision)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True  # passes have one size
-    steps = steps_to(row, taps)
+    steps = steps_to(row, spec.taps)
     weights = {step.name: _weights(step, arrays, where, dtype) for step in steps if step.kind == "conv"}
     means = torch.tensor(row.subtract, device=where)
-    matrix = torch.from_numpy(resize_matrix(image_size, input_size)).to(where)
+    matrix = torch.from_numpy(resize_matrix(spec.image_size, spec.input_size)).to(where)
     local = threading.local()
 
     def compute(images: torch.Tensor) -> list[torch.Tensor]:
         x = images.float()
-        if input_size != image_size:
+        if spec.input_size != spec.image_size:
             x = torch.einsum("ih,jw,bhwc->bijc", matrix, matrix, x)
         x = x - means
         x = (x.flip(-1) if row.flip_channels else x).permute(0, 3, 1, 2)
         maps = {PIXELS: x.to(dtype=dtype, memory_format=torch.channels_last)}
         for step in steps:
             maps[step.name] = _computed(step, weights.get(step.name), [maps[name] for name in step.sources])
-        return [_pooled(maps[layer], pooling, maps_dtype) for layer, pooling in taps]
+        return [_pooled(maps[layer], pooling, spec.maps_dtype) for layer, pooling in spec.taps]
 
     def forward(batch: np.ndarray) -> list[np.ndarray]:
         images = torch.from_numpy(np.ascontiguousarray(batch))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backbones.engines import ENGINES, Engine
+from pipeline.backbones.engines import ENGINES, Engine, PassSpec
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import Arrays
 from pipeline.extensions import resolve
@@ -39,16 +39,9 @@ class Pass:
         self.size = size or images_within_memory(engine, base["input_size"], base["precision"], self.at_once)
         taps = [(layer, base["pooling"]) for layer in section.layers]
         taps += [(layer, "average") for layer in averages]
-        self._forward = resolve(engine.forward)(
-            BACKBONES[base["backbone"]],
-            arrays,
-            image_size=image_size,
-            input_size=base["input_size"],
-            taps=taps,
-            precision=base["precision"],
-            batch_size=self.size,
-            maps_dtype=section.dtype,
-        )
+        sizes = {"image_size": image_size, "input_size": base["input_size"], "batch_size": self.size}
+        spec = PassSpec(taps=taps, precision=base["precision"], maps_dtype=section.dtype, **sizes)
+        self._forward = resolve(engine.forward)(BACKBONES[base["backbone"]], arrays, spec)
         black = np.zeros((self.size, image_size, image_size, 3), np.uint8)
         self._forward(black)  # finish compiling before several threads call it
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pipeline.backbones.engines import PassSpec
 from pipeline.backbones.forward import forward_function
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone
@@ -104,9 +105,8 @@ def test_features_match_keras_within_the_precision(network, precision, tolerance
     reference = keras.Model(model.input, [model.get_layer(tap).output for tap in row.taps])(IMAGES)
     options = {"image_size": 32, "input_size": 32, "batch_size": 3}
     for pooling in ("none", "average"):
-        compute = forward_function(
-            row, arrays, taps=[(tap, pooling) for tap in row.taps], precision=precision, **options
-        )
+        spec = PassSpec(taps=[(tap, pooling) for tap in row.taps], precision=precision, **options)
+        compute = forward_function(row, arrays, spec)
         for features, maps in zip(compute(IMAGES), reference, strict=True):
             expected = maps.numpy() if pooling == "none" else maps.numpy().mean((1, 2))
             assert features.dtype == np.float32
@@ -123,10 +123,9 @@ def test_single_layer_of_resnet50_equals_the_same_layer_of_two(pooling):
         "precision": "float32",
         "batch_size": 3,
     }
-    (alone,) = forward_function(row, arrays, taps=[(tap, pooling)], **options)(IMAGES)
-    _, joined = forward_function(row, arrays, taps=[(row.taps[0], pooling), (tap, pooling)], **options)(
-        IMAGES
-    )
+    one, two = [(tap, pooling)], [(row.taps[0], pooling), (tap, pooling)]
+    (alone,) = forward_function(row, arrays, PassSpec(taps=one, **options))(IMAGES)
+    _, joined = forward_function(row, arrays, PassSpec(taps=two, **options))(IMAGES)
     np.testing.assert_allclose(alone, joined, rtol=1e-4, atol=1e-4)
 
 

@@ -10,7 +10,7 @@ import pytest
 from test_backbones import nonzero_weights
 
 from pipeline.backbones import engines
-from pipeline.backbones.engines import ENGINES
+from pipeline.backbones.engines import ENGINES, PassSpec
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import BadInput
 from pipeline.extensions import resolve
@@ -28,7 +28,7 @@ def needs(engine: str) -> None:
 def taps_of(engine: str, row, arrays, pooling: str, precision: str) -> list[np.ndarray]:
     options = {"image_size": 32, "input_size": 48, "precision": precision, "batch_size": 3}
     taps = [(tap, pooling) for tap in row.taps]
-    return resolve(ENGINES[engine].forward)(row, arrays, taps=taps, **options)(IMAGES)
+    return resolve(ENGINES[engine].forward)(row, arrays, PassSpec(taps=taps, **options))(IMAGES)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -57,8 +57,9 @@ def test_maps_can_be_float16_and_overflow_to_infinity(engine):
     options = {"image_size": 32, "input_size": 32, "precision": "float32", "batch_size": 3}
     options |= {"taps": [("block1_pool", "none"), ("block1_pool", "average")]}
     compute = resolve(ENGINES[engine].forward)
-    full, average = compute(BACKBONES["vgg16"], arrays, **options)(IMAGES[:, :32, :32])
-    half, same = compute(BACKBONES["vgg16"], arrays, maps_dtype="float16", **options)(IMAGES[:, :32, :32])
+    half_spec = PassSpec(maps_dtype="float16", **options)
+    full, average = compute(BACKBONES["vgg16"], arrays, PassSpec(**options))(IMAGES[:, :32, :32])
+    half, same = compute(BACKBONES["vgg16"], arrays, half_spec)(IMAGES[:, :32, :32])
     assert (full.dtype, half.dtype, same.dtype) == (np.float32, np.float16, np.float32)
     np.testing.assert_allclose(same, average, rtol=1e-5)
     with np.errstate(over="ignore"):

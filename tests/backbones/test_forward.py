@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones import algorithms, forward, winograd
+from pipeline.backbones.engines import PassSpec
 from pipeline.backbones.forward import forward_function, kernel_matrix
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, choose_weights
@@ -35,10 +36,9 @@ def arrays():
 def computed(arrays, *, row=VGG16, layers=VGG16.taps, **changes) -> list[np.ndarray]:
     pooling = changes.pop("pooling", "average")
     options = {"image_size": 32, "input_size": 32, "precision": "float32"}
-    compute = forward_function(
-        row, arrays, taps=[(layer, pooling) for layer in layers], batch_size=4, **{**options, **changes}
-    )
-    return compute(IMAGES)
+    taps = [(layer, pooling) for layer in layers]
+    spec = PassSpec(taps=taps, batch_size=4, **{**options, **changes})
+    return forward_function(row, arrays, spec)(IMAGES)
 
 
 def keras_maps(arrays, *, input_size: int = 32) -> list[np.ndarray]:

@@ -164,9 +164,9 @@ def test_layer_requested_later_is_computed_alone(copied, rerun, monkeypatch):
 
 
 def _recorded(forward_function, computed: list):
-    def record(*arguments, **options):
-        computed.append([layer for layer, _ in options["taps"]])
-        return forward_function(*arguments, **options)
+    def record(row, arrays, spec):
+        computed.append([layer for layer, _ in spec.taps])
+        return forward_function(row, arrays, spec)
 
     return record
 
