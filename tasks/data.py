@@ -160,13 +160,6 @@ class PrepareDataset(Task):
         size = f"-{self.image_size}px" if self.image_size not in (None, self.row.image_size) else ""
         return path_name(self.dataset) + (f"-{self.subset}" if self.subset else "") + size
 
-    def why_missing(self) -> str | None:
-        """Return why the folder does not hold the data set; an earlier version stored images elsewhere."""
-        why = super().why_missing()
-        if why is None and layout.IMAGES_FILE not in read_manifest(self.folder).files:
-            return f"{self.folder}: {layout.IMAGES_FILE} is missing, an earlier version prepared it"
-        return why
-
     @property
     def counts(self) -> dict[str, int]:
         """The number of images in each split, once the data set is prepared."""

@@ -101,7 +101,6 @@ class BlockStudy(StudyTask):
     )
     precision = ExtractFeatures.precision
     input_size = ExtractFeatures.input_size
-    engine = ExtractFeatures.engine
 
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:

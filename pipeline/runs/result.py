@@ -91,7 +91,7 @@ class RunResult:
 def read_run(folder: Path) -> RunResult:
     """Return the stored results in folder; raise DamagedFile with the name of a damaged or missing file."""
     manifest = read_manifest(folder)
-    recipe = _read_object(path := manifest.verified(RECIPE), RECIPE_FIELDS, {"image_size": 32})
+    recipe = _read_object(path := manifest.verified(RECIPE), RECIPE_FIELDS)
     repeated = [name for name, times in Counter(recipe["class_names"]).items() if times > 1]
     _expect(path, not repeated, "unique class_names", f"{repeated} more than once")
     costs = _read_object(manifest.verified(COSTS), COST_FIELDS)
@@ -192,19 +192,13 @@ def caption(run: RunResult) -> str:
     return " · ".join([*parts, f"seed {recipe['seed']}"])
 
 
-def _read_object(
-    path: Path, fields: dict[str, str], defaults: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
-    """Return a JSON object; raise DamagedFile if a field has the wrong type.
-
-    defaults are the values of fields that runs of earlier versions lack.
-    """
+def _read_object(path: Path, fields: dict[str, str]) -> dict[str, Any]:
+    """Return a JSON object; raise DamagedFile if a field has the wrong type."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "JSON", repr(error)) from error
     _expect(path, isinstance(content, dict), "a JSON object", type(content).__name__)
-    content = {**defaults, **content}
     for name, kind in fields.items():
         value = content.get(name)
         _expect(path, FIELD_TYPES[kind](value), f"{name} to be {kind}", value)

@@ -62,8 +62,6 @@ def weights_of(folder: Path) -> str | None:
         return None
     features = recipe["fingerprint"]["features"]
     backbone, identity = features["backbone"], features["weights"]
-    if not isinstance(identity, str):
-        raise BadInput(f"{folder.name}: an earlier version trained this run; train it again")
     name, identity = weights_name(identity), {"backbone": backbone, "weights": identity}
     weights = layout.keyed_path(data_folder(), layout.weights_place(backbone, name), identity)
     if not (weights / MANIFEST).is_file():
