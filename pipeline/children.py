@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = silent) -> Any:
     """Run a function of pipeline/, `module:function`, with keyword arguments in a child; return its result.
 
-    Arguments and result are plain JSON values (paths as text). The function also gets the keyword argument
+    Arguments and result are plain JSON values; paths arrive as text. The function also gets the argument
     `progress`. A HeadstartError of the child is raised again with the same type and message; ChildFailed is
     raised when the child is killed by a signal, ends without a result, or fails with another exception.
     """
@@ -57,7 +57,8 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
     listener.start()
     with _killed_with_parent(child):
         with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(json.dumps({"function": name, "arguments": arguments}) + "\n")
+            request = {"function": name, "arguments": arguments}
+            child.stdin.write(json.dumps(request, default=os.fspath) + "\n")
             child.stdin.flush()
         reply = _listen(child, progress)
         status = child.wait()

@@ -85,7 +85,7 @@ class Task(luigi.Task):
     def in_child(self, function: str, **arguments: Any) -> Any:
         """Run `module:function` of pipeline/ in a child process, with progress, and return its result."""
         with ProgressReporter(self) as progress:
-            return run_in_child(function, _plain(arguments), progress)
+            return run_in_child(function, arguments, progress)
 
     def in_process(self, function: str, **arguments: Any) -> Any:
         """Run `module:function` of pipeline/ in this process; the module is imported only now."""
@@ -148,10 +148,3 @@ def command_of(
         if value != (defaults[name] if name in defaults else parameter.task_value(task.__name__, name)):
             parts += [f"--{name.replace('_', '-')}", parameter.serialize(value)]
     return shlex.join(parts)
-
-
-def _plain(value: Any) -> Any:
-    """Return arguments as JSON values, with paths as text."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    return str(value) if isinstance(value, Path) else value

@@ -1,12 +1,12 @@
 """Train one run and write its folder: recipe, history, model, predictions, costs."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from pipeline import machine, numerics
@@ -19,7 +19,7 @@ from pipeline.progress import Progress, silent
 from pipeline.runs.result import CURVES, HISTORY, HISTORY_COLUMNS, PREDICTIONS, write_predictions
 from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.storage.layout import COSTS, MODEL, RECIPE
-from pipeline.storage.publishing import MANIFEST, publish_json, publish_manifest, published
+from pipeline.storage.publishing import MANIFEST, publish_csv, publish_json, publish_manifest, published
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.history import Clock
 from pipeline.training.job import Job, TrainingResult
@@ -102,10 +102,7 @@ def _publish_results(folder: Path, trained: TrainingResult, images: ImageStore) 
     with published(folder / MODEL) as scratch:
         trained.model.save(scratch)
         (folder / MANIFEST).unlink(missing_ok=True)  # an old one would certify the new files
-    with published(folder / HISTORY) as scratch, scratch.open("w", newline="") as file:
-        writer = csv.DictWriter(file, HISTORY_COLUMNS)
-        writer.writeheader()
-        writer.writerows(trained.history.rows)
+    publish_csv(folder / HISTORY, pd.DataFrame(trained.history.rows, columns=list(HISTORY_COLUMNS)))
     publish_events(folder, trained.history.rows)
     rows = trained.rows
     names = [images.names[row] for row in rows]

@@ -7,6 +7,7 @@ examples:
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from pipeline.children import run_in_child
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     check_target(options.out, formats)
     folder = find_run(options.run)
     recipe = read_run(folder).recipe
-    sources = {"run": str(folder), "weights": weights_of(folder), "dataset": _dataset_of(recipe)}
+    sources = {"run": folder, "weights": weights_of(folder), "dataset": _dataset_of(recipe)}
     with ProgressReporter() as progress:
         arguments = {**sources, "out": options.out, "formats": formats}
         result = run_in_child("pipeline.use.export:export", arguments, progress)
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     return show(f"wrote {path}" for path in result["files"])
 
 
-def _dataset_of(recipe: dict[str, Any]) -> str:
+def _dataset_of(recipe: dict[str, Any]) -> Path:
     folders = list(dataset_folders(data_folder(), [recipe]).values())
     if not folders:
         raise BadInput(
@@ -52,4 +53,4 @@ def _dataset_of(recipe: dict[str, Any]) -> str:
             f"PrepareDataset --dataset {dataset_text(recipe['dataset'])} --image-size {recipe['image_size']}`"
         )
     read_manifest(folders[0])
-    return str(folders[0])
+    return folders[0]
