@@ -93,9 +93,9 @@ def _direct(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> t
 
 def _dense(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, pool: bool) -> tf.Tensor:
     with tf.init_scope():  # see _constant
-        matrix = tf.cast(kernel_matrix(kernel), x.dtype)
+        matrix = tf.cast(convolution_matrix(kernel, x.shape[1]), x.dtype)
     product = tf.matmul(tf.reshape(x, (x.shape[0], matrix.shape[0])), matrix)
-    biased = tf.nn.bias_add(product, tf.constant(np.tile(bias, 4), x.dtype))
+    biased = tf.nn.bias_add(product, tf.constant(np.tile(bias, x.shape[1] ** 2), x.dtype))
     return _pooled(tf.reshape(tf.nn.relu(biased), (*x.shape[:3], bias.size)), pool)
 
 
@@ -110,14 +110,18 @@ def _pooled(x: tf.Tensor, pool: bool) -> tf.Tensor:
     return tf.nn.max_pool2d(x, 2, 2, "VALID") if pool else x
 
 
-def kernel_matrix(kernel: tf.Tensor | np.ndarray) -> tf.Tensor:
-    """Return the matrix (4·in, 4·out) that convolves a zero-padded 2x2 map with a kernel (3, 3, in, out)."""
-    positions = list(itertools.product(range(2), repeat=2))
+def convolution_matrix(kernel: tf.Tensor, side: int) -> tf.Tensor:
+    """Return the matrix (side·side·in, side·side·out) of a zero-padded 3x3 convolution of a square map."""
+    zeros, positions = tf.zeros_like(kernel[0, 0]), list(itertools.product(range(side), repeat=2))
+
+    def weights(down: int, right: int) -> tf.Tensor:
+        return kernel[down + 1, right + 1] if max(abs(down), abs(right)) <= 1 else zeros
+
     rows = [
-        tf.stack([kernel[row - down + 1, column - right + 1] for down, right in positions], axis=1)
+        tf.stack([weights(row - to_row, column - to_column) for to_row, to_column in positions], axis=1)
         for row, column in positions
     ]
-    return tf.reshape(tf.stack(rows), [4 * size for size in kernel.shape[2:]])
+    return tf.reshape(tf.stack(rows), [side * side * channels for channels in kernel.shape[2:]])
 
 
 def _constant(values: np.ndarray, dtype: tf.DType) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipeline.backbones.forward import kernel_matrix
+from pipeline.backbones.forward import convolution_matrix
 from pipeline.networks import winograd
 
 Gradient = Callable[[tf.Tensor], Any]  # from the upstream gradient to the gradients of the inputs
@@ -122,7 +122,7 @@ def _gelu(x: tf.Tensor) -> tf.Tensor:
 def _convolve_2x2(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
     """Convolve maps (B, 2, 2, in) with a kernel (3, 3, in, out), padded to keep the size: one product."""
     channels, filters = kernel.shape[2:]
-    matrix = kernel_matrix(kernel)
+    matrix = convolution_matrix(kernel, side=2)
     rows = tf.reshape(inputs, (-1, 4 * channels))
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

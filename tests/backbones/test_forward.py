@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.backbones import algorithms, forward, winograd
 from pipeline.backbones.engines import PassSpec
-from pipeline.backbones.forward import forward_function, kernel_matrix
+from pipeline.backbones.forward import convolution_matrix, forward_function
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, choose_weights
 from pipeline.backbones.weights import random_arrays
@@ -182,7 +182,7 @@ def test_winograds_transforms_give_the_convolution_of_every_tile_exactly(tile):
 
 
 def test_convolution_matrix_ignores_the_padding():
-    matrix = kernel_matrix(np.arange(1, 10, dtype=float).reshape(3, 3, 1, 1))
+    matrix = convolution_matrix(np.arange(1, 10, dtype=float).reshape(3, 3, 1, 1), side=2)
     assert matrix.numpy().tolist() == [[5, 4, 2, 1], [6, 5, 3, 2], [8, 7, 5, 4], [9, 8, 6, 5]]
 
 
