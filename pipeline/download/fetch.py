@@ -40,7 +40,6 @@ QUEUED_CHUNKS = 128
 STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 PRINTABLE = re.compile(r"[\x20-\x7e]+")
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
-UNSATISFIED_RANGE = re.compile(r"bytes \*/([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ class _Attempt:
         size, note = self._resumable() or (0, None)
         with contextlib.closing(_transfer(self.url, self.limits, size, note)) as items:
             response: _Response = next(items)
-            if note and response.is_complete(size, note):
+            if note and response.status == 416 and size == note.total:  # the part is complete
                 return
             if note and response.resumes(size, note):
                 logger.info("%s: resuming from %s at byte %d", self.target.name, self.url, size)
@@ -220,7 +219,8 @@ class _Attempt:
                 self._report(done, total)
                 now = time.monotonic()
                 if done != total and now - since >= self.limits.window_seconds:
-                    self._refuse_slow((done - counted) / (now - since))
+                    if (speed := (done - counted) / (now - since)) < self.min_speed:
+                        raise _TooSlow(f"too slow: {speed / 1000:.3g} kB/s")
                     since, counted = now, done
                 self._warn_if_long(now - began, done - start, (total or 0) - done)
         if total is not None and done < total:
@@ -254,10 +254,6 @@ class _Attempt:
     def _report(self, done: int, total: int | None) -> None:
         self.progress(f"download {self.target.name}", done, total or 0, "bytes")
 
-    def _refuse_slow(self, speed: float) -> None:
-        if speed < self.min_speed:
-            raise _TooSlow(f"too slow: {speed / 1000:.3g} kB/s")
-
     def _refuse_large(self, size: int) -> None:
         limit = self.limits.size_limit
         if size > limit:
@@ -286,12 +282,6 @@ class _Response:
         if STRONG_ETAG.fullmatch(etag):
             return etag
         return modified if PRINTABLE.fullmatch(modified) else None
-
-    def is_complete(self, size: int, note: _Note) -> bool:
-        """Return whether this is a 416 because the part is already complete."""
-        match = UNSATISFIED_RANGE.fullmatch(self.headers.get("Content-Range", ""))
-        total = int(match[1]) if match else note.total
-        return self.status == 416 and size == total
 
     def resumes(self, size: int, note: _Note) -> bool:
         """Return whether this is a 206 with the rest of the same version of the file."""
