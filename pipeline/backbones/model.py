@@ -7,7 +7,6 @@ from keras import KerasTensor
 
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays
-from pipeline.errors import BadInput
 
 
 def build_backbone(
@@ -75,9 +74,6 @@ def _application(row: Backbone, **inputs: Any) -> keras.Model:
 
 
 def load_arrays(model: keras.Model, arrays: Arrays) -> None:
-    """Set the weights of layers by name; raise BadInput if the model has no layer of that name."""
-    names = {layer.name for layer in model.layers}
+    """Set the weights of layers by name; Keras raises ValueError if there is no layer of that name."""
     for name, weights in arrays.items():
-        if name not in names:
-            raise BadInput(f"the network has no layer {name!r} for these weights; it has {sorted(names)}")
         model.get_layer(name).set_weights(weights)

@@ -108,14 +108,12 @@ def _check_array_sizes(file: NpzFile, size: int) -> None:
 
 
 def _checked(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state after checking its fields; raise ValueError or KeyError for one that is wrong."""
+    """Return a state after checking its fields; raise ValueError or KeyError if one is wrong."""
+    number = (int, float)
     types: dict[str, Any] = {"stage": str, "epoch": int, "history": list, "stages": dict}
-    types |= dict.fromkeys(("training_seconds", "seconds"), (int, float))
-    for name, expected in types.items():
-        if not isinstance(state[name], expected):
-            raise ValueError(f"expected {name} of type {expected}, found {state[name]!r}")
-    if not all(isinstance(seconds, (int, float)) for seconds in state["stages"].values()):
-        raise ValueError(f"expected seconds by stage, found {state['stages']}")
-    if not all(isinstance(row, dict) for row in state["history"]):
-        raise ValueError("expected history rows with named values")
+    types |= {"training_seconds": number, "seconds": number}
+    valid = all(isinstance(state[name], expected) for name, expected in types.items())
+    valid = valid and all(isinstance(seconds, number) for seconds in state["stages"].values())
+    if not (valid and all(isinstance(row, dict) for row in state["history"])):
+        raise ValueError("a field of its state has the wrong type")
     return state

@@ -58,5 +58,5 @@ def test_images_that_are_too_small_are_an_error():
 
 
 def test_weights_of_a_missing_layer_are_an_error(network, arrays):
-    with pytest.raises(BadInput, match="the network has no layer 'block6_conv1' for these weights"):
+    with pytest.raises(ValueError, match="No such layer: block6_conv1"):
         load_arrays(network, {"block6_conv1": arrays["block1_conv1"]})
