@@ -147,8 +147,8 @@ class CompareSchemes(DerivedTask):
         prepared, parts = self.runs[0].prepared, [self.preset]
         if prepared != PrepareDataset(dataset=self.row.dataset, subset=self.row.subset):
             parts.append(prepared.label)
-        if prepared.dataset.startswith(FOLDER) or self.schemes or self.only:
-            parts.append(key_of([_absolute(prepared.dataset), self.schemes, self.only])[:6])
+        if prepared.pictures or self.schemes or self.only:
+            parts.append(key_of([str(prepared.pictures or prepared.dataset), self.schemes, self.only])[:6])
         return layout.report_folder(data_folder(), "-".join(parts))
 
     @property
@@ -180,8 +180,3 @@ class CompareSchemes(DerivedTask):
         for note in self.notes:
             logger.info(note)
         logger.info("%s\n%s\nReport: %s", self.title, text, self.folder / COMPARISON_PAGE)
-
-
-def _absolute(dataset: str) -> str:
-    """Return the name of a data set, for a folder of pictures with its absolute path."""
-    return str(Path(dataset.removeprefix(FOLDER)).absolute()) if dataset.startswith(FOLDER) else dataset

@@ -161,6 +161,12 @@ class PrepareDataset(Task):
         return path_name(self.dataset) + (f"-{self.subset}" if self.subset else "") + size
 
     @property
+    def pictures(self) -> Path | None:
+        """The folder of pictures, None for another kind of data set."""
+        path = Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()
+        return path if self.dataset.startswith(FOLDER) else None
+
+    @property
     def counts(self) -> dict[str, int]:
         """The number of images in each split, once the data set is prepared."""
         return read_manifest(self.folder).facts["counts"]
@@ -176,21 +182,18 @@ class PrepareDataset(Task):
         return [Register.get_task_cls(name)()] if name else []
 
     def make(self) -> None:
-        sources = [task.file for task in self.requires()]
-        if self.dataset.startswith(FOLDER):
-            sources = [Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()]
         unreadable = read_choice("folders", "unreadable", "HEADSTART_UNREADABLE", ("report", "refuse"))
         try:
             self.in_child(
                 "pipeline.datasets.store:prepare",
                 fingerprint=self.fingerprint,
-                source=next(iter(sources), None),
+                source=self.pictures or next((task.file for task in self.requires()), None),
                 folder=self.folder,
                 refuse_unreadable=unreadable == "refuse",
             )
         except BadInput:
-            if self.dataset.startswith(FOLDER):  # an entry of the index may be wrong
-                forget_digests(sources[0], _index())
+            if self.pictures:  # an entry of the index may be wrong
+                forget_digests(self.pictures, _index())
             raise
 
 

@@ -39,10 +39,8 @@ class ProgressReporter:
             self._message_scheduler(stage, done, total, unit)
 
     def _draw(self, stage: str, done: int, total: int, unit: str) -> None:
-        if self._bar is not None and done < self._bar.n:  # a new stage has started
-            self._bar.close()
-            self._bar = None
-        if self._bar is None:
+        if self._bar is None or done < self._bar.n:  # a new stage has started
+            self.__exit__()
             scaled = unit == "bytes"
             self._bar = tqdm(
                 unit="B" if scaled else f" {unit}", unit_scale=scaled, leave=False, dynamic_ncols=True
