@@ -16,7 +16,7 @@ from pipeline.views import IDENTITY
 from tasks.features import ExtractFeatures, NetworkTask
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.recipes import recipes_folder
-from tasks.task import DerivedTask, Task, stamp_of
+from tasks.task import DerivedTask, Task
 from tasks.training import TrainTask, training_task
 
 LAYERS_COMPARED = 3  # the backbone's deepest layers
@@ -48,11 +48,6 @@ class RunResultTask(NetworkTask, DerivedTask):
     def fingerprint(self) -> dict[str, Any]:
         """The run, and the names of the rows of tables."""
         return {"run": self.run_task.fingerprint, **{name: [*rows] for name, rows in self.rows.items()}}
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The stamp of the run, which shows whether this result is stale."""
-        return {"run": stamp_of(self.run_task.folder)}
 
     @functools.cached_property
     def folder(self) -> Path:
