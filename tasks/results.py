@@ -11,8 +11,10 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.recipes.named import find_named, named_recipe
 from pipeline.report.table import FINDINGS, PLOTS, findings_files
 from pipeline.results.table import CLASS_SCORES, SCORES
+from pipeline.storage import layout
 from pipeline.storage.publishing import undamaged_files
 from pipeline.views import IDENTITY
+from tasks.configuration import data_folder
 from tasks.features import ExtractFeatures, NetworkTask
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.recipes import recipes_folder
@@ -51,7 +53,7 @@ class RunResultTask(NetworkTask, DerivedTask):
 
     @functools.cached_property
     def folder(self) -> Path:
-        return self.run_task.reports / self.kind
+        return layout.run_reports(data_folder(), self.run_task.folder) / self.kind
 
 
 class ScoreRun(RunResultTask):

@@ -11,7 +11,7 @@ from pipeline.machine import resolve_precision
 from pipeline.recipes import settings
 from pipeline.recipes.named import check_name
 from pipeline.recipes.schemes import SCHEMES
-from pipeline.recipes.space import Axis, checked_axes, plain_axes
+from pipeline.recipes.space import checked_axes, plain_axes
 from pipeline.runs.spec import RunInputs
 from pipeline.storage.publishing import read_manifest
 from tasks.parameters import SettingsParameter, WholeNumber
@@ -48,11 +48,6 @@ class SearchTask(RecipeTask):
     )
     seed = WholeNumber(default=0, description="seed of the search and of all its runs")
 
-    @functools.cached_property
-    def axes(self) -> dict[str, Axis]:
-        """The settings to search with their ranges or values."""
-        return checked_axes(self.resolved, settings.plain(self.space))
-
     @property
     def choice_name(self) -> str:
         """The name of the chosen recipe."""
@@ -69,7 +64,7 @@ class SearchTask(RecipeTask):
         return {
             **self.common_fingerprint,
             "search": f"{self.scheme.name}:{self.recipe}",
-            "space": plain_axes(self.axes),
+            "space": plain_axes(checked_axes(self.resolved, settings.plain(self.space))),
             "seed": self.seed,
             "precision": resolve_precision(self.precision),
             **{name: getattr(self, name) for name in ADJUSTABLE},

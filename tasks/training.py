@@ -2,7 +2,6 @@
 
 import functools
 import logging
-from pathlib import Path
 from typing import Any
 
 from pipeline.machine import resolve_precision
@@ -12,8 +11,6 @@ from pipeline.recipes.heads import NetworkHead
 from pipeline.recipes.prefix import Prefix, plan_prefix
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.sweep import checked_space, layers_of
-from pipeline.storage import layout
-from tasks.configuration import data_folder
 from tasks.features import ExtractFeatures, warn_of_scaling
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.recipes import HeadTask, RecipeTask, takes_recipe
@@ -85,11 +82,6 @@ class TrainTask(RecipeTask):
     @property
     def label(self) -> str:
         return f"{super().label}-seed{self.seed}"
-
-    @property
-    def reports(self) -> Path:
-        """The folder of the reports on this run."""
-        return layout.run_reports(data_folder(), self.folder)
 
     def make(self) -> None:
         if self.input_size is None and not self.reads_weights:

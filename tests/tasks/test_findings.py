@@ -8,8 +8,10 @@ import pytest
 from small_graphs import build
 
 from pipeline.report.table import FINDINGS, findings_files
+from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
 from tasks import DataFindings
+from tasks.configuration import data_folder
 
 LITTLE_RUN = {
     "dataset": "digits",
@@ -24,7 +26,7 @@ def test_findings_are_tables_figures_and_a_page_in_the_runs_reports(little):
     task = DataFindings(**LITTLE_RUN)
     assert not task.complete()
     assert build(task)
-    assert task.folder == task.run_task.reports / "findings"
+    assert task.folder == layout.run_reports(data_folder(), task.run_task.folder) / "findings"
     assert set(read_manifest(task.folder).files) == set(findings_files())
     page = (task.folder / "findings.md").read_text()
     for name, row in FINDINGS.items():
