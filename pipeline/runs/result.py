@@ -49,6 +49,10 @@ RECIPE_FIELDS = {
 COST_FIELDS = dict.fromkeys(
     ("train_seconds", "extract_seconds", "total_seconds", "peak_memory_mb"), "a number of at least 0"
 )
+PREDICTION_DTYPES: dict[str, Any] = {
+    **{"index": np.int64, "names": object, "labels": np.int64, "split": np.uint8},
+    "probabilities": np.float32,
+}
 PREDICTION_KINDS = {"index": "iu", "names": "S", "labels": "iu", "split": "iu", "probabilities": "f"}
 SUM_TOLERANCE = 1e-3  # a float32 softmax sums to 1 within 1e-6; beyond 1e-3 it is not a distribution
 
@@ -100,26 +104,14 @@ def read_run(folder: Path) -> RunResult:
     return RunResult(Path(folder), recipe, history, costs, predictions)
 
 
-def write_predictions(
-    path: Path,
-    index: np.ndarray,
-    names: np.ndarray | list[str],
-    labels: np.ndarray,
-    split: np.ndarray,
-    probabilities: np.ndarray,
-) -> None:
+def write_predictions(path: Path, **columns: Any) -> None:
     """Publish predictions as HDF5; the same arrays give the same bytes.
 
-    index, labels and split are (N,) integers, names N strings, split holds 1 for val and 2 for test,
-    probabilities is (N, C), finite, each row sums to 1 within 1e-3. Raises BadInput for anything else.
+    columns are index, labels and split, (N,) integers, names, N strings, and probabilities (N, C), finite;
+    split holds 1 for val and 2 for test, and each row of probabilities sums to 1 within 1e-3. Raises BadInput
+    for anything else.
     """
-    arrays = {
-        "index": np.asarray(index, dtype=np.int64),
-        "names": np.asarray(names, dtype=object),
-        "labels": np.asarray(labels, dtype=np.int64),
-        "split": np.asarray(split, dtype=np.uint8),
-        "probabilities": np.asarray(probabilities, dtype=np.float32),
-    }
+    arrays = {name: np.asarray(columns[name], dtype) for name, dtype in PREDICTION_DTYPES.items()}
     if problem := _shape_problem(arrays) or _value_problem(arrays):
         raise BadInput(f"{path}: {problem}; nothing was written")
     with published(path) as scratch, hdf5.created(scratch) as file:

@@ -105,9 +105,9 @@ def _publish_results(folder: Path, trained: TrainingResult, images: ImageStore) 
     publish_csv(folder / HISTORY, pd.DataFrame(trained.history.rows, columns=list(HISTORY_COLUMNS)))
     publish_events(folder, trained.history.rows)
     rows = trained.rows
-    names = [images.names[row] for row in rows]
-    columns = (images.index[rows], names, images.labels[rows], images.split[rows])
-    write_predictions(folder / PREDICTIONS, *columns, trained.probabilities)
+    columns = {"index": images.index[rows], "labels": images.labels[rows], "split": images.split[rows]}
+    columns |= {"names": [images.names[row] for row in rows], "probabilities": trained.probabilities}
+    write_predictions(folder / PREDICTIONS, **columns)
 
 
 def _description(

@@ -230,11 +230,11 @@ def test_an_export_with_different_predictions_fails_and_leaves_no_files(trained,
     val, test = run.split("val"), run.split("test")
     write_predictions(
         folder / PREDICTIONS,
-        np.concatenate([val.index, test.index]),
-        [*val.names, *test.names],
-        np.concatenate([val.labels, test.labels]),
-        np.concatenate([np.full(len(val), 1), np.full(len(test), 2)]),
-        np.concatenate([val.probabilities, np.roll(test.probabilities, 1, axis=1)]),
+        index=np.concatenate([val.index, test.index]),
+        names=[*val.names, *test.names],
+        labels=np.concatenate([val.labels, test.labels]),
+        split=np.concatenate([np.full(len(val), 1), np.full(len(test), 2)]),
+        probabilities=np.concatenate([val.probabilities, np.roll(test.probabilities, 1, axis=1)]),
     )
     publish_manifest(folder, read_manifest(folder).fingerprint, RUN_FILES)
     (tmp_path / "out").mkdir()
