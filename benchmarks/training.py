@@ -163,9 +163,9 @@ def training_examples(images: Images):
 def _network(recipe: ScratchRecipe, examples):
     from pipeline.schemes.from_scratch import build_network, channel_moments, initialize_weights
 
-    mean, variance = channel_moments(examples.inputs, examples.train)
+    moments = channel_moments(examples.inputs, examples.train)
     sizes = dict.fromkeys(("image_size", "input_size"), examples.inputs.shape[1])
-    model = build_network(recipe, mean=mean, variance=variance, classes=examples.classes, **sizes)
+    model = build_network(recipe, moments, classes=examples.classes, **sizes)
     initialize_weights(recipe, model, examples.inputs[:5000])
     return model
 

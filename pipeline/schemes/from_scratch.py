@@ -26,6 +26,8 @@ from pipeline.training.stage import Stage
 STANDARDIZE, WHITENING = "standardise", "whitening"  # layer names
 BLOCK_PIXELS = 1 << 22  # counted at a time
 
+Moments = tuple[list[float], list[float]]  # mean and variance of each channel
+
 
 def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
     """Train the recipe's network (pixels in) on the training images."""
@@ -35,9 +37,9 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
     if recipe.fit_on == FINAL:
         examples = examples.with_val()
     with job.clock.stage("read images"):
-        mean, variance = channel_moments(pixels, examples.train)
+        moments = channel_moments(pixels, examples.train)
     sizes = {"image_size": images.image_size, "input_size": job.input_size}
-    model = build_network(recipe, mean=mean, variance=variance, classes=examples.classes, **sizes)
+    model = build_network(recipe, moments, classes=examples.classes, **sizes)
     initialize_weights(recipe, model, pixels[examples.train[: WHITENED_PIXELS // max(sizes.values()) ** 2]])
     classifier = Classifier(fast_copy(model), input_size=job.input_size)
     with job.clock.stage("blocks"):
@@ -53,19 +55,14 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
 
 
 def build_network(
-    recipe: ScratchRecipe,
-    *,
-    mean: list[float],
-    variance: list[float],
-    image_size: int,
-    input_size: int,
-    classes: int,
+    recipe: ScratchRecipe, moments: Moments, *, image_size: int, input_size: int, classes: int
 ) -> keras.Model:
     """Return the network of a recipe: (B, image_size, image_size, 3) uint8 in, class probabilities out.
 
-    The network first resizes images to input_size, and standardizes pixels by the mean and variance of each
-    channel, in units of pixel values.
+    The network first resizes images to input_size, and standardizes pixels by moments: the mean and variance
+    of each channel, in units of pixel values.
     """
+    mean, variance = moments
     pixels = keras.Input((image_size, image_size, 3), dtype="uint8", name="pixels")
     deviation = [value**0.5 for value in variance]
     scale, offset = [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
@@ -117,7 +114,7 @@ def _norms(model: keras.Model) -> list[Any]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def channel_moments(images: np.ndarray, rows: np.ndarray) -> tuple[list[float], list[float]]:
+def channel_moments(images: np.ndarray, rows: np.ndarray) -> Moments:
     """Return the mean and variance of each channel of images (N, H, W, 3) uint8 at rows (n,), 0…255.
 
     Sums integers, so the result does not depend on their order. A constant channel gets variance 1.

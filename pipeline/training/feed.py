@@ -33,7 +33,7 @@ class Feed:
     """The batches of a stage of training: its rows, their inputs, and random flips and shifts."""
 
     def __init__(self, examples: Examples, stage: Stage, *, seed: int):
-        self._examples, self._stage, self._seed = examples, stage, seed
+        self.examples, self.stage, self._seed = examples, stage, seed
         self._count = len(examples.labels)
         self.batch_size = min(stage.batch_size, len(examples.train))
         self.steps = len(examples.train) // self.batch_size  # of an epoch
@@ -48,10 +48,10 @@ class Feed:
     def epochs(self) -> Iterator[np.ndarray]:
         """Yield the rows (steps, B) of the inputs in each epoch: another order, and random views."""
         examples, generator = (
-            self._examples,
-            np.random.Generator(np.random.PCG64([self._seed, self._stage.salt])),
+            self.examples,
+            np.random.Generator(np.random.PCG64([self._seed, self.stage.salt])),
         )
-        for _ in range(self._stage.epochs):
+        for _ in range(self.stage.epochs):
             rows = generator.permutation(examples.train)[: self.steps * self.batch_size]
             yield examples.sample_views(rows.reshape(self.steps, self.batch_size), generator)
 
@@ -61,14 +61,14 @@ class Feed:
         rows (n, B) are rows of the inputs; first is the number of the first step.
         """
         gathered = rows
-        if self._examples.cached_augmentation and self.augments:
+        if self.examples.cached_augmentation and self.augments:
             gathered = self._views(tf.constant(rows, tf.int32), tf.constant(first, tf.int32)).numpy()
-        inputs = self._examples.inputs[gathered.ravel()]
+        inputs = self.examples.inputs[gathered.ravel()]
         return inputs.reshape(*rows.shape, *inputs.shape[1:]), rows % self._count
 
     def augmentation(self, rows: tf.Tensor, number: tf.Tensor) -> dict[str, Any]:
         """Return the options of augmentation for rows (B,) of the data set in a step."""
-        stage = self._stage
+        stage = self.stage
         options: dict[str, Any] = {"flip": stage.flip, "shift": stage.shift, "seed": self.step_seed(number)}
         if stage.alternate:
             options["flipped"] = (tf.gather(self._parity, rows) + number // self.steps) % 2 == 1
@@ -76,7 +76,7 @@ class Feed:
 
     def step_seed(self, number: tf.Tensor) -> tf.Tensor:
         """Return the seed (2,) int32 of a step's random numbers; augment also uses the one after it."""
-        return tf.stack([self._seed, 4 * number + 2 * self._stage.salt])
+        return tf.stack([self._seed, 4 * number + 2 * self.stage.salt])
 
     def _draw_views(self, rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         def draw(step: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

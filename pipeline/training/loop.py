@@ -57,7 +57,7 @@ def fit(
     optimizer = make_optimizer(stage, total, multipliers=multipliers(steps) if multipliers else None)
     averages = AVERAGES[stage.averaging]
     average = averages(classifier.model, total) if averages else None
-    chunks = _Chunks(feed, _update_function(classifier.logits, examples, stage, optimizer, average, feed))
+    chunks = _Chunks(feed, _update_function(classifier.logits, feed, optimizer, average))
     stopping = EarlyStopping(classifier.model, stage.patience) if stage.patience else None
     owners = [classifier.model, optimizer, *(part for part in (average, stopping) if part)]
     state = [variable for owner in owners for variable in owner.variables]
@@ -129,16 +129,11 @@ class _Chunks:
 
 
 def _update_function(
-    model: keras.Model,
-    examples: Examples,
-    stage: Stage,
-    optimizer: keras.optimizers.Optimizer,
-    average: Lookahead | None,
-    feed: Feed,
+    model: keras.Model, feed: Feed, optimizer: keras.optimizers.Optimizer, average: Lookahead | None
 ) -> Update:
     """Return a function from inputs (n, B, …) and rows (n, B) to sums of losses and correct predictions."""
-    labels = tf.constant(examples.labels)
-    weights = model.trainable_variables
+    examples, stage = feed.examples, feed.stage
+    labels, weights = tf.constant(examples.labels), model.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes
 

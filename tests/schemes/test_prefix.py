@@ -97,7 +97,7 @@ def losses(monkeypatch):
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)  # one step a call
 
     def recording(*arguments, **options):
-        update, stage = original(*arguments, **options), arguments[2]
+        update, stage = original(*arguments, **options), arguments[1].stage
 
         def call(inputs, rows):
             sums = update(inputs, rows)
