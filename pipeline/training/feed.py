@@ -47,13 +47,10 @@ class Feed:
 
     def epochs(self) -> Iterator[np.ndarray]:
         """Yield the rows (steps, B) of the inputs in each epoch: another order, and random views."""
-        examples, generator = (
-            self.examples,
-            np.random.Generator(np.random.PCG64([self._seed, self.stage.salt])),
-        )
+        generator = np.random.Generator(np.random.PCG64([self._seed, self.stage.salt]))
         for _ in range(self.stage.epochs):
-            rows = generator.permutation(examples.train)[: self.steps * self.batch_size]
-            yield examples.sample_views(rows.reshape(self.steps, self.batch_size), generator)
+            rows = generator.permutation(self.examples.train)[: self.steps * self.batch_size]
+            yield self.examples.sample_views(rows.reshape(self.steps, self.batch_size), generator)
 
     def __call__(self, rows: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the inputs (n, B, …) of n steps and their rows (n, B) of the data set.
