@@ -14,7 +14,7 @@ it names one, activations are exactly where they are named.
 import re
 from dataclasses import dataclass
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Table
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,17 @@ class Word:
     in_dense_blocks: bool = True
 
 
-WORDS: dict[str, Word] = {
-    word.name: word
-    for word in (
-        Word("conv", "conv", argument="size", in_dense_blocks=False),
-        Word("dense", "dense", in_conv_blocks=False),
-        Word("batch norm", "norm", argument="rate"),
-        Word("maxpool", "pool", argument="size", in_dense_blocks=False),
-        Word("avgpool", "pool", argument="size", in_dense_blocks=False),
-        Word("dropout", "dropout", argument="rate"),
-        Word("relu", "activation"),
-        Word("gelu", "activation"),
-    )
-}
+WORDS = Table(
+    "word",
+    Word("conv", "conv", argument="size", in_dense_blocks=False),
+    Word("dense", "dense", in_conv_blocks=False),
+    Word("batch norm", "norm", argument="rate"),
+    Word("maxpool", "pool", argument="size", in_dense_blocks=False),
+    Word("avgpool", "pool", argument="size", in_dense_blocks=False),
+    Word("dropout", "dropout", argument="rate"),
+    Word("relu", "activation"),
+    Word("gelu", "activation"),
+)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class PlotRun(RunResultTask):
     def make(self) -> None:
         folders = {"run": self.run_task.folder, "folder": self.folder}
         plots = undamaged_files(self.folder, self.facts)
-        function = "pipeline.report.comparison_report:publish_plots"
+        function = "pipeline.report.comparison_report:publish_run_plots"
         self.publish(self.in_process(function, **folders, up_to_date=plots))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.report.efficiency import read_efficiency
 from pipeline.report.page.content import PageSources
 from pipeline.report.page.render import publish_page
-from pipeline.report.plots import draw, draw_comparison
+from pipeline.report.plots import publish_plots
 from pipeline.report.table import COMPARISON_PAGE, COMPARISON_PLOTS, PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 from pipeline.results.scores import metric_table, metrics_markdown
@@ -39,9 +39,7 @@ def write_comparison(
     publish_text(folder / "comparison.md", comparison_markdown(comparison, title))
     text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
     publish_text(folder / "comparison.txt", text)
-    for name in COMPARISON_PLOTS:
-        if f"{name}.png" not in up_to_date:
-            draw_comparison(name, comparison, folder / f"{name}.png")
+    plots = publish_plots(folder, COMPARISON_PLOTS, comparison, up_to_date)
     sources = PageSources(
         title=title,
         runs=runs,
@@ -52,7 +50,7 @@ def write_comparison(
         command=command,
     )
     publish_page(folder / COMPARISON_PAGE, sources)
-    return text, [COMPARISON_PAGE, *TABLES, *(f"{name}.png" for name in COMPARISON_PLOTS)]
+    return text, [COMPARISON_PAGE, *TABLES, *plots]
 
 
 def publish_metrics(run: Path, folder: Path) -> list[str]:
@@ -63,10 +61,6 @@ def publish_metrics(run: Path, folder: Path) -> list[str]:
     return ["metrics.csv", "metrics.md"]
 
 
-def publish_plots(run: Path, folder: Path, up_to_date: Collection[str]) -> list[str]:
+def publish_run_plots(run: Path, folder: Path, up_to_date: Collection[str]) -> list[str]:
     """Write all PLOTS of a run to folder, except the up_to_date ones; return all names."""
-    result = read_run(run)
-    for name in PLOTS:
-        if f"{name}.png" not in up_to_date:
-            draw(name, result, folder / f"{name}.png")
-    return [f"{name}.png" for name in PLOTS]
+    return publish_plots(folder, PLOTS, read_run(run), up_to_date)

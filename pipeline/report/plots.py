@@ -5,6 +5,7 @@ A function of PLOTS receives a RunResult, one of COMPARISON_PLOTS a Comparison.
 
 import itertools
 import math
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +20,11 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from sklearn.metrics import confusion_matrix as count_confusions
 
-from pipeline.errors import unknown_name
 from pipeline.formatting import format_duration, format_value
 from pipeline.report import drawing
-from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
+from pipeline.report.table import COMPARISON_PLOTS, Plot
 from pipeline.results.comparison import Comparison
-from pipeline.results.scores import class_scores, highest_row, score
+from pipeline.results.scores import class_scores, score
 from pipeline.runs.result import LABELED, RunResult, caption, label, label_of
 
 MAX_ANNOTATED_CLASSES = 12  # with more, numbers in the cells of a confusion matrix are unreadable
@@ -160,28 +160,15 @@ def accuracy_against_cost(comparison: Comparison) -> Figure:
     return figure
 
 
-def comparison_alt_text(plot_name: str, comparison: Comparison) -> str:
-    """Return the alt text of a row of COMPARISON_PLOTS. Raises BadInput for an unknown name."""
-    table = comparison.table
-    best = highest_row(table, "accuracy")
-    return _plot(COMPARISON_PLOTS, plot_name).alt.format(
-        label=label_of(*best[[*LABELED]]),
-        accuracy=format_value(best["accuracy"], "%"),
-        caption=comparison.caption,
-        count=len(table),
-        pairs=len(comparison.differences),
-        significant=sum(comparison.differences["real"]),
-    )
-
-
-def draw(plot_name: str, run: RunResult, path: Path) -> None:
-    """Publish a row of PLOTS as PNG at path. Raises BadInput for an unknown name."""
-    drawing.publish_figure(path, _plot(PLOTS, plot_name).draw, run)
-
-
-def draw_comparison(plot_name: str, comparison: Comparison, path: Path) -> None:
-    """Publish a row of COMPARISON_PLOTS as PNG at path. Raises BadInput for an unknown name."""
-    drawing.publish_figure(path, _plot(COMPARISON_PLOTS, plot_name).draw, comparison)
+def publish_plots(
+    folder: Path, plots: Mapping[str, Plot], result: RunResult | Comparison, up_to_date: Collection[str] = ()
+) -> list[str]:
+    """Write each of plots of a result to folder as PNG, except the up_to_date ones; return all names."""
+    names = {f"{name}.png": plot for name, plot in plots.items()}
+    for name, plot in names.items():
+        if name not in up_to_date:
+            drawing.publish_figure(folder / name, plot.draw, result)
+    return list(names)
 
 
 def time_axis(axes: Axes, left: float, right: float, *, max_ticks: int = 99, vertical: bool = False) -> None:
@@ -192,12 +179,6 @@ def time_axis(axes: Axes, left: float, right: float, *, max_ticks: int = 99, ver
     axes.set(**{f"{axis}scale": "log", f"{axis}lim": (left, right)})
     axes.set(**{f"{axis}ticks": list(ticks), f"{axis}ticklabels": list(ticks.values())})
     axes.minorticks_off()
-
-
-def _plot(plots: dict[str, Plot], name: str) -> Plot:
-    if name not in plots:
-        raise unknown_name("plot", name, plots)
-    return plots[name]
 
 
 def _learning_curve(run: RunResult, quantity: str) -> tuple[Figure, Axes]:

@@ -3,61 +3,38 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import Table
 from pipeline.extensions import resolve
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: name is the file's stem, function draws a RunResult or a Comparison.
-
-    alt is the alt text of a comparison plot. It may use {label} and {accuracy} of the best run, {caption},
-    {count} (runs), {pairs} (of schemes) and {significant} (pairs that differ significantly).
-    """
+    """A plot: name is the file's stem, function draws a RunResult or a Comparison."""
 
     name: str
     title: str
     function: str  # module:function
-    alt: str = ""
 
     def draw(self, result: Any) -> Any:
         """Return the figure of a result."""
         return resolve(self.function)(result)
 
 
-PLOTS = {
-    row.name: row
-    for row in (
-        Plot("accuracy_over_time", "Learning curve: accuracy", "pipeline.report.plots:accuracy_over_time"),
-        Plot("loss_over_time", "Learning curve: loss", "pipeline.report.plots:loss_over_time"),
-        Plot("confusion_matrix", "Confusion matrix", "pipeline.report.plots:confusion_matrix"),
-        Plot("per_class_accuracy", "Test accuracy by class", "pipeline.report.plots:per_class_accuracy"),
-    )
-}
-COMPARISON_PLOTS = {
-    row.name: row
-    for row in (
-        Plot(
-            "accuracy_with_intervals",
-            "Test accuracy by scheme",
-            "pipeline.report.plots:accuracy_with_intervals",
-            "Test accuracy with 95 % intervals of {count} runs; the best is {label} with {accuracy}. "
-            "{caption}.",
-        ),
-        Plot(
-            "accuracy_against_cost",
-            "Accuracy vs. cost",
-            "pipeline.report.plots:accuracy_against_cost",
-            "Test accuracy over total time of {count} runs; the best is {label} with {accuracy}. {caption}.",
-        ),
-        Plot(
-            "differences",
-            "Pairwise differences in test accuracy",
-            "pipeline.report.matrix:differences",
-            "Matrix of pairwise differences in test accuracy; {significant} of {pairs} are significant "
-            "after Holm's correction. {caption}.",
-        ),
-    )
-}
+PLOTS = Table(
+    "plot",
+    Plot("accuracy_over_time", "Learning curve: accuracy", "pipeline.report.plots:accuracy_over_time"),
+    Plot("loss_over_time", "Learning curve: loss", "pipeline.report.plots:loss_over_time"),
+    Plot("confusion_matrix", "Confusion matrix", "pipeline.report.plots:confusion_matrix"),
+    Plot("per_class_accuracy", "Test accuracy by class", "pipeline.report.plots:per_class_accuracy"),
+)
+COMPARISON_PLOTS = Table(
+    "comparison plot",
+    Plot(
+        "accuracy_with_intervals", "Test accuracy by scheme", "pipeline.report.plots:accuracy_with_intervals"
+    ),
+    Plot("accuracy_against_cost", "Accuracy vs. cost", "pipeline.report.plots:accuracy_against_cost"),
+    Plot("differences", "Pairwise differences in test accuracy", "pipeline.report.matrix:differences"),
+)
 
 
 @dataclass(frozen=True)
@@ -73,16 +50,12 @@ class Finding:
     module: str
 
 
-FINDINGS = {
-    row.name: row
-    for row in (
-        Finding("label_errors", "Likely label errors", "pipeline.report.findings.label_errors"),
-        Finding(
-            "duplicates", "Near-duplicates between train and test", "pipeline.report.findings.duplicates"
-        ),
-        Finding("hardest", "Hardest images", "pipeline.report.findings.hardest"),
-    )
-}
+FINDINGS = Table(
+    "finding",
+    Finding("label_errors", "Likely label errors", "pipeline.report.findings.label_errors"),
+    Finding("duplicates", "Near-duplicates between train and test", "pipeline.report.findings.duplicates"),
+    Finding("hardest", "Hardest images", "pipeline.report.findings.hardest"),
+)
 LABELS_CAPTION = "caption.txt"  # of a label efficiency report
 FINDINGS_PAGE, COMPARISON_PAGE = "findings.md", "index.html"
 

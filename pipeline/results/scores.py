@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from pipeline.errors import BadInput
 from pipeline.extensions import resolve
 from pipeline.formatting import format_interval, markdown_table
-from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score
+from pipeline.results.table import CLASS_SCORES, SCORES, Score
 from pipeline.runs.result import EVALUATED, Predictions, RunResult, caption
 
 LOG_LOSS_FLOOR = 1e-7  # the epsilon of Keras: a mistake with certainty costs 16.1 nats, not infinity
@@ -153,7 +153,7 @@ def metrics_markdown(run: RunResult) -> str:
     values = {row[:3]: row[3:] for row in metric_table(run).itertuples(index=False, name=None)}
     splits = _evaluated(run)
 
-    def cell(split: str, name: str, row: Score | ClassScore) -> str:
+    def cell(split: str, name: str, row: Score) -> str:
         value, low, high = values[split, name, row.name]
         return format_interval(value, low, high, row.unit)
 

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+from pipeline.errors import Table
 from pipeline.formatting import format_value
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number for probabilities (N, C) and labels (N,) of a split; a share of images has an interval."""
+    """A number for probabilities (N, C) and labels (N,) of a split; a share of images has an interval.
+
+    In CLASS_SCORES, function returns a number for each class, (C,); a share is one of the class's images.
+    """
 
     name: str
     title: str
@@ -20,29 +24,17 @@ class Score:
         return format_value(value, self.unit)
 
 
-class ClassScore(Score):
-    """A number for each class: function returns (C,); a share is a fraction of the images of the class."""
-
-
-SCORES = {
-    row.name: row
-    for row in (
-        Score("accuracy", "accuracy", "pipeline.results.scores:accuracy", unit="%", share=True),
-        Score("log_loss", "log loss", "pipeline.results.scores:log_loss", unit="nats"),
-        Score(
-            "calibration_error", "calibration error", "pipeline.results.scores:calibration_error", unit="%"
-        ),
-        Score("macro_f1", "macro F1", "pipeline.results.scores:macro_f1"),
-    )
-}
-
-
-CLASS_SCORES = {
-    row.name: row
-    for row in (
-        ClassScore("precision", "precision", "pipeline.results.scores:class_precision", unit="%"),
-        ClassScore("recall", "recall", "pipeline.results.scores:class_recall", unit="%", share=True),
-        ClassScore("f1", "F1", "pipeline.results.scores:class_f1"),
-        ClassScore("support", "images", "pipeline.results.scores:class_support", unit="count"),
-    )
-}
+SCORES = Table(
+    "score",
+    Score("accuracy", "accuracy", "pipeline.results.scores:accuracy", unit="%", share=True),
+    Score("log_loss", "log loss", "pipeline.results.scores:log_loss", unit="nats"),
+    Score("calibration_error", "calibration error", "pipeline.results.scores:calibration_error", unit="%"),
+    Score("macro_f1", "macro F1", "pipeline.results.scores:macro_f1"),
+)
+CLASS_SCORES = Table(
+    "score of classes",
+    Score("precision", "precision", "pipeline.results.scores:class_precision", unit="%"),
+    Score("recall", "recall", "pipeline.results.scores:class_recall", unit="%", share=True),
+    Score("f1", "F1", "pipeline.results.scores:class_f1"),
+    Score("support", "images", "pipeline.results.scores:class_support", unit="count"),
+)

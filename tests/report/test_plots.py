@@ -1,4 +1,4 @@
-"""Every row of the plot tables draws its values, deterministically, with caption and alt text."""
+"""Every row of the plot tables draws its values, deterministically, with its caption."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import BadInput
 from pipeline.report import drawing, plots
-from pipeline.report.plots import draw, draw_comparison
+from pipeline.report.plots import publish_plots
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
 from pipeline.results.comparison import compare
 from pipeline.results.scores import class_scores
@@ -69,18 +69,24 @@ def caption_under(figure) -> str:
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_every_plot_draws_a_small_png_and_the_same_run_gives_the_same_bytes(fine_tuned, tmp_path, name):
-    for file in ("one.png", "two.png"):
-        draw(name, fine_tuned, tmp_path / file)
-    content = (tmp_path / "one.png").read_bytes()
+    for folder in ("one", "two"):
+        assert publish_plots(tmp_path / folder, {name: PLOTS[name]}, fine_tuned) == [f"{name}.png"]
+    content = (tmp_path / "one" / f"{name}.png").read_bytes()
     assert content.startswith(PNG)
     assert len(content) < LARGEST
-    assert content == (tmp_path / "two.png").read_bytes()
+    assert content == (tmp_path / "two" / f"{name}.png").read_bytes()
+
+
+def test_plots_that_are_up_to_date_are_named_but_not_drawn_again(fine_tuned, tmp_path):
+    up_to_date = [f"{name}.png" for name in PLOTS if name != "loss_over_time"]
+    assert publish_plots(tmp_path, PLOTS, fine_tuned, up_to_date) == [f"{name}.png" for name in PLOTS]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["loss_over_time.png"]
 
 
 @pytest.mark.parametrize("name", COMPARISON_PLOTS)
 def test_every_comparison_plot_draws_a_small_png(runs, tmp_path, name):
-    draw_comparison(name, compare(runs), tmp_path / "plot.png")
-    content = (tmp_path / "plot.png").read_bytes()
+    (file,) = publish_plots(tmp_path, {name: COMPARISON_PLOTS[name]}, compare(runs))
+    content = (tmp_path / file).read_bytes()
     assert content.startswith(PNG)
     assert len(content) < LARGEST
 
@@ -195,8 +201,8 @@ def test_plots_of_many_classes_have_no_numbers_and_stay_small(make_run, tmp_path
     run = make_run(class_names=[f"class {number}" for number in range(100)], n_test=1000)
     assert not PLOTS["confusion_matrix"].draw(run).axes[0].texts
     for name in ("confusion_matrix", "per_class_accuracy"):
-        draw(name, run, tmp_path / "plot.png")
-        assert (tmp_path / "plot.png").stat().st_size < LARGEST
+        publish_plots(tmp_path, {name: PLOTS[name]}, run)
+        assert (tmp_path / f"{name}.png").stat().st_size < LARGEST
 
 
 def test_the_text_in_a_cell_contrasts_with_the_cell():
@@ -230,23 +236,16 @@ def test_a_plot_added_as_a_row_is_drawn(fine_tuned, tmp_path, monkeypatch):
     function = f"{__name__}:learning_rate"
     row = Plot("learning_rate", "Learning rate", function)
     monkeypatch.setitem(PLOTS, row.name, row)
-    draw("learning_rate", fine_tuned, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(PNG)
+    assert "learning_rate.png" in publish_plots(tmp_path, PLOTS, fine_tuned)
+    assert (tmp_path / "learning_rate.png").read_bytes().startswith(PNG)
 
 
-def test_an_unknown_plot_is_an_error_that_lists_the_plots(fine_tuned, tmp_path):
+def test_an_unknown_plot_is_an_error_that_lists_the_plots():
     with pytest.raises(BadInput, match="unknown plot 'pie': expected one of accuracy_over_time"):
-        draw("pie", fine_tuned, tmp_path / "pie.png")
-    assert not (tmp_path / "pie.png").exists()
-
-
-def test_alt_texts_state_the_result(runs):
-    text = plots.comparison_alt_text("accuracy_against_cost", compare(runs))
-    assert "3 runs; the best is from-scratch:small · 32 px with" in text
-    assert "of 3 are significant" in plots.comparison_alt_text("differences", compare(runs))
+        PLOTS["pie"]
 
 
 def test_drawing_uses_no_global_figures(fine_tuned, tmp_path):
-    draw("confusion_matrix", fine_tuned, tmp_path / "plot.png")
+    publish_plots(tmp_path, PLOTS, fine_tuned)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()

@@ -13,7 +13,7 @@ from pipeline.errors import BadInput
 from pipeline.extensions import resolve
 from pipeline.results import scores
 from pipeline.results.scores import metric_table, wilson_interval
-from pipeline.results.table import CLASS_SCORES, SCORES, ClassScore, Score
+from pipeline.results.table import CLASS_SCORES, SCORES, Score
 from pipeline.runs.result import Predictions
 
 
@@ -150,7 +150,7 @@ def predicted(probabilities, labels):
 def test_a_score_added_as_a_row_appears_in_the_tables(make_run, monkeypatch):
     new_score = Score("top_two", "top-2 accuracy", f"{__name__}:top_two", unit="%", share=True)
     monkeypatch.setitem(SCORES, "top_two", new_score)
-    new_class_score = ClassScore("predicted", "predicted images", f"{__name__}:predicted", unit="count")
+    new_class_score = Score("predicted", "predicted images", f"{__name__}:predicted", unit="count")
     monkeypatch.setitem(CLASS_SCORES, "predicted", new_class_score)
     run = make_run()
     row = metric_table(run).query("metric == 'top_two' and split == 'test'").iloc[0]

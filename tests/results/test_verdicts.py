@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.formatting import format_ci, format_p, format_points, join_names
-from pipeline.report.plots import draw_comparison
+from pipeline.report.plots import publish_plots
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 
@@ -109,7 +109,7 @@ def test_the_matrix_has_a_legend_and_the_numbers_of_the_table(compared):
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_the_plot_is_not_blank(compared, tmp_path, count):
-    draw_comparison("differences", compared(count), tmp_path / "differences.png")
+    publish_plots(tmp_path, {"differences": COMPARISON_PLOTS["differences"]}, compared(count))
     pixels = np.asarray(Image.open(tmp_path / "differences.png").convert("L"))
     assert 0.005 < (pixels < 250).mean() < 0.6
     assert (pixels < 100).any()

@@ -88,11 +88,8 @@ SCORES["worst_class"] = Score(
     function="rows_from_outside:worst_class",
     unit="%",
 )
-PLOTS["outside"] = Plot(
-    name="outside", title="Outside", alt="An empty figure", function="rows_from_outside:draw_nothing"
-)
-COMPARISON_PLOTS["outside"] = Plot(
-    name="outside", title="Outside", alt="An empty figure", function="rows_from_outside:draw_nothing"
+PLOTS["outside"] = COMPARISON_PLOTS["outside"] = Plot(
+    name="outside", title="Outside", function="rows_from_outside:draw_nothing"
 )
 PRESETS["outside"] = Preset(
     name="outside",
