@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from pipeline.formatting import format_ci, format_points, format_value
 from pipeline.report.drawing import BLACK, CENTERED, contrasting_color, new_figure, write_placeholder
 from pipeline.results.comparison import Comparison
-from pipeline.results.verdicts import Ranking, Verdict, rankings
+from pipeline.results.verdicts import Ranking, Verdict, ranking_of
 
 CELL_WIDTH, CELL_HEIGHT = 1.0, 0.56  # inches: room for two lines of numbers
 NAMES_WIDTH, NAMES_HEIGHT = 4.2, 3.2  # inches for names, title, legend and caption around the cells
@@ -28,35 +28,31 @@ MIN_SCALE = 1.0  # points at full color, at least: keeps small differences from 
 def differences(comparison: Comparison) -> Figure:
     """Draw the lead of each scheme over each less accurate one in points, hatched if not significant.
 
-    Schemes are sorted by accuracy; each data set forms a block of its own.
+    Schemes are sorted by accuracy; the first has no column, the last no row.
     """
-    ranked = rankings(comparison.differences)
-    count = max(1, sum(len(ranking.accuracies) for ranking in ranked) - 1)
+    ranking = ranking_of(comparison.differences)
+    count = len(ranking.accuracies) - 1 if ranking else 1
     columns = max(count, MIN_COLUMNS)
     size = {"width": NAMES_WIDTH + CELL_WIDTH * columns, "height": NAMES_HEIGHT + CELL_HEIGHT * count}
     figure, axes = new_figure(comparison.caption, **size)
     axes.set_title("Pairwise differences in test accuracy")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    if not ranked:
+    if ranking is None:
         write_placeholder(axes, "no two schemes were tested on the same images")
         return figure
-    _draw_cells(axes, ranked)
+    _draw_cells(axes, ranking)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(count - 0.5, -0.5))
-    _label_schemes(axes, ranked)
+    _label_schemes(axes, ranking)
     return figure
 
 
-def _draw_cells(axes: Axes, ranked: list[Ranking]) -> None:
-    """Draw a cell for each pair of each ranking; the first scheme has no column, the last no row."""
-    largest = max(100 * verdict.difference for ranking in ranked for verdict in ranking.verdicts.values())
+def _draw_cells(axes: Axes, ranking: Ranking) -> None:
+    largest = max(100 * verdict.difference for verdict in ranking.verdicts.values())
     scale = ScalarMappable(Normalize(0, max(largest, MIN_SCALE)), "Blues")
-    start = 0
-    for ranking in ranked:
-        ranks = {name: rank for rank, name in enumerate(ranking.accuracies, start=start)}
-        for (better, worse), verdict in ranking.verdicts.items():
-            _draw_cell(axes, ranks[better], ranks[worse] - 1, verdict, scale)
-        start += len(ranks)
+    ranks = {name: rank for rank, name in enumerate(ranking.accuracies)}
+    for (better, worse), verdict in ranking.verdicts.items():
+        _draw_cell(axes, ranks[better], ranks[worse] - 1, verdict, scale)
     significant = Patch(facecolor=scale.cmap(0.6), label="significant (darker: larger difference)")
     not_significant = Patch(**NOT_SIGNIFICANT, label="not significant after Holm's correction")
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.01), "borderaxespad": 0}
@@ -75,17 +71,11 @@ def _draw_cell(axes: Axes, row: int, column: int, verdict: Verdict, scale: Scala
     axes.text(column, row + 0.23, format_ci(verdict.low, verdict.high), fontsize=7, **style)
 
 
-def _label_schemes(axes: Axes, ranked: list[Ranking]) -> None:
-    several = len(ranked) > 1
-    schemes = [
-        (f"{name} · {ranking.data_set}" if several else name, accuracy)
-        for ranking in ranked
-        for name, accuracy in ranking.accuracies.items()
-    ]
-    ticks = range(len(schemes) - 1)
-    rows = [f"{name}   {format_value(accuracy, '%')}" for name, accuracy in schemes[:-1]]
+def _label_schemes(axes: Axes, ranking: Ranking) -> None:
+    names, ticks = list(ranking.accuracies), range(len(ranking.accuracies) - 1)
+    rows = [f"{name}   {format_value(ranking.accuracies[name], '%')}" for name in names[:-1]]
     axes.set_yticks(ticks, rows, fontsize=9)
     rotated: dict[str, Any] = {"rotation": 30, "ha": "left", "rotation_mode": "anchor", "fontsize": 9}
-    axes.set_xticks(ticks, [name for name, _ in schemes[1:]], **rotated)
+    axes.set_xticks(ticks, names[1:], **rotated)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

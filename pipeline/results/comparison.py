@@ -19,7 +19,7 @@ from pipeline.formatting import (
 from pipeline.results.paired import paired_differences
 from pipeline.results.scores import highest_row, score
 from pipeline.results.table import SCORES
-from pipeline.results.verdicts import rankings, ties_sentence, verdicts_markdown, verdicts_text
+from pipeline.results.verdicts import ranking_of, ties_sentence, verdicts_markdown, verdicts_text
 from pipeline.runs.result import LABELED, RunResult, data_of, family_of, label, label_of
 
 COMPARISON_COLUMNS = (
@@ -148,7 +148,7 @@ def summary(comparison: Comparison) -> str:
     result = f"{best['label']} is the most accurate on {images}, with {format_share(best, 'accuracy')}"
     if best["seeds"] > 1:
         result += f" (mean of {best['seeds']} seeds)"
-    if len(schemes) == 1:
+    if (ranking := ranking_of(comparison.differences)) is None:
         return f"{result} in {duration}; there is no other scheme to compare with."
     baseline, kind, is_cheapest = _baseline(best, schemes)
     lead = f"{_points(best['accuracy'] - baseline['accuracy'])} above {baseline['label']}"
@@ -161,7 +161,6 @@ def summary(comparison: Comparison) -> str:
         cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
     else:
         cost = f"the cheapest {kind} ({times})"
-    (ranking,) = rankings(comparison.differences)
     return f"{result}, {lead}, {cost}; {ties_sentence(ranking, best['label'])}."
 
 

@@ -34,9 +34,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The schemes of one data set, most accurate first, and the verdict on every pair.
+    """The schemes of a comparison, most accurate first, and the verdict on every pair.
 
-    accuracies maps a scheme's label to its mean accuracy; verdicts maps (label, label), better one first.
+    images is the number of test images, seeds the largest number of seeds of a scheme. accuracies maps a
+    scheme's label to its mean accuracy; verdicts maps (label, label), better one first.
     """
 
     data_set: str
@@ -52,20 +53,19 @@ class Ranking:
         return [name for name in self.accuracies if name in tied]
 
 
-def rankings(differences: pd.DataFrame) -> list[Ranking]:
-    """Return one ranking for each data set; a data set with a single scheme has none."""
-    result = []
-    for title, rows in differences.groupby("data_set", sort=False):
-        accuracies: dict[str, float] = {}
-        verdicts: dict[tuple[str, str], Verdict] = {}
-        for row in rows.to_dict("records"):  # sorted by accuracy
-            a, b = (label_of(*(row[f"{name}_{side}"] for name in LABELED)) for side in "ab")
-            accuracies |= {a: row["accuracy_a"], b: row["accuracy_b"]}
-            significant = bool(row["real"])
-            verdicts[a, b] = Verdict(row["difference"], row["low"], row["high"], row["p_holm"], significant)
-        seeds = int(rows[["seeds_a", "seeds_b"]].to_numpy().max())
-        result.append(Ranking(str(title), int(rows["n"].iloc[0]), seeds, accuracies, verdicts))
-    return result
+def ranking_of(differences: pd.DataFrame) -> Ranking | None:
+    """Return the ranking of the schemes in a table of differences; None for a single scheme."""
+    if differences.empty:
+        return None
+    accuracies: dict[str, float] = {}
+    verdicts: dict[tuple[str, str], Verdict] = {}
+    for row in differences.to_dict("records"):  # sorted by accuracy
+        a, b = (label_of(*(row[f"{name}_{side}"] for name in LABELED)) for side in "ab")
+        accuracies |= {a: row["accuracy_a"], b: row["accuracy_b"]}
+        significant = bool(row["real"])
+        verdicts[a, b] = Verdict(row["difference"], row["low"], row["high"], row["p_holm"], significant)
+    first, seeds = differences.iloc[0], int(differences[["seeds_a", "seeds_b"]].to_numpy().max())
+    return Ranking(first["data_set"], int(first["n"]), seeds, accuracies, verdicts)
 
 
 def verdict_sentence(ranking: Ranking) -> str:
@@ -95,40 +95,41 @@ def ties_sentence(ranking: Ranking, label: str) -> str:
 
 
 def verdicts_markdown(differences: pd.DataFrame) -> str:
-    """Return the Markdown section: for each data set a sentence and a row for each scheme, then a note."""
-    parts, ranked = ["## Significant differences"], rankings(differences)
-    for ranking in ranked:
-        parts += [verdict_sentence(ranking), markdown_table(HEADER, _ranked_rows(ranking))]
-    if not ranked:
-        return "\n\n".join([*parts, NO_PAIRS])
-    parts.append(method_note(max(ranking.seeds for ranking in ranked)))
-    return "\n\n".join([*parts, "The last column gives ranks; differences.png shows all pairs."])
+    """Return the Markdown section: a sentence, a row for each scheme, and a note."""
+    ranking, heading = ranking_of(differences), "## Significant differences"
+    if ranking is None:
+        return f"{heading}\n\n{NO_PAIRS}"
+    table = markdown_table(HEADER, _ranked_rows(ranking))
+    ranks = "The last column gives ranks; differences.png shows all pairs."
+    return "\n\n".join([heading, verdict_sentence(ranking), table, method_note(ranking), ranks])
 
 
 def verdicts_text(differences: pd.DataFrame, width: int) -> str:
     """Return the terminal version, at most width columns: a sentence, and three lines of pairs that tie."""
-    lines = []
-    for ranking in rankings(differences):
-        lines += textwrap.wrap(verdict_sentence(ranking), width)
-        ties = [
-            f"{a} vs. {b} ({format_points(verdict.difference)})"
-            for (a, b), verdict in ranking.verdicts.items()
-            if not verdict.significant and len(ranking.verdicts) > 1  # the sentence covers a single pair
-        ]
-        text = f"Not significant: {'; '.join(ties)}" if ties else ""
+    ranking = ranking_of(differences)
+    if ranking is None:
+        return NO_PAIRS
+    lines = textwrap.wrap(verdict_sentence(ranking), width)
+    ties = [
+        f"{a} vs. {b} ({format_points(verdict.difference)})"
+        for (a, b), verdict in ranking.verdicts.items()
+        if not verdict.significant
+    ]
+    if ties and len(ranking.verdicts) > 1:  # the sentence covers a single pair
+        text = f"Not significant: {'; '.join(ties)}"
         lines += textwrap.wrap(text, width, max_lines=3, placeholder=" … (all pairs: differences.csv)")
-    return "\n".join(lines or [NO_PAIRS])
+    return "\n".join(lines)
 
 
-def method_note(seeds: int) -> str:
-    """Return how to read the verdicts; seeds is the largest number of seeds of any scheme."""
+def method_note(ranking: Ranking) -> str:
+    """Return how to read the verdicts."""
     text = (
         f"A difference is significant if p < {ALPHA:g} in {TEST} with Holm's correction over all pairs and "
         f"its confidence interval excludes 0. Intervals are paired-bootstrap percentiles over {RESAMPLES:,} "
         "resamples of the test images, not corrected for the number of pairs. Both describe how these "
         "trained models would compare on other test images, not how other seeds would turn out. "
     )
-    if seeds > 1:
+    if ranking.seeds > 1:
         text += (
             "A scheme's accuracy is the mean over its seeds; the test counts an image for the scheme "
             "that classifies it correctly with more of its seeds. "

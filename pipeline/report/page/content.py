@@ -18,7 +18,7 @@ from pipeline.results.break_even import break_even_of, once_and_each
 from pipeline.results.comparison import Comparison, choices, headline, summary
 from pipeline.results.scores import accuracy
 from pipeline.results.table import SCORES
-from pipeline.results.verdicts import method_note, rankings
+from pipeline.results.verdicts import method_note, ranking_of
 from pipeline.runs.result import RunResult, data_of, family_of, label
 from pipeline.storage.fingerprint import key_of
 
@@ -76,7 +76,7 @@ def content(sources: PageSources) -> dict[str, Any]:
     """Return the variables of the page's template."""
     comparison, groups = sources.comparison, _by_label(sources.runs)
     by_accuracy = sorted(sources.runs, key=lambda run: -_accuracy([run]))
-    ranked = rankings(comparison.differences)
+    ranking = ranking_of(comparison.differences)
     return {
         "sources": sources,
         "comparison": comparison,
@@ -89,8 +89,8 @@ def content(sources: PageSources) -> dict[str, Any]:
         "several_seeds": comparison.table["seed"].nunique() > 1,
         "cost": _cost(comparison, by_accuracy[0]),
         "break_even": _break_even(sources.runs),
-        "rankings": ranked,
-        "verdicts_note": method_note(ranked[0].seeds) if ranked else "",
+        "ranking": ranking,
+        "verdicts_note": method_note(ranking) if ranking else "",
         "curves": _curves(groups),
         "classes": mistakes.class_accuracies(by_accuracy),
         "confusions": [mistakes.confusion(name, runs) for name, runs in groups.items()],
