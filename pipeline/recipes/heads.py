@@ -69,13 +69,20 @@ class NetworkHead(Head, TrainingRecipe):
         parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
 
 
+class LinearHead(Head):
+    """The base class of linear heads with a direct solver, a function of heads.linear."""
+
+    module: ClassVar[str] = "pipeline.heads.linear"
+    solver: ClassVar[str]
+
+
 @dataclass(frozen=True)
-class LogisticHead(Head):
+class LogisticHead(LinearHead):
     """Multinomial logistic regression with an L2 penalty, solved to convergence."""
 
     c: float = setting(1e-2, "inverse penalty, C of scikit-learn's LogisticRegression", low=1e-12, high=1e12)
 
-    module: ClassVar[str] = "pipeline.heads.logistic"
+    solver: ClassVar[str] = "pipeline.heads.linear:solve_penalised"
     loss: ClassVar[str] = "softmax"
 
 
@@ -91,22 +98,22 @@ class UncalibratedHead(Head):
 
 
 @dataclass(frozen=True)
-class SvmHead(UncalibratedHead):
+class SvmHead(UncalibratedHead, LinearHead):
     """One-vs-rest linear support vector machines with the squared hinge loss."""
 
     c: float = setting(1e-3, "inverse penalty, C of scikit-learn's LinearSVC", low=1e-12, high=1e12)
 
-    module: ClassVar[str] = "pipeline.heads.logistic"
+    solver: ClassVar[str] = "pipeline.heads.linear:solve_penalised"
     loss: ClassVar[str] = "squared hinge"
 
 
 @dataclass(frozen=True)
-class RidgeHead(UncalibratedHead):
+class RidgeHead(UncalibratedHead, LinearHead):
     """Least squares on targets of 1 and -1 with an L2 penalty, in closed form."""
 
     alpha: float = setting(1e3, "penalty, alpha of scikit-learn's RidgeClassifier", low=1e-9, high=1e15)
 
-    module: ClassVar[str] = "pipeline.heads.ridge"
+    solver: ClassVar[str] = "pipeline.heads.linear:solve_ridge"
 
 
 @dataclass(frozen=True)
@@ -119,10 +126,10 @@ class NeighborsHead(UncalibratedHead):
 
 
 @dataclass(frozen=True)
-class PrototypeHead(UncalibratedHead):
+class PrototypeHead(UncalibratedHead, LinearHead):
     """Nearest class mean."""
 
-    module: ClassVar[str] = "pipeline.heads.prototype"
+    solver: ClassVar[str] = "pipeline.heads.linear:solve_prototype"
 
 
 def resolve_layers(recipe: Any, taps: tuple[str, ...]) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestCentroid
 
-from pipeline.heads import neighbours, prototype, ridge
+from pipeline.heads import linear, neighbours
 from pipeline.heads.calibration import with_probabilities
 from pipeline.heads.data import HeadData, moments
 from pipeline.heads.neighbours import FLOOR, SHARPNESS
@@ -72,8 +72,8 @@ def test_ridge_matches_scikit_learn_when_other_rows_set_the_moments(overlapping)
     targets = 2 * np.eye(4)[shifted.train_labels] - 1
     reference = Ridge(alpha=10.0).fit(shifted.train.astype(np.float64), targets).predict(shifted.val)
     recipe = dataclasses.replace(HEADS["ridge"], alpha=10.0)
-    np.testing.assert_allclose(val_logits(ridge.fit(recipe, shifted), shifted), reference, atol=1e-4)
-    np.testing.assert_allclose(ridge.predict_logits(recipe, [{}], shifted)[0][0], reference, atol=1e-4)
+    np.testing.assert_allclose(val_logits(linear.fit(recipe, shifted), shifted), reference, atol=1e-4)
+    np.testing.assert_allclose(linear.predict_logits(recipe, [{}], shifted)[0][0], reference, atol=1e-4)
 
 
 def test_class_means_predict_the_same_as_scikit_learns_nearest_centroid(overlapping):
@@ -132,7 +132,7 @@ def test_settings_solved_together_match_heads_fitted_one_by_one(overlapping, nam
 
 def test_a_point_without_the_setting_uses_the_recipes(overlapping):
     points = ({"alpha": 1e3}, {})
-    explicit, default = (ridge.predict_logits(HEADS["ridge"], [point], overlapping) for point in points)
+    explicit, default = (linear.predict_logits(HEADS["ridge"], [point], overlapping) for point in points)
     assert np.array_equal(explicit, default)
 
 
@@ -143,8 +143,8 @@ def test_two_equal_views_give_the_same_head_as_one(overlapping, with_equal_views
 
 
 def test_every_view_of_an_image_gets_logits(overlapping, with_equal_views):
-    for module in (ridge, prototype, neighbours):
-        name = module.__name__.rpartition(".")[2].replace("neighbours", "knn")
+    for name in ("ridge", "prototype", "knn"):
+        module = importlib.import_module(HEADS[name].module)
         logits = module.predict_logits(HEADS[name], [{}], with_equal_views(overlapping))[0]
         assert logits.shape == (2, 80, 4)
         assert np.array_equal(logits[0], logits[1])

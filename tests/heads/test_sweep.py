@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import BadInput, Diverged
 from pipeline.features.store import FeatureStore
-from pipeline.heads import ridge
+from pipeline.heads import linear
 from pipeline.heads.calibration import probabilities_of
 from pipeline.heads.data import HeadData
 from pipeline.heads.fit import HeadDataLoader, fit_head
@@ -211,7 +211,7 @@ def test_a_temperature_set_in_the_recipe_is_used(loader):
     (trial,) = sweep(recipe, {"alpha": (10.0,)}, loader)
     assert trial.temperature == 0.25
     data = loader(BLOCK1)
-    expected = probabilities_of(ridge.predict_logits(recipe, [{"alpha": 10.0}], data)[0], 0.25)
+    expected = probabilities_of(linear.predict_logits(recipe, [{"alpha": 10.0}], data)[0], 0.25)
     loss = -np.log(expected[np.arange(len(expected)), data.val_labels]).mean()
     assert trial.val_loss == pytest.approx(loss, rel=1e-4)
 

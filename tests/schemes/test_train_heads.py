@@ -14,7 +14,7 @@ import pytest
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile, Diverged
 from pipeline.features.store import FeatureStore
-from pipeline.heads import ridge
+from pipeline.heads import linear
 from pipeline.heads.data import HeadData, moments
 from pipeline.heads.fit import SWEEP_CHOICE, HeadDataLoader, read_choice
 from pipeline.recipes.heads import HEADS, NetworkHead
@@ -138,7 +138,7 @@ def test_a_tuned_head_is_fitted_on_train_and_val_together(tuned, swept, sources)
     examples = HeadDataLoader(store, ("identity",), 10)(tuple(chosen["layers"])).examples
     data = HeadData(type(examples)(examples.inputs, examples.labels, both, both[:0], 10))
     recipe = SCHEMES["head"].recipe("ridge", {"alpha": chosen["alpha"]})
-    expected = ridge.fit(recipe, data).get_layer("logits").get_weights()
+    expected = linear.fit(recipe, data).get_layer("logits").get_weights()
     for pair in zip(model.get_layer("logits").get_weights(), expected, strict=True):
         np.testing.assert_allclose(*pair, atol=1e-5)
 

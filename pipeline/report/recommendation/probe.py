@@ -22,7 +22,7 @@ from pipeline.datasets.table import TEST
 from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
 from pipeline.features.sections import Section, multiply_adds
-from pipeline.heads import logistic
+from pipeline.heads import linear
 from pipeline.heads.data import HeadData
 from pipeline.progress import Progress
 from pipeline.recipes.heads import LogisticHead
@@ -140,6 +140,6 @@ def _correct(features: np.ndarray, labels: np.ndarray, half: np.ndarray, classes
         train, val = np.flatnonzero(part), np.flatnonzero(~part)
         data = HeadData(Examples(features, labels, train, val, classes))
         points = [{"c": c} for c in C]
-        outputs = logistic.predict_logits(LogisticHead("logistic", "logistic regression"), points, data)
+        outputs = linear.predict_logits(LogisticHead("logistic", "logistic regression"), points, data)
         correct[:, val] = [logits[0].argmax(axis=1) == labels[val] for logits in outputs]
     return correct[correct.mean(axis=1).argmax()]

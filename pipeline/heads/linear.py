@@ -1,0 +1,72 @@
+"""Linear heads with a direct solver; a sweep solves all of its points together.
+
+A solver returns weights (K, D, C) and bias (K, C) float32 on standardized features, for each of K points.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.extensions import resolve
+from pipeline.heads.data import HeadData, Points, linear_model
+from pipeline.heads.penalised import solve_path
+from pipeline.progress import Progress, silent
+from pipeline.recipes.heads import LinearHead, LogisticHead, PrototypeHead, RidgeHead, SvmHead
+
+Solution = tuple[np.ndarray, np.ndarray]
+
+
+def fit(recipe: LinearHead, data: HeadData, *, progress: Progress = silent, **_: Any) -> keras.Model:
+    """Return the head of the recipe's settings."""
+    weights, bias = resolve(recipe.solver)(recipe, [{}], data, progress)
+    return linear_model(data, weights[0], bias[0])
+
+
+def predict_logits(
+    recipe: LinearHead, points: Points, data: HeadData, *, progress: Progress = silent, **_: Any
+) -> list[np.ndarray]:
+    """Return val logits (V, n, C) of a head for each point."""
+    solutions = zip(*resolve(recipe.solver)(recipe, points, data, progress), strict=True)
+    val = data.val
+    return [data.by_view(val @ weights + bias) for weights, bias in solutions]
+
+
+def solve_penalised(
+    recipe: LogisticHead | SvmHead, points: Points, data: HeadData, progress: Progress
+) -> Solution:
+    """Solve for each point's inverse penalty `c`, which weighs the loss per image, however many views."""
+    return solve_path(
+        data.train,
+        data.train_labels,
+        classes=data.classes,
+        loss=recipe.loss,
+        inverse_penalties=[point.get("c", recipe.c) / data.views for point in points],
+        progress=progress,
+    )
+
+
+def solve_ridge(recipe: RidgeHead, points: Points, data: HeadData, progress: Progress) -> Solution:
+    """Solve least squares on targets of 1 and -1 for each penalty `alpha`, from one eigendecomposition."""
+    train = data.train
+    input_mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    inputs = tf.constant(train - input_mean)
+    targets = 2 * np.eye(data.classes, dtype=np.float32)[data.train_labels] - 1
+    target_mean = targets.mean(axis=0, dtype=np.float64).astype(np.float32)
+    gram = tf.matmul(inputs, inputs, transpose_a=True).numpy().astype(np.float64)
+    products = tf.matmul(inputs, targets - target_mean, transpose_a=True).numpy().astype(np.float64)
+    values, basis = np.linalg.eigh(gram)
+    alphas = np.array([point.get("alpha", recipe.alpha) for point in points])
+    shrunk = np.maximum(values, 0) + alphas[:, None] * data.views  # (K, D)
+    weights = basis @ ((basis.T @ products) / shrunk[..., None])
+    bias = target_mean - input_mean @ weights
+    return weights.astype(np.float32), bias.astype(np.float32)
+
+
+def solve_prototype(recipe: PrototypeHead, points: Points, data: HeadData, progress: Progress) -> Solution:
+    """Return the nearest class mean m as a linear head: x m - |m|^2 / 2 = (|x|^2 - |x - m|^2) / 2."""
+    one_hot = np.eye(data.classes, dtype=np.float32)[data.train_labels]
+    means = (data.train.T @ one_hot) / np.maximum(one_hot.sum(axis=0), 1)
+    bias = -0.5 * (means**2).sum(axis=0)
+    return np.stack([means] * len(points)), np.stack([bias] * len(points))
