@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from pipeline.formatting import format_interval, format_value, markdown_table
 from pipeline.report.drawing import BLUE, GRAY, ORANGE, new_figure, write_placeholder
-from pipeline.results.scores import wilson_interval
+from pipeline.results.scores import with_interval
 
 STATES = COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 TICK_WIDTH = 18  # characters per line of a tick label
@@ -42,16 +42,11 @@ def state_of(trial: optuna.trial.FrozenTrial) -> str:
 
 def _row(trial: optuna.trial.FrozenTrial, axes: Sequence[str], n_val: int, reason: str) -> dict[str, Any]:
     state, curve = state_of(trial), trial.intermediate_values
-    value = low = high = math.nan
-    if state == COMPLETE:
-        value = cast(float, trial.value)
-        low, high = wilson_interval(round(value * n_val), n_val)
+    value = cast(float, trial.value) if state == COMPLETE else math.nan
     return {
         "trial": trial.number,
         "state": state,
-        "val_accuracy": value,
-        "val_accuracy_low": low,
-        "val_accuracy_high": high,
+        **with_interval("val_accuracy", value, n_val),
         **{name: trial.params.get(name) for name in axes},
         "best_epoch_accuracy": max(curve.values(), default=math.nan),
         "epochs": len(curve),

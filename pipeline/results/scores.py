@@ -89,6 +89,12 @@ def wilson_interval(correct: int, n: int, confidence: float = CONFIDENCE) -> tup
     return float(interval.low), float(interval.high)
 
 
+def with_interval(name: str, value: float, n: int) -> dict[str, float]:
+    """Return a share of n images and its 95 % interval as name, "<name>_low" and "_high"; NaN for NaN."""
+    low, high = (math.nan, math.nan) if math.isnan(value) else wilson_interval(round(value * n), n)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
 def score(predictions: Predictions) -> dict[str, float | int]:
     """Return scores by name, "<name>_low" and "_high" for shares, and n images; raise BadInput if n is 0."""
     n = len(predictions)
@@ -96,9 +102,8 @@ def score(predictions: Predictions) -> dict[str, float | int]:
         raise BadInput("expected predictions on at least one image, received none; score another split")
     scores: dict[str, float | int] = {}
     for name, row in SCORES.items():
-        scores[name] = resolve(row.function)(predictions.probabilities, predictions.labels)
-        if row.share:
-            scores[f"{name}_low"], scores[f"{name}_high"] = wilson_interval(round(scores[name] * n), n)
+        value = resolve(row.function)(predictions.probabilities, predictions.labels)
+        scores |= with_interval(name, value, n) if row.share else {name: value}
     return {**scores, "n": n}
 
 
@@ -107,15 +112,12 @@ def class_scores(predictions: Predictions) -> pd.DataFrame:
     of other scores."""
     arrays = predictions.probabilities, predictions.labels
     values = {name: resolve(row.function)(*arrays) for name, row in CLASS_SCORES.items()}
-    support = class_support(*arrays)
-    rows = []
-    for number, class_name in enumerate(predictions.class_names):
+    counts, rows = class_support(*arrays).tolist(), []
+    for number, (class_name, n) in enumerate(zip(predictions.class_names, counts, strict=True)):
         for name, row in CLASS_SCORES.items():
-            n = int(support[number])
-            value = float(values[name][number]) if n or not row.share else math.nan
-            has_interval = row.share and n > 0
-            low, high = wilson_interval(round(value * n), n) if has_interval else (math.nan, math.nan)
-            rows.append((class_name, name, value, low, high))
+            value = float(values[name][number])
+            share = with_interval(name, value if n else math.nan, n) if row.share else None
+            rows.append((class_name, name, *(share.values() if share else (value, math.nan, math.nan))))
     return pd.DataFrame(rows, columns=LONG_COLUMNS)
 
 

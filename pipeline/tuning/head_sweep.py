@@ -17,7 +17,7 @@ from pipeline.recipes.settings import override, plain
 from pipeline.recipes.sweep import SEED, SweepSpec, points_of
 from pipeline.report.drawing import publish_figure
 from pipeline.report.sweeps import draw_sweep
-from pipeline.results.scores import wilson_interval
+from pipeline.results.scores import with_interval
 from pipeline.storage.publishing import publish_csv, publish_json, publish_manifest
 from pipeline.training.history import Clock
 
@@ -73,23 +73,19 @@ def sweep_table(trials: list[SweepTrial], axes: list[str], n_val: int) -> pd.Dat
 
     val_accuracy_low and _high are its 95 % Wilson interval; spread is over seeds, seconds the trial's share.
     """
-    rows = []
-    for rank, trial in enumerate(trials, start=1):
-        low, high = wilson_interval(round(trial.val_accuracy * n_val), n_val)
-        rows.append(
-            {
-                "rank": rank,
-                **{name: _joined(trial.settings[name]) for name in axes},
-                "seeds": trial.seeds,
-                "val_accuracy": trial.val_accuracy,
-                "val_accuracy_low": low,
-                "val_accuracy_high": high,
-                "val_accuracy_spread": trial.spread,
-                "val_loss": trial.val_loss,
-                "temperature": trial.temperature,
-                "seconds": round(trial.seconds, 4),
-            }
-        )
+    rows = [
+        {
+            "rank": rank,
+            **{name: _joined(trial.settings[name]) for name in axes},
+            "seeds": trial.seeds,
+            **with_interval("val_accuracy", trial.val_accuracy, n_val),
+            "val_accuracy_spread": trial.spread,
+            "val_loss": trial.val_loss,
+            "temperature": trial.temperature,
+            "seconds": round(trial.seconds, 4),
+        }
+        for rank, trial in enumerate(trials, start=1)
+    ]
     return pd.DataFrame(rows)
 
 

@@ -18,9 +18,9 @@ from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.report import drawing
 from pipeline.report.plots import time_axis
 from pipeline.report.recommendation.probe import Probe, probe_sizes
-from pipeline.report.recommendation.rule import RULE, Choice, best_of, choose, short_name
+from pipeline.report.recommendation.rule import RULE, Choice, choose, short_name
 from pipeline.results.comparison import TEXT_WIDTH
-from pipeline.results.scores import wilson_interval
+from pipeline.results.scores import with_interval
 from pipeline.storage import publishing
 
 FILES = [f"recommendation.{suffix}" for suffix in ("csv", "png", "json", "txt")]
@@ -51,6 +51,7 @@ def recommend(
         f"{command.replace('train', f'train {fine_tune}', 1)} {size}",
     ]
     table = pd.DataFrame([_row(probe) for probe in probes])
+    best = table.loc[table.groupby("input_size")["accuracy"].idxmax()]
     left_out = sorted({base["input_size"] for base in bases} - set(table["input_size"]))
     n = len(probes[0].correct)
     total = len(images) - images.counts["test"]
@@ -59,7 +60,7 @@ def recommend(
     lines = [
         f"Logistic regression on cached features · {how}",
         "",
-        *_best_by_size(table),
+        *_lines(best),
         *([f"No time was left for {', '.join(map(str, left_out))} px; raise --budget."] if left_out else []),
         "",
         f"All joins at {choice.input_size} px",
@@ -75,7 +76,7 @@ def recommend(
     publishing.publish_text(target / TEXT, "\n".join(lines) + "\n")
     stored = {"choice": asdict(choice), "layers": layers, "n": n, "commands": commands}
     publishing.publish_json(target / CHOICE, stored)
-    drawing.publish_figure(target / PICTURE, draw, probes, choice, how)
+    drawing.publish_figure(target / PICTURE, draw, probes, best, choice, how)
     publishing.publish_manifest(target, fingerprint, FILES)
     return "\n".join(lines)
 
@@ -87,21 +88,14 @@ def _recipe(freeze_through: int) -> str:
 
 
 def _row(probe: Probe) -> dict[str, Any]:
-    low, high = wilson_interval(int(probe.correct.sum()), len(probe.correct))
     return {
         "input_size": probe.input_size,
         "blocks": short_name(probe.blocks),
         "features": probe.width,
-        "accuracy": probe.accuracy,
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **with_interval("accuracy", probe.accuracy, len(probe.correct)),
         "extract_seconds": probe.seconds,
         "bytes": probe.bytes,
     }
-
-
-def _best_by_size(table: pd.DataFrame) -> list[str]:
-    return _lines(table.loc[table.groupby("input_size")["accuracy"].idxmax()])
 
 
 def _lines(table: pd.DataFrame) -> list[str]:
@@ -113,21 +107,17 @@ def _lines(table: pd.DataFrame) -> list[str]:
     return align_columns(rows)
 
 
-def draw(probes: Sequence[Probe], choice: Choice, caption: str) -> Figure:
+def draw(probes: Sequence[Probe], best: pd.DataFrame, choice: Choice, caption: str) -> Figure:
     """Draw the best join of each size against its cost, and all joins at the recommended size by depth."""
     figure = drawing.empty_figure(caption, width=10.5, height=4.8)
     left, right = figure.subplots(1, 2)
-    sizes = sorted({probe.input_size for probe in probes})
-    best = [best_of(probe for probe in probes if probe.input_size == size) for size in sizes]
-    table = pd.DataFrame([_row(probe) for probe in best])
     style = {**drawing.POINTS, "linestyle": "-", **drawing.SERIES[0]}
-    bars = drawing.error_bars(table, "accuracy")
-    left.errorbar(table["extract_seconds"], 100 * table["accuracy"], yerr=bars, **style)
-    for row in table.to_dict("records"):
+    seconds, bars = best["extract_seconds"], drawing.error_bars(best, "accuracy")
+    left.errorbar(seconds, 100 * best["accuracy"], yerr=bars, **style)
+    for row in best.to_dict("records"):
         bold = {"fontweight": "bold"} if row["input_size"] == choice.input_size else {}
         place = (row["extract_seconds"], 100 * row["accuracy"])
         left.annotate(f"{row['input_size']} px", place, (7, -13), fontsize=9, **bold, **drawing.OFFSET)
-    seconds = table["extract_seconds"]
     time_axis(left, seconds.min() / 1.5, seconds.max() * 2)
     left.set(xlabel="time to extract the whole data set", ylabel="val accuracy, % (95 % Wilson interval)")
     left.set_title("Best join of each input size", pad=20)
