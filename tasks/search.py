@@ -88,14 +88,13 @@ class SearchTask(RecipeTask):
 
     def make(self) -> None:
         from pipeline.tuning.search import SearchSpec, search  # loads Optuna, which planning must not
-        from pipeline.tuning.study import SearchBudget
 
-        budget, space = SearchBudget(self.trials, self.minutes), self.fingerprint["space"]
+        limits = {name: getattr(self, name) for name in ("trials", "minutes", "confirmations", "jobs")}
         data, run, sizes = self.prepared.description, self.spec, self.sizes_text(self.input_size)
         facts = [data, f"weights {run.weights}", sizes, run.precision, f"seed {self.seed}"]
         with ProgressReporter(self) as progress:
             search(
-                SearchSpec(run, space, self.choice_name, budget, self.confirmations, self.jobs),
+                SearchSpec(run, self.fingerprint["space"], self.choice_name, **limits),
                 RunInputs(**{name: str(folder) for name, folder in self.folders.items()}),
                 folder=self.folder,
                 recipes=recipes_folder(),

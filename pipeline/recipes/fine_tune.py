@@ -8,7 +8,7 @@ from pipeline.notation import parse_dense_blocks
 from pipeline.recipes.base import LESSON_DENSE_BLOCKS, N_BLOCKS, SIX_VIEWS, ImageRecipe
 from pipeline.recipes.heads import HEADS, NetworkHead
 from pipeline.recipes.settings import override, setting
-from pipeline.recipes.space import Axis, Choice, Range
+from pipeline.recipes.space import Axis, Range
 from pipeline.views import HFLIP, IDENTITY
 
 # Half of VGG16's last features are 0 for nearly all images of 32 px. Divided by their own deviations, they
@@ -16,13 +16,13 @@ from pipeline.views import HFLIP, IDENTITY
 VARIANCE_FLOOR = 1.0
 
 FINE_TUNE_SPACE: dict[str, Axis] = {
-    "freeze_through": Choice((0, 2, 3, 4)),
+    "freeze_through": (0, 2, 3, 4),
     "learning_rate": Range(1e-5, 1e-3, log=True),
     "weight_decay": Range(1e-5, 1e-1, log=True),
     "label_smoothing": Range(0.0, 0.2),
     "dropout": Range(0.0, 0.7),
-    "dense_blocks": Choice(tuple(LESSON_DENSE_BLOCKS.values())),
-    "units": Choice(((256,), (512,), (1024,))),
+    "dense_blocks": tuple(LESSON_DENSE_BLOCKS.values()),
+    "units": ((256,), (512,), (1024,)),
 }
 
 

@@ -7,17 +7,17 @@ from pipeline.errors import BadInput, Table
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes import base
 from pipeline.recipes.settings import setting
-from pipeline.recipes.space import Axis, Choice, Range
+from pipeline.recipes.space import Axis, Range
 
 SCRATCH_SPACE: dict[str, Axis] = {
     "learning_rate": Range(3e-4, 3e-2, log=True),
     "weight_decay": Range(1e-4, 1e-1, log=True),
-    "batch_size": Choice((64, 128, 256)),
+    "batch_size": (64, 128, 256),
     "label_smoothing": Range(0.0, 0.2),
-    "conv_blocks": Choice(tuple(base.LESSON_BLOCKS.values())),
-    "filters": Choice(((32, 64, 128), (48, 96, 192), (64, 128, 256))),
+    "conv_blocks": tuple(base.LESSON_BLOCKS.values()),
+    "filters": ((32, 64, 128), (48, 96, 192), (64, 128, 256)),
     "dropout": Range(0.0, 0.5),
-    "dense_blocks": Choice(tuple(base.LESSON_DENSE_BLOCKS.values())),
+    "dense_blocks": tuple(base.LESSON_DENSE_BLOCKS.values()),
     "dense_dropout": Range(0.0, 0.7),
 }
 

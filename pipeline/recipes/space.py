@@ -29,14 +29,7 @@ class Range:
     step: float | None = None
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A list of values."""
-
-    values: tuple[Any, ...]
-
-
-Axis = Range | Choice
+Axis = Range | tuple[Any, ...]
 
 
 def checked_axes(recipe: Any, space: Mapping[str, Any]) -> dict[str, Axis]:
@@ -59,7 +52,7 @@ def read_axes(recipe: Any, space: Mapping[str, Any]) -> dict[str, Axis]:
 def plain_axes(axes: Mapping[str, Axis]) -> dict[str, Any]:
     """Return axes as JSON values; read_axes reads them back."""
     return {
-        name: plain(axis.values) if isinstance(axis, Choice) else dataclasses.asdict(axis)
+        name: plain(axis) if isinstance(axis, tuple) else dataclasses.asdict(axis)
         for name, axis in axes.items()
     }
 
@@ -70,7 +63,7 @@ def text_of(value: Any) -> str:
 
 
 def value_of(recipe: Any, name: str, sampled: Any) -> Any:
-    """Return a sampled value in the type of its setting; values of a Choice are sampled as text."""
+    """Return a sampled value in the type of its setting; values of a list are sampled as text."""
     return parse(_field(recipe, name), sampled) if isinstance(sampled, str) else sampled
 
 
@@ -95,15 +88,15 @@ def _read(recipe: Any, name: str, axis: Any) -> Axis:
     field = _field(recipe, name)
     is_tuple = kind_name(field).startswith("tuple")
     values = [parse(field, value) if is_tuple and isinstance(value, str) else value for value in axis]
-    return Choice(tuple(dict.fromkeys(checked_all(recipe, name, values))))
+    return tuple(dict.fromkeys(checked_all(recipe, name, values)))
 
 
 def _check(recipe: Any, name: str, axis: Axis) -> None:
     if name in SHARED_BY_TRIALS:
         raise bad_space(recipe, f"{name} is the same in all trials; set it outside the space")
     field = _field(recipe, name)
-    if isinstance(axis, Choice):
-        checked_all(recipe, name, axis.values)
+    if isinstance(axis, tuple):
+        checked_all(recipe, name, axis)
         return
     ends = [axis.low, axis.high, *([] if axis.step is None else [axis.step])]
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)

@@ -36,16 +36,17 @@ TRIAL_MODULE = "pipeline.tuning.trial"  # runs in a child process
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """A search: the run that it starts from, the axes of its space, and its budget.
+    """A search: the run that it starts from, the axes of its space, and its limits.
 
-    name is the name of the resulting recipe, confirmations the number of new seeds that it is retrained with,
-    jobs the number of trials that run at a time.
+    name is the name of the resulting recipe. trials and minutes (0: no limit) are those of the whole study,
+    jobs the number of trials that run at a time, confirmations that of new seeds to retrain the recipe with.
     """
 
     run: RunSpec
     space: dict[str, Any]
     name: str
-    budget: studies.SearchBudget
+    trials: int
+    minutes: float
     confirmations: int
     jobs: int
 
@@ -78,9 +79,9 @@ def search(
         trial_progress = _prefixed(f"trial {draw + 1}: ", progress) if spec.jobs == 1 else silent
         run_in_child(f"{TRIAL_MODULE}:run_trial", {**shared, "draw": draw}, trial_progress)
         if spec.jobs > 1:  # progress of parallel trials would overlap
-            progress(f"trials, {spec.jobs} at a time", draw + 1, spec.budget.trials, "trials")
+            progress(f"trials, {spec.jobs} at a time", draw + 1, spec.trials, "trials")
 
-    studies.run_trials(path, spec.budget, run_one, jobs=spec.jobs)
+    studies.run_trials(path, run_one, trials=spec.trials, minutes=spec.minutes, jobs=spec.jobs)
     chosen = studies.settings_of(recipe, studies.best_trial(study).params)
     reruns = _confirm(study, path, spec, chosen, inputs, progress)
     table = report.trial_table(studies.finished_trials(study), list(axes), n_val, studies.FAILURE_REASON)

@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from pipeline.errors import HeadstartError
-from pipeline.recipes.space import Axis, Choice, is_integer, text_of, value_of
+from pipeline.recipes.space import Axis, is_integer, text_of, value_of
 from pipeline.storage.publishing import claimed, publish_sealed, read_sealed
 
 STUDY_LOG, DAMAGED_LOG, STUDY_NAME = "study.log", "damaged-study.log", "headstart"
@@ -31,14 +30,6 @@ PRUNING_TRIALS, PRUNING_EPOCHS = 5, 1  # completed trials, and epochs of a trial
 FAILURE_REASON, RETRY_OF = "reason", "again"  # attributes of a trial; RETRY_OF: an interrupted trial
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SearchBudget:
-    """Limits of a study: the number of trials and their minutes; 0 means no limit."""
-
-    trials: int
-    minutes: float = 0.0
 
 
 def open_study(path: Path, draw: int = 0, seed: int = 0) -> optuna.Study:
@@ -107,8 +98,8 @@ def distributions(recipe: Any, axes: dict[str, Axis]) -> dict[str, optuna.distri
     """Return the axes as Optuna distributions."""
     result: dict[str, optuna.distributions.BaseDistribution] = {}
     for name, axis in axes.items():
-        if isinstance(axis, Choice):
-            result[name] = CategoricalDistribution([text_of(value) for value in axis.values])
+        if isinstance(axis, tuple):
+            result[name] = CategoricalDistribution([text_of(value) for value in axis])
         elif is_integer(recipe, name):
             low, high, step = (cast(int, number) for number in (axis.low, axis.high, axis.step or 1))
             result[name] = IntDistribution(low, high, log=axis.log, step=step)
@@ -133,9 +124,9 @@ def prepare_study(study: optuna.Study, recipe: Any, axes: dict[str, Axis]) -> No
             params = {}
             for name, axis in axes.items():
                 value = getattr(recipe, name)
-                if not isinstance(axis, Choice):
+                if not isinstance(axis, tuple):
                     params[name] = value
-                elif value in axis.values:
+                elif value in axis:
                     params[name] = text_of(value)
             study.enqueue_trial(params)
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -150,9 +141,10 @@ def finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in ended if trial.state != TrialState.FAIL or FAILURE_REASON in trial.user_attrs]
 
 
-def run_trials(path: Path, budget: SearchBudget, run_one: Callable[[int], None], *, jobs: int) -> None:
-    """Call run_one(draw) for new trials until the budget is spent, `jobs` at a time; draw is a trial's index.
+def run_trials(path: Path, run_one: Callable[[int], None], *, trials: int, minutes: float, jobs: int) -> None:
+    """Call run_one(draw), `jobs` at a time, until there are so many trials or they took so many minutes.
 
+    0 means no limit; draw is a trial's index.
     run_one must run one trial of the study in path and record its end. If it raises, no new trials start, and
     the exception propagates once the running trials have ended.
     """
@@ -161,8 +153,8 @@ def run_trials(path: Path, budget: SearchBudget, run_one: Callable[[int], None],
     running: set[Future[None]] = set()
     with ThreadPoolExecutor(jobs) as pool:
         while True:
-            spent = bool(budget.minutes) and seconds_of(study) / jobs >= 60 * budget.minutes
-            while len(running) < jobs and not spent and (started < budget.trials or not budget.trials):
+            spent = minutes and seconds_of(study) / jobs >= 60 * minutes
+            while len(running) < jobs and not spent and (started < trials or not trials):
                 running.add(pool.submit(run_one, started))
                 started += 1
             if not running:

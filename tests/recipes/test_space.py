@@ -10,7 +10,7 @@ from pipeline.errors import BadInput
 from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.recipes.settings import override
-from pipeline.recipes.space import Choice, Range, checked_axes, plain_axes, read_axes, text_of, value_of
+from pipeline.recipes.space import Range, checked_axes, plain_axes, read_axes, text_of, value_of
 
 LESSON = SCRATCH_RECIPES["lesson"]
 
@@ -33,7 +33,7 @@ def test_an_axis_can_be_replaced_added_or_removed():
     }
     axes = checked_axes(LESSON, space)
     assert axes["learning_rate"] == Range(1e-3, 1e-2, log=True)
-    assert axes["filters"] == Choice(((16, 32), (8,)))
+    assert axes["filters"] == ((16, 32), (8,))
     assert axes["epochs"] == Range(2, 5)
     assert "dropout" not in axes
     assert "weight_decay" in axes

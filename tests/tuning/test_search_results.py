@@ -19,7 +19,7 @@ from pipeline.runs.spec import RunInputs, RunSpec
 from pipeline.storage.publishing import read_manifest
 from pipeline.tuning import search as search_module
 from pipeline.tuning.search import SearchSpec, search
-from pipeline.tuning.study import SearchBudget, distributions, open_study, seal_study, settings_of
+from pipeline.tuning.study import distributions, open_study, seal_study, settings_of
 from pipeline.tuning.trial import recipe_of
 
 LESSON = SCRATCH_RECIPES["lesson"]
@@ -61,7 +61,7 @@ def finished_search(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_module, "run_in_child", in_this_process)
         choice = search(
-            SearchSpec(run, plain_axes(AXES), "mine", SearchBudget(6), confirmations=2, jobs=1),
+            SearchSpec(run, plain_axes(AXES), "mine", trials=6, minutes=0, confirmations=2, jobs=1),
             RunInputs("no folder"),
             folder=folder / "study",
             recipes=folder / "recipes",

@@ -17,7 +17,6 @@ from pipeline.tuning.study import (
     DAMAGED_LOG,
     FAILURE_REASON,
     RETRY_OF,
-    SearchBudget,
     best_trial,
     distributions,
     finished_trials,
@@ -70,7 +69,7 @@ def trial_params(path) -> list[dict]:
 
 def search(path, trials: int, **options) -> list[dict]:
     prepare_study(open_study(path), LESSON, AXES)
-    run_trials(path, SearchBudget(trials), trainer(path, **options), jobs=1)
+    run_trials(path, trainer(path, **options), trials=trials, minutes=0, jobs=1)
     return trial_params(path)
 
 
@@ -139,7 +138,7 @@ def test_a_larger_budget_adds_trials_to_the_study(path):
 def test_a_study_without_a_trial_limit_ends_after_its_minutes(path, monkeypatch):
     monkeypatch.setattr("pipeline.tuning.study.seconds_of", lambda study: 13.0 * len(finished_trials(study)))
     prepare_study(open_study(path), LESSON, AXES)
-    run_trials(path, SearchBudget(0, minutes=1), trainer(path), jobs=1)
+    run_trials(path, trainer(path), trials=0, minutes=1, jobs=1)
     assert len(trial_params(path)) == 5
 
 
@@ -153,7 +152,7 @@ def test_two_jobs_run_at_the_same_time_and_do_not_exceed_the_budget(path):
             trainer(path)(draw)
 
     prepare_study(open_study(path), LESSON, AXES)
-    run_trials(path, SearchBudget(4), run_one, jobs=2)
+    run_trials(path, run_one, trials=4, minutes=0, jobs=2)
     assert len(trial_params(path)) == 4
 
 
@@ -165,7 +164,7 @@ def test_an_exception_in_a_trial_ends_the_search_and_keeps_the_finished_trials(p
 
     prepare_study(open_study(path), LESSON, AXES)
     with pytest.raises(HeadstartError, match="disk is full"):
-        run_trials(path, SearchBudget(6), run_one, jobs=1)
+        run_trials(path, run_one, trials=6, minutes=0, jobs=1)
     assert len(trial_params(path)) == 2
 
 
