@@ -1,7 +1,6 @@
 """Near-duplicates between train and test: nearest training images by features, verified by pixels."""
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -91,7 +90,7 @@ def near_detail(sources: FindingSources) -> float:
     ones, others = ones[ones != others], others[ones != others]
     if not len(ones):
         return NEAR_DETAIL
-    detail = compare(sources.thumbnails[ones], sources.thumbnails[others]).detail
+    detail = compare(sources.thumbnails[ones], sources.thumbnails[others])["detail"]
     return max(NEAR_DETAIL, float(np.quantile(detail, RANDOM_QUANTILE)))
 
 
@@ -105,20 +104,18 @@ def find(sources: FindingSources) -> pd.DataFrame:
     train, others = np.flatnonzero(split == TRAIN), np.flatnonzero(split != TRAIN)
     sources.progress("find near-duplicates", 0, len(others), "images")
     neighbors, cosine = nearest(sources.features.load(sources.layers, IDENTITY), train, others)
-    similarity = compare(sources.thumbnails[others], sources.thumbnails[neighbors])
-    verdict = verdicts(cosine, similarity.rms, similarity.detail, near=near_detail(sources))
+    pairs = compare(sources.thumbnails[others], sources.thumbnails[neighbors])
+    evidence = pairs["rms"].to_numpy(), pairs["detail"].to_numpy()
+    verdict = verdicts(cosine, *evidence, near=near_detail(sources))
     listed = verdict < VERDICTS.index(DISSIMILAR)
     listed[np.argsort(-cosine, kind="stable")[:ALWAYS_LISTED]] = True
     rows = np.lexsort((others, -cosine, verdict))
     rows = rows[listed[rows]]
+    pairs.insert(0, "cosine", cosine.astype(np.float64))
+    pairs["verdict"] = np.array(VERDICTS)[verdict]
     train_images = sources.ranked(neighbors[rows])[["index", "name", "label"]].add_prefix("train_")
-    return pd.concat([sources.ranked(others[rows]), train_images], axis=1).assign(
-        cosine=cosine[rows].astype(np.float64).round(4),
-        rms=similarity.rms[rows].round(2),
-        detail=similarity.detail[rows].round(4),
-        mirrored=similarity.mirrored[rows],
-        verdict=[VERDICTS[number] for number in verdict[rows]],
-    )
+    pairs = pairs.iloc[rows].reset_index(drop=True).round({"cosine": 4, "rms": 2, "detail": 4})
+    return pd.concat([sources.ranked(others[rows]), train_images, pairs], axis=1)
 
 
 def summary(sources: FindingSources, table: pd.DataFrame) -> str:
@@ -156,24 +153,15 @@ def _normalize(points: np.ndarray, scale: np.ndarray) -> None:
     points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
 
 
-@dataclass(frozen=True, eq=False)
-class Similarity:
-    """The similarity of pairs of images: rms (k,) in 0..255, detail (k,) in -1..1, mirrored (k,) bool.
+def compare(one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
+    """Return rms (0..255), detail (-1..1) and mirrored (bool) of k pairs of images, a row for each.
 
-    mirrored is true if the second image matches better when flipped left to right; rms and detail are then
-    those of the flipped image.
+    Both are (k, height, width, 3) uint8. mirrored is true if the second image matches better when flipped
+    left to right; rms and detail are then those of the flipped image.
     """
-
-    rms: np.ndarray
-    detail: np.ndarray
-    mirrored: np.ndarray
-
-
-def compare(one: np.ndarray, other: np.ndarray) -> Similarity:
-    """Return the similarity of each of k pairs of images; both are (k, height, width, 3) uint8."""
     starts = range(0, max(1, len(one)), PAIR_CHUNK)
     parts = [_compare(one[start : start + PAIR_CHUNK], other[start : start + PAIR_CHUNK]) for start in starts]
-    return Similarity(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def rms_difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -197,12 +185,13 @@ def detail_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return best
 
 
-def _compare(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compare(one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
     flipped = other[:, :, ::-1]
     detail, flipped_detail = detail_correlation(one, other), detail_correlation(one, flipped)
     mirrored = flipped_detail > detail + EPSILON
     rms = np.where(mirrored, rms_difference(one, flipped), rms_difference(one, other))
-    return rms, np.maximum(detail, flipped_detail), mirrored
+    detail = np.maximum(detail, flipped_detail)
+    return pd.DataFrame({"rms": rms, "detail": detail, "mirrored": mirrored})
 
 
 def _detail(images: np.ndarray) -> np.ndarray:
