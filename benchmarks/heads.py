@@ -88,9 +88,10 @@ def _data(folder: str):
 
     from pipeline.features.store import FeatureStore
     from pipeline.heads.fit import HeadDataLoader
+    from pipeline.recipes.heads import HEADS
 
     store = FeatureStore(folder)
-    data = HeadDataLoader(store, ("identity",), int(store.labels.max()) + 1)(LAYERS)
+    data = HeadDataLoader(HEADS["logistic"], store, int(store.labels.max()) + 1)(LAYERS)
     tf.constant((len(data.train), len(data.val)))  # standardizes both and starts TensorFlow
     return data
 

@@ -3,12 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import keras
 import numpy as np
 
-from pipeline.datasets.table import ALL_LABELS, FINAL
 from pipeline.errors import DamagedFile
 from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
@@ -24,20 +23,16 @@ PREDICT_ROWS = 500  # rows per forward pass
 
 @dataclass(frozen=True, eq=False)
 class HeadDataLoader:
-    """Loads layers of a feature store as the data of heads."""
+    """Loads layers of a feature store with a recipe's views, training images and variance floor."""
 
+    recipe: Head
     features: FeatureStore
-    views: tuple[str, ...]
     classes: int
-    fit_on: str = "train"
-    budget: str = ALL_LABELS
-    floor: float = 0.0
 
-    @classmethod
-    def of(cls, recipe: Head, features: FeatureStore, classes: int) -> Self:
-        """Return the loader for a recipe's views, label budget and variance floor."""
-        floor = recipe.variance_floor if isinstance(recipe, NetworkHead) else 0.0
-        return cls(features, recipe.views, classes, recipe.fit_on, recipe.label_budget, floor)
+    @property
+    def floor(self) -> float:
+        """The variance floor, 0 for heads without one."""
+        return self.recipe.variance_floor if isinstance(self.recipe, NetworkHead) else 0.0
 
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
         """Return the data of the concatenated layers; no val rows remain if heads are also fitted on val."""
@@ -45,13 +40,14 @@ class HeadDataLoader:
 
     def examples(self, layers: tuple[str, ...]) -> Examples:
         """Return the examples of the concatenated layers."""
-        inputs = np.concatenate([self.features.load(layers, view) for view in self.views])
-        examples = Examples.of(self.features, inputs, self.classes, len(self.views), budget=self.budget)
-        return examples.with_val() if self.fit_on == FINAL else examples
+        views, budget = self.recipe.views, self.recipe.label_budget
+        inputs = np.concatenate([self.features.load(layers, view) for view in views])
+        examples = Examples.of(self.features, inputs, self.classes, len(views), budget=budget)
+        return examples.with_val() if self.recipe.fits_val else examples
 
     def width(self, layer: str) -> int:
         """Return a layer's number of features."""
-        return self.features.width(layer, self.views[0])
+        return self.features.width(layer, self.recipe.views[0])
 
 
 def read_choice(sweep: Path) -> dict[str, Any]:

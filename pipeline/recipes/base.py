@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.datasets.table import ALL_LABELS, SMALLEST_IMAGE, parse_budget
+from pipeline.datasets.table import ALL_LABELS, FINAL, SMALLEST_IMAGE, parse_budget
 from pipeline.recipes.settings import setting
 from pipeline.views import IDENTITY, parse_views
 
@@ -45,8 +45,8 @@ class BaseRecipe:
 
     @property
     def fits_val(self) -> bool:
-        """Whether the training images include val."""
-        return False
+        """Whether the training images include val; only recipes with the setting fit_on can."""
+        return getattr(self, "fit_on", "train") == FINAL
 
 
 @dataclass(frozen=True)

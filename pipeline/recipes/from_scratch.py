@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.datasets.table import FINAL, FIT_ON
+from pipeline.datasets.table import FIT_ON
 from pipeline.errors import BadInput, Table
 from pipeline.notation import parse_conv_blocks, parse_dense_blocks
 from pipeline.recipes import base
@@ -47,11 +47,6 @@ class ScratchRecipe(base.ImageRecipe):
     decay_biases: bool = setting(False, "apply weight decay to biases and batch norm too")
     fit_on: str = setting("train", "images to train on", choices=FIT_ON)
     space: dict[str, Axis] = field(default_factory=lambda: SCRATCH_SPACE, compare=False)
-
-    @property
-    def fits_val(self) -> bool:
-        """Whether the training images include val."""
-        return self.fit_on == FINAL
 
     def check(self) -> None:
         """Raise BadInput if a block cannot be parsed."""

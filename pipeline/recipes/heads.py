@@ -14,7 +14,7 @@ divided by a temperature.
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
-from pipeline.datasets.table import FINAL, FIT_ON
+from pipeline.datasets.table import FIT_ON
 from pipeline.errors import BadInput, Table
 from pipeline.notation import parse_dense_blocks
 from pipeline.recipes.base import BaseRecipe, TrainingRecipe
@@ -35,11 +35,6 @@ class Head(BaseRecipe):
 
     module: ClassVar[str]
     calibrated: ClassVar[bool] = True
-
-    @property
-    def fits_val(self) -> bool:
-        """Whether the training images include val."""
-        return self.fit_on == FINAL
 
     def check(self) -> None:
         """Raise BadInput if views cannot be parsed, or no images are left to fit a temperature on."""

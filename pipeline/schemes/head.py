@@ -18,7 +18,7 @@ def train_head(job: Job[Head]) -> TrainingResult:
     recipe = job.recipe
     assert job.features is not None
     with job.clock.stage("read features"):
-        data = HeadDataLoader.of(recipe, job.features, len(job.images.class_names))(recipe.layers)
+        data = HeadDataLoader(recipe, job.features, len(job.images.class_names))(recipe.layers)
     history, rows = History(), job.rows()
     with job.clock.stage("head"):
         model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)

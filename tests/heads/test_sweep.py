@@ -28,7 +28,7 @@ class RecordingLoader:
     """A loader of the digits' features that records which layer sets it loaded."""
 
     def __init__(self, features):
-        self._loader, self.loaded = HeadDataLoader(FeatureStore(features), ("identity",), 10), []
+        self._loader, self.loaded = HeadDataLoader(HEADS["ridge"], FeatureStore(features), 10), []
         self.width = self._loader.width
 
     def __call__(self, layers: tuple[str, ...]) -> HeadData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -135,7 +135,7 @@ def test_a_tuned_head_is_fitted_on_train_and_val_together(tuned, swept, sources)
     mean, variance = moments(store.load(chosen["layers"])[both])
     np.testing.assert_allclose(np.ravel(model.get_layer("standardise").mean), mean, rtol=1e-5)
     np.testing.assert_allclose(np.ravel(model.get_layer("standardise").variance), variance, rtol=1e-5)
-    examples = HeadDataLoader(store, ("identity",), 10)(tuple(chosen["layers"])).examples
+    examples = HeadDataLoader(HEADS["ridge"], store, 10)(tuple(chosen["layers"])).examples
     data = HeadData(type(examples)(examples.inputs, examples.labels, both, both[:0], 10))
     recipe = SCHEMES["head"].recipe("ridge", {"alpha": chosen["alpha"]})
     expected = linear.fit(recipe, data).get_layer("logits").get_weights()
@@ -179,7 +179,8 @@ def test_an_edited_choice_is_rejected(swept, sources, tmp_path, flip_byte):
 
 def test_a_loader_returns_no_val_rows_if_val_is_trained_on(features):
     store = FeatureStore(features)
-    load = HeadDataLoader(store, ("identity", "hflip"), 10, fit_on="train+val")
+    recipe = replace(HEADS["ridge"], views=("identity", "hflip"), fit_on="train+val")
+    load = HeadDataLoader(recipe, store, 10)
     data = load(("block1_pool",))
     assert data.examples.inputs.shape == (200, 64)
     assert data.train.shape == (2 * (len(store.rows("train")) + len(store.rows("val"))), 64)
