@@ -126,7 +126,7 @@ def _confirm(
             if key not in study.user_attrs:
                 arguments = {"spec": run.as_json(), "inputs": asdict(inputs)}
                 run_progress = _prefixed(f"confirmation {number + 1}/{count}: ", progress)
-                accuracy = run_in_child(f"{TRIAL_MODULE}:run_once", arguments, run_progress)
+                accuracy = run_in_child(f"{TRIAL_MODULE}:val_accuracy", arguments, run_progress)
                 study.set_user_attr(key, float(accuracy))
                 studies.seal_study(path)
             accuracies[which].append(study.user_attrs[key])

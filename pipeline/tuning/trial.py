@@ -43,7 +43,7 @@ def run_trial(
     trial_spec = run.with_settings(settings_of(recipe, trial.params))
     value, state = None, TrialState.COMPLETE
     try:
-        value = val_accuracy(trial_spec, RunInputs(**inputs), on_epoch_end=on_epoch_end, progress=progress)
+        value = val_accuracy(trial_spec.as_json(), inputs, progress, on_epoch_end)
     except TrialPruned:
         state = TrialState.PRUNED
     except (Diverged, BadInput) as error:
@@ -53,19 +53,16 @@ def run_trial(
     seal_study(path)
 
 
-def run_once(spec: dict[str, Any], inputs: dict[str, str], progress: Progress = silent) -> float:
-    """Return the val accuracy of one full training with the settings and seed of spec."""
-    return val_accuracy(RunSpec.from_json(spec), RunInputs(**inputs), on_epoch_end=None, progress=progress)
-
-
 def val_accuracy(
-    spec: RunSpec, inputs: RunInputs, *, on_epoch_end: Callable[[History], None] | None, progress: Progress
+    spec: dict[str, Any],
+    inputs: dict[str, str],
+    progress: Progress = silent,
+    on_epoch_end: Callable[[History], None] | None = None,
 ) -> float:
-    """Train a network by spec and return its accuracy on val, 0 … 1; test is not used."""
-    job, _ = prepare_job(
-        spec, inputs, clock=Clock(), progress=progress, splits=("val",), on_epoch_end=on_epoch_end
-    )
-    trained = train(spec, job)
+    """Train a network by a RunSpec as JSON and return its accuracy on val, 0 … 1; test is not used."""
+    run, options = RunSpec.from_json(spec), {"clock": Clock(), "progress": progress}
+    job, _ = prepare_job(run, RunInputs(**inputs), **options, splits=("val",), on_epoch_end=on_epoch_end)
+    trained = train(run, job)
     correct = trained.probabilities.argmax(axis=1) == job.images.labels[trained.rows]
     return float(correct.mean())
 
