@@ -11,12 +11,21 @@ import os
 import re
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets.files import (
+    SUFFIXES,
+    entries_of,
+    files_below,
+    is_picture,
+    pictures_below,
+    why_unread,
+)
 from pipeline.datasets.table import FOLDER, Dataset
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.formatting import printable
@@ -31,11 +40,19 @@ SPLIT_FOLDERS = {  # every spelling of a split's folder, in lower case
     for end in ("", "_set", "-set", "set")
 }
 LAYOUTS = ("auto", "classes", "splits")  # what the folders of a data set are
-LEFT_BEHIND = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information")
 UNASSIGNED = 255  # split code of an image whose split the folder does not decide
+FITTING = "colors in sRGB, transparency on white, square from the center, bilinear, antialiased (Pillow)"
 FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
 LISTED_FILES = 5  # named in a message; the others are counted
+# How a file can differ from its entry in the index, and what to do about it.
+MISSING, CHANGED, UNREADABLE, WRONG = "missing", "changed", "unreadable", "damaged"
+DIFFERENCES = {
+    MISSING: "the next command prepares the folder without them",
+    CHANGED: "the next command prepares the folder as it is now",
+    UNREADABLE: "repair or remove them",
+    WRONG: "other bytes with the same size and times; restore them, the next command hashes all files again",
+}
 
 
 @dataclass(frozen=True)
@@ -46,15 +63,6 @@ class PictureFile:
     path: Path
     class_name: str
     split: str
-
-    @property
-    def stamp(self) -> list[int]:
-        """Size, and times of modification and of change in ns; the index entry is valid while all match."""
-        try:
-            status = self.path.stat()
-        except OSError:  # a broken link, or deleted since the scan; reported as unreadable later
-            return [0, 0, 0]
-        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def folder_dataset(text: str, index: Path | None, layout: str = "auto") -> Dataset:
@@ -124,27 +132,50 @@ def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
         counts[file.class_name] += file.split in ("", "train")
     if len(counts) < 2:
         classes = ", ".join(counts) or "none"
-        raise BadInput(f"{FOLDER}{root}: {expected}; found {len(counts)} with pictures ({classes})")
+        unread = next(
+            (
+                f"; {_relative_name(root, path)}: {why}"
+                for path in files_below(root)
+                if (why := why_unread(path))
+            ),
+            "",
+        )
+        raise BadInput(f"{FOLDER}{root}: {expected}; found {len(counts)} with pictures ({classes}){unread}")
     if untrained := [name for name, count in counts.items() if not count]:
         raise BadInput(f"{FOLDER}{root}: expected pictures of every class in train, missing: {untrained}")
     return files
 
 
 def skipped_entries(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
-    """Return what is not read as a picture, as (name, why): other files, broken links, empty folders."""
-    pictures = {file.path for file in files}
-    class_folders = {file.path.relative_to(root).parts[: 2 if file.split else 1] for file in files}
-    split_folders = sorted({parts[0] for parts in class_folders if len(parts) == 2})
+    """Return what is not read as a picture, as (name, why): other files, broken links, empty folders, and
+    pictures outside the folders of classes.
+    """
+    pictures, depth = {file.path for file in files}, 2 if files[0].split else 1
+    class_folders = {file.path.relative_to(root).parts[:depth] for file in files}
+    split_folders = sorted({root / parts[0] for parts in class_folders if len(parts) == 2})
     skipped = []
-    for folder in (folder for name in split_folders or [""] for folder in _folders(root / name)):
-        if folder.relative_to(root).parts not in class_folders:
-            skipped.append((f"{_relative_name(root, folder)}/", "folder contains no pictures"))
-        for path in files_below(folder):
-            if path not in pictures:
-                is_picture = path.suffix.lower() in SUFFIXES
-                why = "broken link" if is_picture else f"file name has none of {', '.join(SUFFIXES)}"
-                skipped.append((_relative_name(root, path), why))
+    for path in (path for parent in (root, *split_folders) for path in entries_of(parent)):
+        parts = path.relative_to(root).parts
+        if not path.is_dir():
+            why = is_picture(path) and (why_unread(path) or "not in the folder of a class")
+            skipped += [(_relative_name(root, path), why)] if why else []
+        elif len(parts) < depth:
+            if path not in split_folders and any(pictures_below(path)):
+                skipped.append((f"{_relative_name(root, path)}/", "folder is neither train, val nor test"))
+        else:
+            if parts not in class_folders:
+                skipped.append((f"{_relative_name(root, path)}/", "folder contains no pictures"))
+            skipped += [
+                (_relative_name(root, file), _why_skipped(file))
+                for file in files_below(path)
+                if file not in pictures
+            ]
     return skipped
+
+
+def _why_skipped(path: Path) -> str:
+    suffixes = f"file name has none of {', '.join(SUFFIXES)}"
+    return why_unread(path) or ("broken link" if is_picture(path) else suffixes)
 
 
 def identity_of(digests: dict[str, str]) -> str:
@@ -177,12 +208,7 @@ def text_of_name(name: str) -> str:
 
 
 def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not _is_left_behind(path))
-
-
-def _is_left_behind(path: Path) -> bool:
-    """Return whether a file or folder is hidden or one that an operating system leaves behind."""
-    return path.name.startswith(".") or path.name.lower() in LEFT_BEHIND
+    return [path for path in entries_of(parent) if path.is_dir()]
 
 
 @functools.lru_cache(maxsize=32)
@@ -190,21 +216,40 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
     """Return the files of a folder and their identity; scanned once per process so that its keys agree."""
     files = picture_files(root, layout)
     path = _index_file(root, index) if index else None
-    cached, began = _read_index(path), time.time_ns()
-    stamps = {file.name: file.stamp for file in files}
+    (_, cached), began = _read_index(path), time.time_ns()
+    stamps = {file.name: _stamp(file.path) for file in files}
     changed = [file for file in files if cached.get(file.name, [None])[:-1] != stamps[file.name]]
     with ThreadPoolExecutor(usable_cores()) as pool:
         new = dict(zip((file.name for file in changed), pool.map(_digest, changed), strict=True))
     digests = {file.name: new.get(file.name) or cached[file.name][-1] for file in files}
     if path and changed:
         entries = {
-            name: [*stamp, digests[name]]
-            for name, stamp in stamps.items()
-            if digests[name] and max(stamp[1:]) < began - RECENT_NS
+            file.name: [*stamps[file.name], digests[file.name]]
+            for file in files
+            if digests[file.name] and max(stamps[file.name][1:]) < began - RECENT_NS
+            if root / file.name == file.path  # no character of its name is replaced
         }
         with explain_disk_errors(path):
-            publish_sealed(path, entries)
+            publish_sealed(path, {"folder": str(root), "files": entries})
     return files, identity_of(digests)
+
+
+def check_index(path: Path) -> tuple[str, dict[str, list[str]]]:
+    """Hash the files in an index again; return their folder and {a key of DIFFERENCES: names of files}.
+
+    An index with a wrong digest is removed, so that the next command hashes all files of its folder.
+    """
+    (folder, entries), different = _read_index(path), defaultdict(list)
+    for name, (*stamp, expected) in entries.items():
+        file = Path(folder, name)
+        try:
+            if sha256_of(file) != expected:
+                different[CHANGED if _stamp(file) != stamp else WRONG].append(name)
+        except OSError as error:
+            different[MISSING if isinstance(error, FileNotFoundError) else UNREADABLE].append(name)
+    if WRONG in different:
+        path.unlink(missing_ok=True)
+    return folder, different
 
 
 def _index_file(root: Path, index: Path) -> Path:
@@ -216,6 +261,16 @@ def forget_digests(root: Path, index: Path) -> None:
     _index_file(root, index).unlink(missing_ok=True)
 
 
+def _stamp(path: Path) -> list[int]:
+    """Return the size, and the times of modification and of change in ns; an index entry is valid while all
+    match."""
+    try:
+        status = path.stat()
+    except OSError:  # a broken link, or deleted since the scan; reported as unreadable later
+        return [0, 0, 0]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 def _digest(file: PictureFile) -> str:
     try:
         return sha256_of(file.path)
@@ -223,51 +278,14 @@ def _digest(file: PictureFile) -> str:
         return ""
 
 
-def _read_index(path: Path | None) -> dict[str, list[Any]]:
-    """Return the entries of an index; empty if it is missing or damaged, since it can be rebuilt."""
+def _read_index(path: Path | None) -> tuple[str, dict[str, list[Any]]]:
+    """Return the folder and the entries of an index; none if it is missing or damaged: it can be rebuilt."""
     try:
-        entries = read_sealed(path) if path else {}
-    except DamagedFile:
-        return {}
-    valid = all(
-        isinstance(entry, list) and len(entry) == 4 and isinstance(entry[3], str)
-        for entry in entries.values()
-    )
-    return entries if valid else {}
-
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # Pillow's names
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-FITTING = "transparency on white, square from the centre, bilinear, antialiased (Pillow)"
-
-
-def find_pictures(names: Sequence[str]) -> list[str]:
-    """Return the paths of pictures in folders and of named files of any extension; raise BadInput if none."""
-    pictures: list[str] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir() and name:
-            pictures += map(str, pictures_below(path))
-        elif path.is_file():
-            pictures.append(str(path))
-        else:
-            raise BadInput(f"{name!r}: expected a picture or a folder, but it does not exist")
-    if not pictures:
-        raise BadInput(f"{', '.join(names)}: expected pictures (PNG, JPEG, WebP, BMP, GIF), got none")
-    return list(dict.fromkeys(pictures))
-
-
-def pictures_below(folder: Path) -> Iterator[Path]:
-    """Yield the picture files in and below a folder, sorted; skip hidden files and links to folders."""
-    return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files in and below a folder, sorted; skip hidden entries and do not follow folder links."""
-    for path in sorted(folder.iterdir()):
-        if _is_left_behind(path):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from files_below(path)
-        else:
-            yield path
+        content = read_sealed(path) if path else {}
+        folder, entries = content["folder"], content["files"]
+        valid = isinstance(folder, str) and all(
+            len(entry) == 4 and isinstance(entry[3], str) for entry in entries.values()
+        )
+    except (DamagedFile, LookupError, TypeError, AttributeError):
+        valid = False
+    return (folder, entries) if valid else ("", {})

@@ -1,18 +1,24 @@
-"""Read picture files of any size and mode as upright RGB, and fit them to a square."""
+"""Read picture files of any size and mode as upright sRGB, and fit them to a square."""
 
 import contextlib
+import functools
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-from pipeline.datasets.folders import FORMATS
+from pipeline.datasets.files import FORMATS, why_unread
 from pipeline.errors import DamagedFile
 
 LARGEST_PIXELS = 100_000_000  # of a picture; a small file can declare a huge size
+TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
 PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20  # bytes; Pillow refuses pictures with more text or color profile
+SRGB = ImageCms.createProfile("sRGB")
+RENDERING = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+SAME_COLOR = 2  # of 255 levels; profiles that are all called sRGB differ by 1
 ORIENTATIONS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
 
 
@@ -34,19 +40,30 @@ def read_picture(path: Path, size: int) -> np.ndarray:
 
 
 def decode_picture(path: Path) -> Image.Image:
-    """Return a picture file upright in RGB at its own size; an animation gives its first frame.
+    """Return a picture file upright in sRGB at its own size; the first frame or page if it has several.
 
-    Raises DamagedFile if the file is not a picture, is damaged or has more than LARGEST_PIXELS.
+    info has only "bits" of each value in the file, 16 or 8 (or fewer). Raises DamagedFile if the file is not
+    a picture of FORMATS, is damaged or has more than LARGEST_PIXELS.
     """
+    if why := why_unread(path):
+        raise DamagedFile(f"{path}: {why}")
     try:
         with _Clamped(path) as stream, Image.open(stream, formats=FORMATS) as file:
-            width, height = file.size
-            if width * height > LARGEST_PIXELS:
+            tags = getattr(file, "tag_v2", {})  # of TIFF, whose tiles may be larger than the picture
+            tile = float(tags.get(TILE_WIDTH, 0)), float(tags.get(TILE_LENGTH, 0))
+            for width, height in (file.size, tile):
+                if width * height > LARGEST_PIXELS:
+                    found = f"{width:,.0f} x {height:,.0f}"
+                    raise DamagedFile(f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {found}")
+            if file.mode in ("I", "F"):
                 raise DamagedFile(
-                    f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {width:,} x {height:,}"
+                    f"{path}: expected values of 8 or 16 bits, found 32; convert it to PNG or JPEG"
                 )
+            bits = 16 if file.mode.startswith("I") or ";16" in str(file.tile) and file.format != "BMP" else 8
             file.load()  # before the metadata, which may be damaged
-            return _rgb(_upright(file))
+            picture = _srgb(_upright(file))
+            picture.info = {"bits": bits}
+            return picture
     except DamagedFile:
         raise
     except UnidentifiedImageError:
@@ -84,14 +101,38 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to RGB: 16 bits are scaled to 8, transparency becomes white."""
-    if picture.mode.startswith(("I", "F")):
-        scale = 1 if picture.mode == "F" else 257  # 65,535 becomes 255
-        values = np.asarray(picture, np.float64) / scale
-        picture = Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+def _srgb(picture: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to sRGB: 16 bits are scaled to 8, transparency becomes white."""
+    mode = "L" if Image.getmodebase(picture.mode) == "L" else "RGB"
+    transform = _transform_to_srgb(
+        picture.info.get("icc_profile"), picture.mode if picture.mode in ("CMYK", "LAB") else mode
+    )
+    if picture.mode.startswith("I"):
+        values = np.round(np.asarray(picture, np.float64) / 257)  # 65,535 becomes 255
+        picture = Image.fromarray(values.astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+    return transform.apply(picture.convert(transform.input_mode)) if transform else picture.convert("RGB")
+
+
+@functools.lru_cache(maxsize=16)
+def _transform_to_srgb(profile: Any, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the transform to sRGB for pictures of a color profile and mode (L, RGB, CMYK or LAB).
+
+    None if there is no profile, if it is broken or for another mode, or if it is sRGB itself: on a grid of
+    colors it changes no value by more than SAME_COLOR. LAB needs no profile.
+    """
+    try:
+        lab = ImageCms.createProfile("LAB") if mode == "LAB" else None
+        source = lab or ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, SRGB, mode, "RGB", *RENDERING)
+    except (ImageCms.PyCMSError, OSError, TypeError):
+        return None
+    if mode in ("L", "RGB"):
+        levels = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3), axis=-1)
+        grid = Image.fromarray(levels.reshape(len(levels), -1, 3).astype(np.uint8)).convert(mode)
+        change = np.asarray(transform.apply(grid), int) - np.asarray(grid.convert("RGB"), int)
+        return transform if np.abs(change).max() > SAME_COLOR else None
+    return transform

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +11,21 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.datasets.folders import UNASSIGNED, PictureFile, identity_of, picture_files, skipped_entries
+from pipeline.datasets.folders import (
+    UNASSIGNED,
+    PictureFile,
+    identity_of,
+    list_first,
+    picture_files,
+    skipped_entries,
+)
 from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.pictures import decode_picture, digest_of_picture, fit_picture
 from pipeline.datasets.table import SPLITS, Records
 from pipeline.download.archive import read_archive
 from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import DamagedFile
+from pipeline.formatting import pluralize
 from pipeline.machine import usable_cores
 from pipeline.progress import Progress
 from pipeline.storage.publishing import sha256_of
@@ -24,6 +33,9 @@ from pipeline.storage.publishing import sha256_of
 # sha256 of scikit-learn's digits as (1797, 8, 8) uint8
 DIGITS_SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"
 DIGITS_LEVELS = 16  # the largest gray value of a digit
+DARK = 64  # of 255 levels: the largest value of 14 bits in a picture of 16
+
+logger = logging.getLogger(__name__)
 
 
 def read_cifar(name: str, archive: Path, writer: ImageWriter, progress: Progress) -> Records:
@@ -64,7 +76,7 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
     """
     files = picture_files(root, layout)
     class_names = tuple(sorted({file.class_name for file in files}))
-    digests, unreadable = {}, []
+    digests, unreadable, deep = {}, [], {}
     content: dict[PictureFile, bytes] = {}
     read = functools.partial(_read, size=writer.size)
     with ThreadPoolExecutor(usable_cores()) as pool:
@@ -77,9 +89,16 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
                 else:
                     images.append(picture.pixels)
                     content[file] = picture.content
+                    if picture.brightest is not None:
+                        deep[file.name] = picture.brightest
             if images:
                 writer.add(np.stack(images))
             progress("read pictures", start + len(block), len(files), "pictures")
+    if deep and max(deep.values()) <= DARK:
+        count, brightest = pluralize(len(deep), "picture"), max(deep.values())
+        reason = f"none of {count} with 16 bits per value is brighter than {brightest} of 255"
+        advice = "if their values have 10, 12 or 14 bits, scale them to 16"
+        logger.warning("%s: %s: %s; %s", root, reason, list_first(list(deep)), advice)
     return Records(
         np.array([class_names.index(file.class_name) for file in content], np.int64),
         [file.name for file in content],
@@ -93,11 +112,14 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
 
 
 class _Picture(NamedTuple):
-    """A file's sha256; the picture's pixels and the digest of its decoded pixels, or why it is unreadable."""
+    """A file's sha256; the picture's pixels, the digest of its decoded pixels and, if the file has 16 bits,
+    its largest value in 0..255; or why it is unreadable.
+    """
 
     file_digest: str
     pixels: np.ndarray | None
     content: bytes = b""
+    brightest: int | None = None
     why: str = ""
 
 
@@ -106,7 +128,8 @@ def _read(file: PictureFile, size: int) -> _Picture:
     try:
         digest = sha256_of(file.path)
         picture = decode_picture(file.path)
-        return _Picture(digest, fit_picture(picture, size), digest_of_picture(picture))
+        brightest = int(np.asarray(picture).max()) if picture.info["bits"] == 16 else None
+        return _Picture(digest, fit_picture(picture, size), digest_of_picture(picture), brightest)
     except DamagedFile as error:
         return _Picture(digest, None, why=str(error).removeprefix(f"{file.path}: "))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Classify pictures (PNG, JPEG, WebP, BMP, GIF; any size and mode) with a finished run.
+"""Classify pictures (PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF; any size and mode) with a finished run.
 
 examples:
   headstart predict head-dense-cifar10-sample photo.jpg holiday/      CSV on the terminal
@@ -16,7 +16,8 @@ from typing import Any
 
 from pipeline.backbones.table import weights_name
 from pipeline.children import run_in_child
-from pipeline.datasets.folders import find_pictures, text_of_name
+from pipeline.datasets.files import find_pictures
+from pipeline.datasets.folders import text_of_name
 from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
 from pipeline.storage import layout

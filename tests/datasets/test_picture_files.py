@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import resource
+import struct
 import tracemalloc
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+import sklearn.datasets
+import small_profiles
+from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from pipeline.datasets import pictures
-from pipeline.datasets.folders import pictures_below
+from pipeline.datasets.files import SUFFIXES, pictures_below
 from pipeline.datasets.pictures import read_picture
 from pipeline.errors import DamagedFile
 
@@ -25,14 +31,15 @@ def smooth(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.stack([red, green, 255 - red], axis=-1).astype(np.uint8))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif", ".webp", ".jpg", ".jpeg", ".PNG"])
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".PNG"])
 def test_every_format_is_read(tmp_path, suffix):
     path = tmp_path / f"one{suffix}"
-    options = {"lossless": True} if suffix == ".webp" else {"quality": 95} if "jp" in suffix else {}
+    lossy = suffix in (".jpg", ".jpeg", ".jfif", ".avif")
+    options = {"lossless": True} if suffix == ".webp" else {"quality": 95} if lossy else {}
     smooth(32, 32).save(path, **options)
     pixels = read_picture(path, 32)
     assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
-    tolerance = {".jpg": 12, ".jpeg": 12, ".gif": 60}.get(suffix, 0)  # GIF has 256 colors
+    tolerance = 12 if lossy else 60 if suffix == ".gif" else 0  # GIF has 256 colors
     assert np.abs(pixels.astype(int) - np.asarray(smooth(32, 32), int)).max() <= tolerance
 
 
@@ -90,10 +97,11 @@ def test_exif_orientation_is_applied(tmp_path):
     assert pixels[:, :12].max() == 0
 
 
-def test_first_frame_of_an_animation_is_read(tmp_path):
+@pytest.mark.parametrize("name", ["two.gif", "two.tif", "two.avif"])
+def test_the_first_frame_or_page_is_read(tmp_path, name):
     first, second = Image.new("RGB", (32, 32), "white"), Image.new("RGB", (32, 32), "black")
-    first.save(tmp_path / "two.gif", save_all=True, append_images=[second])
-    assert read_picture(tmp_path / "two.gif", 32).min() == 255
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+    assert read_picture(tmp_path / name, 32).min() == 255
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
@@ -112,8 +120,8 @@ def test_truncated_picture_is_an_error(tmp_path):
 
 
 def test_unlisted_format_is_an_error(tmp_path):
-    smooth(32, 32).save(tmp_path / "one.tiff")
-    (tmp_path / "one.tiff").rename(tmp_path / "one.png")
+    smooth(32, 32).save(tmp_path / "one.ppm")
+    (tmp_path / "one.ppm").rename(tmp_path / "one.png")
     with pytest.raises(DamagedFile, match="expected one of PNG"):
         read_picture(tmp_path / "one.png", 32)
 
@@ -133,6 +141,109 @@ def test_pictures_below_a_folder_are_listed_in_order(tmp_path):
     (tmp_path / "c").symlink_to(tmp_path / "b")
     names = [path.relative_to(tmp_path).as_posix() for path in pictures_below(tmp_path)]
     assert names == ["a.webp", "b/1.jpg", "b/2.PNG"]
+
+
+COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits")
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_tiff_of_every_mode_and_compression_has_the_pixels_of_png_or_of_its_conversion(
+    tmp_path, mode, compression
+):
+    deep = Image.fromarray(RNG.integers(0, 65_536, (32, 32)).astype(np.uint16))
+    picture = deep if mode == "I;16" else smooth(32, 32).convert(mode)
+    picture.save(tmp_path / "a.tif", compression=compression)
+    if mode == "CMYK":
+        expected = np.asarray(picture.convert("RGB"))
+    else:
+        picture.save(tmp_path / "a.png")
+        expected = read_picture(tmp_path / "a.png", 32)
+    assert np.array_equal(read_picture(tmp_path / "a.tif", 32), expected)
+
+
+def test_tiff_of_16_bits_in_big_endian_order_is_read(tmp_path):
+    values = RNG.integers(0, 65_536, (32, 32)).astype(">u2")
+    Image.frombytes("I;16B", (32, 32), values.tobytes()).save(tmp_path / "a.tif")
+    assert np.array_equal(read_picture(tmp_path / "a.tif", 32)[..., 0], np.round(values / 257))
+
+
+def test_a_lab_picture_becomes_rgb(tmp_path):
+    profiles = map(ImageCms.createProfile, ("sRGB", "LAB"))
+    lab = ImageCms.applyTransform(smooth(32, 32), ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+    lab.save(tmp_path / "a.tif")
+    error = read_picture(tmp_path / "a.tif", 32).astype(int) - np.asarray(smooth(32, 32), int)
+    assert np.abs(error).mean() < 2  # Lab of 8 bits is coarser than RGB
+
+
+@pytest.mark.parametrize("values", [np.float32, np.int32])
+def test_values_of_32_bits_are_an_error_that_says_what_to_do(tmp_path, values):
+    Image.fromarray(np.ones((32, 32), values)).save(tmp_path / "a.tif")
+    with pytest.raises(DamagedFile, match="expected values of 8 or 16 bits, found 32; convert it to PNG"):
+        read_picture(tmp_path / "a.tif", 32)
+
+
+@pytest.mark.parametrize("name", ["a.HEIC", "a.heif", "a.nef", "a.cr2", "a.CR3", "a.dng", "a.svg", "a.psd"])
+def test_a_format_that_is_not_read_says_what_to_do_even_if_pillow_would_read_its_preview(tmp_path, name):
+    smooth(32, 32).save(tmp_path / name, format="TIFF")
+    with pytest.raises(
+        DamagedFile, match=rf"{name} is not read; convert it to PNG or JPEG".replace("a.", ".")
+    ):
+        read_picture(tmp_path / name, 32)
+
+
+def write_tiff(path, tags: dict[int, int], data: bytes) -> None:
+    """Write a TIFF of these tags, besides the offset of its data (one tile)."""
+    tags = {**tags, 324: 8 + 2 + 12 * (len(tags) + 2) + 4, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + data)
+
+
+@pytest.mark.parametrize(("side", "tile"), [(64, 32_768), (60_000, 64), (12_000, 64)])
+def test_a_tiff_that_declares_a_huge_size_or_tile_is_refused_without_memory(tmp_path, side, tile):
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile}
+    write_tiff(tmp_path / "a.tif", tags, zlib.compress(bytes(1000)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedFile, match="100,000,000 pixels at most|exceeds limit of"):
+        read_picture(tmp_path / "a.tif", 32)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # kB
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
+def test_colors_of_a_profile_become_those_of_srgb(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    smooth(32, 32).save(path, quality=95)
+    plain = read_picture(path, 32).astype(int)
+    smooth(32, 32).save(path, quality=95, icc_profile=small_profiles.SWAPPED)
+    assert np.abs(read_picture(path, 32) - plain[..., [1, 0, 2]]).max() <= 1
+    assert np.abs(plain - plain[..., [1, 0, 2]]).max() > 100
+
+
+def test_gray_and_cmyk_pictures_are_converted_by_profiles_of_their_own_kind_only(tmp_path):
+    gray, ink = Image.new("L", (32, 32), 55), Image.new("CMYK", (32, 32), (10, 200, 30, 255))
+
+    def read(picture: Image.Image, name: str, profile: bytes) -> set[int]:
+        picture.save(tmp_path / name, icc_profile=profile)
+        return {*read_picture(tmp_path / name, 32).flat}
+
+    assert read(gray, "a.png", small_profiles.LINEAR_GRAY) == {
+        128
+    }  # 255 * (1.055 * 0.2157 ** (1 / 2.4) - 0.055)
+    assert read(gray, "a.png", small_profiles.SWAPPED) == read(gray, "a.tif", small_profiles.NO_INK) == {55}
+    assert read(ink, "a.tif", small_profiles.NO_INK) == read(ink, "a.jpg", small_profiles.NO_INK) == {255}
+    assert read(ink, "a.tif", small_profiles.SRGB) == {0}
+    deep = Image.fromarray(np.full((32, 32), 55 * 257, np.uint16))
+    assert read(deep, "a.png", small_profiles.LINEAR_GRAY) == {128}
+
+
+def test_a_picture_with_a_profile_of_srgb_keeps_its_pixels(tmp_path):
+    noise = Image.fromarray(RNG.integers(0, 256, (32, 32, 3)).astype(np.uint8))
+    with Image.open(Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg") as file:
+        profiles = small_profiles.SRGB, file.info["icc_profile"]
+    assert b"IEC61966-2.1" in profiles[1]  # by Hewlett-Packard, in most photographs
+    for profile in profiles:
+        noise.save(tmp_path / "a.png", icc_profile=profile)
+        assert np.array_equal(read_picture(tmp_path / "a.png", 32), np.asarray(noise))
 
 
 def test_chunk_that_declares_four_gigabytes_allocates_no_memory(tmp_path):
@@ -157,6 +268,9 @@ def _with_text(picture: Image.Image, path) -> None:
 
 
 METADATA = {  # what a picture may carry beside its pixels
+    "half a color profile": lambda picture, path: picture.save(
+        path, icc_profile=small_profiles.SWAPPED[:300]
+    ),
     "a color profile of 3 MB": lambda picture, path: picture.save(path, icc_profile=bytes(3_000_000)),
     "a text of 2 MB": _with_text,
     "no TIFF in EXIF": lambda picture, path: picture.save(path, exif=b"Exif\0\0no TIFF at all"),
@@ -177,12 +291,14 @@ def test_metadata_never_decides_whether_a_picture_is_read(tmp_path, kind):
     assert np.array_equal(read_picture(tmp_path / "a.png", 32), np.asarray(smooth(32, 32)))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".avif"])
 @pytest.mark.parametrize("orientation", range(10))
-def test_every_orientation_is_that_of_pillow(tmp_path, orientation):
-    smooth(30, 20).crop((0, 0, 20, 20)).save(tmp_path / "a.png", exif=_orientation(orientation))
-    with Image.open(tmp_path / "a.png") as file:
+def test_every_orientation_is_that_of_pillow(tmp_path, orientation, suffix):
+    path = tmp_path / f"a{suffix}"
+    smooth(30, 20).crop((0, 0, 20, 20)).save(path, exif=_orientation(orientation))
+    with Image.open(path) as file:
         expected = np.asarray(ImageOps.exif_transpose(file))
-    assert np.array_equal(read_picture(tmp_path / "a.png", 20), expected)
+    assert np.array_equal(read_picture(path, 20), expected)
 
 
 def test_a_message_about_another_file_names_the_formats_and_no_inner_object(tmp_path):

@@ -173,6 +173,7 @@ def _named(arrays: dict) -> list[tuple[str, str, np.ndarray]]:
 def pictures() -> list[bytes]:
     """Return pictures in every format and in the modes that need special handling."""
     from PIL import Image
+    from small_profiles import LINEAR_GRAY, NO_INK, SWAPPED
 
     noise = np.random.default_rng(0).integers(0, 256, (12, 10, 4), np.uint8)
     colors = Image.fromarray(noise[..., :3])
@@ -200,6 +201,13 @@ def pictures() -> list[bytes]:
         (colors, {"format": "WEBP"}),
         (Image.fromarray(noise), {"format": "WEBP", "lossless": True, "exif": rotated}),
         (colors, {"format": "WEBP", "save_all": True, "append_images": [colors.rotate(90)]}),
+        (colors, {"format": "TIFF", "save_all": True, "append_images": [colors.rotate(90)]}),
+        (colors, {"format": "TIFF", "compression": "tiff_lzw", "exif": rotated, "icc_profile": SWAPPED}),
+        (deep, {"format": "TIFF", "compression": "tiff_adobe_deflate", "icc_profile": LINEAR_GRAY}),
+        (colors.convert("CMYK"), {"format": "TIFF", "icc_profile": NO_INK}),
+        (colors, {"format": "TIFF", "compression": "jpeg"}),
+        (colors, {"format": "AVIF", "exif": rotated, "icc_profile": SWAPPED}),
+        (Image.fromarray(noise), {"format": "AVIF"}),
     ]
     files = []
     for picture, options in kinds:

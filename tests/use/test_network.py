@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones.table import BACKBONES, WEIGHTS
-from pipeline.datasets.folders import find_pictures
+from pipeline.datasets.files import find_pictures
 from pipeline.datasets.pictures import fit_picture
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
@@ -277,10 +277,14 @@ def test_pictures_are_classified_and_unreadable_ones_are_listed(trained, digits,
     for number in range(3):
         Image.fromarray(store.images[rows[number]]).save(tmp_path / f"{number}.png")
     (tmp_path / "1a.png").write_bytes(b"broken")
+    (tmp_path / "2.png").rename(tmp_path / "2.tif")  # the content decides among formats that are read
+    (tmp_path / "3.heic").write_bytes(b"")
+    (tmp_path / "notes.txt").write_bytes(b"")
     paths = find_pictures([str(tmp_path)])
     result = predict(str(folder), None, paths)
-    assert [Path(row["path"]).name for row in result["rows"]] == ["0.png", "1.png", "2.png"]
-    assert [Path(path).name for path, _ in result["unreadable"]] == ["1a.png"]
+    assert [Path(row["path"]).name for row in result["rows"]] == ["0.png", "1.png", "2.tif"]
+    assert [Path(path).name for path, _ in result["unreadable"]] == ["1a.png", "3.heic"]
+    assert result["unreadable"][1][1].endswith("3.heic: .heic is not read; convert it to PNG or JPEG")
     for row, expected in zip(result["rows"], stored, strict=False):
         best = np.argsort(-expected)[:3]
         assert [name for name, _ in row["top"]] == [str(number) for number in best]

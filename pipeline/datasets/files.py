@@ -1,0 +1,67 @@
+"""Picture files: their formats, and the files in and below a folder."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.errors import BadInput
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+# Of pictures that Pillow does not read, or of which it reads a small preview (raw files of cameras).
+OTHER_SUFFIX = re.compile(
+    r"\.(hei[cf]|hif|jxl|jp2|j2k|svgz?|ps[bd]|xcf|eps|tga|ico|3fr|arw|cr[23w]|dcr|dng|erf|iiq|kdc|mef|mrw"
+    r"|nef|nrw|orf|pef|raf|raw|rw2|srw|x3f)",
+    re.IGNORECASE,
+)
+LEFT_BEHIND = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information")
+
+
+def find_pictures(names: Sequence[str]) -> list[str]:
+    """Return the paths of pictures in folders and of named files of any extension; raise BadInput if none.
+
+    Pictures of formats that are not read are among them; decode_picture says what to do about them.
+    """
+    pictures: list[str] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir() and name:
+            pictures += [str(file) for file in files_below(path) if is_picture(file)]
+        elif path.is_file():
+            pictures.append(str(path))
+        else:
+            raise BadInput(f"{name!r}: expected a picture or a folder, but it does not exist")
+    if not pictures:
+        raise BadInput(f"{', '.join(names)}: expected pictures ({', '.join(FORMATS)}), got none")
+    return list(dict.fromkeys(pictures))
+
+
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Yield the picture files in and below a folder, sorted; skip hidden files and links to folders."""
+    return (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in and below a folder, sorted; skip hidden entries and do not follow folder links."""
+    for path in entries_of(folder):
+        if path.is_dir() and not path.is_symlink():
+            yield from files_below(path)
+        else:
+            yield path
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return the entries of a folder, sorted, without hidden ones and what operating systems leave behind."""
+    entries = (path for path in folder.iterdir() if path.name.lower() not in LEFT_BEHIND)
+    return sorted(path for path in entries if not path.name.startswith("."))
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether the name of a file is that of a picture, of a format that is read or not."""
+    return path.suffix.lower() in SUFFIXES or why_unread(path) is not None
+
+
+def why_unread(path: Path) -> str | None:
+    """Return why a picture's format is not read and what to do, None for any other file."""
+    unread = OTHER_SUFFIX.fullmatch(path.suffix)
+    return f"{path.suffix} is not read; convert it to PNG or JPEG" if unread else None
