@@ -6,7 +6,6 @@ from typing import Any
 from pipeline.datasets.folders import LAYOUTS, folder_dataset, folder_row
 from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.errors import BadInput, DamagedFile, unknown_name
-from pipeline.formatting import pluralize
 
 
 def find_dataset(name: str, index: Path | None = None, layout: str = "auto") -> Dataset:
@@ -34,9 +33,7 @@ def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = N
         return find_dataset(name)
     if not (isinstance(name, str) and isinstance(source, str) and isinstance(files, int)):
         raise DamagedFile(f"expected the fingerprint of a prepared data set, found {str(fingerprint)[:200]}")
-    left_out = (facts or {}).get("unreadable", 0)
-    note = f"{pluralize(left_out, 'file')} left out" if left_out else ""
-    return folder_row(name.removeprefix(FOLDER), source, files, note)
+    return folder_row(name.removeprefix(FOLDER), source, files, str((facts or {}).get("note", "")))
 
 
 def dataset_fingerprint(

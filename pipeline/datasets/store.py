@@ -3,6 +3,7 @@
 import csv
 import functools
 import logging
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipeline.storage.publishing import Manifest, published
 
 logger = logging.getLogger(__name__)
 
-DATASET_FILE, UNREADABLE = "dataset.h5", "unreadable.csv"
+DATASET_FILE, UNREADABLE, DUPLICATES = "dataset.h5", "unreadable.csv", "duplicates.csv"
 FEW_VAL, FEW_TRAIN = 50, 10  # pictures; with fewer in val or of a class in train, results are uncertain
 
 
@@ -62,12 +63,17 @@ def prepare(
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
     facts: dict[str, Any] = {"class_names": list(records.class_names), "counts": counts}
     files = [DATASET_FILE, IMAGES_FILE]
-    if records.unreadable:
-        with published(target / UNREADABLE) as scratch, scratch.open("w", encoding="utf-8") as table:
-            csv.writer(table, lineterminator="\n").writerows([("file", "why"), *records.unreadable])
-        facts["unreadable"], files = len(records.unreadable), [*files, UNREADABLE]
     if row.fitting:
         _report_few(records, records.labels[rows], split[rows])
+        copies, notes = _report_duplicates(records, rows, split, source)
+        left_out = [f"{pluralize(len(records.unreadable), 'file')} left out"] if records.unreadable else []
+        facts["note"] = ", ".join([*left_out, *notes])
+        tables = {UNREADABLE: [("file", "why"), *records.unreadable], DUPLICATES: copies}
+        for name, lines in tables.items():
+            if len(lines) > 1:
+                with published(target / name) as scratch, scratch.open("w", encoding="utf-8") as table:
+                    csv.writer(table, lineterminator="\n").writerows(lines)
+                files.append(name)
     publishing.publish_manifest(target, fingerprint, files, facts)
     return facts
 
@@ -116,6 +122,32 @@ def _report_few(records: Records, labels: np.ndarray, split: np.ndarray) -> None
         listed = ", ".join(few[:LISTED_FILES]) + ("…" if len(few) > LISTED_FILES else "")
         advice = "add pictures of these classes, or merge or remove them"
         logger.warning("fewer than %d pictures for training: %s; %s", FEW_TRAIN, listed, advice)
+
+
+def _report_duplicates(
+    records: Records, rows: np.ndarray, split: np.ndarray, source: str | None
+) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """Warn of pictures among rows (n,) that are in several classes or splits; split (N,) is of all images.
+
+    Returns the lines of a table of them, and notes for captions.
+    """
+    groups, notes = defaultdict(list), []
+    for row in rows.tolist():
+        place = records.names[row], records.class_names[records.labels[row]], SPLIT_NAMES[split[row]]
+        groups[records.content[row].tobytes()].append(place)  # type: ignore[index]
+    several = [group for group in groups.values() if len({place[1:] for place in group}) > 1]
+    advice = {
+        "classes": "remove the wrong ones",
+        "splits": "a copy in train makes the others easy, remove it",
+    }
+    for column, kind in enumerate(advice, 1):
+        if listed := [group for group in several if len({place[column] for place in group}) > 1]:
+            notes.append(f"{pluralize(len(listed), 'picture')} in several {kind}")
+            first = list_first([" = ".join(name for name, _, _ in group) for group in listed])
+            message = "%s: %s: %s; %s. The full list is in %s of the prepared data set"
+            logger.warning(message, source, notes[-1], first, advice[kind], DUPLICATES)
+    lines = [(number, *place) for number, group in enumerate(several, 1) for place in group]
+    return [("picture", "file", "class", "split"), *lines], notes
 
 
 def _check_splits(records: Records, split: np.ndarray, source: str | None) -> None:

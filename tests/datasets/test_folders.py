@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 import re
 import shutil
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,8 @@ from PIL import Image
 from pipeline.datasets import folders
 from pipeline.datasets.folders import folder_dataset, identity_of, path_name, picture_files
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset, stored_dataset
-from pipeline.datasets.store import UNREADABLE, ImageStore, prepare
-from pipeline.datasets.table import TRAIN
+from pipeline.datasets.store import DUPLICATES, UNREADABLE, ImageStore, prepare
+from pipeline.datasets.table import SPLIT_NAMES, TRAIN
 from pipeline.errors import BadInput
 
 CLASSES = ("daisy", "rose", "tulip")
@@ -290,7 +293,9 @@ def test_index_does_not_store_recently_modified_files(root, tmp_path, monkeypatc
     assert fingerprint_of(root, tmp_path / "index") != before
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"rose/0001.png": [1]}', "{" * 2000])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"folder": "/x", "files": {"rose/0001.png": [1]}}', "{" * 2000]
+)
 def test_damaged_index_is_rebuilt(root, tmp_path, content):
     fingerprint = fingerprint_of(root, tmp_path / "index")
     (path,) = (tmp_path / "index").glob("*.json")
@@ -403,6 +408,7 @@ def test_fault_27_pictures_of_a_users_folder_are_read_and_other_files_are_listed
         "tulip/page.png": b"<html>not found</html>",
         "tulip/notes.txt": b"a caption",
         "tulip/scan.tiff": b"II*\0",
+        "tulip/phone.HEIC": b"\0\0\0\x18ftypheic",
     }
     for name, data in listed.items():
         (root / name).write_bytes(data)
@@ -413,9 +419,9 @@ def test_fault_27_pictures_of_a_users_folder_are_read_and_other_files_are_listed
     assert len(store) == 90 + 9 and store.class_names == list(CLASSES)
     lines = (tmp_path / "set" / UNREADABLE).read_text().splitlines()[1:]
     assert {line.partition(",")[0] for line in lines} == {*listed, "violet/"}
-    assert "6 files left out" in caplog.text and "and 1 more" in caplog.text
+    assert "7 files left out" in caplog.text and "and 2 more" in caplog.text
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-    with pytest.raises(BadInput, match="6 files left out: .*HEADSTART_UNREADABLE=report"):
+    with pytest.raises(BadInput, match="7 files left out: .*HEADSTART_UNREADABLE=report"):
         prepared(root, tmp_path / "another", refuse_unreadable=True)
 
 
@@ -464,3 +470,131 @@ def test_names_of_classes_that_look_the_same_are_an_error(tmp_path, names):
     fill(tmp_path / "set", classes=names)
     with pytest.raises(BadInput, match="expected names of classes that differ"):
         picture_files(tmp_path / "set")
+
+
+def left_out(target: Path) -> dict[str, str]:
+    """Return why each file of a prepared data set was left out."""
+    with (target / UNREADABLE).open(encoding="utf-8", newline="") as file:
+        return {row["file"]: row["why"] for row in csv.DictReader(file)}
+
+
+def test_pictures_outside_the_folders_of_classes_are_listed(tmp_path):
+    parts = [fill(tmp_path / "splits" / part, each=5) for part in ("train", "val", "test")]
+    for folder in (tmp_path / "splits", parts[0], fill(tmp_path / "classes")):
+        picture(1).save(folder / "loose.png")
+        (folder / "phone.heic").write_bytes(b"")
+        (folder / "README.txt").write_text("no picture")
+        (folder / ".hidden.png").write_bytes(b"")
+    apart, heic = "not in the folder of a class", ".heic is not read; convert it to PNG or JPEG"
+    prepared(tmp_path / "classes", tmp_path / "one")
+    assert left_out(tmp_path / "one") == {"loose.png": apart, "phone.heic": heic}
+    prepared(tmp_path / "splits", tmp_path / "other")
+    both = {"loose.png": apart, "phone.heic": heic, "train/loose.png": apart, "train/phone.heic": heic}
+    assert left_out(tmp_path / "other") == both
+
+
+def test_a_folder_beside_the_splits_is_listed_once(tmp_path):
+    for part in ("train", "val", "test", "extra"):
+        fill(tmp_path / "set" / part, each=5)
+    prepare(fingerprint_of(tmp_path / "set", layout="splits"), str(tmp_path / "set"), str(tmp_path / "out"))
+    assert left_out(tmp_path / "out") == {"extra/": "folder is neither train, val nor test"}
+
+
+def test_a_folder_of_formats_that_are_not_read_says_what_to_do(tmp_path):
+    for name in CLASSES:
+        (tmp_path / "phone" / name).mkdir(parents=True)
+        (tmp_path / "phone" / name / "1.heic").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"found 0 .*; daisy/1.heic: .heic is not read; convert it to PNG"):
+        picture_files(tmp_path / "phone")
+
+
+def duplicates(target: Path) -> list[tuple[str, ...]]:
+    """Return the lines of the table of duplicates of a prepared data set."""
+    with (target / DUPLICATES).open(encoding="utf-8", newline="") as file:
+        return [tuple(line) for line in csv.reader(file)]
+
+
+def test_the_same_picture_in_several_classes_is_reported_with_names_and_counts(root, tmp_path, caplog):
+    Image.open(root / "rose" / "0003.png").save(root / "tulip" / "again.bmp")
+    shutil.copy(root / "rose" / "0004.png", root / "rose" / "copy.png")  # of the same class
+    store = prepared(root, tmp_path / "set")
+    split = SPLIT_NAMES[store.split[store.names.index("rose/0003.png")]]
+    expected = [("1", "rose/0003.png", "rose", split), ("1", "tulip/again.bmp", "tulip", split)]
+    assert duplicates(tmp_path / "set")[1:] == expected
+    assert (
+        "1 picture in several classes: rose/0003.png = tulip/again.bmp; remove the wrong ones" in caplog.text
+    )
+    assert "several splits" not in caplog.text and store.row.note == "1 picture in several classes"
+
+
+def test_the_same_picture_in_several_given_splits_is_reported_and_noted_beside_every_result(tmp_path, caplog):
+    root = tmp_path / "set"
+    for first, part in enumerate(("train", "val", "test")):
+        fill(root / part, each=5, first=100 * first)
+    for number in range(7):
+        picture(number).save(root / "test" / "daisy" / f"leak-{number}.png")
+    picture(2).save(root / "val" / "rose" / "leak.png")
+    (root / "val" / "rose" / "notes.txt").write_text("")
+    store = prepared(root, tmp_path / "out")
+    table = duplicates(tmp_path / "out")
+    assert table[0] == ("picture", "file", "class", "split") and len(table) == 1 + 2 * 5 + 1
+    assert [line[1:] for line in table if line[0] == "3"] == [
+        ("test/daisy/leak-2.png", "daisy", "test"),
+        ("train/daisy/0002.png", "daisy", "train"),
+        ("val/rose/leak.png", "rose", "val"),
+    ]
+    assert store.row.note == "1 file left out, 1 picture in several classes, 5 pictures in several splits"
+    assert "5 pictures in several splits: test/daisy/leak-0.png = train/daisy/0000.png; " in caplog.text
+    assert "a copy in train makes the others easy, remove it" in caplog.text
+
+
+def test_a_folder_without_such_duplicates_has_no_table_and_no_note(root, tmp_path):
+    store = prepared(root, tmp_path / "set")
+    assert not (tmp_path / "set" / DUPLICATES).exists() and store.row.note == ""
+
+
+@pytest.mark.parametrize(("bits", "dark"), [(10, True), (12, True), (14, True), (15, False), (16, False)])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_pictures_of_fewer_bits_in_files_of_16_are_reported_once_and_not_changed(
+    root, tmp_path, caplog, bits, dark, suffix
+):
+    for number, name in enumerate(CLASSES):
+        values = np.random.default_rng(number).integers(0, 2**bits, (32, 32)).astype(np.uint16)
+        values[0, 0] = 2**bits - 1
+        Image.fromarray(values).save(root / name / f"deep{suffix}")
+    store = prepared(root, tmp_path / "set")
+    assert ("16 bits per value" in caplog.text) is dark
+    if dark:
+        assert re.search(
+            rf"none of 3 pictures with 16 bits per value is brighter than {round(2**bits / 257)} of 255: "
+            rf"daisy/deep{suffix}; rose/deep{suffix}; tulip/deep{suffix}; if .* scale them to 16",
+            caplog.text,
+        )
+    deep = store.images[store.names.index(f"tulip/deep{suffix}")]
+    assert np.array_equal(deep[..., 0], np.round(values / 257))
+
+
+def test_dark_colors_of_16_bits_are_reported_and_those_of_8_bits_are_not(root, tmp_path, caplog):
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(root / "rose" / "night.png")
+    prepared(root, tmp_path / "one")
+    assert "16 bits per value" not in caplog.text
+    values = np.full((32, 32, 3), 4095, ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    ]
+    (root / "rose" / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    prepared(root, tmp_path / "other")
+    assert "none of 1 picture with 16 bits per value is brighter than 15 of 255: rose/deep.png" in caplog.text
+
+
+def test_an_index_lists_only_files_that_its_names_lead_to(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "RECENT_NS", 0)
+    (root / "rose" / "0000.png").rename(root / "rose" / "a\nb.png")
+    before = fingerprint_of(root, tmp_path / "index")
+    assert fingerprint_of(root, tmp_path / "index") == before
+    (path,) = (tmp_path / "index").glob("*.json")
+    assert folders.check_index(path) == (str(root), {})
