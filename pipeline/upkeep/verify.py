@@ -1,15 +1,18 @@
-"""Check every file that a manifest lists and a sample of the cached features, and repair damage."""
+"""Check every file that a manifest lists, the sources of picture folders and a sample of the cached features,
+and repair damage.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.children import run_in_child
+from pipeline.datasets.folders import check_index
 from pipeline.errors import HeadstartError
 from pipeline.features.sections import section_at
 from pipeline.progress import Progress, silent
 from pipeline.storage.fingerprint import canonical
-from pipeline.storage.layout import QUARANTINE
+from pipeline.storage.layout import INDEX, QUARANTINE
 from pipeline.storage.publishing import MANIFEST
 from pipeline.upkeep.inventory import Damage, Entry, damages, entries, is_in_use, unlisted
 
@@ -29,12 +32,15 @@ class ComparedRows:
 
 @dataclass(frozen=True)
 class Verification:
-    """All entries, the damaged files, the files that no manifest lists, and the recomputed rows."""
+    """All entries, the damaged files, the files that no manifest lists, the recomputed rows, and the sources:
+    picture folders whose files differ from their index, see folders.check_index.
+    """
 
     entries: list[Entry]
     damages: list[Damage]
     unlisted: list[Path]
     compared: list[ComparedRows]
+    sources: list[tuple[str, dict[str, list[str]]]]
 
 
 def verify(data: Path, *, sample: int, seed: int, progress: Progress = silent) -> Verification:
@@ -47,7 +53,11 @@ def verify(data: Path, *, sample: int, seed: int, progress: Progress = silent) -
         damaged += damage
         intact += [entry] if entry.manifest and not damage else []
     compared, wrong_rows = _compare_rows(intact, sample, seed, progress)
-    return Verification(inventory, damaged + wrong_rows, unlisted(data, inventory), compared)
+    indexes, sources = sorted((data / INDEX).glob("*.json")), []
+    for done, index in enumerate(indexes):
+        progress("check pictures", done, len(indexes), "folders")
+        sources.append(check_index(index))
+    return Verification(inventory, damaged + wrong_rows, unlisted(data, inventory), compared, sources)
 
 
 def _compare_rows(

@@ -1,5 +1,5 @@
-"""Check the size and sha256 of every file that a manifest lists, and recompute a sample of the cached
-features from their images.
+"""Check the size and sha256 of every file that a manifest lists and of the pictures in folders that were used
+as data sets, and recompute a sample of the cached features from their images.
 
 examples:
   headstart verify                                check all files, recompute 64 rows of each view
@@ -12,6 +12,7 @@ exit codes: 0 no damage, 1 damage, 2 bad input
 import argparse
 import time
 
+from pipeline.datasets.folders import DIFFERENCES, UNREADABLE, WRONG, list_first
 from pipeline.errors import BadInput
 from pipeline.formatting import align_columns, format_bytes, pluralize, printable
 from pipeline.storage.publishing import MANIFEST
@@ -45,12 +46,22 @@ def run(options: argparse.Namespace) -> int:
             result = verify(data, **sampling, progress=progress)
             lines += ["", "After the repair:", *_lines(result)]
     show(lines)
-    return EXIT_DAMAGED if result.damages else 0
+    wrong = any({WRONG, UNREADABLE} & different.keys() for _, different in result.sources)
+    return EXIT_DAMAGED if result.damages or wrong else 0
 
 
 def _lines(result: Verification) -> list[str]:
     rows = [("rows", short_path(compared.folder), _describe(compared)) for compared in result.compared]
     rows += [("damaged", short_path(damage.path), damage.why) for damage in result.damages]
+    rows += [
+        (
+            "source",
+            folder,
+            f"{pluralize(len(names), 'picture')} {kind}: {list_first(names)}; {DIFFERENCES[kind]}",
+        )
+        for folder, different in result.sources
+        for kind, names in different.items()
+    ]
     unfinished = {entry.folder for entry in result.entries if not (entry.manifest or entry.fault)}
     for path in result.unlisted:
         reason = "no manifest lists it"

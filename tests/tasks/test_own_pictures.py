@@ -64,14 +64,52 @@ def test_a_wrong_entry_of_the_index_is_dropped_so_that_the_next_command_succeeds
     monkeypatch.setattr("pipeline.datasets.folders.RECENT_NS", 0)
     task = PrepareDataset(dataset=f"folder:{pictures}")
     index = only(data_folder, ".folders/*.json")
-    entries = read_sealed(index)
-    name = next(iter(entries))
-    publish_sealed(index, {**entries, name: [*entries[name][:-1], "0" * 64]})
+    content = read_sealed(index)
+    entry = next(iter(content["files"].values()))
+    entry[-1] = "0" * 64
+    publish_sealed(index, content)
     for expected in (False, True):
         _scan.cache_clear()
         luigi.task_register.Register.clear_instance_cache()
         assert build(PrepareDataset(dataset=f"folder:{pictures}")) is expected
     assert task.complete()
+
+
+def test_verify_names_changed_missing_unreadable_and_damaged_sources_and_forgets_wrong_digests(
+    pictures, data_folder, monkeypatch, headstart
+):
+    monkeypatch.setattr("pipeline.datasets.folders.RECENT_NS", 0)
+
+    def key() -> str:
+        _scan.cache_clear()
+        luigi.task_register.Register.clear_instance_cache()
+        return PrepareDataset(dataset=f"folder:{pictures}").fingerprint["source"]
+
+    before = key()
+    assert headstart("verify")[:2] == (0, "0 files in 0 finished folders, 0 B: no damage, 0 unlisted\n")
+    index = only(data_folder, ".folders/*.json")
+    (pictures / "dark" / "0.png").write_bytes(b"changed")
+    (pictures / "dark" / "2.png").unlink()
+    (pictures / "dark" / "4.png").touch()  # the same bytes
+    code, output, _ = headstart("verify")
+    assert code == 0 and index.exists()
+    assert "1 picture changed: dark/0.png; the next command prepares the folder as it is now" in output
+    assert "1 picture missing: dark/2.png; the next command prepares the folder without them" in output
+    (pictures / "dark" / "6.png").unlink()
+    (pictures / "dark" / "6.png").mkdir()
+    code, output, _ = headstart("verify")
+    assert code == 1 and "1 picture unreadable: dark/6.png; repair or remove them" in output
+    (pictures / "dark" / "6.png").rmdir()
+    after = key()
+    assert after != before
+    content = read_sealed(index)
+    content["files"]["bright/1.png"][-1] = "0" * 64
+    publish_sealed(index, content)
+    assert key() not in (before, after)
+    code, output, _ = headstart("verify")
+    assert code == 1 and not index.exists()
+    assert f"source  {pictures}  1 picture damaged: bright/1.png; other bytes with the same size" in output
+    assert key() == after
 
 
 @pytest.mark.slow
