@@ -45,14 +45,11 @@ FITTING = "colors in sRGB, transparency on white, square from the center, biline
 FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
 LISTED_FILES = 5  # named in a message; the others are counted
-# How a file can differ from its entry in the index, and what to do about it.
-MISSING, CHANGED, UNREADABLE, WRONG = "missing", "changed", "unreadable", "damaged"
-DIFFERENCES = {
-    MISSING: "the next command prepares the folder without them",
-    CHANGED: "the next command prepares the folder as it is now",
-    UNREADABLE: "repair or remove them",
-    WRONG: "other bytes with the same size and times; restore them, the next command hashes all files again",
-}
+# How files can differ from the index of their folder.
+MISSING = "missing, the next command prepares the folder without them"
+CHANGED = "changed, the next command prepares the folder as it is now"
+UNREADABLE = "unreadable, repair or remove them"
+WRONG = "damaged (other bytes, the same size and times), restore them"
 
 
 @dataclass(frozen=True)
@@ -132,50 +129,39 @@ def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
         counts[file.class_name] += file.split in ("", "train")
     if len(counts) < 2:
         classes = ", ".join(counts) or "none"
-        unread = next(
-            (
-                f"; {_relative_name(root, path)}: {why}"
-                for path in files_below(root)
-                if (why := why_unread(path))
-            ),
-            "",
-        )
-        raise BadInput(f"{FOLDER}{root}: {expected}; found {len(counts)} with pictures ({classes}){unread}")
+        unread = [f"; {why}" for path in files_below(root) if (why := why_unread(path))]
+        found = f"{len(counts)} with pictures ({classes}){''.join(unread[:1])}"
+        raise BadInput(f"{FOLDER}{root}: {expected}; found {found}")
     if untrained := [name for name, count in counts.items() if not count]:
         raise BadInput(f"{FOLDER}{root}: expected pictures of every class in train, missing: {untrained}")
     return files
 
 
 def skipped_entries(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
-    """Return what is not read as a picture, as (name, why): other files, broken links, empty folders, and
-    pictures outside the folders of classes.
+    """Return what is not read as a picture, as (name, why): other files and broken links in folders, empty
+    folders, and pictures that are not in the folder of a class.
     """
-    pictures, depth = {file.path for file in files}, 2 if files[0].split else 1
-    class_folders = {file.path.relative_to(root).parts[:depth] for file in files}
-    split_folders = sorted({root / parts[0] for parts in class_folders if len(parts) == 2})
+    pictures = {file.path for file in files}
+    split_folders = {root / file.path.relative_to(root).parts[0] for file in files if file.split}
     skipped = []
-    for path in (path for parent in (root, *split_folders) for path in entries_of(parent)):
-        parts = path.relative_to(root).parts
-        if not path.is_dir():
-            why = is_picture(path) and (why_unread(path) or "not in the folder of a class")
-            skipped += [(_relative_name(root, path), why)] if why else []
-        elif len(parts) < depth:
-            if path not in split_folders and any(pictures_below(path)):
-                skipped.append((f"{_relative_name(root, path)}/", "folder is neither train, val nor test"))
-        else:
-            if parts not in class_folders:
-                skipped.append((f"{_relative_name(root, path)}/", "folder contains no pictures"))
-            skipped += [
-                (_relative_name(root, file), _why_skipped(file))
-                for file in files_below(path)
-                if file not in pictures
-            ]
+    for entry in (entry for parent in (root, *sorted(split_folders)) for entry in entries_of(parent)):
+        is_folder = entry.is_dir()
+        if entry in split_folders:
+            continue
+        if is_folder and not any(pictures_below(entry)):
+            skipped.append((f"{_relative_name(root, entry)}/", "folder contains no pictures"))
+        skipped += [
+            (_relative_name(root, path), _why_skipped(path))
+            for path in (files_below(entry) if is_folder else [entry])
+            if path not in pictures and (is_folder or is_picture(path))
+        ]
     return skipped
 
 
 def _why_skipped(path: Path) -> str:
-    suffixes = f"file name has none of {', '.join(SUFFIXES)}"
-    return why_unread(path) or ("broken link" if is_picture(path) else suffixes)
+    if not is_picture(path):
+        return f"file name has none of {', '.join(SUFFIXES)}"
+    return why_unread(path) or ("not in the folder of a class" if path.exists() else "broken link")
 
 
 def identity_of(digests: dict[str, str]) -> str:
@@ -217,36 +203,33 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
     files = picture_files(root, layout)
     path = _index_file(root, index) if index else None
     (_, cached), began = _read_index(path), time.time_ns()
-    stamps = {file.name: _stamp(file.path) for file in files}
-    changed = [file for file in files if cached.get(file.name, [None])[:-1] != stamps[file.name]]
     with ThreadPoolExecutor(usable_cores()) as pool:
-        new = dict(zip((file.name for file in changed), pool.map(_digest, changed), strict=True))
-    digests = {file.name: new.get(file.name) or cached[file.name][-1] for file in files}
-    if path and changed:
-        entries = {
-            file.name: [*stamps[file.name], digests[file.name]]
-            for file in files
-            if digests[file.name] and max(stamps[file.name][1:]) < began - RECENT_NS
-            if root / file.name == file.path  # no character of its name is replaced
-        }
+        read = pool.map(lambda file: _index_entry(file.path, cached.get(file.name)), files)
+        entries = {file.name: entry for file, entry in zip(files, read, strict=True)}
+    kept = {
+        file.name: entries[file.name]
+        for file in files
+        if entries[file.name][-1] and max(entries[file.name][1:3]) < began - RECENT_NS
+        if root / file.name == file.path  # no character of its name is replaced
+    }
+    if path and kept != cached:
         with explain_disk_errors(path):
-            publish_sealed(path, {"folder": str(root), "files": entries})
-    return files, identity_of(digests)
+            publish_sealed(path, {"folder": str(root), "files": kept})
+    return files, identity_of({name: entry[-1] for name, entry in entries.items()})
 
 
 def check_index(path: Path) -> tuple[str, dict[str, list[str]]]:
-    """Hash the files in an index again; return their folder and {a key of DIFFERENCES: names of files}.
+    """Hash the files in an index again; return their folder and {how files differ: their names}.
 
     An index with a wrong digest is removed, so that the next command hashes all files of its folder.
     """
     (folder, entries), different = _read_index(path), defaultdict(list)
-    for name, (*stamp, expected) in entries.items():
-        file = Path(folder, name)
-        try:
-            if sha256_of(file) != expected:
-                different[CHANGED if _stamp(file) != stamp else WRONG].append(name)
-        except OSError as error:
-            different[MISSING if isinstance(error, FileNotFoundError) else UNREADABLE].append(name)
+    for name, expected in entries.items():
+        found = _index_entry(Path(folder, name))
+        if not found[-1]:
+            different[UNREADABLE if Path(folder, name).exists() else MISSING].append(name)
+        elif found[-1] != expected[-1]:
+            different[WRONG if found[:-1] == expected[:-1] else CHANGED].append(name)
     if WRONG in different:
         path.unlink(missing_ok=True)
     return folder, different
@@ -261,21 +244,18 @@ def forget_digests(root: Path, index: Path) -> None:
     _index_file(root, index).unlink(missing_ok=True)
 
 
-def _stamp(path: Path) -> list[int]:
-    """Return the size, and the times of modification and of change in ns; an index entry is valid while all
-    match."""
+def _index_entry(path: Path, cached: list[Any] | None = None) -> list[Any]:
+    """Return the size of a file, the times of its modification and change in ns, and its sha256.
+
+    The file is not read if all but the sha256 are those of the cached entry. A file that cannot be read, such
+    as a broken link, has the sha256 ""; it is reported later.
+    """
     try:
         status = path.stat()
-    except OSError:  # a broken link, or deleted since the scan; reported as unreadable later
-        return [0, 0, 0]
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _digest(file: PictureFile) -> str:
-    try:
-        return sha256_of(file.path)
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        return cached if cached and cached[:-1] == stamp else [*stamp, sha256_of(path)]
     except OSError:
-        return ""
+        return [0, 0, 0, ""]
 
 
 def _read_index(path: Path | None) -> tuple[str, dict[str, list[Any]]]:

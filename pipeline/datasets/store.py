@@ -1,13 +1,12 @@
 """A prepared data set on disk: `prepare` writes it once, `ImageStore` reads it."""
 
-import csv
 import functools
 import logging
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.datasets.folders import LISTED_FILES, list_first
 from pipeline.datasets.images import ImageWriter, map_images
@@ -63,17 +62,17 @@ def prepare(
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
     facts: dict[str, Any] = {"class_names": list(records.class_names), "counts": counts}
     files = [DATASET_FILE, IMAGES_FILE]
-    if row.fitting:
+    notes = [f"{pluralize(len(records.unreadable), 'file')} left out"] if records.unreadable else []
+    tables = {UNREADABLE: pd.DataFrame(records.unreadable, columns=["file", "why"])}
+    if records.content is not None:
         _report_few(records, records.labels[rows], split[rows])
-        copies, notes = _report_duplicates(records, rows, split, source)
-        left_out = [f"{pluralize(len(records.unreadable), 'file')} left out"] if records.unreadable else []
-        facts["note"] = ", ".join([*left_out, *notes])
-        tables = {UNREADABLE: [("file", "why"), *records.unreadable], DUPLICATES: copies}
-        for name, lines in tables.items():
-            if len(lines) > 1:
-                with published(target / name) as scratch, scratch.open("w", encoding="utf-8") as table:
-                    csv.writer(table, lineterminator="\n").writerows(lines)
-                files.append(name)
+        tables[DUPLICATES], found = _report_duplicates(records, records.content, rows, split, source)
+        notes += found
+    for name, table in tables.items():
+        if len(table):
+            publishing.publish_csv(target / name, table)
+            files.append(name)
+    facts |= {"note": ", ".join(notes)} if notes else {}
     publishing.publish_manifest(target, fingerprint, files, facts)
     return facts
 
@@ -125,29 +124,25 @@ def _report_few(records: Records, labels: np.ndarray, split: np.ndarray) -> None
 
 
 def _report_duplicates(
-    records: Records, rows: np.ndarray, split: np.ndarray, source: str | None
-) -> tuple[list[tuple[Any, ...]], list[str]]:
-    """Warn of pictures among rows (n,) that are in several classes or splits; split (N,) is of all images.
+    records: Records, content: np.ndarray, rows: np.ndarray, split: np.ndarray, source: str | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Warn of the same picture in several classes or splits; return a table of such files, and notes.
 
-    Returns the lines of a table of them, and notes for captions.
+    content (N, 32) and split (N,) are of all pictures, of which rows (n,) are compared. In the table, picture
+    is the sha256 of the decoded pixels.
     """
-    groups, notes = defaultdict(list), []
-    for row in rows.tolist():
-        place = records.names[row], records.class_names[records.labels[row]], SPLIT_NAMES[split[row]]
-        groups[records.content[row].tobytes()].append(place)  # type: ignore[index]
-    several = [group for group in groups.values() if len({place[1:] for place in group}) > 1]
-    advice = {
-        "classes": "remove the wrong ones",
-        "splits": "a copy in train makes the others easy, remove it",
-    }
-    for column, kind in enumerate(advice, 1):
-        if listed := [group for group in several if len({place[column] for place in group}) > 1]:
-            notes.append(f"{pluralize(len(listed), 'picture')} in several {kind}")
-            first = list_first([" = ".join(name for name, _, _ in group) for group in listed])
-            message = "%s: %s: %s; %s. The full list is in %s of the prepared data set"
-            logger.warning(message, source, notes[-1], first, advice[kind], DUPLICATES)
-    lines = [(number, *place) for number, group in enumerate(several, 1) for place in group]
-    return [("picture", "file", "class", "split"), *lines], notes
+    classes = [records.class_names[label] for label in records.labels[rows]]
+    digests = [digest.tobytes().hex() for digest in content[rows]]
+    columns = {"picture": digests, "file": [records.names[row] for row in rows]}
+    table = pd.DataFrame({**columns, "class": classes, "split": [SPLIT_NAMES[code] for code in split[rows]]})
+    several, notes = table.groupby("picture")[["class", "split"]].transform("nunique") > 1, []
+    for column, kind in (("class", "classes"), ("split", "splits")):
+        copies = table[several[column]].groupby("picture", sort=False)["file"].agg(" = ".join)
+        if len(copies):
+            notes.append(f"{pluralize(len(copies), 'picture')} in several {kind}")
+            message = "%s: %s: %s; remove copies. The full list is in %s of the prepared data set"
+            logger.warning(message, source, notes[-1], list_first([*copies]), DUPLICATES)
+    return table[several.any(axis=1)].sort_values("picture", kind="stable"), notes
 
 
 def _check_splits(records: Records, split: np.ndarray, source: str | None) -> None:

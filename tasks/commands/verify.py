@@ -12,7 +12,7 @@ exit codes: 0 no damage, 1 damage, 2 bad input
 import argparse
 import time
 
-from pipeline.datasets.folders import DIFFERENCES, UNREADABLE, WRONG, list_first
+from pipeline.datasets.folders import UNREADABLE, WRONG, list_first
 from pipeline.errors import BadInput
 from pipeline.formatting import align_columns, format_bytes, pluralize, printable
 from pipeline.storage.publishing import MANIFEST
@@ -53,15 +53,9 @@ def run(options: argparse.Namespace) -> int:
 def _lines(result: Verification) -> list[str]:
     rows = [("rows", short_path(compared.folder), _describe(compared)) for compared in result.compared]
     rows += [("damaged", short_path(damage.path), damage.why) for damage in result.damages]
-    rows += [
-        (
-            "source",
-            folder,
-            f"{pluralize(len(names), 'picture')} {kind}: {list_first(names)}; {DIFFERENCES[kind]}",
-        )
-        for folder, different in result.sources
-        for kind, names in different.items()
-    ]
+    for folder, different in result.sources:
+        for how, names in different.items():
+            rows.append(("source", folder, f"{pluralize(len(names), 'picture')} {how}: {list_first(names)}"))
     unfinished = {entry.folder for entry in result.entries if not (entry.manifest or entry.fault)}
     for path in result.unlisted:
         reason = "no manifest lists it"

@@ -93,22 +93,23 @@ def test_verify_names_changed_missing_unreadable_and_damaged_sources_and_forgets
     (pictures / "dark" / "4.png").touch()  # the same bytes
     code, output, _ = headstart("verify")
     assert code == 0 and index.exists()
-    assert "1 picture changed: dark/0.png; the next command prepares the folder as it is now" in output
-    assert "1 picture missing: dark/2.png; the next command prepares the folder without them" in output
+    assert "1 picture changed, the next command prepares the folder as it is now: dark/0.png" in output
+    assert "1 picture missing, the next command prepares the folder without them: dark/2.png" in output
     (pictures / "dark" / "6.png").unlink()
     (pictures / "dark" / "6.png").mkdir()
     code, output, _ = headstart("verify")
-    assert code == 1 and "1 picture unreadable: dark/6.png; repair or remove them" in output
+    assert code == 1 and "1 picture unreadable, repair or remove them: dark/6.png" in output
     (pictures / "dark" / "6.png").rmdir()
     after = key()
     assert after != before
+    assert headstart("verify")[:2] == (0, "0 files in 0 finished folders, 0 B: no damage, 0 unlisted\n")
     content = read_sealed(index)
     content["files"]["bright/1.png"][-1] = "0" * 64
     publish_sealed(index, content)
     assert key() not in (before, after)
     code, output, _ = headstart("verify")
     assert code == 1 and not index.exists()
-    assert f"source  {pictures}  1 picture damaged: bright/1.png; other bytes with the same size" in output
+    assert f"source  {pictures}  1 picture damaged (other bytes, the same size and times)" in output
     assert key() == after
 
 
