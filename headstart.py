@@ -197,7 +197,7 @@ class CachedFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         else:
             result = self._embed_array(arguments, images)
         if result["unreadable"]:
-            raise HeadstartError("; ".join(why for _, why in result["unreadable"]))
+            raise HeadstartError("; ".join(result["unreadable"]))
         return np.concatenate(list(blocks_of(cache, request, result["digests"])))
 
     def _embed_array(self, arguments: dict[str, Any], images: np.ndarray) -> dict[str, Any]:

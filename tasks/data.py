@@ -174,7 +174,8 @@ class PrepareDataset(Task):
     @property
     def description(self) -> str:
         """A description of the data set with the sizes of its splits, once it is prepared."""
-        return describe_data(self.row.title, self.row.note, self.counts)
+        note = read_manifest(self.folder).facts.get("note", self.row.note)
+        return describe_data(self.row.title, note, self.counts)
 
     def requires(self) -> list[Any]:
         """Return the download of the data set; nothing if its data come with a package or are local."""

@@ -95,25 +95,23 @@ def embed(
 
     request has base (the fingerprint of a cache with "image_size" as its data set), layers and views, over
     which features are averaged. Pictures are fitted to the image size. Returns the hex digest of each image
-    in order, None for unreadable ones, and [path, reason] of those.
+    in order, None for unreadable ones, and an error for each of those.
     """
-    images = np.load(array, mmap_mode="r", allow_pickle=False) if array else None
-    side, paths = request["base"]["dataset"]["image_size"], paths or []
-    count = len(paths) if images is None else len(images)
+    images = np.load(array, mmap_mode="r", allow_pickle=False) if array else np.empty(0)
+    count, size = len(paths or images), request["base"]["dataset"]["image_size"]
     store, extractor = ContentCache(Path(cache), request), _Extractor(request, Path(weights))
     digests: list[str | None] = []
-    unreadable: list[list[str]] = []
+    unreadable: list[str] = []
     for start in range(0, count, BLOCK):
-        names = paths[start : start + BLOCK]
-        block: list[Any] = images[start : start + BLOCK] if images is not None else read_pictures(names, side)
-        results = zip(names, block, strict=False)  # images of an array have no names
-        unreadable += [[name, str(image)] for name, image in results if isinstance(image, DamagedFile)]
+        stop = min(start + BLOCK, count)
+        block: list[Any] = read_pictures(paths[start:stop], size) if paths else list(images[start:stop])
+        unreadable += [str(image) for image in block if isinstance(image, DamagedFile)]
         keys = [None if isinstance(image, DamagedFile) else digest_of(image) for image in block]
         missing = {key: image for key, image in zip(keys, block, strict=True) if key and key not in store}
         if missing:
             store.add(list(missing), extractor(np.stack(list(missing.values()))))
         digests += [key.hex() if key else None for key in keys]
-        progress("embed", min(start + BLOCK, count), count, "images")
+        progress("embed", stop, count, "images")
     return {"digests": digests, "unreadable": unreadable}
 
 

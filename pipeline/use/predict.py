@@ -21,7 +21,7 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     """Return {"rows", "unreadable"}: the predictions of the run in a folder for picture files.
 
     rows has a dict for each readable picture, in order: path, class, probability, and top, a list of the
-    most probable classes as [class, probability]. unreadable has [path, reason] of the other files.
+    most probable classes as [class, probability]. unreadable has an error for each of the other files.
     """
     finished_run = read_run(Path(run))
     names = finished_run.recipe["class_names"]
@@ -30,12 +30,12 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     side = finished_run.recipe["image_size"]
     size = evaluation_batch((side, side, 3), finished_run.recipe["input_size"])
     rows: list[dict[str, Any]] = []
-    unreadable: list[list[str]] = []
+    unreadable: list[str] = []
     starts = range(0, len(paths), size)
     pictures = prefetch(lambda start: read_pictures(paths[start : start + size], side), starts)
     for start, results in zip(starts, pictures, strict=True):
         named = list(zip(paths[start : start + size], results, strict=True))
-        unreadable += [[path, str(result)] for path, result in named if isinstance(result, DamagedFile)]
+        unreadable += [str(result) for result in results if isinstance(result, DamagedFile)]
         images = [(path, result) for path, result in named if not isinstance(result, DamagedFile)]
         if images:
             probabilities = forward(tf.constant(np.stack([image for _, image in images]))).numpy()

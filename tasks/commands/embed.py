@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         blocks = blocks_of(cache, request, digests)
         publish_table(out, {"name": names}, width_of(task), blocks)
         print(f"{out}: {len(names):,} pictures, {width_of(task)} features")
-    return report_unreadable([why for _, why in result["unreadable"]])
+    return report_unreadable(result["unreadable"])
 
 
 def _embed_dataset(task: ExtractFeatures, out: Path) -> int:

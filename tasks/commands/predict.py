@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         publish_text(Path(options.output), text)
     else:
         print(text, end="")
-    return report_unreadable([why for _, why in result["unreadable"]])
+    return report_unreadable(result["unreadable"])
 
 
 def weights_of(folder: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import luigi
 import numpy as np
@@ -73,6 +74,14 @@ def test_a_wrong_entry_of_the_index_is_dropped_so_that_the_next_command_succeeds
         luigi.task_register.Register.clear_instance_cache()
         assert build(PrepareDataset(dataset=f"folder:{pictures}")) is expected
     assert task.complete()
+
+
+def test_captions_of_the_graph_count_pictures_in_several_classes(pictures, data_folder):
+    shutil.copy(pictures / "dark" / "2.png", pictures / "bright" / "copy.png")
+    task = PrepareDataset(dataset=f"folder:{pictures}")
+    assert build(task)
+    assert task.description.startswith("My pictures: 1 picture in several classes (")
+    assert (task.folder / "duplicates.csv").read_text().count("\n") == 3
 
 
 def test_verify_names_changed_missing_unreadable_and_damaged_sources_and_forgets_wrong_digests(
