@@ -125,14 +125,10 @@ def budget_rows(labels: np.ndarray, rows: np.ndarray, text: str, positions: np.n
     budget = parse_budget(text)
     if budget.share == 1:
         return rows
-    if budget.share is not None:
-        count = budget.count(len(rows), len(np.unique(labels[rows])))
-        sources = positions[rows]
-        mask = stratified_sample(labels[rows], count, seed=budget.draw, purpose="labels", positions=sources)
-        return rows[mask]
+    classes = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
     selected = []
-    for label in np.unique(labels[rows]):
-        members = rows[labels[rows] == label]
-        permutation = _hash_permutation(positions[members], budget.draw, "labels")
-        selected.append(members[permutation[: budget.count(len(members), classes=1)]])
+    for group in classes if budget.share is None else [rows]:
+        count = budget.count(len(group), len(np.unique(labels[group])))
+        ranking = {"seed": budget.draw, "purpose": "labels", "positions": positions[group]}
+        selected.append(group[stratified_sample(labels[group], count, **ranking)])
     return np.sort(np.concatenate(selected))

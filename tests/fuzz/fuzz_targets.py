@@ -264,7 +264,9 @@ def image_manifest(root: Path) -> Prepared:
     manifests = []
     for fingerprint in (seeds.DATASET, folder):
         facts = {"class_names": seeds.CLASS_NAMES, "counts": {"train": 1, "val": 1, "test": 1}}
-        publish_manifest(root, fingerprint, [DATASET_FILE, IMAGES_FILE], {**facts, "unreadable": 2})
+        publish_manifest(
+            root, fingerprint, [DATASET_FILE, IMAGES_FILE], {**facts, "note": "2 files left out"}
+        )
         manifests.append((root / MANIFEST).read_bytes())
 
     def read(data: bytes) -> object:

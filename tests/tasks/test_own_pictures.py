@@ -13,6 +13,8 @@ from small_graphs import LITTLE, build
 from trees import only
 
 from pipeline.datasets.folders import _scan
+from pipeline.datasets.pictures import decode_picture
+from pipeline.errors import DamagedFile
 from pipeline.recipes.presets import PRESETS
 from pipeline.storage.publishing import publish_sealed, read_sealed
 from tasks import PrepareDataset
@@ -74,6 +76,21 @@ def test_a_wrong_entry_of_the_index_is_dropped_so_that_the_next_command_succeeds
         luigi.task_register.Register.clear_instance_cache()
         assert build(PrepareDataset(dataset=f"folder:{pictures}")) is expected
     assert task.complete()
+
+
+def test_what_a_library_prints_about_a_damaged_picture_is_not_shown(pictures, data_folder, capfd):
+    path = pictures / "dark" / "broken.tif"
+    Image.open(pictures / "dark" / "0.png").save(path, compression="tiff_adobe_deflate")
+    content = bytearray(path.read_bytes())
+    content[20:40] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile):
+        decode_picture(path)
+    assert "ZIPDecode" in capfd.readouterr().err
+    task = PrepareDataset(dataset=f"folder:{pictures}")
+    assert build(task)
+    assert "ZIPDecode" not in "".join(capfd.readouterr())
+    assert "dark/broken.tif,not a readable picture" in (task.folder / "unreadable.csv").read_text()
 
 
 def test_captions_of_the_graph_count_pictures_in_several_classes(pictures, data_folder):
