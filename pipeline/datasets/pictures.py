@@ -55,7 +55,7 @@ def decode_picture(path: Path) -> Image.Image:
                 if width * height > LARGEST_PIXELS:
                     found = f"{width:,.0f} x {height:,.0f}"
                     raise DamagedFile(f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {found}")
-            if file.mode in ("I", "F"):
+            if file.format == "TIFF" and file.mode in ("I", "F"):
                 raise DamagedFile(
                     f"{path}: expected values of 8 or 16 bits, found 32; convert it to PNG or JPEG"
                 )
