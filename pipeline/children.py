@@ -14,10 +14,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline import errors
@@ -30,6 +32,7 @@ ORPHAN_CHECK_SECONDS = 0.5
 STDERR_LINES = 15  # last lines of a child's standard error in the error message
 COMMAND = (sys.executable, "-m", "pipeline.children")
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
+KERAS_CACHE = "HEADSTART_KERAS_CACHE"  # for children, because Keras writes a keras.json into its KERAS_HOME
 UNSET = ("TF_USE_LEGACY_KERAS", "PYTHONOPTIMIZE")
 
 logger = logging.getLogger(__name__)
@@ -42,34 +45,41 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
     `progress`. A HeadstartError of the child is raised again with the same type and message; ChildFailed is
     raised when the child is killed by a signal, ends without a result, or fails with another exception.
     """
-    child = subprocess.Popen(
-        COMMAND,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=_environment(),
-    )
-    assert child.stdin is not None and child.stderr is not None  # pipes
     stderr: deque[str] = deque(maxlen=STDERR_LINES)
-    listener = threading.Thread(target=stderr.extend, args=(child.stderr,), daemon=True)
-    listener.start()
-    with _killed_with_parent(child):
-        with contextlib.suppress(BrokenPipeError):
-            request = {"function": name, "arguments": arguments}
-            child.stdin.write(json.dumps(request, default=os.fspath) + "\n")
-            child.stdin.flush()
-        reply = _listen(child, progress)
-        status = child.wait()
-    listener.join()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        child = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",  # libraries print names as they are
+            env={"MPLCONFIGDIR": folder, **_environment(), "TMPDIR": folder},  # libraries leave files
+        )
+        assert child.stdin is not None and child.stderr is not None  # pipes
+        listener = threading.Thread(target=stderr.extend, args=(child.stderr,), daemon=True)
+        listener.start()
+        with _killed_with_parent(child):
+            with contextlib.suppress(BrokenPipeError):
+                request = {"function": name, "arguments": arguments}
+                child.stdin.write(json.dumps(request, default=os.fspath) + "\n")
+                child.stdin.flush()
+            reply = _listen(child, progress)
+            status = child.wait()
+        listener.join()
     return _result(name, reply, status, "\n".join(line.rstrip() for line in stderr))
 
 
 def _environment() -> dict[str, str]:
     """Return the environment of a child, without what would change results or where modules come from."""
     kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    kept |= {KERAS_CACHE: str(keras_home()), "KERAS_HOME": os.devnull}
     return {**kept, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
+def keras_home() -> Path:
+    """Return the folder of the user's Keras cache, without importing Keras."""
+    return Path(os.environ.get(KERAS_CACHE) or os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 
 def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:

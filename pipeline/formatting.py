@@ -9,10 +9,15 @@ from typing import Any
 from pipeline.errors import BadInput
 
 
-def printable(text: str) -> str:
-    """Return text with characters that could control a terminal or break a line replaced by escapes."""
-    spaces = {char for char in text if unicodedata.category(char) == "Zs"}  # of any width
-    return "".join(char if char.isprintable() or char in spaces else ascii(char)[1:-1] for char in text)
+def printable(text: str, kept: str = "") -> str:
+    """Return text with characters that could control a terminal or break a line, but kept ones, escaped."""
+    kept += "".join(char for char in text if unicodedata.category(char) == "Zs")  # spaces of any width
+    return "".join(char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text)
+
+
+def cell_of(value: Any) -> Any:
+    """Return a cell of a CSV file: text that a spreadsheet would compute gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(tuple("=+-@＝＋－＠")) else value
 
 
 def format_duration(seconds: float) -> str:

@@ -14,6 +14,8 @@ from luigi.task_register import Register
 
 from pipeline.errors import BadInput, HeadstartError
 from pipeline.extensions import load_extensions
+from pipeline.formatting import printable
+from pipeline.storage import layout
 from tasks.parameters import exit_with
 
 HOME = Path(__file__).resolve().parent.parent
@@ -53,11 +55,12 @@ def data_folder() -> Path:
 
 
 def check_writable() -> None:
-    """Create the data folder; raise BadInput if that fails or if it cannot be written."""
+    """Create the data folder, also for Matplotlib's files; raise BadInput if it cannot be written."""
     folder = data_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
+            os.environ.setdefault("MPLCONFIGDIR", str(folder / layout.FONTS))
             return
         reason = "it cannot be written (a read-only file system, or no permission)"
     except OSError as error:
@@ -104,10 +107,11 @@ class ForwardToLuigi(logging.Handler):
 
 
 def hide_traceback(record: logging.LogRecord) -> bool:
-    """Log a HeadstartError as its message alone; a logging filter, so it returns True."""
+    """Log a HeadstartError as its message alone, all text printable; a logging filter, so it returns True."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HeadstartError):
         task = record.args[-1] if isinstance(record.args, tuple) and record.args else "task"
         record.msg, record.args = "%s failed: %s", (task, error)
         record.exc_info = record.exc_text = None
+    record.msg, record.args = printable(record.getMessage(), "\n"), ()
     return True

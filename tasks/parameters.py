@@ -11,6 +11,7 @@ import luigi
 from luigi.cmdline_parser import CmdlineParser
 
 from pipeline.errors import BadInput, HeadstartError
+from pipeline.formatting import printable
 from pipeline.recipes import settings
 
 EXIT_BAD_INPUT = 2  # the same as argparse's
@@ -34,7 +35,7 @@ def one_line_errors() -> Iterator[None]:
 
 def exit_with(error: HeadstartError) -> NoReturn:
     """Exit the process with one line and the exit code for bad input."""
-    sys.stderr.write(f"headstart: error: {error}\n")
+    sys.stderr.write(printable(f"headstart: error: {error}\n", "\n"))
     raise SystemExit(EXIT_BAD_INPUT) from None
 
 

@@ -11,6 +11,7 @@ from luigi.cmdline_parser import CmdlineParser
 
 from pipeline.children import run_in_child
 from pipeline.extensions import resolve
+from pipeline.formatting import printable
 from pipeline.storage import layout, publishing
 from pipeline.storage.fingerprint import key_of
 from tasks.configuration import check_writable, data_folder
@@ -147,4 +148,4 @@ def command_of(
         parameter = getattr(task, name)
         if value != (defaults[name] if name in defaults else parameter.task_value(task.__name__, name)):
             parts += [f"--{name.replace('_', '-')}", parameter.serialize(value)]
-    return shlex.join(parts)
+    return printable(shlex.join(parts))

@@ -21,8 +21,9 @@ import numpy as np
 from pipeline.backbones import table
 from pipeline.backbones.onnx import ONNX_START, read_initializers
 from pipeline.backbones.table import ARRAYS_IDENTITY, BACKBONES, RANDOM_IDENTITY, Backbone, Weights
+from pipeline.children import keras_home
 from pipeline.download.fetch import fetch
-from pipeline.download.obtain import ADVICE, keras_home
+from pipeline.download.obtain import ADVICE
 from pipeline.errors import DamagedFile
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5

@@ -5,6 +5,7 @@ modification, and time of change of the inode, which no copy preserves. Files ar
 read; a change in between is an error.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -27,10 +28,10 @@ from pipeline.datasets.files import (
     why_unread,
 )
 from pipeline.datasets.table import FOLDER, Dataset
-from pipeline.errors import BadInput, DamagedFile
+from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.formatting import printable
 from pipeline.machine import usable_cores
-from pipeline.storage.publishing import explain_disk_errors, publish_sealed, read_sealed, sha256_of
+from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
 
 SPLIT_WORDS = {"train": ("training",), "val": ("valid", "validation", "dev"), "test": ("testing", "eval")}
 SPLIT_FOLDERS = {  # every spelling of a split's folder, in lower case
@@ -44,6 +45,7 @@ UNASSIGNED = 255  # split code of an image whose split the folder does not decid
 FITTING = "colors in sRGB, transparency on white, square from the center, bilinear, antialiased (Pillow)"
 FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
+LONGEST_TITLE = 60  # characters in names of folders, which hold the key and the recipe's name as well
 LISTED_FILES = 5  # named in a message; the others are counted
 # How files can differ from the index of their folder.
 MISSING = "missing, the next command prepares the folder without them"
@@ -181,7 +183,7 @@ def path_name(name: str) -> str:
     if not name.startswith(FOLDER):
         return name
     title = Path(name.removeprefix(FOLDER)).expanduser().absolute().resolve().name
-    return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)}"
+    return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)[:LONGEST_TITLE]}"
 
 
 def _relative_name(root: Path, path: Path) -> str:
@@ -189,8 +191,8 @@ def _relative_name(root: Path, path: Path) -> str:
 
 
 def text_of_name(name: str) -> str:
-    """Return a file name with invalid UTF-8 replaced by U+FFFD and control characters escaped."""
-    return printable(os.fsencode(name).decode("utf-8", "replace"))
+    """Return a file name with bytes that are not UTF-8, and control characters, as escapes."""
+    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -213,7 +215,7 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
         if root / file.name == file.path  # no character of its name is replaced
     }
     if path and kept != cached:
-        with explain_disk_errors(path):
+        with contextlib.suppress(HeadstartError):  # a data folder that cannot be written
             publish_sealed(path, {"folder": str(root), "files": kept})
     return files, identity_of({name: entry[-1] for name, entry in entries.items()})
 

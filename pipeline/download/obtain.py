@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from pipeline.children import keras_home
 from pipeline.download.archive import check_archive, pack_folder
 from pipeline.download.cifar import ARCHIVES, Archive
 from pipeline.download.fetch import fetch
@@ -82,8 +83,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
-
-
-def keras_home() -> Path:
-    """Return the folder of the Keras cache, without importing Keras."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")

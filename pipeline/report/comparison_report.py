@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline.report.efficiency import read_efficiency
-from pipeline.report.page.content import PageSources
-from pipeline.report.page.render import publish_page
+from pipeline.report.page.content import PageSources, publish_page
 from pipeline.report.plots import publish_plots
 from pipeline.report.table import COMPARISON_PAGE, COMPARISON_PLOTS, PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text

@@ -171,6 +171,11 @@ def family_of(scheme: str) -> str:
     return scheme.partition(":")[0]
 
 
+def needs_weights(recipe: dict[str, Any]) -> bool:
+    """Return whether the standalone model of a run, given its recipe.json, needs backbone weights."""
+    return family_of(recipe["scheme"]) in ("head", "tuned-head")
+
+
 def data_of(recipe: dict[str, Any]) -> str:
     """Return a description of the data set with its split sizes, marked if it is a demonstration."""
     counts = {split: recipe[f"n_{split}"] for split in SPLITS}

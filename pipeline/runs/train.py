@@ -1,6 +1,7 @@
 """Train one run and write its folder: recipe, history, model, predictions, costs."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def publish_events(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
     Its wall times are seconds of training, not the time of day: the same history gives the same bytes.
     """
-    with published(folder / EVENTS) as scratch, tf.io.TFRecordWriter(str(scratch)) as file:
+    with published(folder / EVENTS) as scratch, tf.io.TFRecordWriter(os.fsencode(scratch)) as file:
         file.write(tf.compat.v1.Event(file_version="brain.Event:2").SerializeToString())
         for row in rows:
             tags = [name for name in CURVES if math.isfinite(row[name])]

@@ -38,6 +38,7 @@ OWN_FILES = ("README.md", ".gitignore", REPORT_INDEX)
 
 LOCKS = ".locks"  # in the data folder and in each section of features
 CONTENT = "content"  # features of single pictures, by the sha256 of their pixels
+FONTS = ".matplotlib"  # what Matplotlib knows about fonts
 INDEX = ".folders"  # index of the files in folders of pictures
 SPEED = ".speed.json"  # of this machine, measured once
 IDENTITIES = ".weights"  # identity of the arrays in users' files of weights, by sha256 of the file
@@ -127,6 +128,6 @@ def generated_folders(data: Path) -> list[Path]:
     parents = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
     return [
         data / name
-        for name in (*parents, LOCKS, INDEX, IDENTITIES, CONTENT, SPEED)
+        for name in (*parents, LOCKS, FONTS, INDEX, IDENTITIES, CONTENT, SPEED)
         if name != folder_of("download")
     ]

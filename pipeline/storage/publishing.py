@@ -14,6 +14,8 @@ import json
 import os
 import shutil
 import socket
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline.errors import DamagedFile, HeadstartError
-from pipeline.formatting import format_bytes
+from pipeline.errors import BadInput, DamagedFile, HeadstartError
+from pipeline.formatting import cell_of, format_bytes
 from pipeline.storage.fingerprint import canonical, digest_of_values, first_difference, key_of
 from pipeline.storage.layout import MANIFEST as MANIFEST
 
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
 MANIFEST_FORMAT = 1
 SEAL = "seal"
 SCRATCH_MARK = ".scratch-"
+LONGEST_SUFFIX = 12  # characters; ".saved_model"
 _is_file = os.path.isfile  # unlike Path.is_file, False for names that the file system does not support
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextlib.contextmanager
 def published(target: Path) -> Iterator[Path]:
-    """Yield a scratch path beside target; when the block succeeds, rename it to target atomically.
+    """Yield a path beside target for a file or folder; if the block succeeds, rename it to target atomically.
 
     The scratch file has target's suffix, because some libraries depend on it. When the block raises, the
     scratch file and a new, empty folder are removed and target is unchanged. Scratch files of dead processes
@@ -50,25 +53,36 @@ def published(target: Path) -> Iterator[Path]:
     is_new = not target.parent.exists()
     with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        for old in target.parent.glob(f".{target.stem}{SCRATCH_MARK}*{target.suffix}"):
+        stem = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}{SCRATCH_MARK}"  # of any length
+        for old in target.parent.glob(f"{stem}*"):
             if is_orphaned(old):
-                old.unlink(missing_ok=True)
-    name = f"{process_name()}-{uuid.uuid4().hex[:8]}"
-    scratch = target.parent / f".{target.stem}{SCRATCH_MARK}{name}{target.suffix}"
+                _remove(old)
+    scratch = target.parent / f"{stem}{process_name()}-{uuid.uuid4().hex[:8]}{target.suffix[:LONGEST_SUFFIX]}"
     try:
         with explain_disk_errors(target):
             yield scratch
             if not scratch.exists():
                 raise HeadstartError(f"{target}: no file was written")
-            with scratch.open("rb") as file:  # a linked file can be read-only
-                os.fsync(file.fileno())
+            _sync(scratch)
             scratch.replace(target)
-            _sync_folder(target.parent)
+            _sync(target.parent)
     finally:
-        scratch.unlink(missing_ok=True)
+        _remove(scratch)
         if is_new:
             with contextlib.suppress(OSError):
                 target.parent.rmdir()  # fails unless nothing was written
+
+
+def check_publishable(target: Path) -> None:
+    """Raise BadInput, before any work is done, if no file could be published at target."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(target.stat().st_mode):
+                raise OSError(errno.EEXIST, "it is a folder or a device")
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        expected = "expected a file in an existing folder that can be written"
+        raise BadInput(f"{target}: {expected} ({error.strerror})") from None
 
 
 @contextlib.contextmanager
@@ -85,9 +99,9 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def publish_text(target: Path, text: str) -> None:
-    """Write text (UTF-8) to target atomically."""
+    """Write text (UTF-8; bytes of names that are not are escaped) to target atomically."""
     with published(target) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def publish_json(target: Path, value: Any) -> None:
@@ -96,9 +110,10 @@ def publish_json(target: Path, value: Any) -> None:
 
 
 def publish_csv(target: Path, table: pd.DataFrame) -> None:
-    """Write a table without its index as CSV to target atomically."""
+    """Write a table without its index as CSV to target atomically; no spreadsheet computes its texts."""
+    cells = table.apply(lambda column: column.map(cell_of) if column.dtype.kind == "O" else column)
     with published(target) as scratch:
-        table.to_csv(scratch, index=False)
+        cells.to_csv(scratch, index=False)
 
 
 def publish_sealed(target: Path, value: dict[str, Any]) -> None:
@@ -307,9 +322,15 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def _remove(scratch: Path) -> None:
+    if scratch.is_dir():
+        shutil.rmtree(scratch, ignore_errors=True)
+    scratch.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)  # a linked file can be read-only
     except OSError:  # a platform that cannot open folders
         return
     try:

@@ -22,7 +22,7 @@ from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import as_dict
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import canonical, key_of
-from pipeline.storage.publishing import is_orphaned, is_scratch
+from pipeline.storage.publishing import explain_disk_errors, is_orphaned, is_scratch
 from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_held, is_in_use, locks_of, walk
 
 SOURCES = ("download", "weights", "dataset", "cache", "section")  # what downstream tasks read
@@ -274,7 +274,7 @@ def remove(data: Path, unused: list[Leftover]) -> tuple[list[Leftover], list[Lef
         path = leftover.path
         locks = locks_of(data, path) if path.is_dir() and not path.is_symlink() else []
         try:
-            with contextlib.ExitStack() as held:
+            with contextlib.ExitStack() as held, explain_disk_errors(path):
                 for lock in locks:
                     held.enter_context(FileLock(lock).acquire(timeout=0))
                 _delete(data, path)

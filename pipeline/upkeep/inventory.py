@@ -108,7 +108,7 @@ def unlisted(data: Path, inventory: list[Entry]) -> list[Path]:
 
 def _is_working_file(path: Path, in_section: bool) -> bool:
     """Return whether a file is a lock, index, scratch file in use, or note of a section."""
-    own = {LOCKS, layout.INDEX, layout.IDENTITIES, layout.CONTENT, layout.SPEED}
+    own = {LOCKS, layout.FONTS, layout.INDEX, layout.IDENTITIES, layout.CONTENT, layout.SPEED}
     if own & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
     if publishing.is_scratch(path):
@@ -129,6 +129,8 @@ def is_held(lock: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # of a file system that is read-only, where nothing is made
+        return False
 
 
 def is_in_use(data: Path, folder: Path) -> bool:

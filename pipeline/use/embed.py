@@ -4,9 +4,11 @@ A content cache holds the features of one backbone, its layers, sizes and views 
 pixels, so that a picture is computed once, whatever its name and in whatever order it comes.
 """
 
+import contextlib
+import functools
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,12 +46,15 @@ class ContentCache:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._places
 
-    def add(self, digests: Sequence[bytes], features: np.ndarray) -> None:
-        """Publish the features (n, D) of images with these digests."""
+    def add(self, digests: Sequence[bytes], compute: Callable[[], np.ndarray]) -> None:
+        """Publish the features (n, D) of images with these digests, which are computed here."""
         path = self.folder / f"{uuid.uuid4().hex}.h5"
-        with published(path) as scratch, hdf5.created(scratch) as file:
-            hdf5.write_array(file, "digests", np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
-            hdf5.write_array(file, "features", features)
+        with published(path) as scratch:
+            scratch.touch()  # fails before the work if the folder cannot be written
+            features = compute()
+            with hdf5.created(scratch) as file:
+                hdf5.write_array(file, "digests", np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
+                hdf5.write_array(file, "features", features)
         self._index(path)
 
     def rows(self, digests: Sequence[bytes]) -> np.ndarray:
@@ -73,7 +78,8 @@ class ContentCache:
                 digests = hdf5.read_array(file, "digests", kinds="u")
                 hdf5.read_array(file, "features", kinds="f")
         except DamagedFile:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a folder that cannot be written
+                path.unlink(missing_ok=True)
             return
         self._places |= {digest.tobytes(): (path, row) for row, digest in enumerate(digests)}
 
@@ -109,7 +115,7 @@ def embed(
         keys = [None if isinstance(image, DamagedFile) else digest_of(image) for image in block]
         missing = {key: image for key, image in zip(keys, block, strict=True) if key and key not in store}
         if missing:
-            store.add(list(missing), extractor(np.stack(list(missing.values()))))
+            store.add(list(missing), functools.partial(extractor, np.stack(list(missing.values()))))
         digests += [key.hex() if key else None for key in keys]
         progress("embed", stop, count, "images")
     return {"digests": digests, "unreadable": unreadable}

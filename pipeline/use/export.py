@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from pipeline.formatting import format_duration, markdown_table
 from pipeline.progress import Progress, silent
 from pipeline.results.scores import score
 from pipeline.runs.result import RunResult, data_of, read_run
-from pipeline.storage.publishing import explain_disk_errors, published
+from pipeline.storage.publishing import check_publishable, published
 from pipeline.training.classifier import evaluation_batch
 from pipeline.use import without_project
 from pipeline.use.network import for_any_size, nan_unless_pixels, standalone_model, with_matrix_resizing
@@ -70,13 +70,11 @@ class Parity:
 class Format:
     """A file format of exports: its suffix, and how to write a model for images of the run's size.
 
-    without_project.LOADERS has the function that loads it. folder is true if the export is a folder; it is
-    published atomically as well. any_size is true if it takes images of any size.
+    without_project.LOADERS has the function that loads it. any_size is true if it takes images of any size.
     """
 
     suffix: str
     write: Callable[[keras.Model, Path], object]
-    folder: bool = False
     any_size: bool = True
 
 
@@ -89,6 +87,7 @@ def export(
     copies of both texts are written next to it. Raises DamagedFile if an export does not reproduce the run's
     predictions on its test and val images; then nothing is published.
     """
+    check_target(out, formats)
     finished_run, target, images = read_run(Path(run)), Path(out).absolute(), ImageStore(dataset)
     model = standalone_model(finished_run, Path(weights) if weights else None)
     rows, stored = stored_predictions(finished_run, images)
@@ -98,8 +97,7 @@ def export(
     with contextlib.ExitStack() as unpublished:
         for number, (kind, path) in enumerate(zip(formats, files, strict=True)):
             progress(f"export {kind}", number, len(formats), "formats")
-            publish = _published_folder if FORMATS[kind].folder else published
-            scratch = unpublished.enter_context(publish(path))
+            scratch = unpublished.enter_context(published(path))
             _write(kind, model, scratch)
             size = evaluation_batch(model.input_shape[1:], finished_run.recipe["input_size"])
             probabilities = _predict_without_project(kind, scratch, images, rows, size)
@@ -138,11 +136,19 @@ def _predict_without_project(
     with tempfile.TemporaryDirectory() as folder:
         chosen, out = Path(folder) / "rows.npy", Path(folder) / "probabilities.npy"
         np.save(chosen, rows)
-        values = (kind, export, images.images_path, chosen, out, size)
+        link = Path(folder) / f"export{FORMATS[kind].suffix}"  # in UTF-8, see _save_module
+        link.symlink_to(export)
+        values = (kind, link, images.images_path, chosen, out, size)
         command = [sys.executable, "-P", without_project.__file__, *map(str, values)]
         paths = [path for path in sys.path if path and not (Path(path) / "pipeline").is_dir()]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        options: dict[str, Any] = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+        options: dict[str, Any] = {
+            "cwd": folder,
+            "env": environment,
+            "capture_output": True,
+            "text": True,
+            "errors": "replace",
+        }
         process = subprocess.run(command, check=False, **options)
         if process.returncode:
             reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1][:200]
@@ -163,6 +169,8 @@ def check_target(out: str, formats: list[str]) -> None:
     folder = target.with_suffix(FORMATS["saved_model"].suffix)
     if "saved_model" in formats and folder.exists():
         raise BadInput(f"{folder}: the folder already exists; remove it or choose another name")
+    for suffix in (*(FORMATS[kind].suffix for kind in formats), f".{NAMES_FILE}", f".{CARD_FILE}"):
+        check_publishable(target.with_suffix(suffix))
 
 
 def stored_predictions(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarray]:
@@ -228,17 +236,6 @@ def model_card(run: RunResult, parities: dict[str, Parity]) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-@contextlib.contextmanager
-def _published_folder(target: Path) -> Iterator[Path]:
-    """Yield a path in a temporary folder next to target; on success, move it to target."""
-    prefix, parent = f".{target.name}-", target.parent
-    temporary = tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
-    with temporary as folder, explain_disk_errors(target):
-        scratch = Path(folder) / target.name
-        yield scratch
-        scratch.replace(target)
-
-
 def _write_saved_model(model: keras.Model, path: Path) -> None:
     """Write a SavedModel whose `serve` takes images of any size as uint8 or float32."""
     _save_module(for_any_size(model), (None, None, 3), (tf.uint8, tf.float32), path)
@@ -253,7 +250,11 @@ def _save_module(
     module.stored = [variable.value for variable in model.variables]
     specs = {dtype.name: tf.TensorSpec([None, *shape], dtype, "pixels") for dtype in dtypes}
     signatures = {name: module.serve.get_concrete_function(spec) for name, spec in specs.items()}
-    tf.saved_model.save(module, str(path), {**signatures, "serving_default": next(iter(signatures.values()))})
+    signatures["serving_default"] = next(iter(signatures.values()))
+    with tempfile.TemporaryDirectory() as links:
+        link = Path(links) / "folder"  # TensorFlow opens no path that is not UTF-8
+        link.symlink_to(path.parent.absolute())
+        tf.saved_model.save(module, str(link / path.name), signatures)
 
 
 def _write_tflite(model: keras.Model, path: Path) -> None:
@@ -266,6 +267,6 @@ def _write_tflite(model: keras.Model, path: Path) -> None:
 
 FORMATS: dict[str, Format] = {
     "keras": Format(".keras", lambda model, path: for_any_size(model).save(path)),
-    "saved_model": Format(".saved_model", _write_saved_model, folder=True),
+    "saved_model": Format(".saved_model", _write_saved_model),
     "tflite": Format(".tflite", _write_tflite, any_size=False),
 }

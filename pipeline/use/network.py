@@ -6,7 +6,6 @@ averages over, with weights from the data folder. It consists of Keras's own lay
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -19,14 +18,9 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.errors import DamagedFile
 from pipeline.networks.build import average_over_views
-from pipeline.runs.result import RunResult, family_of
+from pipeline.runs.result import RunResult, needs_weights
 from pipeline.storage.layout import MODEL
 from pipeline.storage.publishing import read_manifest
-
-
-def needs_weights(recipe: dict[str, Any]) -> bool:
-    """Return whether the standalone model of a run, given its recipe.json, needs backbone weights."""
-    return family_of(recipe["scheme"]) in ("head", "tuned-head")
 
 
 def standalone_model(run: RunResult, weights: Path | None = None) -> keras.Model:

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 
 from pipeline.errors import BadInput
-from pipeline.storage.publishing import publish_text, published
+from pipeline.storage.publishing import check_publishable, publish_text, published
 
+NAMES = ".names.json"  # the columns beside a .npy file
 Columns = Mapping[str, Sequence[Any]]  # such as name: N texts
 
 
@@ -54,14 +55,16 @@ FORMATS: dict[str, Any] = {
 }
 
 
-def check_format(path: Path) -> None:
-    """Raise BadInput if the suffix of an output file is unknown, its library missing, or its folder."""
+def check_table(path: Path) -> None:
+    """Raise BadInput if the suffix of an output file is unknown, its library missing, or its place bad."""
     if path.suffix not in FORMATS:
         raise BadInput(f"--out {path}: expected a file that ends in {', '.join(FORMATS)}")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise BadInput(
             f"--out {path}: pyarrow is not installed; get it with `pip install 'headstart[parquet]'`"
         )
+    for suffix in (path.suffix, *([NAMES] if path.suffix == ".npy" else [])):
+        check_publishable(path.with_suffix(suffix))
 
 
 def publish_table(path: Path, columns: Columns, width: int, blocks: Iterable[np.ndarray]) -> None:
@@ -73,7 +76,7 @@ def publish_table(path: Path, columns: Columns, width: int, blocks: Iterable[np.
     with published(path) as scratch:
         FORMATS[path.suffix](scratch, columns, rows, width, blocks)
     if path.suffix == ".npy":
-        publish_text(path.with_suffix(".names.json"), json.dumps(dict(columns)) + "\n")
+        publish_text(path.with_suffix(NAMES), json.dumps(dict(columns)) + "\n")
 
 
 def _counted(blocks: Iterable[np.ndarray]) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -11,7 +11,7 @@ import luigi
 from filelock import FileLock, Timeout
 
 from pipeline.errors import ChildFailed, HeadstartError
-from pipeline.formatting import format_duration
+from pipeline.formatting import format_duration, printable
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import check_free_space
@@ -48,7 +48,7 @@ def build(
         return 0
     print("headstart: some tasks failed, see above; finished results are kept", file=sys.stderr)
     for reason in reasons:
-        print(f"headstart: {reason}", file=sys.stderr)
+        print(printable(f"headstart: {reason}"), file=sys.stderr)
     return EXIT_FAILED
 
 

@@ -19,7 +19,7 @@ from pipeline.runs.result import RunResult, differing_settings, read_run
 from pipeline.storage import layout
 from pipeline.storage.publishing import publish_manifest
 from tasks.commands.shared import find_run, show
-from tasks.configuration import data_folder
+from tasks.configuration import check_writable, data_folder
 from tasks.reproducing import write_with_commands
 
 
@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     titles = sorted({run.recipe["dataset_title"] for run in runs})
     if len(titles) > 1:
         raise BadInput(f"expected runs on the same data set, received runs on {join_names(titles)}")
+    check_writable()
     runs = with_distinct_names(runs)
     target = layout.report_folder(data_folder(), name)
     names = [folder.name for folder in folders]

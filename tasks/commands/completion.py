@@ -10,7 +10,6 @@ import argparse
 import shtab
 
 from tasks.commands import main
-from tasks.commands.shared import show
 
 
 def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
@@ -18,4 +17,5 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return show([shtab.complete(main.parser_for([]), options.shell)])
+    print(shtab.complete(main.parser_for([]), options.shell))
+    return 0

@@ -26,7 +26,7 @@ from pipeline.views import parse_views
 from tasks import DownloadWeights, ExtractFeatures
 from tasks.commands.build import build
 from tasks.commands.options import add_task_options, given, task_of
-from tasks.commands.shared import check_output, report_unreadable
+from tasks.commands.shared import report_unreadable, show
 from tasks.configuration import data_folder
 from tasks.progress import ProgressReporter
 
@@ -38,11 +38,10 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from pipeline.use.tables import check_format, publish_table  # loads NumPy and h5py
+    from pipeline.use.tables import check_table, publish_table  # loads NumPy and h5py
 
     out, task = Path(options.out), task_of(ExtractFeatures, options)
-    check_format(out)
-    check_output(out)
+    check_table(out)
     if bool(options.paths) == ("dataset" in given(ExtractFeatures, options)):
         raise BadInput("expected either pictures or --dataset")
     if task.pooling != "average":
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if names:
         blocks = blocks_of(cache, request, digests)
         publish_table(out, {"name": names}, width_of(task), blocks)
-        print(f"{out}: {len(names):,} pictures, {width_of(task)} features")
+        show([f"{out}: {len(names):,} pictures, {width_of(task)} features"])
     return report_unreadable(result["unreadable"])
 
 
@@ -87,8 +86,7 @@ def _embed_dataset(task: ExtractFeatures, out: Path) -> int:
     streams = [store.blocks(layers, view) for view in views]
     blocks = (np.asarray(sum(parts) / len(parts)) for parts in zip(*streams, strict=True))
     publish_table(out, columns, width_of(task), blocks)
-    print(f"{out}: {len(store.names):,} images, {width_of(task)} features")
-    return 0
+    return show([f"{out}: {len(store.names):,} images, {width_of(task)} features"])
 
 
 def content_request(settings: Any, weights: WeightsChoice, image_size: int) -> dict[str, Any]:

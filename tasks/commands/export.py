@@ -30,10 +30,7 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from pipeline.use.export import check_target  # loads Keras, which completion must not wait for
-
     formats = [part.strip() for part in options.format.split(",") if part.strip()]
-    check_target(options.out, formats)
     folder = find_run(options.run)
     recipe = read_run(folder).recipe
     sources = {"run": folder, "weights": weights_of(folder), "dataset": _dataset_of(recipe)}

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from pipeline import __version__
 from pipeline.errors import HeadstartError
+from pipeline.formatting import printable
 from tasks.parameters import EXIT_BAD_INPUT
 
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
@@ -51,14 +52,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with the message and where the help is."""
-        self.exit(EXIT_BAD_INPUT, f"headstart: error: {message}; see `{self.prog} --help`\n")
+        self.exit(EXIT_BAD_INPUT, f"headstart: error: {printable(message)}; see `{self.prog} --help`\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 30 for failed tasks."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # A name, or a dash, that their encoding lacks must not end the command.
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):  # their encoding may lack a name's characters, or a dash
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         options = parser_for(arguments or [""]).parse_args(arguments)
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # raises BrokenPipeError here instead of at exit
         return code
     except HeadstartError as error:
-        print(f"headstart: error: {error}", file=sys.stderr)
+        print(printable(f"headstart: error: {error}", "\n"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:  # such as from `headstart show RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,7 @@ examples:
 """
 
 import argparse
+import os
 import sys
 import webbrowser
 
@@ -18,14 +19,14 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from pipeline.report.page.index import publish_index, reports  # loads Matplotlib
+    from pipeline.report.page.index import publish_index, reports  # loads pandas
 
     data = data_folder()
-    if not options.report:
-        path = publish_index(data)
+    files = reports(data)
+    if options.report or (files and not os.access(data, os.W_OK)):  # by default, the newest that there is
+        path = files[match_name(options.report or next(iter(files)), list(files), "report")]
     else:
-        files = reports(data)
-        path = files[match_name(options.report, list(files), "report")]
+        path = publish_index(data)
     if sys.stdout.isatty():
         webbrowser.open(path.as_uri())
     return show([str(path)])

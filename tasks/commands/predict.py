@@ -19,10 +19,11 @@ from pipeline.children import run_in_child
 from pipeline.datasets.files import find_pictures
 from pipeline.datasets.folders import text_of_name
 from pipeline.errors import BadInput
-from pipeline.runs.result import read_run
+from pipeline.formatting import cell_of
+from pipeline.runs.result import needs_weights, read_run
 from pipeline.storage import layout
-from pipeline.storage.publishing import MANIFEST, publish_text
-from tasks.commands.shared import RUN_HELP, check_output, find_run, report_unreadable
+from pipeline.storage.publishing import MANIFEST, check_publishable, publish_text
+from tasks.commands.shared import RUN_HELP, find_run, report_unreadable
 from tasks.configuration import data_folder
 from tasks.progress import ProgressReporter
 
@@ -37,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 def run(options: argparse.Namespace) -> int:
     folder, paths = find_run(options.run), find_pictures(options.paths)
     if options.output:
-        check_output(Path(options.output))
+        check_publishable(Path(options.output))
     arguments = {"run": str(folder), "weights": weights_of(folder), "paths": paths}
     with ProgressReporter() as progress:
         result = run_in_child("pipeline.use.predict:predict", arguments, progress)
@@ -56,8 +57,6 @@ def run(options: argparse.Namespace) -> int:
 
 def weights_of(folder: Path) -> str | None:
     """Return the folder of the backbone weights that a run needs, or None if its model includes them."""
-    from pipeline.use.network import needs_weights  # loads Keras
-
     recipe = read_run(folder).recipe
     if not needs_weights(recipe):
         return None
@@ -73,19 +72,13 @@ def weights_of(folder: Path) -> str | None:
     return str(weights)
 
 
-def cell_of(text: str) -> str:
-    """Return text as a cell of a CSV file, with an apostrophe before what a spreadsheet would compute."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
 def _as_csv(rows: list[dict[str, Any]]) -> str:
     """Return one line for each picture: its most likely classes with their probabilities."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    from pipeline.use.predict import TOP_CLASSES  # loads Keras
-
-    places = ["", *(f"_{place}" for place in range(2, TOP_CLASSES + 1))]
+    most = max((len(row["top"]) for row in rows), default=1)
+    places = ["", *(f"_{place}" for place in range(2, most + 1))]
     writer.writerow(["path", *(f"{word}{place}" for place in places for word in ("class", "probability"))])
     for row in rows:
-        writer.writerow([cell_of(row["path"]), *(value for pair in row["top"] for value in pair)])
+        writer.writerow(map(cell_of, [row["path"], *(value for pair in row["top"] for value in pair)]))
     return file.getvalue()

@@ -12,10 +12,12 @@ import sys
 import time
 
 from pipeline.errors import BadInput
+from pipeline.formatting import printable
 from pipeline.report.table import COMPARISON_PAGE
 from tasks import CompareSchemes
 from tasks.commands.build import build
 from tasks.commands.options import add_task_options, task_of
+from tasks.commands.shared import show
 
 
 def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
@@ -31,10 +33,9 @@ def run(options: argparse.Namespace) -> int:
     root = task_of(CompareSchemes, options)
     if not root.complete():
         for note in root.notes:
-            print(f"headstart: {note}", file=sys.stderr)
+            print(printable(f"headstart: {note}"), file=sys.stderr)
     if code := build([root], root.runs, workers=options.workers, scheduler_url=options.scheduler_url):
         return code
-    print(root.title)
-    print((root.folder / "comparison.txt").read_text(encoding="utf-8"))
-    print(f"Report: {root.folder / COMPARISON_PAGE}  (in {time.perf_counter() - start:.1f} s)")
-    return 0
+    text = (root.folder / "comparison.txt").read_text(encoding="utf-8")
+    report = f"Report: {root.folder / COMPARISON_PAGE}  (in {time.perf_counter() - start:.1f} s)"
+    return show([root.title, *text.split("\n"), report])

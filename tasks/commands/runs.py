@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     rows = [row for row in rows if all(matches(row) for matches in filters)]
     rows.sort(key=lambda row: row[options.sort], reverse=SORTS[options.sort])
     rows.sort(key=lambda row: row["data_set"])
-    show([json.dumps(rows, indent=2).replace(": NaN", ": null")] if options.json else _table(rows))
+    show(json.dumps(rows, indent=2).replace(": NaN", ": null").splitlines() if options.json else _table(rows))
     return report_unreadable(unreadable)
 
 

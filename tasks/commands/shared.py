@@ -1,6 +1,5 @@
 """Code that several sub-commands share: exit codes, and looking up a finished run."""
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,21 +38,15 @@ def match_name(text: str, names: Sequence[str], what: str) -> str:
     raise BadInput(f"{expected}; there are: {', '.join(names[:5]) or 'none yet'}")
 
 
-def check_output(path: Path) -> None:
-    """Raise BadInput, before any work is done, if a file cannot be written at path."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise BadInput(f"{path}: expected a file in an existing folder that can be written")
-
-
 def short_path(path: Path) -> str:
     """Return a path relative to the data folder."""
     return path.relative_to(data_folder()).as_posix()
 
 
 def show(lines: Iterable[str]) -> int:
-    """Print lines and return the exit code of success."""
+    """Print lines, whatever names are in them, and return the exit code of success."""
     for line in lines:
-        print(line)
+        print(printable(line))
     return 0
 
 

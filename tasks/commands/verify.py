@@ -14,11 +14,11 @@ import time
 
 from pipeline.datasets.folders import UNREADABLE, WRONG, list_first
 from pipeline.errors import BadInput
-from pipeline.formatting import align_columns, format_bytes, pluralize, printable
+from pipeline.formatting import align_columns, format_bytes, pluralize
 from pipeline.storage.publishing import MANIFEST
 from pipeline.upkeep.verify import ComparedRows, Verification, repair, verify
 from tasks.commands.shared import EXIT_DAMAGED, short_path, show
-from tasks.configuration import data_folder
+from tasks.configuration import check_writable, data_folder
 from tasks.progress import ProgressReporter
 
 DEFAULT_SAMPLE = 64  # rows of each section of features: half a batch, about a second of work
@@ -36,13 +36,15 @@ def run(options: argparse.Namespace) -> int:
         if not 0 <= value < 2**31:
             raise BadInput(f"--{name}: expected 0 to 2147483647, received {value}")
     data, sampling = data_folder(), {"sample": options.sample, "seed": options.seed}
+    if options.repair and data.exists():
+        check_writable()
     with ProgressReporter() as progress:
         result = verify(data, **sampling, progress=progress)
         lines = _lines(result)
         if options.repair and result.damages:
             repaired = repair(data, result, stamp=time.strftime("%Y%m%d-%H%M%S"), progress=progress)
             moved = [("moved", short_path(old), f"to {short_path(new)}") for old, new in repaired.moved]
-            lines += ["", *align_columns(moved), *(f"repair  {printable(text)}" for text in repaired.notes)]
+            lines += ["", *align_columns(moved), *(f"repair  {text}" for text in repaired.notes)]
             result = verify(data, **sampling, progress=progress)
             lines += ["", "After the repair:", *_lines(result)]
     show(lines)

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     parts = parts or [_explain_entry(entry, inventory, graph) for entry in _matching(name, inventory)]
     if parts:
         lines = [line for part in parts for line in ("", *part)]  # a blank line between parts
-        return show(printable(line) for line in lines[1:])
+        return show(lines[1:])
     families = sorted({step.task.task_family for step in graph})
     same_names = ("metrics", "plots", "findings")  # each run has folders with these names
     folders = sorted({entry.folder.name for entry in inventory if entry.kind not in same_names})

@@ -366,12 +366,25 @@ def test_path_name_replaces_unsafe_characters(name, expected):
     assert path_name(name) == expected
 
 
+def test_names_of_folders_are_short_enough_for_file_systems():
+    assert len(path_name(f"folder:{'y' * 240}")) < 80
+
+
+def test_the_table_of_unreadable_files_holds_no_formula(tmp_path):
+    root = fill(tmp_path / "flowers")
+    (root / "rose").rename(root / "=rose")
+    (root / "=rose" / "bad.png").write_text("no picture")
+    prepared(root, tmp_path / "set")
+    rows = (tmp_path / "set" / "unreadable.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[1].startswith("'=rose/bad.png,")
+
+
 def test_names_that_are_not_utf8_are_read(tmp_path):
     root = fill(tmp_path / "flowers")
     raw = os.fsencode(root / "rose") + b"/bad-\xff.png"
     shutil.copy(root / "rose" / "0001.png", os.fsdecode(raw))
     store = prepared(root, tmp_path / "set")
-    assert "rose/bad-\ufffd.png" in store.names
+    assert "rose/bad-\\xff.png" in store.names
 
 
 def test_control_characters_in_names_are_escaped_and_spaces_are_kept(root, tmp_path):

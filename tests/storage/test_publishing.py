@@ -9,12 +9,15 @@ import select
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
-from pipeline.errors import DamagedFile, HeadstartError
+from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.storage.publishing import (
     MANIFEST,
+    check_publishable,
     explain_disk_errors,
+    publish_csv,
     publish_json,
     publish_manifest,
     publish_sealed,
@@ -109,6 +112,46 @@ def test_the_scratch_file_becomes_the_target_atomically(target):
         assert (scratch.parent, scratch.suffix) == (target.parent, ".txt")
     assert target.read_text() == "new"
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    "name", ["y" * 255, "é" * 127, "a**b[0]?.csv", "a." + "b" * 250, os.fsdecode(b"\xe9 \n.txt")]
+)
+def test_a_file_of_any_name_is_published(tmp_path, name):
+    check_publishable(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    publish_text(tmp_path / name, os.fsdecode(b"caf\xe9"))
+    assert (tmp_path / name).read_text() == r"caf\udce9"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["y" * 256, "folder", "pipe", "nowhere/a.txt", "file/a.txt"])
+def test_a_place_where_no_file_can_be_published_is_refused(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInput, match="expected a file in an existing folder that can be written"):
+        check_publishable(tmp_path / name)
+
+
+def test_a_folder_is_published_like_a_file(tmp_path):
+    with published(tmp_path / "model") as scratch:
+        scratch.mkdir()
+        (scratch / "a").write_text("a")
+    assert (tmp_path / "model" / "a").read_text() == "a"
+    with pytest.raises(ZeroDivisionError), published(tmp_path / "other") as scratch:
+        scratch.mkdir()
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_no_text_of_a_csv_file_is_a_formula(tmp_path):
+    columns = {"name": ["=1+1", "-x", "a=b", None], "value": [-1.5, 0.1, 2, 3]}
+    table = pd.DataFrame(columns).astype({"value": "float32"})
+    publish_csv(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_text() == "name,value\n'=1+1,-1.5\n'-x,0.1\na=b,2.0\n,3.0\n"
+    publish_csv(tmp_path / "b.csv", table[:0])
+    assert (tmp_path / "b.csv").read_text() == "name,value\n"
 
 
 def test_missing_folders_are_created(tmp_path):

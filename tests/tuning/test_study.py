@@ -251,3 +251,14 @@ def test_what_a_killed_trial_wrote_after_the_seal_is_kept_but_an_incomplete_line
     assert not lock.exists()
     assert open_study(path).trials[3].intermediate_values == {1: 0.5}
     assert len(search(path, 5)) == 5
+
+
+def test_a_study_stays_in_its_folder_whatever_the_folders_name(tmp_path):
+    path = tmp_path / "a?b#c%20&;'\udce9\n" / "study.log"
+    path.parent.mkdir()
+    study = open_study(path)
+    study.tell(study.ask(), 0.5)
+    seal_study(path)
+    assert why_damaged(path) is None
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.parent.name]
+    assert best_trial(open_study(path)).value == 0.5

@@ -1,5 +1,7 @@
-"""Turn stored results into the values that the page's template renders; only the charts are markup."""
+"""Render stored results as one self-contained HTML file; only its charts are made as markup here."""
 
+import base64
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -8,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from pipeline.datasets.store import ImageStore
 from pipeline.formatting import describe_sizes, format_count, format_duration, format_value
 from pipeline.report.efficiency import draw_efficiency, summarize
 from pipeline.report.page import charts, mistakes
+from pipeline.report.page.templating import TEMPLATES, environment
 from pipeline.report.plots import accuracy_against_cost
 from pipeline.results.break_even import break_even_of, once_and_each
 from pipeline.results.comparison import Comparison, choices, headline, summary
@@ -21,6 +25,7 @@ from pipeline.results.table import SCORES
 from pipeline.results.verdicts import method_note, ranking_of
 from pipeline.runs.result import RunResult, data_of, family_of, label
 from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import publish_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,19 @@ DETAILS = (
     Column("image px", "image_size", "{:,}".format, "pixels per side of the prepared images"),
     Column("input px", "input_size", "{:,}".format, "pixels per side that the network sees"),
 )
+
+
+def publish_page(path: Path, sources: PageSources) -> None:
+    """Publish the page of a comparison at path. The same stored results give the same bytes."""
+    publish_text(path, render_page(sources))
+
+
+def render_page(sources: PageSources) -> str:
+    """Return the page as HTML."""
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    template = environment().get_template("page.html.jinja")
+    return template.render(**content(sources), script=Markup(script), script_digest=digest)
 
 
 def content(sources: PageSources) -> dict[str, Any]:

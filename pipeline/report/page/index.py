@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.page.render import environment
+from pipeline.report.page.templating import environment
 from pipeline.report.table import COMPARISON_PAGE
 from pipeline.storage import layout
 from pipeline.storage.publishing import publish_text

@@ -14,9 +14,8 @@ from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.report.drawing import new_figure
 from pipeline.report.page.charts import svg
-from pipeline.report.page.content import content
+from pipeline.report.page.content import content, publish_page, render_page
 from pipeline.report.page.mistakes import examples
-from pipeline.report.page.render import publish_page, render_page
 from pipeline.results.comparison import headline
 from pipeline.results.scores import calibration_error, reliability
 from pipeline.runs.result import Predictions, read_run

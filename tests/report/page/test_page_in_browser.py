@@ -14,7 +14,7 @@ import pytest
 from small_pages import SCHEMES, sources_of, write_store
 from small_runs import write_run
 
-from pipeline.report.page.render import publish_page
+from pipeline.report.page.content import publish_page
 from pipeline.report.table import COMPARISON_PAGE
 from pipeline.runs.result import read_run
 from pipeline.storage.fingerprint import key_of

@@ -1,34 +1,16 @@
-"""Render the page: template, style and script in a single, self-contained HTML file."""
+"""The templates of pages, and their environment; nothing here loads Matplotlib."""
 
-import base64
-import hashlib
 import importlib.resources
 import re
-from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
 from pipeline.formatting import format_ci, format_interval, format_p, format_points, format_value
-from pipeline.report.page.content import PageSources, content
 from pipeline.results.verdicts import verdict_sentence
 from pipeline.runs.result import family_of
-from pipeline.storage.publishing import publish_text
 
 TEMPLATES = importlib.resources.files("pipeline.report.page") / "templates"
-
-
-def publish_page(path: Path, sources: PageSources) -> None:
-    """Publish the page of a comparison at path. The same stored results give the same bytes."""
-    publish_text(path, render_page(sources))
-
-
-def render_page(sources: PageSources) -> str:
-    """Return the page as HTML."""
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    template = environment().get_template("page.html.jinja")
-    return template.render(**content(sources), script=Markup(script), script_digest=digest)
 
 
 def environment() -> jinja2.Environment:
