@@ -233,7 +233,8 @@ def check_index(path: Path) -> tuple[str, dict[str, list[str]]]:
         elif found[-1] != expected[-1]:
             different[WRONG if found[:-1] == expected[:-1] else CHANGED].append(name)
     if WRONG in different:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a data folder that cannot be written
+            path.unlink(missing_ok=True)
     return folder, different
 
 
