@@ -8,7 +8,7 @@ from typing import Any
 
 import luigi
 
-from pipeline.datasets.table import FOLDER
+from pipeline.datasets.table import PICTURES
 from pipeline.errors import BadInput
 from pipeline.features.sections import scaling_note
 from pipeline.recipes.presets import PRESETS, Plan, Preset
@@ -87,8 +87,8 @@ class CompareSchemes(DerivedTask):
     @functools.cached_property
     def results(self) -> list[tuple[ScoreRun, PlotRun]]:
         """The score and plot tasks of every run, in the preset's order, with the seeds of a plan together."""
-        row, is_folder = self.row, (self.dataset or "").startswith(FOLDER)
-        subset = self.subset if self.subset is not None else 0 if is_folder else row.subset
+        row, is_own = self.row, (self.dataset or "").startswith(PICTURES)
+        subset = self.subset if self.subset is not None else 0 if is_own else row.subset
         pairs = []
         for plan in self.plans:
             shared = {

@@ -16,7 +16,7 @@ from pipeline.backbones.table import (
     choose_weights,
     weights_names,
 )
-from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, LAYOUTS, forget_digests, path_name
+from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, LAYOUTS, forget_digests, path_name, source_path
 from pipeline.datasets.lookup import dataset_fingerprint, find_dataset
 from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
 from pipeline.download.cifar import ARCHIVES
@@ -122,14 +122,16 @@ class PrepareDataset(Task):
     """Store a data set as square uint8 images, labels, names and a train/val/test split.
 
     folder:PATH is a folder of pictures with a sub-folder for each class, optionally below train, val and
-    test. Unreadable files are reported and skipped; with HEADSTART_UNREADABLE=refuse, or [folders]
+    test; csv:PATH and parquet:PATH are tables with the columns path and label, optionally split and group.
+    Unreadable files are reported and skipped; with HEADSTART_UNREADABLE=refuse, or [folders]
     unreadable in luigi.cfg, they are an error.
     """
 
     kind = "dataset"
     dataset = luigi.Parameter(
         default="cifar10",
-        description=f"one of {', '.join(DATASETS)}, or {FOLDER}PATH with a sub-folder per class",
+        description=f"one of {', '.join(DATASETS)}, {FOLDER}PATH with a sub-folder per class, or csv:PATH "
+        "with the columns path and label",
     )
     subset = WholeNumber(default=0, description="images in a stratified subset, 0 for all")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
@@ -162,9 +164,8 @@ class PrepareDataset(Task):
 
     @property
     def pictures(self) -> Path | None:
-        """The folder of pictures, None for another kind of data set."""
-        path = Path(self.dataset.removeprefix(FOLDER)).expanduser().absolute()
-        return path if self.dataset.startswith(FOLDER) else None
+        """The folder or table of pictures, None for another kind of data set."""
+        return source_path(self.dataset)
 
     @property
     def counts(self) -> dict[str, int]:

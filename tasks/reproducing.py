@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.backbones.table import choose_weights, weights_name
 from pipeline.datasets.folders import FOLDER_IMAGE_SIZE
-from pipeline.datasets.table import FOLDER, SMALLEST_IMAGE
+from pipeline.datasets.table import PICTURES, SMALLEST_IMAGE
 from pipeline.errors import HeadstartError
 from pipeline.features.sections import engine_of, network_size
 from pipeline.recipes.named import find_named, named_recipe
@@ -58,8 +58,8 @@ def command_of_run(recipe: dict[str, Any]) -> str:
 
 
 def dataset_text(name: str) -> str:
-    """Return the --dataset value for a data set's name; a folder's path is not stored, only its name."""
-    return name.replace(FOLDER, f"{FOLDER}path/to/", 1)
+    """Return the --dataset value for a data set's name; of a path, only the last part is stored."""
+    return name.replace(":", ":path/to/", 1) if name.startswith(PICTURES) else name
 
 
 def write_with_commands(

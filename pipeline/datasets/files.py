@@ -1,10 +1,10 @@
 """Picture files: their formats, and the files in and below a folder."""
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-from pipeline.errors import BadInput
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
@@ -14,26 +14,34 @@ OTHER_SUFFIX = re.compile(
     r"|nef|nrw|orf|pef|raf|raw|rw2|srw|x3f)",
     re.IGNORECASE,
 )
+SPLIT_WORDS = {"train": ("training",), "val": ("valid", "validation", "dev"), "test": ("testing", "eval")}
+SPLIT_NAMES = {  # every spelling of a split, in lower case
+    f"{word}{end}": split
+    for split, words in SPLIT_WORDS.items()
+    for word in (split, *words)
+    for end in ("", "_set", "-set", "set")
+}
 LEFT_BEHIND = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information")
 
 
-def find_pictures(names: Sequence[str]) -> list[str]:
-    """Return the paths of pictures in folders and of named files of any extension; raise BadInput if none.
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture file of a data set.
 
-    Pictures of formats that are not read are among them; decode_picture says what to do about them.
+    name is its POSIX path relative to the folder or as in the table; split is "" if the source gives none.
+    Pictures of one group, unless it is "", go to one split.
     """
-    pictures: list[str] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir() and name:
-            pictures += [str(file) for file in files_below(path) if is_picture(file)]
-        elif path.is_file():
-            pictures.append(str(path))
-        else:
-            raise BadInput(f"{name!r}: expected a picture or a folder, but it does not exist")
-    if not pictures:
-        raise BadInput(f"{', '.join(names)}: expected pictures ({', '.join(FORMATS)}), got none")
-    return list(dict.fromkeys(pictures))
+
+    name: str
+    path: Path
+    class_name: str
+    split: str = ""
+    group: str = ""
+
+    @property
+    def entry(self) -> str:
+        """What is part of the data set's identity beside the bytes of the file."""
+        return json.dumps([self.name, self.class_name, self.split, self.group])
 
 
 def pictures_below(folder: Path) -> Iterator[Path]:

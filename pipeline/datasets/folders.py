@@ -1,4 +1,4 @@
-"""A folder of pictures as a data set: one sub-folder per class, optionally below train/val/test.
+"""Pictures as a data set: a folder with a sub-folder per class, optionally below train/val/test, or a table.
 
 The data set's key comes from the sha256 of every file. An index caches the digests by name, size, time of
 modification, and time of change of the inode, which no copy preserves. Files are hashed again when they are
@@ -15,33 +15,33 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.files import (
+    FORMATS,
+    SPLIT_NAMES,
     SUFFIXES,
+    PictureFile,
     entries_of,
     files_below,
     is_picture,
     pictures_below,
     why_unread,
 )
-from pipeline.datasets.table import FOLDER, Dataset
+from pipeline.datasets.label_table import read_table, table_files, unlabeled
+from pipeline.datasets.table import FOLDER, PICTURES, TABLES, Dataset
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.formatting import printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
 
-SPLIT_WORDS = {"train": ("training",), "val": ("valid", "validation", "dev"), "test": ("testing", "eval")}
-SPLIT_FOLDERS = {  # every spelling of a split's folder, in lower case
-    f"{word}{end}": split
-    for split, words in SPLIT_WORDS.items()
-    for word in (split, *words)
-    for end in ("", "_set", "-set", "set")
-}
 LAYOUTS = ("auto", "classes", "splits")  # what the folders of a data set are
 UNASSIGNED = 255  # split code of an image whose split the folder does not decide
+EXPECTED_FOLDER = (
+    "expected a folder with one sub-folder of pictures for each class, optionally below train/val/test"
+)
+EXPECTED_TABLE = "expected a CSV or Parquet file with the columns path and label"
 FITTING = "colors in sRGB, transparency on white, square from the center, bilinear, antialiased (Pillow)"
 FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
@@ -54,31 +54,36 @@ UNREADABLE = "unreadable, repair or remove them"
 WRONG = "damaged (other bytes, the same size and times), restore them"
 
 
-@dataclass(frozen=True)
-class PictureFile:
-    """A picture file: name is its POSIX path relative to the folder; split is "" if the folder has none."""
-
-    name: str
-    path: Path
-    class_name: str
-    split: str
-
-
 def folder_dataset(text: str, index: Path | None, layout: str = "auto") -> Dataset:
-    """Return the row of the data set `folder:PATH`; index is the folder that caches digests.
+    """Return the row of the data set `folder:PATH` or `csv:PATH`; index is the folder that caches digests.
 
-    Raises BadInput if the folder does not exist or has fewer than two classes with pictures.
+    Raises BadInput if the path is not that of a folder or a table with two or more classes of pictures.
     """
-    root = Path(text.removeprefix(FOLDER)).expanduser().absolute()
-    files, identity = _scan(root, index, layout)
-    return folder_row(text_of_name(root.resolve().name), identity, len(files))
+    files, identity = _scan(_checked_path(text), index, layout)
+    return folder_row(_short_name(text), identity, len(files))
 
 
-def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
-    """Return the row of a folder data set from its name, the identity of its files and their number."""
+def source_path(text: str) -> Path | None:
+    """Return the folder or table that a data set's name gives, None for a named data set."""
+    path = text.partition(":")[2]
+    return Path(path).expanduser().absolute() if text.startswith(PICTURES) else None
+
+
+def _checked_path(text: str) -> Path:
+    root, is_folder = source_path(text), text.startswith(FOLDER)
+    assert root is not None
+    if root.is_dir() != is_folder or not root.exists():
+        expected = EXPECTED_FOLDER if is_folder else EXPECTED_TABLE
+        problem = f"it is a {'file' if is_folder else 'folder'}" if root.exists() else "it does not exist"
+        raise BadInput(f"{text.partition(':')[0]}:{root}: {expected}, but {problem}")
+    return root
+
+
+def folder_row(name: str, identity: str, size: int, note: str = "") -> Dataset:
+    """Return the row of a data set of pictures from its name, the identity of its files and their number."""
     return Dataset(
-        name=f"{FOLDER}{title}",
-        title=title,
+        name=name,
+        title=name.partition(":")[2],
         reader="pipeline.datasets.readers:read_folder",
         source=identity,
         size=size,
@@ -92,18 +97,35 @@ def folder_row(title: str, identity: str, size: int, note: str = "") -> Dataset:
 
 
 def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
-    """Return the picture files of a folder, sorted by name; raise BadInput for an unexpected layout.
+    """Return the picture files of a folder, sorted by name, or of a table, in its order.
 
     layout is one of LAYOUTS; "auto" is an error if the folders could be meant as classes or as splits.
+    Raises BadInput for an unexpected layout or table, or if a class has no pictures to train on.
     """
-    expected = (
-        "expected a folder with one sub-folder of pictures for each class, optionally below train/val/test"
-    )
-    if not root.is_dir():
-        problem = "it is a file" if root.exists() else "it does not exist"
-        raise BadInput(f"{FOLDER}{root}: {expected}, but {problem}")
+    if not root.exists():
+        raise BadInput(f"{root}: expected pictures, but it does not exist")
+    files = table_files(root) if root.is_file() else _files_of_folder(root, layout)
+    counts = dict.fromkeys((file.class_name for file in files), 0)
+    alike = {unicodedata.normalize("NFC", name).casefold(): name for name in counts}
+    if twins := [name for name in counts if alike[unicodedata.normalize("NFC", name).casefold()] != name]:
+        raise BadInput(f"{root}: expected names of classes that differ, found {twins[0]!r} twice")
+    for file in files:
+        counts[file.class_name] += file.split in ("", "train")
+    if len(counts) < 2:
+        classes = ", ".join(counts) or "none"
+        others = [] if root.is_file() else files_below(root)
+        unread = [f"; {why}" for path in others if (why := why_unread(path))]
+        found = f"{len(counts)} with pictures ({classes}){''.join(unread[:1])}"
+        expected = "expected two classes or more" if root.is_file() else EXPECTED_FOLDER
+        raise BadInput(f"{root}: {expected}; found {found}")
+    if untrained := [name for name, count in counts.items() if not count]:
+        raise BadInput(f"{root}: expected pictures of every class in train, missing: {untrained}")
+    return files
+
+
+def _files_of_folder(root: Path, layout: str) -> list[PictureFile]:
     below = [path for path in _folders(root) if any(pictures_below(path))]
-    splits = {path: split for path in below if (split := SPLIT_FOLDERS.get(path.name.lower()))}
+    splits = {path: split for path in below if (split := SPLIT_NAMES.get(path.name.lower()))}
     others = [path.name for path in below if path not in splits]
     if (
         layout == "auto"
@@ -117,32 +139,43 @@ def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
         )
     has_splits = layout == "splits" or (layout == "auto" and bool(splits))
     parents = [*splits.items()] if has_splits else [(root, "")]
-    files = [
+    return [
         PictureFile(_relative_name(root, path), path, text_of_name(folder.name), split)
         for parent, split in parents
         for folder in _folders(parent)
         for path in pictures_below(folder)
     ]
-    counts = dict.fromkeys((file.class_name for file in files), 0)
-    alike = {unicodedata.normalize("NFC", name).casefold(): name for name in counts}
-    if twins := [name for name in counts if alike[unicodedata.normalize("NFC", name).casefold()] != name]:
-        raise BadInput(f"{FOLDER}{root}: expected names of classes that differ, found {twins[0]!r} twice")
-    for file in files:
-        counts[file.class_name] += file.split in ("", "train")
-    if len(counts) < 2:
-        classes = ", ".join(counts) or "none"
-        unread = [f"; {why}" for path in files_below(root) if (why := why_unread(path))]
-        found = f"{len(counts)} with pictures ({classes}){''.join(unread[:1])}"
-        raise BadInput(f"{FOLDER}{root}: {expected}; found {found}")
-    if untrained := [name for name, count in counts.items() if not count]:
-        raise BadInput(f"{FOLDER}{root}: expected pictures of every class in train, missing: {untrained}")
-    return files
+
+
+def find_pictures(names: Sequence[str]) -> list[str]:
+    """Return the paths of pictures in folders, in tables and of named files of any extension.
+
+    Raises BadInput if there are none.
+    Pictures of formats that are not read are among them; decode_picture says what to do about them.
+    """
+    pictures: list[str] = []
+    for name in names:
+        path = Path(name)
+        if name.startswith(TABLES):
+            table = _checked_path(name)
+            pictures += [str(table.parent / row["path"]) for row in read_table(table)]
+        elif path.is_dir() and name:
+            pictures += [str(file) for file in files_below(path) if is_picture(file)]
+        elif path.is_file():
+            pictures.append(str(path))
+        else:
+            raise BadInput(f"{name!r}: expected a picture or a folder, but it does not exist")
+    if not pictures:
+        raise BadInput(f"{', '.join(names)}: expected pictures ({', '.join(FORMATS)}), got none")
+    return list(dict.fromkeys(pictures))
 
 
 def skipped_entries(root: Path, files: list[PictureFile]) -> list[tuple[str, str]]:
     """Return what is not read as a picture, as (name, why): other files and broken links in folders, empty
-    folders, and pictures that are not in the folder of a class.
+    folders, and pictures that are not in the folder of a class, or rows of a table without a label.
     """
+    if root.is_file():
+        return unlabeled(root)
     pictures = {file.path for file in files}
     split_folders = {root / file.path.relative_to(root).parts[0] for file in files if file.split}
     skipped = []
@@ -167,7 +200,7 @@ def _why_skipped(path: Path) -> str:
 
 
 def identity_of(digests: dict[str, str]) -> str:
-    """Return the identity of a set of files from {name: sha256}; it does not depend on their order."""
+    """Return the identity of a set of files from {entry: sha256}; it does not depend on their order."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return f"files by sha256:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
@@ -180,10 +213,16 @@ def list_first(items: Sequence[str]) -> str:
 
 def path_name(name: str) -> str:
     """Return a data set's name in a form safe for file names: folder:My photos becomes folder-My_photos."""
-    if not name.startswith(FOLDER):
+    if not name.startswith(PICTURES):
         return name
-    title = Path(name.removeprefix(FOLDER)).expanduser().absolute().resolve().name
-    return f"folder-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)[:LONGEST_TITLE]}"
+    kind, _, title = _short_name(name).partition(":")
+    return f"{kind}-{re.sub(r'[^A-Za-z0-9._+-]', '_', title)[:LONGEST_TITLE]}"
+
+
+def _short_name(name: str) -> str:
+    """Return the name of a data set of pictures with the last part of its path only."""
+    kind, _, path = name.partition(":")
+    return f"{kind}:{text_of_name(Path(path).expanduser().absolute().resolve().name)}"
 
 
 def _relative_name(root: Path, path: Path) -> str:
@@ -203,7 +242,7 @@ def _folders(parent: Path) -> list[Path]:
 def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile], str]:
     """Return the files of a folder and their identity; scanned once per process so that its keys agree."""
     files = picture_files(root, layout)
-    path = _index_file(root, index) if index else None
+    path, base = _index_file(root, index) if index else None, root.parent if root.is_file() else root
     (_, cached), began = _read_index(path), time.time_ns()
     with ThreadPoolExecutor(usable_cores()) as pool:
         read = pool.map(lambda file: _index_entry(file.path, cached.get(file.name)), files)
@@ -212,12 +251,12 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
         file.name: entries[file.name]
         for file in files
         if entries[file.name][-1] and max(entries[file.name][1:3]) < began - RECENT_NS
-        if root / file.name == file.path  # no character of its name is replaced
+        if base / file.name == file.path  # no character of its name is replaced
     }
     if path and kept != cached:
         with contextlib.suppress(HeadstartError):  # a data folder that cannot be written
-            publish_sealed(path, {"folder": str(root), "files": kept})
-    return files, identity_of({name: entry[-1] for name, entry in entries.items()})
+            publish_sealed(path, {"folder": str(base), "files": kept})
+    return files, identity_of({file.entry: entries[file.name][-1] for file in files})
 
 
 def check_index(path: Path) -> tuple[str, dict[str, list[str]]]:

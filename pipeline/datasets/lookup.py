@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.folders import LAYOUTS, folder_dataset, folder_row
-from pipeline.datasets.table import DATASETS, FOLDER, LARGEST_IMAGE, SMALLEST_IMAGE, Dataset
+from pipeline.datasets.table import DATASETS, LARGEST_IMAGE, PICTURES, SMALLEST_IMAGE, Dataset
 from pipeline.errors import BadInput, DamagedFile, unknown_name
 
 
@@ -15,10 +15,10 @@ def find_dataset(name: str, index: Path | None = None, layout: str = "auto") -> 
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
-    if name.startswith(FOLDER):
+    if name.startswith(PICTURES):
         return folder_dataset(name, index, layout)
     if name not in DATASETS:
-        raise unknown_name("dataset", name, [*DATASETS, f"{FOLDER}PATH"])
+        raise unknown_name("dataset", name, [*DATASETS, *(f"{kind}PATH" for kind in PICTURES)])
     return DATASETS[name]
 
 
@@ -29,11 +29,11 @@ def stored_dataset(fingerprint: dict[str, Any], facts: dict[str, Any] | None = N
     data set.
     """
     name, source, files = (fingerprint.get(field) for field in ("name", "source", "files"))
-    if isinstance(name, str) and not name.startswith(FOLDER):
+    if isinstance(name, str) and not name.startswith(PICTURES):
         return find_dataset(name)
     if not (isinstance(name, str) and isinstance(source, str) and isinstance(files, int)):
         raise DamagedFile(f"expected the fingerprint of a prepared data set, found {str(fingerprint)[:200]}")
-    return folder_row(name.removeprefix(FOLDER), source, files, str((facts or {}).get("note", "")))
+    return folder_row(name, source, files, str((facts or {}).get("note", "")))
 
 
 def dataset_fingerprint(

@@ -69,7 +69,7 @@ def decode_picture(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise DamagedFile(f"{path}: not a readable picture (expected one of {', '.join(FORMATS)})") from None
     except Exception as problem:  # Pillow raises many exception types for damaged files
-        reason = str(problem) or type(problem).__name__
+        reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
         raise DamagedFile(f"{path}: not a readable picture ({reason})") from None
 
 

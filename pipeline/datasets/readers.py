@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from pipeline.datasets.files import PictureFile
 from pipeline.datasets.folders import (
     UNASSIGNED,
-    PictureFile,
     identity_of,
     list_first,
     picture_files,
@@ -83,7 +83,7 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
         for start in range(0, len(files), writer.block):
             block, images = files[start : start + writer.block], []
             for file, picture in zip(block, pool.map(read, block), strict=True):
-                digests[file.name] = picture.file_digest
+                digests[file.entry] = picture.file_digest
                 if picture.pixels is None:
                     unreadable.append((file.name, picture.why))
                 else:
@@ -99,12 +99,17 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
         reason = f"none of {count} with 16 bits per value is brighter than {brightest} of 255"
         advice = "if their values have 10, 12 or 14 bits, scale them to 16"
         logger.warning("%s: %s: %s; %s", root, reason, list_first(list(deep)), advice)
+    keys = [
+        hashlib.sha256(file.group.encode()).digest() if file.group else digest
+        for file, digest in content.items()
+    ]
     return Records(
         np.array([class_names.index(file.class_name) for file in content], np.int64),
         [file.name for file in content],
         class_names,
         None,
         content=np.frombuffer(b"".join(content.values()), np.uint8).reshape(-1, 32),
+        split_keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
         source_split=np.array([SPLITS.get(file.split, UNASSIGNED) for file in content], np.uint8),
         unreadable=(*unreadable, *skipped_entries(root, files)),
         identity=identity_of(digests),

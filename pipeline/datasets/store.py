@@ -98,9 +98,9 @@ def _split(records: Records, settings: dict[str, Any], source: str | None) -> np
     fractions = {name: settings[name] for name in ("val_fraction", "test_fraction", "seed")}
     if records.source_split is None:
         return split_images(records.labels, records.is_test, **fractions)
-    if records.content is None:
+    if records.split_keys is None:
         return records.source_split
-    split, lent = split_by_content(records.content, records.labels, records.source_split, **fractions)
+    split, lent = split_by_content(records.split_keys, records.labels, records.source_split, **fractions)
     _check_splits(records, split, source)
     if loans := [f"{records.names[row]} to {SPLIT_NAMES[split[row]]}" for row in np.flatnonzero(lent)]:
         why = "classes without a picture in val or test lend one that would be in train"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 FOLDER = "folder:"  # prefix of a data set that is a folder of the user's pictures
+TABLES = ("csv:", "parquet:")  # prefixes of data sets that are tables of pictures and labels
+PICTURES = (FOLDER, *TABLES)
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512  # pixels per side of prepared images; VGG16's minimum is 32
 
 
@@ -23,7 +25,8 @@ class Records(NamedTuple):
     names: list[str]  # N file names, as in the source
     class_names: tuple[str, ...]  # C
     is_test: np.ndarray | None  # (N,) bool, the source's own test images; None if it has no test split
-    content: np.ndarray | None = None  # (N, 32) uint8, sha256 of each picture; set if it decides the split
+    content: np.ndarray | None = None  # (N, 32) uint8, sha256 of each picture, if it comes from a file
+    split_keys: np.ndarray | None = None  # (N, 32) uint8, what decides the split: content or a group
     source_split: np.ndarray | None = None  # (N,) uint8, the split set by the source, 255 if unassigned
     unreadable: tuple[tuple[str, str], ...] = ()  # name of each file left out, and why
     identity: str | None = None  # of the bytes that were read; compared with the row's source

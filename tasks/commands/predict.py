@@ -16,8 +16,7 @@ from typing import Any
 
 from pipeline.backbones.table import weights_name
 from pipeline.children import run_in_child
-from pipeline.datasets.files import find_pictures
-from pipeline.datasets.folders import text_of_name
+from pipeline.datasets.folders import find_pictures, text_of_name
 from pipeline.errors import BadInput
 from pipeline.formatting import cell_of
 from pipeline.runs.result import needs_weights, read_run

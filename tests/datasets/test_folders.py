@@ -329,7 +329,7 @@ def test_files_that_change_between_scan_and_read_are_an_error(root, tmp_path):
 def test_unexpected_folder_layout_is_a_clear_error(tmp_path, make, message):
     make(tmp_path / "x")
     with pytest.raises(BadInput, match=message):
-        picture_files(tmp_path / "x")
+        folder_dataset(f"folder:{tmp_path / 'x'}", None)
 
 
 def test_too_few_pictures_for_three_splits_are_a_clear_error(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones.table import BACKBONES, WEIGHTS
-from pipeline.datasets.files import find_pictures
+from pipeline.datasets.folders import find_pictures
 from pipeline.datasets.pictures import fit_picture
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, DamagedFile, HeadstartError

@@ -1,0 +1,86 @@
+"""A table of pictures: a CSV or Parquet file with a picture in each row.
+
+Its columns are path, relative to the table or absolute; label, a text as it stands; and, if wanted, split and
+group. Other columns are ignored. A table without labels is enough to predict and embed.
+"""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+from pipeline.datasets.files import SPLIT_NAMES, PictureFile
+from pipeline.errors import BadInput
+from pipeline.formatting import printable
+
+COLUMNS = ("path", "label", "split", "group")
+
+
+def table_files(path: Path) -> list[PictureFile]:
+    """Return the pictures of the rows of a table that have a label.
+
+    A row without a split gets that of its group, if others of the group have one. Raises BadInput for a table
+    without labels, an unknown split, or a group in several splits.
+    """
+    rows, files = read_table(path), []
+    split_of: dict[str, str] = {}  # by group
+    if not any("label" in row for row in rows):
+        raise BadInput(f"{path}: expected a column label, found {', '.join(rows[0]) if rows else 'no rows'}")
+    for number, row in enumerate(rows, start=1):
+        if (split := row.get("split", "")) and split.lower() not in SPLIT_NAMES:
+            raise BadInput(f"{path}: row {number}: expected the split train, val or test, received {split!r}")
+        row["split"] = SPLIT_NAMES[split.lower()] if split else ""
+        group = row.setdefault("group", "")
+        if group and split and split_of.setdefault(group, row["split"]) != row["split"]:
+            raise BadInput(f"{path}: row {number}: expected group {group!r} in one split, found two")
+    for row in rows:
+        if row["label"]:
+            split, name = row["split"] or split_of.get(row["group"], ""), printable(row["path"])
+            label = printable(row["label"])
+            files.append(PictureFile(name, path.parent / row["path"], label, split, row["group"]))
+    return files
+
+
+def unlabeled(path: Path) -> list[tuple[str, str]]:
+    """Return the pictures of the rows that have no label, as (name, why)."""
+    return [(printable(row["path"]), "no label") for row in read_table(path) if not row["label"]]
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table as texts by column; a missing value is "".
+
+    Raises BadInput if it cannot be read, has no column path, or no path in a row.
+    """
+    is_parquet = path.suffix == ".parquet"
+    try:
+        rows = _read_parquet(path) if is_parquet else _read_csv(path)
+    except (ValueError, csv.Error, OSError) as error:  # pyarrow's errors are among them
+        kind = "a Parquet file" if is_parquet else "a CSV file in UTF-8 with a header"
+        raise BadInput(f"{path}: expected {kind} ({error})") from None
+    for number, row in enumerate(rows, start=1):
+        if not row.get("path"):
+            raise BadInput(f"{path}: row {number}: expected a path in the column path, found {row}")
+    return rows
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True, restkey="", restval="")
+        rows = []
+        for row in reader:
+            if "" in row:
+                raise BadInput(f"{path}: line {reader.line_num} has more values than the header")
+            rows.append({name: value for name, value in row.items() if name in COLUMNS})
+    return rows
+
+
+def _read_parquet(path: Path) -> list[dict[str, str]]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise BadInput(f"{path}: pyarrow is not installed; get it with `pip install 'headstart[parquet]'`")
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(path)
+    table = file.read([name for name in file.schema_arrow.names if name in COLUMNS])
+    return [
+        {name: "" if value is None else str(value) for name, value in row.items()}
+        for row in table.to_pylist()
+    ]
