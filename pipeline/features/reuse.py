@@ -4,7 +4,6 @@ Adding pictures to a folder makes it another data set with another cache. An ima
 its picture, how it is fitted, and the network, so existing rows are copied bit for bit.
 """
 
-import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.datasets.store import ImageStore
-from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, finished_sections
 from pipeline.storage import hdf5
-from pipeline.storage.publishing import read_manifest
+from pipeline.storage.publishing import undamaged_files
 
 OPEN_SHARDS = 4  # kept in memory; neighboring images usually share a shard
 
@@ -31,7 +29,7 @@ class ReusableFeatures:
             return
         digests = {digest.tobytes() for digest in self._content}
         for other in _matching_sections(section):
-            for path in _undamaged_shards(other):
+            for path in sorted(other.folder / name for name in undamaged_files(other.folder)):
                 for row, digest in enumerate(_content(path)):
                     if digest in digests:
                         self._locations.setdefault(digest, (path, row))
@@ -69,15 +67,6 @@ def _matching_sections(section: Section) -> list[Section]:
 def _settings(base: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that determine the features of an image, and how it was cropped and resized."""
     return {**base, "dataset": [base["dataset"].get(name) for name in ("image_size", "fitting")]}
-
-
-def _undamaged_shards(section: Section) -> list[Path]:
-    """Return the shards of a section that match its manifest's sha256; skip damaged ones."""
-    manifest, paths = read_manifest(section.folder), []
-    for name in sorted(manifest.files):
-        with contextlib.suppress(DamagedFile):
-            paths.append(manifest.verified(name))
-    return paths
 
 
 def _content(path: Path) -> list[bytes]:

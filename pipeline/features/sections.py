@@ -15,7 +15,7 @@ from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.storage import publishing
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.layout import MANIFEST
+from pipeline.storage.layout import COSTS, MANIFEST
 
 POOLINGS = ("average", "none")
 STORAGES = ("float32", "float16")
@@ -189,7 +189,7 @@ class Section:
 
     def why_missing(self) -> str | None:
         """Return a message why the section is not finished, or None if it is."""
-        return publishing.why_incomplete(self.folder, self.fingerprint)
+        return publishing.why_incomplete(self.folder, self.fingerprint, sealed=[COSTS])
 
 
 def shard_step(base: dict[str, Any]) -> int:

@@ -17,7 +17,7 @@ import socket
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -276,10 +276,12 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def why_incomplete(folder: Path, fingerprint: dict[str, Any]) -> str | None:
-    """Return a message on why folder does not hold the result of fingerprint, or None if it does."""
+def why_incomplete(folder: Path, fingerprint: dict[str, Any], sealed: Sequence[str] = ()) -> str | None:
+    """Return why folder lacks the result of fingerprint or a valid sealed file; None if it has both."""
     try:
         manifest = read_manifest(folder)
+        for name in sealed:
+            read_sealed(folder / name)
     except DamagedFile as error:
         return str(error)
     if canonical(manifest.fingerprint) != canonical(fingerprint):
@@ -287,13 +289,13 @@ def why_incomplete(folder: Path, fingerprint: dict[str, Any]) -> str | None:
     return manifest.missing()
 
 
-def undamaged_files(folder: Path, facts: dict[str, Any]) -> set[str]:
-    """Return the files of folder that match its manifest; an empty set if the manifest has other facts."""
+def undamaged_files(folder: Path, facts: dict[str, Any] | None = None) -> set[str]:
+    """Return the files of folder that match its manifest; an empty set if that does not have these facts."""
     try:
         manifest = read_manifest(folder)
     except DamagedFile:
         return set()
-    if manifest.facts != facts:
+    if facts not in (None, manifest.facts):
         return set()
     existing = {name: entry for name, entry in manifest.files.items() if _is_file(folder / name)}
     return {name for name, entry in existing.items() if describe_file(folder / name) == entry}

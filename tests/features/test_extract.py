@@ -152,6 +152,23 @@ def test_costs_and_manifest_describe_the_extraction(cached):
     assert not (section.folder / LOCKS).exists()
 
 
+@pytest.mark.parametrize("fault", ["missing", "flipped"])
+def test_costs_that_are_lost_or_damaged_are_written_again_from_the_shards_notes(
+    copied, rerun, flip_byte, fault
+):
+    section, before = section_of(copied), versions(copied)
+    costs = section.folder / module.COSTS
+    expected = publishing.read_sealed(costs)
+    flip_byte(costs) if fault == "flipped" else costs.unlink()
+    assert str(costs) in section.why_missing()
+    with pytest.raises(DamagedFile, match=str(costs)):
+        FeatureStore(copied)
+    rerun()
+    assert publishing.read_sealed(costs) == expected
+    assert section.why_missing() is None
+    assert versions(copied) == before
+
+
 def test_layer_requested_later_is_computed_alone(copied, rerun, monkeypatch):
     before = versions(copied)
     computed = []

@@ -152,6 +152,22 @@ def test_repair_recomputes_only_the_damaged_shard_and_keeps_the_old_file(little,
     assert only(little, f"quarantine/*/{place}/shard-00001.json")
 
 
+def test_damaged_costs_of_features_are_reported_and_repaired_without_computing(little, headstart, flip_byte):
+    costs = maps_of(little) / "costs.json"
+    expected, before = costs.read_bytes(), tree(costs.parent)
+    flip_byte(costs)
+    code, output, _ = headstart(*FILES)
+    assert code == 1
+    assert re.search(r"damaged +features/\S+/costs.json ", output)
+    assert headstart(*FILES, "--repair")[0] == 0
+    assert costs.read_bytes() == expected
+    assert only(little, "quarantine/*/features/*/*/costs.json")
+    after = tree(costs.parent)
+    assert {name: after[name] for name in before if "shard" in name} == {
+        name: state for name, state in before.items() if "shard" in name
+    }
+
+
 def test_repair_moves_the_damaged_file_and_manifest_of_a_run_so_that_it_is_trained_again(
     little, headstart, flip_byte
 ):
