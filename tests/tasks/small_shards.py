@@ -10,14 +10,14 @@ from pipeline.features import sections, shards
 
 sections.SHARD_BYTES, sections.shard_step = 1, lambda base: 64
 
-_publish = shards.ShardWriter._publish
+_write = shards.ShardWriter._write
 
 
 def _slowly(writer: shards.ShardWriter, shard: shards.Shard) -> None:
     time.sleep(0.25)
-    _publish(writer, shard)
+    _write(writer, shard)
     with Path(os.environ["SHARD_LOG"]).open("a") as log:
         log.write(f"{os.getpid()} {shard.number}\n")
 
 
-shards.ShardWriter._publish = _slowly
+shards.ShardWriter._write = _slowly
