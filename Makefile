@@ -11,7 +11,7 @@ RUN_OPTIONS := $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATASET),--dataset
 IN_PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-all lint audit format bench-extract bench-heads bench-train bench-finetune clean-data clean-venv
+.PHONY: help demo run test test-all lint audit format bench-extract bench-heads bench-train bench-finetune chaos clean-data clean-venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ bench-train: $(VENV)/run.installed $(VENV)/weights.done ## training from scratch
 
 bench-finetune: $(VENV)/run.installed $(VENV)/weights.done ## fine-tuning from cached maps compared with images and Keras fit
 	$(BIN)/python benchmarks/finetune.py $(BENCH)
+
+chaos: $(VENV)/run.installed ## three workers that are killed, stopped, and damaged at random, ROUNDS=10 times; resumes
+	$(BIN)/python benchmarks/chaos.py --rounds $(or $(ROUNDS),10) $(BENCH)
 
 clean-data: ## remove all results except downloads
 	@$(PYTHON) -c 'import os, pathlib, subprocess; from pipeline.storage import layout; \
