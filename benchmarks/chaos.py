@@ -278,7 +278,7 @@ class Tree:
                 self.start_worker(number)
 
     def roles(self) -> dict[str, list[int]]:
-        """Return the running processes by role, in the order in which they started."""
+        """Return the running processes by role."""
         own = {worker.pid: "worker" for worker in self.workers.values() if worker.poll() is None}
         if self.luigid.poll() is None:
             own[self.luigid.pid] = "luigid"
@@ -327,13 +327,13 @@ class Tree:
 
 
 def alive(data: Path) -> list[int]:
-    """Return the processes, except zombies, whose environment names a data folder, oldest first."""
+    """Return the other processes, except zombies, whose environment names a data folder, by number."""
     variable, processes = f"HEADSTART_DATA_DIR={data}".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if variable in (folder / "environ").read_bytes().split(b"\0"):
                 processes.append(int(folder.name))
-    return sorted(processes)
+    return sorted({*processes} - {os.getpid()})
 
 
 @dataclass
