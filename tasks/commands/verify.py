@@ -1,5 +1,6 @@
-"""Check the size and sha256 of every file that a manifest lists, the costs of extractions, and the pictures in
-folders that were used as data sets, and recompute a sample of the cached features from their images.
+"""Check every file that a manifest lists, the costs of extractions, and the pictures of folders, by sha256.
+
+A sample of the cached features is recomputed from their images.
 
 examples:
   headstart verify                                check all files, recompute 64 rows of each view
