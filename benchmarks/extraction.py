@@ -8,7 +8,7 @@ All sides run VGG16 on the same uint8 images and return the five taps averaged o
 process, and they are measured in turn. Images and weights come from a prepared data set and downloaded
 weights (folders in data/datasets and data/raw/weights), or are random with a fixed seed. Headstart enlarges
 images of another size itself; the other sides get them enlarged. ONEDNN_MAX_CPU_ISA may stand for another
-processor and is named in the table.
+processor and is named in the table; `auto` is still the precision of this one, so ask for float32 sides.
 
 - predict-32, predict-256: Keras's model.predict in float32, in batches of 32 (its default) or 256, with its
   output written to one HDF5 file with h5py: the usual approach;

@@ -30,10 +30,13 @@ from pipeline.progress import Progress, silent
 ALLOWED_PACKAGES = ("pipeline.",)
 ORPHAN_CHECK_SECONDS = 0.5
 STDERR_LINES = 15  # last lines of a child's standard error in the error message
-COMMAND = (sys.executable, "-m", "pipeline.children")
+COMMAND = (sys.executable, "-P", "-m", "pipeline.children")  # -P: no modules from the working directory
 QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
 KERAS_CACHE = "HEADSTART_KERAS_CACHE"  # for children, because Keras writes a keras.json into its KERAS_HOME
-UNSET = ("TF_USE_LEGACY_KERAS", "PYTHONOPTIMIZE")
+UNSET = (  # starts of the names of variables that would change results
+    *("TF_", "XLA_", "ONEDNN_", "DNNL_", "NVIDIA_TF32_OVERRIDE", "PYTHONOPTIMIZE"),
+    *("OMP_", "OPENBLAS_", "MKL_", "NPY_"),  # threads and kernels of NumPy's libraries
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +75,9 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
 
 def _environment() -> dict[str, str]:
     """Return the environment of a child, without what would change results or where modules come from."""
-    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
     kept |= {KERAS_CACHE: str(keras_home()), "KERAS_HOME": os.devnull}
-    return {**kept, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return {**kept, **QUIET_TENSORFLOW, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
 
 
 def keras_home() -> Path:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from pipeline.errors import unknown_name
 
 PRECISIONS = ("float32", "bfloat16")
 NATIVE_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
-BFLOAT16_LIMITS = ("BF16", "FP16", "AMX", "AVX10")  # parts of ONEDNN_MAX_CPU_ISA that include bfloat16
 NATIVE_BFLOAT16_CAPABILITY = 8.0  # NVIDIA GPUs compute in bfloat16 from Ampere (8.0) on
-RECORDED_PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pandas", "luigi")
+RECORDED_PACKAGES = (
+    *("tensorflow", "openvino", "torch", "keras", "numpy", "h5py"),
+    *("pillow", "scikit-learn", "pandas", "luigi"),
+)
 
 
 def resolve_precision(precision: str) -> str:
@@ -38,9 +41,7 @@ def native_bfloat16() -> bool:
     """Return whether the device that TensorFlow will use multiplies bfloat16 matrices natively."""
     if (capability := gpu_capability()) is not None:
         return capability >= NATIVE_BFLOAT16_CAPABILITY
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()  # of the library that multiplies
-    allowed = limit in {"", "ALL", "DEFAULT"} or any(name in limit for name in BFLOAT16_LIMITS)
-    return allowed and bool(NATIVE_BFLOAT16_FLAGS & cpu_flags())
+    return bool(NATIVE_BFLOAT16_FLAGS & cpu_flags())
 
 
 def cpu_flags() -> set[str]:
@@ -76,10 +77,10 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a result can depend on."""
+def versions(packages: Sequence[str] = RECORDED_PACKAGES) -> dict[str, str]:
+    """Return the versions of Headstart, Python and the installed ones of packages that results depend on."""
     result = {"headstart": __version__, "python": platform.python_version()}
-    for package in RECORDED_PACKAGES:
+    for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             result[package] = importlib.metadata.version(package)
     return result

@@ -38,7 +38,6 @@ def configure(*, seed: int, precision: str, threads: int | None = None) -> dict[
     return {
         "precision": precision,
         "deterministic_operations": True,
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
         "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
         "devices": sorted({device.device_type for device in tf.config.list_logical_devices()}),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import subprocess
@@ -19,6 +20,20 @@ class PrivateError(HeadstartError):
 
 def add(first, second, progress):
     return {"sum": first + second, "text": "é", "pid": os.getpid()}
+
+
+def optimized(progress):
+    return sys.flags.optimize
+
+
+def solve(progress):
+    """Return a digest of the bits of sums that BLAS splits among its threads, and sums in its own order."""
+    import numpy as np
+
+    values = np.random.default_rng(0).normal(size=(1000, 256)).astype(np.float32)
+    products = values.T @ values
+    solved = np.linalg.solve(products + np.eye(256, dtype=np.float32), values.T)
+    return hashlib.sha256(products.tobytes() + solved.tobytes()).hexdigest()
 
 
 def report(progress):

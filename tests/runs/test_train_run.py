@@ -107,7 +107,7 @@ def test_the_recipe_file_records_how_the_run_was_trained(trained):
     assert {"python", "tensorflow", "keras", "numpy"} <= set(recipe["versions"])
     assert recipe["machine"]["precision"] == "float32"
     assert recipe["machine"]["deterministic_operations"] is True
-    assert {"processor", "cores", "threads", "devices", "onednn"} <= set(recipe["machine"])
+    assert {"processor", "cores", "threads", "devices"} <= set(recipe["machine"])
 
 
 def test_the_recipe_file_counts_the_parameters_of_backbone_and_head(trained):

@@ -28,10 +28,14 @@ def data_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def call(tmp_path):
-    """Run Python with arguments in an empty folder; return its finished process."""
+    """Run Python with arguments in an empty folder; return its finished process.
+
+    The project comes first on PYTHONPATH unless that names its place itself.
+    """
 
     def run(*arguments: str, timeout: float = 90, **environment: str):
-        paths = [str(ROOT), *filter(None, [environment.pop("PYTHONPATH", "")])]
+        paths = [path for path in environment.pop("PYTHONPATH", "").split(os.pathsep) if path]
+        paths = paths if str(ROOT) in paths else [str(ROOT), *paths]
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,
