@@ -25,6 +25,7 @@ from pipeline.features.reuse import ReusableFeatures
 from pipeline.features.sections import Section, engine_of, missing_sections
 from pipeline.features.shards import ByProduct, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
+from pipeline.storage.fingerprint import key_of
 from pipeline.storage.layout import COSTS, LOCKS
 from pipeline.storage.publishing import check_free_space, publish_manifest, publish_sealed
 
@@ -123,7 +124,9 @@ def finish(
     publish_sealed(section.folder / COSTS, costs)
     files = {section.shard(number).name: note["file"] for number, note in enumerate(finished)}
     by_shard = [stop - start for start, stop in spans]
-    publish_manifest(section.folder, section.fingerprint, files, {"rows": count, "rows_by_shard": by_shard})
+    versions = {key_of(note.get("versions")): note.get("versions") for note in finished}  # each set once
+    facts = {"rows": count, "rows_by_shard": by_shard, "versions": [*versions.values()]}
+    publish_manifest(section.folder, section.fingerprint, files, facts)
     shutil.rmtree(section.folder / LOCKS, ignore_errors=True)
     return costs
 

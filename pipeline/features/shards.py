@@ -12,7 +12,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section
-from pipeline.machine import peak_memory_mb
+from pipeline.machine import peak_memory_mb, versions
 from pipeline.storage import hdf5
 from pipeline.storage.layout import LOCKS
 from pipeline.storage.publishing import describe_file, process_name, publish_sealed, published
@@ -105,7 +105,7 @@ class ShardWriter:
 
     def __init__(self, store: ImageStore, start_seconds: float, by_product_of: str | None = None):
         self.notes: dict[int, dict[str, Any]] = {}
-        self._by_product_of = by_product_of
+        self._by_product_of, self._versions = by_product_of, versions()
         self._store, self._start_seconds = store, start_seconds
         self._thread, self._pending = ThreadPoolExecutor(1), deque[Future[None]]()
 
@@ -139,6 +139,7 @@ class ShardWriter:
                 "start_seconds": self._start_seconds,
                 "peak_memory_mb": round(peak_memory_mb(), 1),
                 "process": process_name(),
+                "versions": self._versions,
                 "by_product_of": self._by_product_of,
             }
             publish_sealed(section.note(number), note)

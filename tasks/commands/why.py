@@ -111,8 +111,10 @@ def _explain_entry(entry: Entry, inventory: list[Entry], graph: list[Step]) -> l
     size = f"{pluralize(len(entry.manifest.files), 'file')}, {format_bytes(entry.manifest.bytes)}"
     state = f"incomplete: {missing}" if missing else "complete; `headstart verify` checks the contents"
     rows = [(f"    {path}", format_field(value)) for path, value in fields(entry.manifest.fingerprint)]
+    versions = [fields(one) for one in entry.manifest.facts.get("versions", []) if one]
+    computed = [f"  computed with {', '.join(f'{name} {value}' for name, value in one)}" for one in versions]
     used_by = _used_by(entry, entry.manifest.fingerprint, graph)
-    return [*lines, f"  {size}, {state}", "  made from:", *align_columns(rows), *used_by]
+    return [*lines, f"  {size}, {state}", *computed, "  made from:", *align_columns(rows), *used_by]
 
 
 def _used_by(entry: Entry, stored: dict[str, Any], graph: list[Step]) -> list[str]:

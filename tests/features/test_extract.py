@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from caches import LAYERS, base_of, extract_to, section_of
 
+from pipeline import machine
 from pipeline.backbones import forward
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES
@@ -145,7 +146,7 @@ def test_costs_and_manifest_describe_the_extraction(cached):
     manifest = read_manifest(section.folder)
     costs = json.loads((section.folder / module.COSTS).read_text())
     assert list(manifest.files) == [f"shard-{number:05d}.h5" for number in range(10)]
-    assert manifest.facts == {"rows": 100, "rows_by_shard": [10] * 10}
+    assert manifest.facts == {"rows": 100, "rows_by_shard": [10] * 10, "versions": [machine.versions()]}
     assert costs["bytes"] == manifest.bytes
     assert costs["images"] == 100
     assert min(costs[name] for name in ("seconds", "images_per_second", "peak_memory_mb")) > 0

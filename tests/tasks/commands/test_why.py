@@ -8,7 +8,10 @@ import shutil
 import pytest
 from trees import only
 
-from pipeline.storage.publishing import publish_manifest, read_manifest
+from pipeline import machine
+from pipeline.features.extract import finish
+from pipeline.features.sections import section_at
+from pipeline.storage.publishing import publish_manifest, publish_sealed, read_manifest, read_sealed
 
 QUICK = ("--preset", "quick", "--dataset", "digits", "--subset", "0")
 LITTLE = ("--preset", "little", "--precision", "float32")
@@ -70,6 +73,20 @@ def test_a_folder_is_explained_by_its_key_with_the_presets_that_use_it(little, h
     assert "1 file, 59.3 MB, complete" in output
     assert "weights   he_normal:0" in output
     assert "used by preset demo, full, quick" in output or "used by preset demo, quick, full" in output
+
+
+def test_a_section_lists_the_versions_of_libraries_that_its_shards_were_computed_with(little, headstart):
+    section, _ = section_at(only(little, "features/*/*/shard-00001.json").parent)
+    notes = [read_sealed(section.note(number)) for number in range(2)]
+    assert [note["versions"] for note in notes] == [machine.versions()] * 2
+    current = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions().items()))
+    _, output, _ = headstart("why", section.key)
+    assert output.count("computed with") == 1 and f"  computed with {current}\n" in output
+    others = {"tensorflow": "0.8", "keras": "0.9"}
+    publish_sealed(section.note(0), {**notes[0], "versions": others})
+    finish(section, 200, {})
+    _, output, _ = headstart("why", section.key)
+    assert f"  computed with keras 0.9, tensorflow 0.8\n  computed with {current}\n" in output
 
 
 def test_an_entry_that_no_preset_uses_is_compared_with_the_nearest_task(little, headstart):
