@@ -262,7 +262,7 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
         if not path.is_file():
             raise BadInput(f"weights {text!r}: expected a weights file, but {path} is not a file")
         path = path.resolve()
-        return WeightsChoice(_identify(path, path.stat().st_mtime_ns, backbone, data), str(path))
+        return WeightsChoice(_identify(path, path.stat().st_ctime_ns, backbone, data), str(path))
     raise BadInput(
         f"unknown weights {text!r}: expected one of {', '.join(weights_names(backbone))}, random, "
         "random:SEED, or the path of a weights file"
@@ -270,7 +270,7 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
 
 
 @functools.lru_cache(maxsize=8)
-def _identify(path: Path, _modified: int, backbone: str, data: Path | None) -> str:
+def _identify(path: Path, _changed: int, backbone: str, data: Path | None) -> str:
     """Return the identity of the arrays in a file, kept by its sha256 in the data folder."""
     record = data and layout.weights_record(data, f"{sha256_of(path)}-{backbone}")
     if record:

@@ -6,6 +6,7 @@ images; layers requested later become another section. Planning imports this mod
 
 import contextlib
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,12 +208,13 @@ def published_sections(cache: Path) -> list[Section]:
 
 
 def section_at(folder: Path) -> tuple[Section, publishing.Manifest]:
-    """Return the section in a folder and its manifest; raise DamagedFile."""
+    """Return the section in a folder and its manifest; raise DamagedFile, also for that of another cache."""
     manifest = publishing.read_manifest(folder)
     own = manifest.fingerprint
     section = Section(folder.parent, base_fingerprint(own), own["view"], tuple(own["layers"]))
-    if section.folder != folder:
-        raise DamagedFile(f"{folder}: its manifest belongs to {section.folder}")
+    cache = re.sub("-[0-9a-f]{12}$", f"-{key_of(section.base)}", folder.parent.name)  # copies have any name
+    if (place := folder.parents[1] / cache / section.folder.name) != folder:
+        raise DamagedFile(f"{folder}: its manifest belongs to {place}")
     return section, manifest
 
 
