@@ -106,7 +106,6 @@ WITH_SECONDS += ("accuracy_over_time.png", "loss_over_time.png")
 def main() -> int:
     """Run the rounds that are missing; return 1 if anything was lost or differs."""
     options = _options()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     isolated = _in_own_namespace()
     bench = Bench(options.folder.resolve(), isolated)
@@ -221,6 +220,7 @@ class Bench:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
             )
 
     def run(self, program: str, *arguments: str) -> str | None:
