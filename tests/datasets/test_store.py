@@ -92,7 +92,8 @@ def test_subset_of_all_images_has_the_fingerprint_of_the_full_data_set():
 
 def test_unknown_data_set_is_an_error_that_lists_the_names():
     with pytest.raises(
-        BadInput, match="unknown dataset 'mnist': expected one of cifar10, cifar10-sample, cifar100, digits"
+        BadInput,
+        match="unknown dataset 'mnist': expected one of cifar10, cifar10-sample, cifar100, csv:PATH, digits",
     ):
         dataset_fingerprint("mnist", subset=0, split_seed=0)
 

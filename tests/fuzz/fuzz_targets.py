@@ -22,6 +22,7 @@ import fuzz_seeds as seeds
 from pipeline.features.sections import NOTE_NUMBERS, Section
 from pipeline.progress import silent
 from pipeline.storage.fingerprint import digest_of_values, key_of
+from pipeline.storage.layout import COSTS
 from pipeline.storage.publishing import (
     MANIFEST,
     SEAL,
@@ -36,6 +37,14 @@ from pipeline.storage.publishing import (
 MEMORY_LIMIT = 256 << 20  # bytes, for one input; the seeds are below 100 kB
 TIME_LIMIT = 10  # seconds, for one input
 LARGEST_PIXELS = 1 << 20  # the real limit is a hundred times higher and would need a hundred times the memory
+
+EXTRACTION_COSTS = {
+    "seconds": 1.5,
+    "images": 3,
+    "images_per_second": 2.0,
+    "peak_memory_mb": 812.5,
+    "bytes": 51_240,
+}
 
 
 class Prepared(NamedTuple):
@@ -121,6 +130,7 @@ def feature_manifest(root: Path) -> Prepared:
         folder = section.cache / _folder_of(content)
         folder.mkdir(parents=True)
         os.link(Path(spare) / shard.name, folder / shard.name)
+        os.link(Path(spare) / COSTS, folder / COSTS)
         (folder / MANIFEST).write_bytes(content)
         return _read_everything(FeatureStore(section.cache))
 
@@ -149,12 +159,9 @@ def shard_note(root: Path) -> Prepared:
 def extraction_costs(root: Path) -> Prepared:
     """The reader of the costs of an extraction, with a matching seal."""
     from pipeline.features.store import FeatureStore
-    from pipeline.storage.layout import COSTS
 
     section = _write_cache(root)
     store, costs = FeatureStore(section.cache), section.folder / COSTS
-    values = {"seconds": 1.5, "images": 3, "images_per_second": 2.0, "peak_memory_mb": 812.5, "bytes": 51_240}
-    publish_sealed(costs, values)
 
     def read(data: bytes) -> object:
         costs.write_bytes(_with_seal(data))
@@ -164,11 +171,12 @@ def extraction_costs(root: Path) -> Prepared:
 
 
 def _write_cache(root: Path) -> Section:
-    """Write a finished cache of one shard and return its section."""
+    """Write a finished cache of one shard, with its costs, and return its section."""
     section = seeds.feature_section(root / "cache")
     section.folder.mkdir(parents=True)
     section.shard(0).write_bytes(seeds.hdf5_files(seeds.feature_columns())[0])
     _publish_shard(section)
+    publish_sealed(section.folder / COSTS, EXTRACTION_COSTS)
     return section
 
 

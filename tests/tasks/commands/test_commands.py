@@ -26,7 +26,7 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
         (["CompareSchemes", "--preset", "huge"], "unknown preset 'huge': expected one of demo, full, quick"),
         (
             ["TrainHead", "--dataset", "mnist"],
-            "unknown dataset 'mnist': expected one of cifar10, cifar10-sample, cifar100, digits",
+            "unknown dataset 'mnist': expected one of cifar10, cifar10-sample, cifar100, csv:PATH, digits",
         ),
         (["TrainHead", "--epochs", "many"], "setting epochs: expected a whole number from 0 to 10000"),
         (["TrainHead", "--seed", "one"], "--seed: expected a whole number, received 'one'"),
