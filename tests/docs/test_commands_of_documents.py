@@ -55,6 +55,8 @@ def place(tmp_path_factory):
         kind.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 100, (40, 50, 3)) + 150 * (number % 2)
         Image.fromarray(pixels.astype(np.uint8)).save(kind / f"{number}.png")
+    rows = [f"{picture.relative_to(folder)},{picture.parent.name}" for picture in folder.glob("photos/*/*")]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *sorted(rows)]))
     (folder / "pictures").mkdir()
     for name in ("photo.jpg", "pictures/other.png"):
         Image.new("RGB", (60, 40), "navy").save(folder / name)
