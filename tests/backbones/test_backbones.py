@@ -113,6 +113,7 @@ def test_features_match_keras_within_the_precision(network, precision, tolerance
             assert np.linalg.norm(features - expected) < tolerance * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["none", "average"])
 def test_single_layer_of_resnet50_equals_the_same_layer_of_two(pooling):
     row = BACKBONES["resnet50"]

@@ -71,6 +71,7 @@ def test_features_of_all_layers_match_keras_within_the_precision(arrays, precisi
         assert relative_error(features, maps.mean((1, 2))) < TOLERANCE[precision]
 
 
+@pytest.mark.slow
 def test_feature_maps_match_keras(arrays):
     for actual, expected in zip(computed(arrays, pooling="none"), keras_maps(arrays), strict=True):
         assert actual.shape == expected.shape

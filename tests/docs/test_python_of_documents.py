@@ -13,6 +13,8 @@ from pipeline.backbones.table import choose_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.features.extract import extract
 from pipeline.features.sections import cache_fingerprint
+from pipeline.features.store import FeatureStore
+from pipeline.storage.fingerprint import key_of
 
 PLACE = "data/features/vgg16-imagenet-cifar10-sample-…"
 
@@ -36,8 +38,9 @@ def maps(digits, weights, tmp_path):
 def execute(features, maps, digits, tmp_path, monkeypatch):
     """Return a function that runs the Python of a document on cached features of a hundred digits."""
     monkeypatch.setenv("HEADSTART_DATA_DIR", str(tmp_path / "data"))
-    caches = {"vgg16-imagenet-cifar10-sample-0123456789ab": features, "another…-0123456789ab": maps}
-    for name, folder in caches.items():
+    caches = {"vgg16-imagenet-cifar10-sample": features, "another…": maps}
+    for title, folder in caches.items():
+        name = f"{title}-{key_of(FeatureStore(folder).base)}"
         (tmp_path / "data" / "features").mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / "features" / name).symlink_to(folder)
     shard = next(features.rglob("shard-00000.h5"))

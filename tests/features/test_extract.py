@@ -336,6 +336,7 @@ def test_every_dataset_of_a_shard_has_checksums(cached):
     assert checked == [True] * 6
 
 
+@pytest.mark.slow
 def test_the_passes_for_maps_also_fill_the_cache_of_averages(sources, tmp_path, extracted):
     averages = {"base": base_of(), "layers": list(TAPS), "folder": str(tmp_path / "averages")}
     maps, layer = {"pooling": "none", "storage": "float16", "layers": ["block4_pool"]}, ["block4_pool"]
@@ -350,6 +351,7 @@ def test_the_passes_for_maps_also_fill_the_cache_of_averages(sources, tmp_path, 
     assert store.costs(TAPS, counted=used)["seconds"] == 0  # counted with the maps
 
 
+@pytest.mark.slow
 def test_by_products_are_not_computed_where_the_deepest_layer_is_cached(sources, tmp_path, extracted):
     averages = {"base": base_of(), "layers": list(TAPS), "folder": str(tmp_path / "averages")}
     extract_to(tmp_path / "averages", sources, layers=["block5_pool"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pipeline.features import speed
 
 
+@pytest.mark.slow
 def test_a_rate_is_measured_and_reported_as_progress(monkeypatch):
     monkeypatch.setattr(speed, "SECONDS", 0.1)
     steps = []

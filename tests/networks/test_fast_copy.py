@@ -54,6 +54,7 @@ def test_a_wide_convolution_has_the_same_gradients(side, channels, filters, acti
         np.testing.assert_allclose(copied, original, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_gradients_differ_from_float32_by_about_one_and_a_half_percent():
     inputs = RNG.normal(size=(4, 6, 8, 96)).astype(np.float32)  # neither square nor multiples of a tile
     upstream = RNG.normal(size=(4, 6, 8, 64)).astype(np.float32)

@@ -27,6 +27,7 @@ def chaos(monkeypatch):
     return chaos
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_any_result_is_a_loss_or_a_difference(little, chaos, flip_byte):
     before = chaos.digests(little)
     assert {Path(name).suffix for name, digest in before.items() if digest != chaos.EXISTS} >= KINDS

@@ -142,6 +142,7 @@ def assert_same(data: Path, undisturbed: Path) -> None:
         np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_is_the_same_if_everything_around_it_differs(train, data_folder, made_little):
     done = train(*SAME.values())

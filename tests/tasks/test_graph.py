@@ -176,6 +176,7 @@ def test_the_extraction_with_the_most_layers_runs_first_and_serves_the_others():
     assert wide.folder == narrow.folder
 
 
+@pytest.mark.slow
 def test_a_corrupt_result_is_not_complete_and_is_replaced(finished):
     task = finished.results[0][0].run_task
     before = hits_of(task.folder)

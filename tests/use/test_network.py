@@ -221,6 +221,7 @@ def test_matrix_resizing_equals_that_of_keras(source, target):
     np.testing.assert_allclose(resize_square(tf.constant(images), target), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_export_with_different_predictions_fails_and_leaves_no_files(trained, digits, tmp_path):
     import shutil
 

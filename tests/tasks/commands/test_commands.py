@@ -103,7 +103,7 @@ def test_fault_04_dead_mirrors_are_listed_with_reasons_and_advice_and_the_exit_c
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_headstart_run_exits_with_30_and_the_reason_when_a_task_fails(call, workers):
     options = ("--preset", "quick", "--workers", workers)
     done = call(*HEADSTART, "run", *options, HEADSTART_CIFAR10_URLS=DEAD_MIRROR)

@@ -152,6 +152,7 @@ def test_repair_recomputes_only_the_damaged_shard_and_keeps_the_old_file(little,
     assert only(little, f"quarantine/*/{place}/shard-00001.json")
 
 
+@pytest.mark.slow
 def test_damaged_costs_of_features_are_reported_and_repaired_without_computing(little, headstart, flip_byte):
     costs = maps_of(little) / "costs.json"
     expected, before = costs.read_bytes(), tree(costs.parent)
