@@ -170,6 +170,7 @@ def test_costs_that_are_lost_or_damaged_are_written_again_from_the_shards_notes(
     assert versions(copied) == before
 
 
+@pytest.mark.slow
 def test_layer_requested_later_is_computed_alone(copied, rerun, monkeypatch):
     before = versions(copied)
     computed = []
@@ -205,7 +206,7 @@ def test_view_requested_later_is_computed_alone_from_flipped_images(copied, reru
     np.testing.assert_allclose(features, maps.mean((1, 2)), rtol=1e-4, atol=1e-4 * features.max())
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("kills", [1, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_fault_08_extraction_killed_at_random_moments_resumes_where_it_stopped(
     cached, sources, tmp_path, in_process, kills
 ):

@@ -48,7 +48,9 @@ def extract(tmp_path, sources, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("changes", [{}, {"pooling": "none", "storage": "float16"}])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({"pooling": "none", "storage": "float16"}, marks=pytest.mark.slow)]
+)
 def test_only_new_pictures_are_computed_and_reused_rows_are_identical(tmp_path, extract, changes):
     root = tmp_path / "pictures"
     write(root, range(60))

@@ -144,6 +144,7 @@ def small_archive_with_a_flipped_byte(source: Path, target: Path) -> None:
             bad.addfile(header, io.BytesIO(bytes(data)))
 
 
+@pytest.mark.slow
 def test_cifar100_is_downloaded_and_prepared_with_its_fine_labels_and_its_own_test_split(
     call, served, extension, data_folder
 ):

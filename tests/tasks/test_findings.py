@@ -22,6 +22,7 @@ LITTLE_RUN = {
 }
 
 
+@pytest.mark.slow
 def test_findings_are_tables_figures_and_a_page_in_the_runs_reports(little):
     task = DataFindings(**LITTLE_RUN)
     assert not task.complete()
