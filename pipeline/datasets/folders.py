@@ -97,7 +97,7 @@ def folder_row(name: str, identity: str, size: int, note: str = "") -> Dataset:
 
 
 def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
-    """Return the picture files of a folder, sorted by name, or of a table, in its order.
+    """Return the picture files of a folder or a table, sorted by name.
 
     layout is one of LAYOUTS; "auto" is an error if the folders could be meant as classes or as splits.
     Raises BadInput for an unexpected layout or table, or if a class has no pictures to train on.
@@ -150,8 +150,8 @@ def _files_of_folder(root: Path, layout: str) -> list[PictureFile]:
 def find_pictures(names: Sequence[str]) -> list[str]:
     """Return the paths of pictures in folders, in tables and of named files of any extension.
 
-    Raises BadInput if there are none.
-    Pictures of formats that are not read are among them; decode_picture says what to do about them.
+    Pictures of formats that are not read are among them; decode_picture says what to do about them. Raises
+    BadInput if there are none.
     """
     pictures: list[str] = []
     for name in names:

@@ -16,7 +16,7 @@ COLUMNS = ("path", "label", "split", "group")
 
 
 def table_files(path: Path) -> list[PictureFile]:
-    """Return the pictures of the rows of a table that have a label.
+    """Return the pictures of the rows that have a label, each once, sorted: the key knows no order of rows.
 
     A row without a split gets that of its group, if others of the group have one. Raises BadInput for a table
     without labels, an unknown split, or a group in several splits.
@@ -37,7 +37,7 @@ def table_files(path: Path) -> list[PictureFile]:
             split, name = row["split"] or split_of.get(row["group"], ""), printable(row["path"])
             label = printable(row["label"])
             files.append(PictureFile(name, path.parent / row["path"], label, split, row["group"]))
-    return files
+    return sorted(set(files), key=lambda file: file.entry)
 
 
 def unlabeled(path: Path) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ def write(path: Path, rows: list[dict[str, str]], **options) -> Path:
 
 def rows_of(count: int = 40, labels=("NA", "01"), **more) -> list[dict[str, str]]:
     return [
-        {"path": f"p/{number}.png", "label": labels[number % len(labels)]}
+        {"path": f"p/{number:03}.png", "label": labels[number % len(labels)]}
         | {name: value(number) for name, value in more.items()}
         for number in range(count)
     ]
@@ -60,7 +60,7 @@ def prepared(table: Path, kind="csv") -> ImageStore:
 def test_labels_stay_texts_and_paths_are_relative_to_the_table(tmp_path):
     store = prepared(write(tmp_path / "labels.csv", rows_of(labels=("NA", "01", "True", "1.0"))))
     assert store.class_names == ["01", "1.0", "NA", "True"] and len(store) == 40
-    assert store.names[:2] == ["p/0.png", "p/1.png"]
+    assert store.names[:2] == ["p/000.png", "p/001.png"]
     assert [store.class_names[label] for label in store.labels[:4]] == ["NA", "01", "True", "1.0"]
     assert (store.row.name, store.row.title) == ("csv:labels.csv", "labels.csv")
 
@@ -99,14 +99,14 @@ def test_a_group_follows_the_split_of_its_rows_and_two_splits_are_an_error(tmp_p
 
 
 def test_rows_without_a_picture_or_a_label_are_listed(tmp_path):
-    rows = [*rows_of(40), {"path": "absent.png", "label": "NA"}, {"path": "p/0.png", "label": ""}]
+    rows = [*rows_of(40), {"path": "absent.png", "label": "NA"}, {"path": "p/000.png", "label": ""}]
     (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "7.png").write_bytes(b"not a picture")
+    (tmp_path / "p" / "007.png").write_bytes(b"not a picture")
     store = prepared(write(tmp_path / "t.csv", rows))
     listed = list(csv.DictReader((tmp_path / "set" / UNREADABLE).open()))
     assert len(store) == 39
-    assert [row["file"] for row in listed] == ["p/7.png", "absent.png", "p/0.png"]
-    assert [row["why"] for row in listed[1:]] == ["No such file or directory", "no label"]
+    assert [row["file"] for row in listed] == ["absent.png", "p/007.png", "p/000.png"]
+    assert [row["why"] for row in listed[::2]] == ["No such file or directory", "no label"]
 
 
 @pytest.mark.parametrize("column", ["label", "split", "group"])
@@ -119,6 +119,21 @@ def test_a_changed_value_changes_the_key(tmp_path, column):
     assert fingerprint_of(write(tmp_path / "t.csv", rows))["source"] != before["source"]
     rows[0][column] = {"label": "NA", "split": "train", "group": "0"}[column]
     assert fingerprint_of(write(tmp_path / "t.csv", rows[::-1])) == before, "the order of rows is no content"
+
+
+def test_rows_in_another_order_or_repeated_give_the_same_data_set(tmp_path):
+    rows = rows_of(12, split=lambda number: ("train", "val", "test")[number // 2 % 3])
+    stores = []
+    for name, table in (("one", rows), ("other", [*rows[::-1], rows[0]])):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            picture = tmp_path / name / f"p/{number:03}.png"
+            picture.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(picture)
+        stores.append(prepared(write(tmp_path / name / "t.csv", table)))
+    assert stores[0].fingerprint == stores[1].fingerprint
+    assert stores[0].names == stores[1].names == [row["path"] for row in rows]
+    np.testing.assert_array_equal(stores[0].images, stores[1].images)
 
 
 @pytest.mark.parametrize(
