@@ -16,7 +16,7 @@ processor and is named in the table; `auto` is still the precision of this one, 
   they are installed (the extra `bench`);
 - forward: this project's forward passes only, on images in memory;
 - headstart: this project's extraction: reading, forward passes, checking, hashing, writing;
-- headstart-openvino, headstart-torch: the same with another engine;
+- headstart-amx, headstart-openvino, headstart-torch: the same with another engine;
 - headstart-maps: the same with whole maps of all taps in float16 instead of averages;
 - headstart-float32: the same in float32, for machines without bfloat16.
 
@@ -52,6 +52,7 @@ TITLES = {
     "openvino-bf16": "OpenVINO, bfloat16, batches of 64",
     "forward": "Headstart's forward passes only, {precision}",
     "headstart": "Headstart, {precision}, shards written",
+    "headstart-amx": "Headstart, engine tensorflow-amx, {precision}, shards written",
     "headstart-openvino": "Headstart, engine openvino, bfloat16, shards written",
     "headstart-torch": "Headstart, engine torch, bfloat16, shards written",
     "headstart-maps": "Headstart, {precision}, whole maps of all taps in float16 written",
@@ -397,6 +398,7 @@ SIDES: dict[str, Callable[[Path, int], Measure]] = {
     "openvino-bf16": _openvino,
     "forward": _forward,
     "headstart": _headstart,
+    "headstart-amx": lambda folder, size: _headstart(folder, size, engine="tensorflow-amx"),
     "headstart-openvino": lambda folder, size: _headstart(folder, size, engine="openvino"),
     "headstart-torch": lambda folder, size: _headstart(folder, size, engine="torch"),
     "headstart-maps": lambda folder, size: _headstart(folder, size, pooling="none", storage="float16"),

@@ -10,15 +10,19 @@ WINOGRAD_CHANNELS = {4: 128, 2: 256}
 # half of the rounding error in bfloat16 that the usual 0, ±1, ±2 give.
 WINOGRAD_POINTS: dict[int, tuple[float, ...]] = {4: (0, 0.625, -0.625, 1.5, -1.5), 2: (0, 1, -1)}
 DENSE_SIDE = 2  # pixels; on a map this small a convolution is one matrix product
+# Pixels; AMX multiplies matrices so fast that on larger maps Winograd's transforms take longer than the
+# products that they save.
+AMX_WINOGRAD_SIDE = 16
 
 
-def describe_algorithms() -> str:
-    """Return the description of the algorithms that is part of a cache's key."""
+def describe_algorithms(winograd_side: int = 0) -> str:
+    """Return the description of the algorithms that is part of a cache's key (see algorithm)."""
     tiles = ", ".join(
         f"{tile}x{tile} at {' '.join(f'{point:g}' for point in WINOGRAD_POINTS[tile])} from {channels}"
         for tile, channels in WINOGRAD_CHANNELS.items()
     )
-    return f"direct; winograd {tiles} channels; dense at {DENSE_SIDE} px"
+    limit = f" up to {winograd_side} px" if winograd_side else ""
+    return f"direct; winograd {tiles} channels{limit}; dense at {DENSE_SIDE} px"
 
 
 def winograd_tile(side: int) -> int:
@@ -26,9 +30,12 @@ def winograd_tile(side: int) -> int:
     return next((tile for tile in WINOGRAD_CHANNELS if side % tile == 0), 0)
 
 
-def algorithm(side: int, filters: int) -> str:
-    """Return "direct", "winograd" or "dense" for a 3x3 convolution of maps of side x side pixels."""
+def algorithm(side: int, filters: int, winograd_side: int = 0) -> str:
+    """Return "direct", "winograd" or "dense" for a 3x3 convolution of maps of side x side pixels.
+
+    winograd_side is the side of the largest maps for which Winograd's algorithm is used, 0 for any.
+    """
     if side == DENSE_SIDE:
         return "dense"
-    tile = winograd_tile(side)
+    tile = winograd_tile(side) if side <= (winograd_side or side) else 0
     return "winograd" if tile and filters >= WINOGRAD_CHANNELS[tile] else "direct"

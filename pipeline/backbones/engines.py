@@ -7,7 +7,7 @@ to arrays. Planning imports this module, so it is light.
 import importlib.util
 from dataclasses import dataclass
 
-from pipeline.backbones.algorithms import describe_algorithms
+from pipeline.backbones.algorithms import AMX_WINOGRAD_SIDE, describe_algorithms
 from pipeline.backbones.table import Backbone
 from pipeline.errors import BadInput, Table
 
@@ -36,7 +36,7 @@ class Engine:
     forward and passes are `module:function`: the function that builds a forward pass, and the number of
     passes that run at once. A pass has pass_pixels pixels, or up to twice as many to hold few_images.
     algorithms describes how convolutions are computed, "" if it depends on the backbone, and is part of a
-    cache's key.
+    cache's key. processor_flag is the feature in /proc/cpuinfo that makes it worth measuring, "" for any.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Engine:
     algorithms: str = ""
     extra: str = ""  # the extra of this project that installs it
     configure: str = ""  # sets precision and determinism before the first pass
+    processor_flag: str = ""
 
     @property
     def is_installed(self) -> bool:
@@ -84,6 +85,17 @@ ENGINES = Table(
         pass_pixels=128 * 32**2,
         few_images=16,  # deep layers have few pixels, and products over more images are faster
         configure="pipeline.numerics:configure",
+    ),
+    Engine(
+        name="tensorflow-amx",
+        package="tensorflow",
+        forward="pipeline.backbones.forward:forward_function_for_amx",
+        passes="pipeline.backbones.forward:passes_at_once",
+        pass_pixels=128 * 32**2,
+        few_images=16,
+        algorithms=describe_algorithms(AMX_WINOGRAD_SIDE),
+        configure="pipeline.numerics:configure",
+        processor_flag="amx_bf16",
     ),
     Engine(
         name="openvino",

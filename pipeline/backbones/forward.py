@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbones.algorithms import algorithm, winograd_tile
+from pipeline.backbones.algorithms import AMX_WINOGRAD_SIDE, algorithm, winograd_tile
 from pipeline.backbones.engines import PassSpec
 from pipeline.backbones.model import keras_taps
 from pipeline.backbones.table import Backbone
@@ -24,16 +24,19 @@ from pipeline.backbones.weights import Arrays
 from pipeline.backbones.winograd import convolve, fused, transformed_kernel
 from pipeline.machine import usable_cores
 
+Forward = Callable[[np.ndarray], list[np.ndarray]]  # from the images of a pass to its arrays
+
 
 def passes_at_once() -> int:
     """Return the number of passes that run at once: one per core, or one on a GPU."""
     return 1 if tf.config.list_physical_devices("GPU") else usable_cores()
 
 
-def forward_function(
-    row: Backbone, arrays: Arrays, spec: PassSpec
-) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return a thread-safe function from the images of a pass to its arrays; raise BadInput for a size."""
+def forward_function(row: Backbone, arrays: Arrays, spec: PassSpec, winograd_side: int = 0) -> Forward:
+    """Return a thread-safe function from the images of a pass to its arrays; raise BadInput for a size.
+
+    winograd_side limits the maps that Winograd's algorithm is used for (see algorithms.algorithm).
+    """
     row.check_size(spec.input_size)
     dtype, maps_dtype = tf.as_dtype(spec.precision), tf.as_dtype(spec.maps_dtype)
     layers = [layer for layer in row.taps if layer in dict(spec.taps)]
@@ -48,7 +51,7 @@ def forward_function(
         x -= tf.constant(row.subtract)
         preprocessed = tf.reverse(x, [-1]) if row.flip_channels else x
         if network is None:
-            maps = _maps(tf.cast(preprocessed, dtype), row, arrays, layers)
+            maps = _maps(tf.cast(preprocessed, dtype), row, arrays, layers, winograd_side)
         else:  # Keras does not always wrap a single output in a list
             maps = dict(zip(layers, tf.nest.flatten(network(preprocessed, training=False)), strict=True))
         return [
@@ -61,14 +64,22 @@ def forward_function(
     return lambda images: [np.asarray(memoryview(values.cpu())) for values in compute(tf.constant(images))]
 
 
-def _maps(x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str]) -> dict[str, tf.Tensor]:
+def forward_function_for_amx(row: Backbone, arrays: Arrays, spec: PassSpec) -> Forward:
+    """Return the same function with the algorithms that are fastest on processors with AMX."""
+    return forward_function(row, arrays, spec, AMX_WINOGRAD_SIDE)
+
+
+def _maps(
+    x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], winograd_side: int
+) -> dict[str, tf.Tensor]:
     """Return the outputs of layers for a batch of preprocessed images; stop after the deepest."""
     outputs = {}
     for block in row.blocks:
         for convolution in block.convolutions:
             kernel, bias = arrays[convolution.layer]
             pool = convolution is block.convolutions[-1]
-            x = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3])](x, kernel, bias, pool)
+            compute = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3], winograd_side)]
+            x = compute(x, kernel, bias, pool)
         if block.tap in layers:
             outputs[block.tap] = x
         if block.tap == layers[-1]:

@@ -56,7 +56,8 @@ def _software() -> Findings:
 
 def _engines() -> Findings:
     """Compare the installed engines at two input sizes; they are measured only if there are several."""
-    installed = [engine.name for engine in ENGINES.values() if engine.is_installed]
+    flags = {"", *machine.cpu_flags()}
+    installed = [e.name for e in ENGINES.values() if e.is_installed and e.processor_flag in flags]
     if len(installed) < 2:
         others = " and ".join(f"`pip install 'headstart[{e.extra}]'`" for e in ENGINES.values() if e.extra)
         yield "ok", f"engine {', '.join(installed)}; others, which can be faster, come with {others}"

@@ -16,7 +16,7 @@ from pipeline.errors import BadInput
 from pipeline.extensions import resolve
 from pipeline.features.verify import TOLERANCES
 
-OTHERS = [name for name in ENGINES if name != "tensorflow"]
+OTHERS = [engine.name for engine in ENGINES.values() if engine.package != "tensorflow"]
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
 
 
@@ -37,7 +37,15 @@ def taps_of(engine: str, row, arrays, pooling: str, precision: str) -> list[np.n
 @pytest.mark.parametrize("engine", OTHERS)
 def test_an_engine_computes_the_features_of_tensorflow(engine, backbone, pooling, precision):
     needs(engine)
-    row = BACKBONES[backbone]
+    assert_computes_the_features_of_tensorflow(engine, BACKBONES[backbone], pooling, precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_the_engine_for_amx_computes_the_features_of_tensorflow(precision):
+    assert_computes_the_features_of_tensorflow("tensorflow-amx", BACKBONES["vgg16"], "average", precision)
+
+
+def assert_computes_the_features_of_tensorflow(engine: str, row, pooling: str, precision: str) -> None:
     arrays = nonzero_weights(row)
     expected = taps_of("tensorflow", row, arrays, pooling, "float32")
     actual = taps_of(engine, row, arrays, pooling, precision)
@@ -87,5 +95,7 @@ def test_an_engine_that_is_missing_names_its_extra(monkeypatch):
 
 
 def test_an_unknown_engine_is_an_error_that_lists_them():
-    with pytest.raises(BadInput, match="unknown engine 'onnx': expected one of openvino, tensorflow, torch"):
+    with pytest.raises(
+        BadInput, match="unknown engine 'onnx': expected one of openvino, tensorflow, tensorflow-amx, torch"
+    ):
         ENGINES["onnx"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones import algorithms, forward, winograd
-from pipeline.backbones.engines import PassSpec
+from pipeline.backbones.engines import ENGINES, PassSpec
 from pipeline.backbones.forward import convolution_matrix, forward_function
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, choose_weights
@@ -105,6 +105,14 @@ def test_algorithm_depends_on_side_and_filters():
         "direct; winograd 4x4 at 0 0.625 -0.625 1.5 -1.5 from 128, 2x2 at 0 1 -1 from 256 channels; "
         "dense at 2 px"
     )
+
+
+def test_the_engine_for_amx_keeps_winograd_for_small_maps_and_has_a_key_of_its_own():
+    shapes = [(32, 128), (20, 256), (16, 256), (8, 512), (2, 512)]
+    chosen = [algorithms.algorithm(*shape, algorithms.AMX_WINOGRAD_SIDE) for shape in shapes]
+    assert chosen == ["direct", "direct", "winograd", "winograd", "dense"]
+    usual, amx = (ENGINES[name].describe_algorithms(VGG16) for name in ("tensorflow", "tensorflow-amx"))
+    assert amx == usual.replace("256 channels", "256 channels up to 16 px") != usual
 
 
 @pytest.fixture
