@@ -1,7 +1,7 @@
 """The command that reproduces a stored run, derived from the run's recipe."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ def command_of_run(recipe: dict[str, Any]) -> str:
         values: dict[str, Any] = {"recipe": name, "dataset": dataset_text(data["name"])}
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
         values |= {"layout": data.get("layout", "auto")}
-        default_size = FOLDER_IMAGE_SIZE if data.get("fitting") else SMALLEST_IMAGE
-        values |= {"image_size": data["image_size"] if data["image_size"] != default_size else None}
-        size = fingerprint["input_size"]
-        values |= {"input_size": size if size != network_size(data, None) else None}
+        own_size = FOLDER_IMAGE_SIZE if data.get("fitting") else SMALLEST_IMAGE
+        sizes = {"image_size": (data["image_size"], own_size)}
+        sizes |= {"input_size": (fingerprint["input_size"], network_size(data, None))}
+        values |= {key: None if size == default else size for key, (size, default) in sizes.items()}
         if "weights" in scheme.needs:
             base = fingerprint["features"]
             values |= {"backbone": base["backbone"], "weights": weights_name(base["weights"])}
@@ -63,22 +63,25 @@ def dataset_text(name: str) -> str:
 
 
 def write_with_commands(
-    folder: Path, runs: Sequence[RunResult | Path], title: str, **more: Any
+    folder: Path,
+    runs: Sequence[RunResult | Path],
+    title: str,
+    up_to_date: Collection[str] = (),
+    **more: Any,
 ) -> tuple[str, list[str]]:
     """Write a comparison of runs or run folders, with commands to reproduce them; see write_comparison."""
     from pipeline.report.comparison_report import write_comparison  # loads Matplotlib
+    from pipeline.report.page.content import PageSources
 
     results = [read_run(run) if isinstance(run, Path) else run for run in runs]
-    recipes = [run.recipe for run in results]
     commands = {run.folder.name: command_of_run(run.recipe) for run in results}
-    stores = dataset_folders(data_folder(), recipes)
-    return write_comparison(folder, results, title, stores=stores, commands=commands, **more)
+    stores = dataset_folders(data_folder(), [run.recipe for run in results])
+    sources = PageSources(title, results, stores=stores, commands=commands, **more)
+    return write_comparison(folder, sources, up_to_date)
 
 
 def dataset_folders(data: Path, recipes: list[dict[str, Any]]) -> dict[str, Path]:
     """Return the folders of the prepared data sets that recipes used, by key, if they still exist."""
-    keys = {
-        key_of(recipe["fingerprint"]["dataset"]) for recipe in recipes if "dataset" in recipe["fingerprint"]
-    }
-    folders = {key: layout.finished_by_key(data, "dataset", key) for key in sorted(keys)}
-    return {key: folder for key, folder in folders.items() if folder}
+    datasets = (recipe["fingerprint"].get("dataset") for recipe in recipes)
+    keys = sorted({key_of(dataset) for dataset in datasets if dataset})
+    return {key: folder for key in keys if (folder := layout.finished_by_key(data, "dataset", key))}

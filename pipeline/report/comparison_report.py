@@ -1,54 +1,34 @@
 """The report of a comparison: page, tables and plots, generated from the stored results of runs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
-from pipeline.report.efficiency import read_efficiency
-from pipeline.report.page.content import PageSources, publish_page
+from pipeline.report.page.content import PageSources, render_page
 from pipeline.report.plots import publish_plots
 from pipeline.report.table import COMPARISON_PAGE, COMPARISON_PLOTS, PLOTS
-from pipeline.results.comparison import compare, comparison_markdown, comparison_text
+from pipeline.results.comparison import comparison_markdown, comparison_text
 from pipeline.results.scores import metric_table, metrics_markdown
-from pipeline.runs.result import RunResult, read_run
+from pipeline.runs.result import read_run
 from pipeline.storage.publishing import publish_csv, publish_text
 
 TABLES = ("comparison.csv", "comparison.md", "comparison.txt", "differences.csv")
 
 
 def write_comparison(
-    folder: Path,
-    runs: Sequence[RunResult],
-    title: str,
-    *,
-    stores: dict[str, Path],
-    commands: dict[str, str],
-    command: str = "",
-    efficiency: Sequence[Path] = (),
-    up_to_date: Collection[str] = (),
+    folder: Path, sources: PageSources, up_to_date: Collection[str] = ()
 ) -> tuple[str, list[str]]:
     """Write the page, tables and plots of a comparison, except up_to_date plots.
 
-    stores maps keys to folders of prepared data sets, commands maps the name of a run's folder to the
-    command that trains it, and command recreates the report. efficiency has folders of reports to include.
     Returns the text for the terminal and all file names. The caller writes the manifest.
     """
-    comparison = compare(runs)
+    comparison = sources.comparison
     for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
         publish_csv(folder / f"{name}.csv", table)
-    publish_text(folder / "comparison.md", comparison_markdown(comparison, title))
+    publish_text(folder / "comparison.md", comparison_markdown(comparison, sources.title))
     text = f"{comparison_text(comparison)}\n{comparison.caption}\n"
     publish_text(folder / "comparison.txt", text)
     plots = publish_plots(folder, COMPARISON_PLOTS, comparison, up_to_date)
-    sources = PageSources(
-        title=title,
-        runs=runs,
-        comparison=comparison,
-        efficiency=[read_efficiency(path) for path in efficiency],
-        stores=stores,
-        commands=commands,
-        command=command,
-    )
-    publish_page(folder / COMPARISON_PAGE, sources)
+    publish_text(folder / COMPARISON_PAGE, render_page(sources))
     return text, [COMPARISON_PAGE, *TABLES, *plots]
 
 

@@ -18,14 +18,6 @@ class BreakEven:
     epochs: int
     head: float
 
-    def cached(self, heads: int) -> float:
-        """Return the seconds for some heads that read one cache."""
-        return self.extraction + heads * self.head
-
-    def extracted_again(self, heads: int) -> float:
-        """Return the seconds for some heads if each extracts its own features."""
-        return heads * (self.extraction + self.head)
-
     def in_the_loop(self, heads: int) -> float:
         """Return the seconds for some heads if the frozen network runs in every epoch of each."""
         return heads * (self.epochs * self.epoch + self.head)

@@ -2,6 +2,7 @@
 
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -12,24 +13,7 @@ from pipeline.runs.result import LABELED, label_of
 MAX_LISTED = 3  # a sentence that lists more names is hard to read
 NO_PAIRS = "No two schemes were tested on the same images, so there are no differences to test."
 TEST = "McNemar's exact test"
-HEADER = (
-    "scheme",
-    "accuracy",
-    "lead over the next, points (95 % CI)",
-    "p (Holm)",
-    "no significant difference from",
-)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The paired test of schemes a and b: a - b with its interval, as fractions, and p corrected by Holm."""
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    significant: bool
+LEAD, TIES = "lead over the next, points (95 % CI)", "no significant difference from"
 
 
 @dataclass(frozen=True)
@@ -37,18 +21,19 @@ class Ranking:
     """The schemes of a comparison, most accurate first, and the verdict on every pair.
 
     images is the number of test images, seeds the largest number of seeds of a scheme. accuracies maps a
-    scheme's label to its mean accuracy; verdicts maps (label, label), better one first.
+    scheme's label to its mean accuracy; verdicts maps (label, label), better one first, to the row of the
+    table of differences.
     """
 
     data_set: str
     images: int
     seeds: int
     accuracies: dict[str, float]
-    verdicts: dict[tuple[str, str], Verdict]
+    verdicts: dict[tuple[str, str], Any]
 
     def ties(self, label: str) -> list[str]:
         """Return the schemes that do not differ significantly from label, most accurate first."""
-        pairs = [pair for pair, verdict in self.verdicts.items() if not verdict.significant]
+        pairs = [pair for pair, verdict in self.verdicts.items() if not verdict.real]
         tied = {name for pair in pairs if label in pair for name in pair} - {label}
         return [name for name in self.accuracies if name in tied]
 
@@ -58,14 +43,14 @@ def ranking_of(differences: pd.DataFrame) -> Ranking | None:
     if differences.empty:
         return None
     accuracies: dict[str, float] = {}
-    verdicts: dict[tuple[str, str], Verdict] = {}
-    for row in differences.to_dict("records"):  # sorted by accuracy
-        a, b = (label_of(*(row[f"{name}_{side}"] for name in LABELED)) for side in "ab")
-        accuracies |= {a: row["accuracy_a"], b: row["accuracy_b"]}
-        significant = bool(row["real"])
-        verdicts[a, b] = Verdict(row["difference"], row["low"], row["high"], row["p_holm"], significant)
-    first, seeds = differences.iloc[0], int(differences[["seeds_a", "seeds_b"]].to_numpy().max())
-    return Ranking(first["data_set"], int(first["n"]), seeds, accuracies, verdicts)
+    verdicts: dict[tuple[str, str], Any] = {}
+    row: Any
+    for row in differences.itertuples(index=False):  # sorted by accuracy
+        a, b = (label_of(*(getattr(row, f"{name}_{side}") for name in LABELED)) for side in "ab")
+        accuracies |= {a: row.accuracy_a, b: row.accuracy_b}
+        verdicts[a, b] = row
+    seeds = int(differences[["seeds_a", "seeds_b"]].to_numpy().max())
+    return Ranking(row.data_set, row.n, seeds, accuracies, verdicts)
 
 
 def verdict_sentence(ranking: Ranking) -> str:
@@ -75,9 +60,9 @@ def verdict_sentence(ranking: Ranking) -> str:
     if pairs == 1:
         (verdict,) = ranking.verdicts.values()
         points = f"{format_points(verdict.difference)} points ({format_ci(verdict.low, verdict.high)})"
-        outcome = "significant" if verdict.significant else "not significant"
-        return f"The difference on {images} is {outcome}: {points}, p {format_p(verdict.p)} in {TEST}."
-    count = sum(verdict.significant for verdict in ranking.verdicts.values())
+        outcome = "significant" if verdict.real else "not significant"
+        return f"The difference on {images} is {outcome}: {points}, p {format_p(verdict.p_holm)} in {TEST}."
+    count = sum(verdict.real for verdict in ranking.verdicts.values())
     subject = {0: "None", 1: "One", pairs: "All"}.get(count, f"{count}")
     verb = "is" if count <= 1 else "are"
     test = f"p < {ALPHA:g} in {TEST} with Holm's correction"
@@ -99,9 +84,18 @@ def verdicts_markdown(differences: pd.DataFrame) -> str:
     ranking, heading = ranking_of(differences), "## Significant differences"
     if ranking is None:
         return f"{heading}\n\n{NO_PAIRS}"
-    table = markdown_table(HEADER, _ranked_rows(ranking))
-    ranks = "The last column gives ranks; differences.png shows all pairs."
-    return "\n\n".join([heading, verdict_sentence(ranking), table, method_note(ranking), ranks])
+    names, rows = list(ranking.accuracies), []
+    ranks = {name: str(rank) for rank, name in enumerate(names, start=1)}
+    for name, following in zip(names, [*names[1:], ""], strict=True):
+        lead, p = "–", "–"
+        if verdict := ranking.verdicts.get((name, following)):
+            lead = f"{format_points(verdict.difference)} ({format_ci(verdict.low, verdict.high)})"
+            p = format_p(verdict.p_holm).removeprefix("= ")
+        ties = ", ".join(ranks[tie] for tie in ranking.ties(name)) or "–"
+        rows.append([f"{ranks[name]}. {name}", format_value(ranking.accuracies[name], "%"), lead, p, ties])
+    table = markdown_table(["scheme", "accuracy", LEAD, "p (Holm)", TIES], rows)
+    note = "The last column gives ranks; differences.png shows all pairs."
+    return "\n\n".join([heading, verdict_sentence(ranking), table, method_note(ranking), note])
 
 
 def verdicts_text(differences: pd.DataFrame, width: int) -> str:
@@ -113,7 +107,7 @@ def verdicts_text(differences: pd.DataFrame, width: int) -> str:
     ties = [
         f"{a} vs. {b} ({format_points(verdict.difference)})"
         for (a, b), verdict in ranking.verdicts.items()
-        if not verdict.significant
+        if not verdict.real
     ]
     if ties and len(ranking.verdicts) > 1:  # the sentence covers a single pair
         text = f"Not significant: {'; '.join(ties)}"
@@ -135,17 +129,3 @@ def method_note(ranking: Ranking) -> str:
             "that classifies it correctly with more of its seeds. "
         )
     return f"{text}differences.csv lists all pairs."
-
-
-def _ranked_rows(ranking: Ranking) -> list[list[str]]:
-    names = list(ranking.accuracies)
-    ranks = {name: str(rank) for rank, name in enumerate(names, start=1)}
-    rows = []
-    for name, following in zip(names, [*names[1:], ""], strict=True):
-        lead, p = "–", "–"
-        if verdict := ranking.verdicts.get((name, following)):
-            lead = f"{format_points(verdict.difference)} ({format_ci(verdict.low, verdict.high)})"
-            p = format_p(verdict.p).removeprefix("= ")
-        ties = ", ".join(ranks[tie] for tie in ranking.ties(name)) or "–"
-        rows.append([f"{ranks[name]}. {name}", format_value(ranking.accuracies[name], "%"), lead, p, ties])
-    return rows

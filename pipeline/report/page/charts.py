@@ -58,14 +58,13 @@ def svg(name: str, alt: str, function: Callable[..., Figure], *arguments: object
     root = ElementTree.fromstring(text.getvalue())
     # Global styles and metadata do not belong in an inline element.
     for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+        for tag in ("metadata", "style"):
+            for child in parent.findall(f"{{{SVG}}}{tag}"):
                 parent.remove(child)
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, _page_attribute(key, value, name))
-    for size in ("width", "height"):
-        del root.attrib[size]
+    del root.attrib["width"], root.attrib["height"]
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-alt"}
     title = ElementTree.Element(f"{{{SVG}}}title", id=f"{name}-alt")
     title.text = alt
@@ -135,10 +134,9 @@ def reliability(tables: Sequence[pd.DataFrame]) -> Figure:
         marks: dict[str, Any] = {"color": BLUE, "alpha": 0.75, "clip_on": False, "linewidth": 0, "zorder": 3}
         axes.scatter(table["confidence"], table["accuracy"], s=sizes, **marks)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.xaxis.set_major_formatter(percent)
-    axes.yaxis.set_major_formatter(percent)
-    axes.set_xlabel("confidence", fontsize=9)
-    axes.set_ylabel("accuracy", fontsize=9)
+    for axis, name in ((axes.xaxis, "confidence"), (axes.yaxis, "accuracy")):
+        axis.set_major_formatter(percent)
+        axis.set_label_text(name, fontsize=9)
     axes.tick_params(labelsize=9)
     return figure
 

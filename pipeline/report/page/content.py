@@ -1,89 +1,76 @@
 """Render stored results as one self-contained HTML file; only its charts are made as markup here."""
 
 import base64
+import functools
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from pipeline.datasets.store import ImageStore
 from pipeline.formatting import describe_sizes, format_count, format_duration, format_value
-from pipeline.report.efficiency import draw_efficiency, summarize
+from pipeline.report.efficiency import draw_efficiency, read_efficiency, summarize
 from pipeline.report.page import charts, mistakes
 from pipeline.report.page.templating import TEMPLATES, environment
 from pipeline.report.plots import accuracy_against_cost
 from pipeline.results.break_even import break_even_of, once_and_each
-from pipeline.results.comparison import Comparison, choices, headline, summary
-from pipeline.results.scores import accuracy
+from pipeline.results.comparison import Comparison, choices, compare, headline, summary
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import method_note, ranking_of
 from pipeline.runs.result import RunResult, data_of, family_of, label
 from pipeline.storage.fingerprint import key_of
-from pipeline.storage.publishing import publish_text
 
 
 @dataclass(frozen=True, eq=False)
 class PageSources:
-    """The inputs of a page: runs in order, their comparison, and related results.
+    """The inputs of a page: runs in order, and related results.
 
     stores maps the key of a data set's fingerprint to its folder, if it is prepared; efficiency has the
-    (table, caption) of each label-efficiency report; commands maps a run's folder name to its command.
+    folders of label-efficiency reports to include; commands maps a run's folder name to the command that
+    trains it; command recreates the report.
     """
 
     title: str
     runs: Sequence[RunResult]
-    comparison: Comparison
-    efficiency: Sequence[tuple[pd.DataFrame, str]] = ()
+    efficiency: Sequence[Path] = ()
     stores: Mapping[str, Path] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the results table: its key in a row, how its values are formatted, and a tooltip."""
-
-    title: str
-    key: str
-    format: Callable[[Any], str]
-    help: str = ""
+    @functools.cached_property
+    def comparison(self) -> Comparison:
+        """The comparison of the runs."""
+        return compare(self.runs)
 
 
+Column = tuple[str, str, Callable[[Any], str], str]  # title, key in a row, format of its values, tooltip
 OWN_COLUMNS = ("accuracy", "log_loss")  # scores that have their own entry
 TRAINING = "without the sweep of a tuned head, which total time includes"
 EXTRACTION = "time to cache the features; paid once, shared by all runs that read them"
-COLUMNS = (
-    Column("total time", "total_seconds", format_duration),
-    Column("training", "train_seconds", format_duration, TRAINING),
-    Column(
-        "extraction", "extract_seconds", lambda value: format_duration(value) if value else "–", EXTRACTION
-    ),
-    Column("log loss", "log_loss", lambda value: format_value(value, ""), "nats; lower is better"),
+COLUMNS: tuple[Column, ...] = (
+    ("total time", "total_seconds", format_duration, ""),
+    ("training", "train_seconds", format_duration, TRAINING),
+    ("extraction", "extract_seconds", lambda value: format_duration(value) if value else "–", EXTRACTION),
+    ("log loss", "log_loss", lambda value: format_value(value, ""), "nats; lower is better"),
 )
-DETAILS = (
-    *(Column(row.title, name, row.format) for name, row in SCORES.items() if name not in OWN_COLUMNS),
-    Column("epochs", "epochs", "{:,}".format),
-    Column("peak memory", "peak_memory_mb", "{:,.0f} MB".format),
-    Column("parameters", "parameters", format_count),
-    Column("trainable", "trainable_parameters", format_count),
-    Column("image px", "image_size", "{:,}".format, "pixels per side of the prepared images"),
-    Column("input px", "input_size", "{:,}".format, "pixels per side that the network sees"),
+DETAILS: tuple[Column, ...] = (
+    *((row.title, name, row.format, "") for name, row in SCORES.items() if name not in OWN_COLUMNS),
+    ("epochs", "epochs", "{:,}".format, ""),
+    ("peak memory", "peak_memory_mb", "{:,.0f} MB".format, ""),
+    ("parameters", "parameters", format_count, ""),
+    ("trainable", "trainable_parameters", format_count, ""),
+    ("image px", "image_size", "{:,}".format, "pixels per side of the prepared images"),
+    ("input px", "input_size", "{:,}".format, "pixels per side that the network sees"),
 )
-
-
-def publish_page(path: Path, sources: PageSources) -> None:
-    """Publish the page of a comparison at path. The same stored results give the same bytes."""
-    publish_text(path, render_page(sources))
 
 
 def render_page(sources: PageSources) -> str:
-    """Return the page as HTML."""
+    """Return the page of a comparison as HTML. The same stored results give the same text."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     template = environment().get_template("page.html.jinja")
@@ -92,9 +79,22 @@ def render_page(sources: PageSources) -> str:
 
 def content(sources: PageSources) -> dict[str, Any]:
     """Return the variables of the page's template."""
-    comparison, groups = sources.comparison, _by_label(sources.runs)
-    by_accuracy = sorted(sources.runs, key=lambda run: -_accuracy([run]))
-    ranking = ranking_of(comparison.differences)
+    comparison, table = sources.comparison, sources.comparison.table
+    ranking, highest = ranking_of(comparison.differences), table["accuracy"].max()
+    accuracies = dict(zip(sources.runs, table["accuracy"], strict=True))
+    by_accuracy = sorted(sources.runs, key=lambda run: -accuracies[run])
+    schemes: dict[str, list[RunResult]] = defaultdict(list)
+    for run in sources.runs:
+        schemes[label(run)].append(run)
+    means = {name: sum(accuracies[run] for run in runs) / len(runs) for name, runs in schemes.items()}
+    groups = {name: schemes[name] for name in sorted(schemes, key=lambda name: -means[name])}
+    rows = table.assign(best=table["accuracy"] == highest)
+    cost = (
+        f"Test accuracy over total time of {len(table)} runs; the best is {label(by_accuracy[0])} "
+        f"with {format_value(highest, '%')}. {comparison.caption}."
+    )
+    bases = ((run.recipe["weights"], run.recipe["fingerprint"].get("features", {})) for run in sources.runs)
+    weights = {f"{base['backbone']} {name}": base["weights"] for name, base in bases if base.get("weights")}
     return {
         "sources": sources,
         "comparison": comparison,
@@ -103,10 +103,10 @@ def content(sources: PageSources) -> dict[str, Any]:
         "choices": choices(comparison),
         "columns": COLUMNS,
         "details": DETAILS,
-        "rows": _rows(comparison.table),
-        "several_seeds": comparison.table["seed"].nunique() > 1,
-        "cost": _cost(comparison, by_accuracy[0]),
-        "break_even": _break_even(sources.runs),
+        "rows": rows.sort_values("accuracy", ascending=False, kind="stable").to_dict("records"),
+        "several_seeds": table["seed"].nunique() > 1,
+        "cost": charts.svg("accuracy-against-cost", cost, accuracy_against_cost, comparison),
+        "break_even": _break_even(by_accuracy),
         "ranking": ranking,
         "verdicts_note": method_note(ranking) if ranking else "",
         "curves": _curves(groups),
@@ -114,70 +114,38 @@ def content(sources: PageSources) -> dict[str, Any]:
         "confusions": [mistakes.confusion(name, runs) for name, runs in groups.items()],
         "calibrations": [mistakes.calibration(number, *group) for number, group in enumerate(groups.items())],
         "examples": _examples(by_accuracy, sources.stores),
-        "efficiency": [_efficiency(number, *report) for number, report in enumerate(sources.efficiency)],
+        "efficiency": [_efficiency(number, folder) for number, folder in enumerate(sources.efficiency)],
         "runs": [_run_facts(run, sources.commands) for run in sources.runs],
         "machines": _machines(sources.runs),
         "data": list(dict.fromkeys(data_of(run.recipe) for run in sources.runs)),
-        "weights": _weights(sources.runs),
+        "weights": weights,
     }
-
-
-def _cost(comparison: Comparison, best: RunResult) -> str:
-    """Return the chart of accuracy over cost."""
-    alt = (
-        f"Test accuracy over total time of {len(comparison.table)} runs; the best is {label(best)} "
-        f"with {format_value(_accuracy([best]), '%')}. {comparison.caption}."
-    )
-    return charts.svg("accuracy-against-cost", alt, accuracy_against_cost, comparison)
-
-
-def _by_label(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """Return the runs of each scheme, most accurate scheme first."""
-    groups: dict[str, list[RunResult]] = defaultdict(list)
-    for run in runs:
-        groups[label(run)].append(run)
-    return dict(sorted(groups.items(), key=lambda group: -_accuracy(group[1])))
-
-
-def _accuracy(runs: Sequence[RunResult]) -> float:
-    tests = [run.split("test") for run in runs]
-    return sum(accuracy(test.probabilities, test.labels) for test in tests) / len(runs)
-
-
-def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """Return the rows of the results table, most accurate first; best marks the best."""
-    rows = table.assign(best=table["accuracy"] == table["accuracy"].max())
-    return rows.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
 
 
 def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     """Return text and chart of what the cache costs and saves for the most accurate head trained from it.
 
-    Without a cache, the frozen network runs over the training images in every epoch. The estimate assumes the
-    speed of the extraction, the fastest in this project, and leaves out the start of every process.
+    runs come most accurate first. Without a cache, the frozen network runs over the training images in every
+    epoch. The estimate assumes the speed of the extraction, the fastest in this project, and leaves out the
+    start of every process.
     """
-    heads = {
-        run: costs
-        for run in runs
-        if family_of(run.recipe["scheme"]) == "head"
-        and not run.recipe["weights"].startswith("random")
-        and (costs := break_even_of(run))
-    }
-    if not heads:
+    of_family: dict[str, list[RunResult]] = defaultdict(list)
+    for run in runs:
+        of_family[family_of(run.recipe["scheme"])].append(run)
+    pretrained = (run for run in of_family["head"] if not run.recipe["weights"].startswith("random"))
+    heads = ((run, costs) for run in pretrained if (costs := break_even_of(run)))
+    if (most_accurate := next(heads, None)) is None:
         return None
-    best = max(heads, key=lambda run: _accuracy([run]))
-    costs = heads[best]
+    best, costs = most_accurate
     counts = range(1, charts.MAX_TRAININGS + 1)
     lines = {
-        f"{label(best)}, cached features": [costs.cached(count) for count in counts],
-        "extracted again for each head": [costs.extracted_again(count) for count in counts],
+        f"{label(best)}, cached features": [costs.extraction + count * costs.head for count in counts],
+        "extracted again for each head": [count * (costs.extraction + costs.head) for count in counts],
         "frozen network run every epoch": [costs.in_the_loop(count) for count in counts],
     }
-    tuned = [run for run in runs if family_of(run.recipe["scheme"]) == "fine-tune"]
-    if tuned:
-        most_accurate = max(tuned, key=lambda run: _accuracy([run]))
-        once, each = once_and_each(most_accurate)
-        lines[label(most_accurate)] = [once + count * each for count in counts]
+    for tuned in of_family["fine-tune"][:1]:
+        once, each = once_and_each(tuned)
+        lines[label(tuned)] = [once + count * each for count in counts]
     first = costs.epochs_until_cheaper
     pays_off = f"The cache pays off in epoch {first} of the first head. " if first <= costs.epochs else ""
     text = (
@@ -191,20 +159,18 @@ def _break_even(runs: Sequence[RunResult]) -> dict[str, Any] | None:
 
 def _curves(groups: dict[str, list[RunResult]]) -> list[dict[str, Any]]:
     histories = {name: [run.history for run in runs] for name, runs in groups.items()}
-    curves = []
+    curves: list[dict[str, str]] = []
     for number, (name, tables) in enumerate(histories.items()):
-        last = [table.iloc[-1] for table in tables if len(table)]
         results = "; ".join(
             f"after {format_duration(row['seconds'])} and {row['epoch']:.0f} epochs val accuracy is "
             f"{format_value(row['val_accuracy'], '%')} and val loss {format_value(row['val_loss'], 'nats')}"
-            for row in last
+            for row in (table.iloc[-1] for table in tables if len(table))
         )
-        curve = {"name": name}
+        curves.append({"name": name})
         for quantity in ("accuracy", "loss"):
             alt = f"{quantity.capitalize()} of {name} over training time: {results or 'fitted in one step'}."
             drawing = (charts.learning_curves, histories, name, quantity)
-            curve[quantity] = charts.svg(f"{quantity}-{number}", alt, *drawing)
-        curves.append(curve)
+            curves[-1][quantity] = charts.svg(f"{quantity}-{number}", alt, *drawing)
     return curves
 
 
@@ -218,7 +184,8 @@ def _examples(runs: list[RunResult], stores: Mapping[str, Path]) -> dict[str, An
     return {"reason": "", "groups": mistakes.examples(runs, ImageStore(folder))}
 
 
-def _efficiency(number: int, table: pd.DataFrame, caption: str) -> dict[str, Any]:
+def _efficiency(number: int, folder: Path) -> dict[str, Any]:
+    table, caption = read_efficiency(folder)
     ends = summarize(table).groupby("scheme", sort=False)
     text = "Accuracy by label budget: " + "; ".join(
         f"{scheme} from {format_value(rows['accuracy'].iloc[0], '%')} with {rows['n_train'].iloc[0]:,} "
@@ -257,13 +224,3 @@ def _machines(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
         texts = {name: item if isinstance(item, str) else json.dumps(item) for name, item in facts.items()}
         machines.setdefault(key, {"facts": texts, "runs": {}})["runs"][label(run)] = None
     return [{**machine, "runs": list(machine["runs"])} for machine in machines.values()]
-
-
-def _weights(runs: Sequence[RunResult]) -> dict[str, str]:
-    """Return the identity of each set of weights by its name."""
-    identities = {}
-    for run in runs:
-        base = run.recipe["fingerprint"].get("features", {})
-        if isinstance(identity := base.get("weights"), str):
-            identities[f"{base['backbone']} {run.recipe['weights']}"] = identity
-    return identities

@@ -4,7 +4,6 @@ import datetime
 import html
 import re
 from pathlib import Path
-from typing import Any
 
 from pipeline.report.page.templating import environment
 from pipeline.report.table import COMPARISON_PAGE
@@ -30,24 +29,16 @@ def reports(data: Path) -> dict[str, Path]:
 def publish_index(data: Path) -> Path:
     """Write the index page of all reports and return its path."""
     target = data / layout.REPORT_INDEX
-    rows = [_row(name, path, target.parent) for name, path in reports(data).items()]
+    rows = []
+    for name, path in reports(data).items():
+        page = path.read_text("utf-8") if path.name == COMPARISON_PAGE else ""
+        match = re.search(r"<title>(.*?)</title>", page, re.S)
+        changed = datetime.datetime.fromtimestamp((path.parent / layout.MANIFEST).stat().st_mtime)
+        link, *pictures = (
+            file.relative_to(target.parent).as_posix() for file in (path, *sorted(path.parent.glob("*.png")))
+        )
+        title = html.unescape(match[1]) if match else name
+        facts = {"changed": f"{changed:%Y-%m-%d %H:%M}", "pictures": pictures}
+        rows.append({"name": name, "title": title, "link": link, **facts})
     publish_text(target, environment().get_template("index.html.jinja").render(rows=rows))
     return target
-
-
-def _row(name: str, path: Path, root: Path) -> dict[str, Any]:
-    title = name
-    if path.name == COMPARISON_PAGE and (
-        match := re.search(r"<title>(.*?)</title>", path.read_text("utf-8"), re.S)
-    ):
-        title = html.unescape(match[1])
-    changed = datetime.datetime.fromtimestamp((path.parent / layout.MANIFEST).stat().st_mtime)
-    others = [one.relative_to(root).as_posix() for one in sorted(path.parent.glob("*.png"))]
-    link = path.relative_to(root).as_posix()
-    return {
-        "name": name,
-        "title": title,
-        "link": link,
-        "changed": f"{changed:%Y-%m-%d %H:%M}",
-        "pictures": others,
-    }

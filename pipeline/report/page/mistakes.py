@@ -59,15 +59,11 @@ def confusion(name: str, runs: list[RunResult]) -> dict[str, Any]:
         if len(names) <= MAX_CLASSES
     ]
     accuracy = format_value(np.trace(counts) / max(1, counts.sum()), "%")
-    worst = _worst_pairs(counts, names)
-    return {"name": name, "accuracy": accuracy, "names": names, "rows": rows, "worst": worst}
-
-
-def _worst_pairs(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int]]:
     wrong = counts - np.diag(np.diag(counts))
     largest = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
     pairs = zip(*np.unravel_index(largest, wrong.shape), strict=True)
-    return [(names[i], names[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+    worst = [(names[i], names[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+    return {"name": name, "accuracy": accuracy, "names": names, "rows": rows, "worst": worst}
 
 
 def calibration(number: int, name: str, runs: list[RunResult]) -> dict[str, Any]:
@@ -90,7 +86,9 @@ def examples(runs: Sequence[RunResult], images: ImageStore) -> list[dict[str, An
     first = runs[0].split("test")
     runs = [run for run in runs if np.array_equal(run.split("test").index, first.index)]
     predicted = np.stack([run.split("test").probabilities.argmax(axis=1) for run in runs])  # (R, N)
-    rows = _rows_in_store(first.index, first.labels, images)
+    rows = pd.Index(images.index).get_indexer(pd.Index(first.index))
+    if (rows < 0).any() or (images.labels[rows] != first.labels).any():
+        raise DamagedFile(f"{images.path}: the runs were tested on other images; prepare the data again")
     right = predicted == first.labels
     shares = np.stack([(predicted == number).mean(axis=0) for number in range(len(first.class_names))])
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=0)  # (N,) nats
@@ -107,14 +105,6 @@ def examples(runs: Sequence[RunResult], images: ImageStore) -> list[dict[str, An
     return groups
 
 
-def _rows_in_store(index: np.ndarray, labels: np.ndarray, images: ImageStore) -> np.ndarray:
-    """Return the rows in the store of images given by their index in the source."""
-    rows = pd.Index(images.index).get_indexer(pd.Index(index))
-    if (rows < 0).any() or (images.labels[rows] != labels).any():
-        raise DamagedFile(f"{images.path}: the runs were tested on other images; prepare the data again")
-    return rows
-
-
 def _largest(values: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
     positions = np.flatnonzero(candidates)
     return positions[np.argsort(-values[positions], kind="stable")[:count]]
@@ -128,14 +118,13 @@ def _card(
     for run, class_number in zip(runs, predicted, strict=True):
         votes[test.class_names[class_number]].append(label(run))
     true = test.class_names[test.labels[position]]
-    sorted_votes = sorted(votes.items(), key=lambda vote: -len(vote[1]))
     return {
         "name": str(test.names[position]),
         "true": true,
         "picture": _picture(images.images[row]),
         "votes": [
             {"class": name, "right": name == true, "by": list(dict.fromkeys(by)), "count": len(by)}
-            for name, by in sorted_votes
+            for name, by in sorted(votes.items(), key=lambda vote: -len(vote[1]))
         ],
     }
 

@@ -23,8 +23,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     formats = (format_value, format_interval, format_p, format_ci, format_points)
-    filters = (*formats, family_of, verdict_sentence, nonbreaking)
-    environment.filters |= {function.__name__: function for function in filters}
+    for function in (*formats, family_of, verdict_sentence, nonbreaking):
+        environment.filters[function.__name__] = function
     environment.globals["style"] = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
     return environment
 

@@ -9,7 +9,6 @@ import numpy as np
 from pipeline.datasets.images import ImageWriter
 from pipeline.datasets.store import DATASET_FILE, IMAGES_FILE
 from pipeline.report.page.content import PageSources
-from pipeline.results.comparison import compare
 from pipeline.storage import hdf5
 from pipeline.storage.publishing import publish_manifest, published
 
@@ -40,4 +39,4 @@ def write_store(folder: Path, index: np.ndarray, labels: np.ndarray, class_names
 
 def sources_of(runs, **more) -> PageSources:
     """Return the inputs of a page of runs."""
-    return PageSources(title="All schemes", runs=runs, comparison=compare(runs), **more)
+    return PageSources(title="All schemes", runs=runs, **more)

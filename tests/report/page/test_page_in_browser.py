@@ -14,10 +14,11 @@ import pytest
 from small_pages import SCHEMES, sources_of, write_store
 from small_runs import write_run
 
-from pipeline.report.page.content import publish_page
+from pipeline.report.page.content import render_page
 from pipeline.report.table import COMPARISON_PAGE
 from pipeline.runs.result import read_run
 from pipeline.storage.fingerprint import key_of
+from pipeline.storage.publishing import publish_text
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = (390, 1280)  # pixels: a phone, a desk
@@ -36,7 +37,8 @@ def page_file(tmp_path_factory) -> Path:
     ]
     test = runs[0].split("test")
     store = write_store(folder / "set", test.index, test.labels, list(test.class_names))
-    publish_page(folder / COMPARISON_PAGE, sources_of(runs, stores={key_of(prepared["dataset"]): store}))
+    page = render_page(sources_of(runs, stores={key_of(prepared["dataset"]): store}))
+    publish_text(folder / COMPARISON_PAGE, page)
     return folder / COMPARISON_PAGE
 
 
