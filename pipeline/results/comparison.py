@@ -30,25 +30,22 @@ COMPARISON_COLUMNS = (
 )  # fmt: skip
 TEXT_WIDTH = 110
 BUDGETS = {"a minute": 60.0, "ten minutes": 600.0, "an hour": 3600.0}  # seconds
+DURATIONS = {"train_seconds": "training", "extract_seconds": "extraction", "total_seconds": "total time"}
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """The data behind the tables, plots and sentences of a comparison.
 
-    table has one row for each run, with columns(); differences has one row for each pair of schemes, with
-    DIFFERENCE_COLUMNS. caption goes under all of them. warnings are sentences about failed trainings.
+    table has one row for each run, with COMPARISON_COLUMNS and any other rows of SCORES; differences has one
+    row for each pair of schemes, with DIFFERENCE_COLUMNS. caption goes under all of them. warnings are
+    sentences about failed trainings.
     """
 
     table: pd.DataFrame
     differences: pd.DataFrame
     caption: str
     warnings: tuple[str, ...] = ()
-
-
-def columns() -> tuple[str, ...]:
-    """Return COMPARISON_COLUMNS followed by any other rows of SCORES."""
-    return COMPARISON_COLUMNS + tuple(name for name in SCORES if name not in COMPARISON_COLUMNS)
 
 
 def compare(runs: Sequence[RunResult]) -> Comparison:
@@ -61,17 +58,14 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
         raise BadInput("expected at least one run to compare, received none; train a scheme first")
     if len(titles := sorted({run.recipe["dataset_title"] for run in runs})) > 1:
         raise BadInput(f"expected runs on the same data set, received runs on {join_names(titles)}")
-    rows = [
-        {**run.recipe, **run.costs, **score(run.split("test")), "data_set": run.recipe["dataset_title"]}
-        for run in runs
-    ]
-    warnings = tuple(
-        f"Warning for {label(run)}, seed {run.recipe['seed']}: {text}."
-        for run in runs
-        for text in run.recipe.get("warnings", ())
-    )
-    table = pd.DataFrame(rows, columns=list(columns()))
-    return Comparison(table, paired_differences(runs), caption_of(runs), warnings)
+    rows, warnings = [], []
+    for run in runs:
+        recipe = run.recipe
+        rows.append({**recipe, **run.costs, **score(run.split("test")), "data_set": recipe["dataset_title"]})
+        for text in recipe.get("warnings", ()):
+            warnings.append(f"Warning for {label(run)}, seed {recipe['seed']}: {text}.")
+    table = pd.DataFrame(rows, columns=list(dict.fromkeys((*COMPARISON_COLUMNS, *SCORES))))
+    return Comparison(table, paired_differences(runs), caption_of(runs), tuple(warnings))
 
 
 def comparison_markdown(comparison: Comparison, title: str) -> str:
@@ -80,9 +74,8 @@ def comparison_markdown(comparison: Comparison, title: str) -> str:
         **{"scheme": "scheme", "weights": "weights", "image_size": "image px", "input_size": "input px"},
         **{"data_set": "data set (train / test)", "seed": "seed"},
         **{name: row.title for name, row in SCORES.items()},
-        **{"epochs": "epochs", "train_seconds": "training", "extract_seconds": "extraction"},
-        **{"total_seconds": "total time", "peak_memory_mb": "peak memory", "parameters": "parameters"},
-        "trainable_parameters": "trainable",
+        **{"epochs": "epochs", **DURATIONS, "peak_memory_mb": "peak memory"},
+        **{"parameters": "parameters", "trainable_parameters": "trainable"},
     }
     highest, rows = comparison.table["accuracy"].max(), []
     for row in comparison.table.to_dict("records"):
@@ -102,17 +95,18 @@ def comparison_text(comparison: Comparison) -> str:
     """Return the comparison for a terminal, at most 110 columns wide, from headlines to differences."""
     titles = {
         **{"label": "scheme", "seed": "seed", "accuracy": "test accuracy", "log_loss": "log loss"},
-        **{"train_seconds": "training", "total_seconds": "total time"},
-        **{"peak_memory_mb": "memory"},
+        **{"train_seconds": "training", "total_seconds": "total time", "peak_memory_mb": "memory"},
     }
     formatted = map(_format_row, comparison.table.to_dict("records"))
     rows = [list(titles.values()), *([cells[name] for name in titles] for cells in formatted)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    gaps = 2 * (len(widths) - 1)
-    widths[0] = min(widths[0], TEXT_WIDTH - gaps - sum(widths[1:]))
-    rows.insert(1, ["-" * width for width in widths])
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    first = min(first, TEXT_WIDTH - sum(width + 2 for width in widths))
+    rows.insert(1, ["-" * width for width in (first, *widths)])
     lines = [*textwrap.wrap(headline(comparison), TEXT_WIDTH), ""]
-    lines += [_align(cells, widths) for cells in rows]
+    for name, *others in rows:
+        name = name if len(name) <= first else name[: first - 1] + "…"
+        cells = [cell.rjust(width) for cell, width in zip(others, widths, strict=True)]
+        lines.append("  ".join([name.ljust(first), *cells]))
     for text in (summary(comparison), *choices(comparison), *comparison.warnings):
         lines += ["", *textwrap.wrap(text, TEXT_WIDTH)]
     return "\n".join([*lines, "", verdicts_text(comparison.differences, TEXT_WIDTH)]) + "\n"
@@ -210,18 +204,10 @@ def _format_row(row: dict[Hashable, Any]) -> dict[str, str]:
         **{name: score_row.format(row[name]) for name, score_row in SCORES.items()},
         "accuracy": format_share(row, "accuracy"),
         "log_loss": format_value(row["log_loss"], ""),
-        **{
-            name: format_duration(row[name]) for name in ("train_seconds", "extract_seconds", "total_seconds")
-        },
+        **{name: format_duration(row[name]) for name in DURATIONS},
         "peak_memory_mb": f"{row['peak_memory_mb']:,.0f} MB",
         **{name: format_count(row[name]) for name in ("parameters", "trainable_parameters")},
     }
-
-
-def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first = cells[0] if len(cells[0]) <= widths[0] else cells[0][: widths[0] - 1] + "…"
-    others = (f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:], strict=True))
-    return "  ".join([f"{first:<{widths[0]}}", *others])
 
 
 def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFrame) -> str:
@@ -247,17 +233,11 @@ def _result_in_time(row: pd.Series) -> str:
 
 def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each scheme: the mean over its seeds, and an interval that spans all of theirs."""
-    schemes = rows.groupby([*LABELED], sort=False, as_index=False).agg(
-        data_set=("data_set", "first"),
-        n_test=("n_test", "first"),
-        accuracy=("accuracy", "mean"),
-        accuracy_low=("accuracy_low", "min"),
-        accuracy_high=("accuracy_high", "max"),
-        extract_seconds=("extract_seconds", "mean"),
-        train_seconds=("train_seconds", "mean"),
-        total_seconds=("total_seconds", "mean"),
-        seeds=("seed", "size"),
-    )
+    means = dict.fromkeys(("accuracy", *DURATIONS), "mean")
+    ends = {"accuracy_low": "min", "accuracy_high": "max"}
+    facts = {"data_set": "first", "n_test": "first", "seed": "size"}
+    groups = rows.groupby([*LABELED], sort=False, as_index=False)
+    schemes = groups.agg({**facts, **means, **ends}).rename(columns={"seed": "seeds"})
     names = [label_of(*values) for values in schemes[[*LABELED]].itertuples(index=False)]
     return schemes.assign(label=names, family=schemes["scheme"].map(family_of))
 

@@ -6,7 +6,7 @@ standard deviation s. It covers the choice of seeds; each run's Wilson interval 
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,26 +79,22 @@ def effects(table: pd.DataFrame, factor: str) -> pd.DataFrame:
 
 def summary_markdown(summary: pd.DataFrame, by: list[str]) -> str:
     """Return a summary as a Markdown table."""
-    cells = {
-        "seeds": lambda row: str(row["seeds"]),
-        "mean test accuracy (95 % CI over seeds)": lambda row: format_share(row, "accuracy"),
-        "SD": lambda row: _points(row["accuracy_spread"], ".2f"),
-        "val accuracy": lambda row: format_share(row, "val_accuracy"),
-        "epochs": lambda row: str(row["epochs"]),
-        "training time": lambda row: format_duration(row["seconds"]),
-    }
-    return _markdown(summary, by, cells)
+    header, rows = [*by, "seeds", "mean test accuracy (95 % CI over seeds)", "SD", "val accuracy"], []
+    for row in summary.to_dict("records"):
+        test = format_share(row, "accuracy"), _points(row["accuracy_spread"], ".2f")
+        last = format_share(row, "val_accuracy"), row["epochs"], format_duration(row["seconds"])
+        rows.append([*(row[name] for name in by), row["seeds"], *test, *last])
+    return markdown_table([*header, "epochs", "training time"], rows)
 
 
 def runs_markdown(table: pd.DataFrame, by: list[str]) -> str:
     """Return a Markdown table with a row for each run and the Wilson interval of its test accuracy."""
-    cells = {
-        "seed": lambda row: str(row["seed"]),
-        "test accuracy (95 % Wilson interval)": lambda row: format_share(row, "accuracy"),
-        "val accuracy": lambda row: format_value(row["val_accuracy"], "%"),
-        "training time": lambda row: format_duration(row["train_seconds"]),
-    }
-    return _markdown(table, by, cells)
+    header, rows = [*by, "seed", "test accuracy (95 % Wilson interval)", "val accuracy"], []
+    for row in table.to_dict("records"):
+        accuracies = format_share(row, "accuracy"), format_value(row["val_accuracy"], "%")
+        first = (row[name] for name in (*by, "seed"))
+        rows.append([*first, *accuracies, format_duration(row["train_seconds"])])
+    return markdown_table([*header, "training time"], rows)
 
 
 def effects_markdown(table: pd.DataFrame, factor: str) -> str:
@@ -108,15 +104,6 @@ def effects_markdown(table: pd.DataFrame, factor: str) -> str:
         effect, low, high = (_points(row[name], "+.1f") for name in ("effect", "low", "high"))
         rows.append([row["level"], effect, f"{low} … {high}"])
     return markdown_table([factor, "effect on test accuracy, points", "95 % CI over seeds"], rows)
-
-
-def _markdown(table: pd.DataFrame, by: list[str], cells: dict[str, Callable[[Any], str]]) -> str:
-    """Return a Markdown table: the columns in by as they are, then the formatted cells under their titles."""
-    rows = [
-        [*(str(row[name]) for name in by), *(cell(row) for cell in cells.values())]
-        for row in table.to_dict("records")
-    ]
-    return markdown_table([*by, *cells], rows)
 
 
 def _points(value: float, spec: str) -> str:

@@ -139,14 +139,13 @@ def metric_table(run: RunResult) -> pd.DataFrame:
     """
     tables = []
     for split in _evaluated(run):
-        predictions = run.split(split)
-        overall = score(predictions)
+        overall = score(run.split(split))
         rows = [
             (ALL_CLASSES, name, *(overall.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high")))
             for name in SCORES
         ]
-        table = pd.DataFrame(rows, columns=LONG_COLUMNS)
-        tables.append(pd.concat([table, class_scores(predictions)]).assign(split=split))
+        tables += [pd.DataFrame(rows, columns=LONG_COLUMNS).assign(split=split)]
+        tables += [class_scores(run.split(split)).assign(split=split)]
     return pd.concat(tables, ignore_index=True)[["split", *LONG_COLUMNS]]
 
 

@@ -16,7 +16,6 @@ from pipeline.results.comparison import (
     Comparison,
     caption_of,
     choices,
-    columns,
     compare,
     comparison_markdown,
     comparison_text,
@@ -29,7 +28,7 @@ from pipeline.runs.result import LABELED
 
 def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="imagenet", seed=0) -> dict:
     return {
-        **dict.fromkeys(columns(), 0),
+        **dict.fromkeys((*COMPARISON_COLUMNS, *SCORES), 0),
         **{"scheme": scheme, "weights": weights, "data_set": "CIFAR-10", "seed": seed, "n_test": 10_000},
         **{"accuracy": accuracy, "accuracy_low": accuracy - half, "accuracy_high": accuracy + half},
         **{"total_seconds": seconds, "parameters": 14_714_688, "n_train": 45_000},
