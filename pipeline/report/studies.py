@@ -2,8 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
@@ -12,25 +13,59 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.formatting import format_interval, format_value, markdown_table
-from pipeline.report.drawing import BLUE, GRAY, ORANGE, new_figure, write_placeholder
+from pipeline.formatting import format_share, format_value, markdown_table
+from pipeline.report.drawing import BLUE, GRAY, ORANGE, new_figure, publish_figure, write_placeholder
 from pipeline.results.scores import with_interval
+from pipeline.storage.publishing import publish_csv, publish_text
 
 STATES = COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 TICK_WIDTH = 18  # characters per line of a tick label
 MAX_TRIALS = 30  # on the page of a study; trials.csv has all
 
 
-def trial_table(
-    trials: Sequence[optuna.trial.FrozenTrial], axes: Sequence[str], n_val: int, reason: str = "reason"
-) -> pd.DataFrame:
+def publish_study(
+    folder: Path,
+    table: pd.DataFrame,
+    axes: Mapping[str, bool],
+    importance: dict[str, float],
+    paragraphs: Sequence[str],
+    caption: str,
+) -> list[str]:
+    """Write trials.csv, study.md and the plots of a study to folder; return their names.
+
+    axes maps the searched settings to whether their axis is logarithmic; paragraphs open the page.
+    """
+    names, logs = [*axes], [name for name, is_log in axes.items() if is_log]
+    publish_csv(folder / "trials.csv", table)
+    publish_text(folder / "study.md", study_markdown(table, names, [*paragraphs, f"{caption}."]))
+    publish_figure(folder / "history.png", draw_history, table, caption)
+    publish_figure(folder / "importance.png", draw_importance, importance, caption)
+    publish_figure(folder / "parallel.png", draw_parallel, table, names, logs, caption)
+    return ["trials.csv", "study.md", "history.png", "importance.png", "parallel.png"]
+
+
+def trial_table(trials: Sequence[optuna.trial.FrozenTrial], axes: Sequence[str], n_val: int) -> pd.DataFrame:
     """Return one row for each trial: complete trials first, best first, then pruned, then failed ones.
 
     val_accuracy is that of the final network on n_val images with its Wilson interval, NaN unless the trial
     is complete. best_epoch_accuracy is the maximum of its val curve, epochs the length of the curve. reason
-    names the user attribute of a trial that says why it failed.
+    is the user attribute of a trial that says why it failed.
     """
-    rows = [_row(trial, axes, n_val, reason) for trial in trials]
+    rows = []
+    for trial in trials:
+        state, curve = state_of(trial), trial.intermediate_values
+        value = cast(float, trial.value) if state == COMPLETE else math.nan
+        row: dict[str, Any] = {
+            "trial": trial.number,
+            "state": state,
+            **with_interval("val_accuracy", value, n_val),
+            **{name: trial.params.get(name) for name in axes},
+            "best_epoch_accuracy": max(curve.values(), default=math.nan),
+            "epochs": len(curve),
+            "seconds": round(cast("timedelta", trial.duration).total_seconds(), 1),
+            "reason": trial.user_attrs.get("reason", ""),
+        }
+        rows.append(row)
     rows.sort(key=lambda row: (STATES.index(row["state"]), -np.nan_to_num(row["val_accuracy"]), row["trial"]))
     return pd.DataFrame([{"rank": rank, **row} for rank, row in enumerate(rows, start=1)])
 
@@ -38,21 +73,6 @@ def trial_table(
 def state_of(trial: optuna.trial.FrozenTrial) -> str:
     """Return the state of a finished trial: complete, pruned or failed."""
     return {"COMPLETE": COMPLETE, "PRUNED": PRUNED}.get(trial.state.name, FAILED)
-
-
-def _row(trial: optuna.trial.FrozenTrial, axes: Sequence[str], n_val: int, reason: str) -> dict[str, Any]:
-    state, curve = state_of(trial), trial.intermediate_values
-    value = cast(float, trial.value) if state == COMPLETE else math.nan
-    return {
-        "trial": trial.number,
-        "state": state,
-        **with_interval("val_accuracy", value, n_val),
-        **{name: trial.params.get(name) for name in axes},
-        "best_epoch_accuracy": max(curve.values(), default=math.nan),
-        "epochs": len(curve),
-        "seconds": round(cast("timedelta", trial.duration).total_seconds(), 1),
-        "reason": trial.user_attrs.get(reason, ""),
-    }
 
 
 def draw_history(table: pd.DataFrame, caption: str) -> Figure:
@@ -130,28 +150,21 @@ def _coordinates(values: list[Any], *, log: bool) -> tuple[np.ndarray, list[tupl
     return (numbers - low) / (extent or 1.0), ticks
 
 
-def study_markdown(table: pd.DataFrame, axes: Sequence[str], parts: Sequence[str], title: str) -> str:
-    """Return the page of a study: the paragraphs in parts, then a table of its best trials."""
-    rows = [
-        [
-            *(str(row[name]) for name in ("rank", "trial", "state")),
-            _format_accuracy(row),
-            *(_format_setting(row[name]) for name in axes),
-            *(str(row["epochs"]), f"{row['seconds']:.0f} s"),
-        ]
-        for row in table.head(MAX_TRIALS).to_dict("records")
-    ]
+def study_markdown(table: pd.DataFrame, axes: Sequence[str], paragraphs: Sequence[str]) -> str:
+    """Return the page of a study: the paragraphs, then a table of its best trials."""
+    rows = []
+    for row in table.head(MAX_TRIALS).to_dict("records"):
+        accuracy = f"({format_value(row['best_epoch_accuracy'], '%')})" if row["state"] == PRUNED else "–"
+        if row["state"] == COMPLETE:
+            accuracy = format_share(row, "val_accuracy")
+        first = [str(row[name]) for name in ("rank", "trial", "state")]
+        settings = [_format_setting(row[name]) for name in axes]
+        rows.append([*first, accuracy, *settings, str(row["epochs"]), f"{row['seconds']:.0f} s"])
     header = ["rank", "trial", "state", "val accuracy", *(name.replace("_", " ") for name in axes)]
-    lines = [f"# {title}", *parts, markdown_table([*header, "epochs", "time"], rows)]
+    lines = [*paragraphs, markdown_table([*header, "epochs", "time"], rows)]
     if len(table) > MAX_TRIALS:
         lines.append(f"{len(table) - MAX_TRIALS} more trials are in trials.csv.")
     return "\n\n".join(lines) + "\n"
-
-
-def _format_accuracy(row: dict[Hashable, Any]) -> str:
-    if row["state"] == COMPLETE:
-        return format_interval(*(row[f"val_accuracy{end}"] for end in ("", "_low", "_high")))
-    return f"({format_value(row['best_epoch_accuracy'], '%')})" if row["state"] == PRUNED else "–"
 
 
 def _format_setting(value: Any) -> str:

@@ -3,10 +3,10 @@
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
 
 import optuna
-import pandas as pd
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
@@ -17,9 +17,8 @@ from pipeline.progress import Progress, silent
 from pipeline.recipes.named import changed_settings, publish_recipe
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import override, plain
-from pipeline.recipes.space import Axis, Range, read_axes
+from pipeline.recipes.space import Range, read_axes
 from pipeline.report import studies as report
-from pipeline.report.drawing import publish_figure
 from pipeline.results.replicates import mean_interval
 from pipeline.results.scores import wilson_interval
 from pipeline.runs.spec import RunInputs, RunSpec
@@ -28,8 +27,7 @@ from pipeline.storage.fingerprint import key_of
 from pipeline.tuning import study as studies
 from pipeline.tuning.trial import recipe_of
 
-TRIALS_TABLE, STUDY_PAGE, STUDY_CHOICE = "trials.csv", "study.md", "choice.json"
-STUDY_PLOTS = ("history.png", "importance.png", "parallel.png")
+STUDY_CHOICE = "choice.json"
 MIN_TRIALS_FOR_IMPORTANCE = 4  # completed trials
 TRIAL_MODULE = "pipeline.tuning.trial"  # runs in a child process
 
@@ -84,11 +82,16 @@ def search(
     studies.run_trials(path, run_one, trials=spec.trials, minutes=spec.minutes, jobs=spec.jobs)
     chosen = studies.settings_of(recipe, studies.best_trial(study).params)
     reruns = _confirm(study, path, spec, chosen, inputs, progress)
-    table = report.trial_table(studies.finished_trials(study), list(axes), n_val, studies.FAILURE_REASON)
+    table = report.trial_table(studies.finished_trials(study), list(axes), n_val)
     choice = _choice(spec, study, chosen, reruns, n_val)
     minutes = studies.seconds_of(study) / 60
     caption = f"{caption} · {len(table)} trials in {minutes:.0f} minutes, ranked on val"
-    _publish(folder, spec, study, axes, table, choice, caption)
+    are_logs = {name: isinstance(axis, Range) and axis.log for name, axis in axes.items()}
+    paragraphs = [f"# Search from {spec.run.name}", *_summary(choice)]
+    files = report.publish_study(folder, table, are_logs, importance_of(study), paragraphs, caption)
+    publishing.publish_json(folder / STUDY_CHOICE, choice)
+    files += [path.name, studies.seal_path(path).name, STUDY_CHOICE]
+    publishing.publish_manifest(folder, spec.run.fingerprint, files)
     base_recipe = spec.run.scheme_row.recipes[spec.run.row]
     settings = changed_settings(override(recipe, choice["settings"]), base_recipe)
     origin = {"study": folder.name, "val_accuracy": choice["val_accuracy"], "trial": choice["trial"]}
@@ -114,8 +117,7 @@ def _confirm(
 
     Finished ones are stored in the study. Return None if spec asks for no confirmations.
     """
-    count = spec.confirmations
-    if not count:
+    if not (count := spec.confirmations):
         return None
     seeds = [spec.run.seed + number for number in range(1, count + 1)]
     accuracies: dict[str, list[float]] = {"as_it_is": [], "chosen": []}
@@ -159,30 +161,6 @@ def _choice(
     }
 
 
-def _publish(
-    folder: Path,
-    spec: SearchSpec,
-    study: optuna.Study,
-    axes: dict[str, Axis],
-    table: pd.DataFrame,
-    choice: dict[str, Any],
-    caption: str,
-) -> None:
-    log_axes = [name for name, axis in axes.items() if isinstance(axis, Range) and axis.log]
-    sentences = [*_summary(choice), f"{caption}."]
-    history, importance, parallel = (folder / name for name in STUDY_PLOTS)
-    publishing.publish_csv(folder / TRIALS_TABLE, table)
-    page = report.study_markdown(table, list(axes), sentences, f"Search from {spec.run.name}")
-    publishing.publish_text(folder / STUDY_PAGE, page)
-    publish_figure(history, report.draw_history, table, caption)
-    publish_figure(importance, report.draw_importance, importance_of(study), caption)
-    publish_figure(parallel, report.draw_parallel, table, list(axes), log_axes, caption)
-    publishing.publish_json(folder / STUDY_CHOICE, choice)
-    seal = studies.seal_path(folder / studies.STUDY_LOG).name
-    files = [studies.STUDY_LOG, seal, TRIALS_TABLE, STUDY_PAGE, *STUDY_PLOTS, STUDY_CHOICE]
-    publishing.publish_manifest(folder, spec.run.fingerprint, files)
-
-
 def importance_of(study: optuna.Study) -> dict[str, float]:
     """Return the share of val accuracy's variance that each setting explains; {} for too few trials.
 
@@ -195,29 +173,24 @@ def importance_of(study: optuna.Study) -> dict[str, float]:
 
 
 def _summary(choice: dict[str, Any]) -> list[str]:
-    low, high = choice["val_accuracy_interval"]
     counts = choice["trials"]
+    interval = format_interval(choice["val_accuracy"], *choice["val_accuracy_interval"])
     lines = [
-        f"Trial {choice['trial']} was chosen with {format_interval(choice['val_accuracy'], low, high)} "
+        f"Trial {choice['trial']} was chosen with {interval} "
         f"on val (Wilson interval); {counts.get(report.COMPLETE, 0)} trials completed, "
         f"{counts.get(report.PRUNED, 0)} were pruned."
     ]
     if choice["as_it_is"] is not None:
         lines[0] += f" The unchanged recipe reached {100 * choice['as_it_is']:.1f} %."
-    if choice["again"]:
-        lines.append(_confirmation_sentence(choice["again"]))
+    if reruns := choice["again"]:
+        chosen, unchanged = (100 * fmean(reruns[name]) for name in ("chosen", "as_it_is"))
+        gain = {
+            name: f"{100 * value:+.1f}" for name, value in reruns["difference"].items() if value is not None
+        }
+        ends = f" (95 % over seeds: {gain['low']} … {gain['high']})" if "low" in gain else ""
+        lines.append(
+            f"Retrained with the new seeds {', '.join(map(str, reruns['seeds']))}, the chosen settings reach "
+            f"{chosen:.1f} % on val and the unchanged recipe {unchanged:.1f} %: {gain['mean']} points{ends}."
+        )
     task = SCHEMES[choice["scheme"].partition(":")[0]].task
     return [*lines, f"`luigi --module tasks {task} --recipe {choice['recipe']}` trains the chosen recipe."]
-
-
-def _confirmation_sentence(reruns: dict[str, Any]) -> str:
-    means = {name: 100 * sum(reruns[name]) / len(reruns[name]) for name in ("chosen", "as_it_is")}
-    difference = reruns["difference"]
-    interval = ""
-    if difference["low"] is not None:
-        interval = f" (95 % over seeds: {100 * difference['low']:+.1f} … {100 * difference['high']:+.1f})"
-    seeds = ", ".join(map(str, reruns["seeds"]))
-    return (
-        f"Retrained with the new seeds {seeds}, the chosen settings reach {means['chosen']:.1f} % on val and "
-        f"the unchanged recipe {means['as_it_is']:.1f} %: {100 * difference['mean']:+.1f} points{interval}."
-    )

@@ -121,14 +121,10 @@ def prepare_study(study: optuna.Study, recipe: Any, axes: dict[str, Axis]) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from Optuna, about a setting outside its axis
         if not study.trials:
-            params = {}
-            for name, axis in axes.items():
-                value = getattr(recipe, name)
-                if not isinstance(axis, tuple):
-                    params[name] = value
-                elif value in axis:
-                    params[name] = text_of(value)
-            study.enqueue_trial(params)
+            own = {name: getattr(recipe, name) for name in axes}
+            choices = {name: axis for name, axis in axes.items() if isinstance(axis, tuple)}
+            listed = {name: text_of(own[name]) for name, axis in choices.items() if own[name] in axis}
+            study.enqueue_trial({name: own[name] for name in axes if name not in choices} | listed)
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
             if RETRY_OF not in trial.user_attrs:

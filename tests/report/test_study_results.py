@@ -69,7 +69,7 @@ def test_only_complete_trials_have_an_accuracy_with_wilsons_interval(trials):
 
 
 def test_the_page_lists_settings_and_puts_pruned_accuracies_in_parentheses(trials):
-    page = study_markdown(trial_table(trials, [*AXES], 100), [*AXES], ["A sentence."], "Title")
+    page = study_markdown(trial_table(trials, [*AXES], 100), [*AXES], ["# Title", "A sentence."])
     assert page.startswith("# Title\n\nA sentence.\n")
     assert "| 1 | 3 | complete | 75.0 % (65.7–82.5) | 0.001 | 16 | 2 |" in page
     assert "| 4 | 2 | pruned | (40.0 %) | 0.1 | 8 | 2 |" in page
