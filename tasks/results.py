@@ -9,7 +9,7 @@ import luigi
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.recipes.named import find_named, named_recipe
-from pipeline.report.table import FINDINGS, PLOTS, findings_files
+from pipeline.report.table import FINDINGS, PLOTS
 from pipeline.results.table import CLASS_SCORES, SCORES
 from pipeline.storage import layout
 from pipeline.storage.publishing import undamaged_files
@@ -109,10 +109,6 @@ class DataFindings(RunResultTask):
         return {"run": self.run_task, "dataset": self.prepared, "features": self.features_task}
 
     def make(self) -> None:
-        self.in_child(
-            "pipeline.report.findings.report:publish_findings",
-            layers=self.features_task.fingerprint["layers"],
-            folder=self.folder,
-            **self.folders,
-        )
-        self.publish(findings_files())
+        arguments = {"layers": self.features_task.fingerprint["layers"], "folder": self.folder}
+        function = "pipeline.report.findings.report:publish_findings"
+        self.publish(self.in_child(function, **arguments, **self.folders))

@@ -57,9 +57,4 @@ FINDINGS = Table(
     Finding("hardest", "Hardest images", "pipeline.report.findings.hardest"),
 )
 LABELS_CAPTION = "caption.txt"  # of a label efficiency report
-FINDINGS_PAGE, COMPARISON_PAGE = "findings.md", "index.html"
-
-
-def findings_files() -> list[str]:
-    """Return the names of all files that publish_findings writes."""
-    return [FINDINGS_PAGE, *(f"{name}.{suffix}" for name in FINDINGS for suffix in ("csv", "png"))]
+COMPARISON_PAGE = "index.html"

@@ -7,7 +7,7 @@ import csv
 import pytest
 from small_graphs import build
 
-from pipeline.report.table import FINDINGS, findings_files
+from pipeline.report.table import FINDINGS
 from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
 from tasks import DataFindings
@@ -28,7 +28,8 @@ def test_findings_are_tables_figures_and_a_page_in_the_runs_reports(little):
     assert not task.complete()
     assert build(task)
     assert task.folder == layout.run_reports(data_folder(), task.run_task.folder) / "findings"
-    assert set(read_manifest(task.folder).files) == set(findings_files())
+    files = {"findings.md", *(f"{name}.{suffix}" for name in FINDINGS for suffix in ("csv", "png"))}
+    assert set(read_manifest(task.folder).files) == files
     page = (task.folder / "findings.md").read_text()
     for name, row in FINDINGS.items():
         with (task.folder / f"{name}.csv").open(newline="") as file:

@@ -1,6 +1,7 @@
 """Near-duplicates between train and test: nearest training images by features, verified by pixels."""
 
 import functools
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -72,8 +73,7 @@ def verdicts(cosine: np.ndarray, rms: np.ndarray, detail: np.ndarray, *, near: f
 
     near is the minimum detail of near-identical images.
     """
-    conditions = [rms == 0, detail >= near, cosine >= SIMILAR_COSINE]
-    return np.select(conditions, [0, 1, 2], default=3)
+    return np.select([rms == 0, detail >= near, cosine >= SIMILAR_COSINE], [0, 1, 2], default=3)
 
 
 @functools.cache
@@ -159,9 +159,14 @@ def compare(one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
     Both are (k, height, width, 3) uint8. mirrored is true if the second image matches better when flipped
     left to right; rms and detail are then those of the flipped image.
     """
-    starts = range(0, max(1, len(one)), PAIR_CHUNK)
-    parts = [_compare(one[start : start + PAIR_CHUNK], other[start : start + PAIR_CHUNK]) for start in starts]
-    return pd.concat(parts, ignore_index=True)
+    if len(one) > PAIR_CHUNK:
+        chunks = [slice(start, start + PAIR_CHUNK) for start in range(0, len(one), PAIR_CHUNK)]
+        return pd.concat([compare(one[chunk], other[chunk]) for chunk in chunks], ignore_index=True)
+    flipped = other[:, :, ::-1]
+    detail, flipped_detail = detail_correlation(one, other), detail_correlation(one, flipped)
+    mirrored = flipped_detail > detail + EPSILON
+    rms = np.where(mirrored, rms_difference(one, flipped), rms_difference(one, other))
+    return pd.DataFrame({"rms": rms, "detail": np.maximum(detail, flipped_detail), "mirrored": mirrored})
 
 
 def rms_difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -177,21 +182,11 @@ def detail_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     correlation is 0 if one image has no detail.
     """
     detail, other_detail = _detail(one), _detail(other)
-    best = np.full(len(one), -1.0)
-    for down in range(-MAX_SHIFT, MAX_SHIFT + 1):
-        for across in range(-MAX_SHIFT, MAX_SHIFT + 1):
-            overlap, other_overlap = _overlap(detail, down, across), _overlap(other_detail, -down, -across)
-            best = np.maximum(best, _correlation(overlap, other_overlap))
+    best, shifts = np.full(len(one), -1.0), range(-MAX_SHIFT, MAX_SHIFT + 1)
+    for down, across in itertools.product(shifts, shifts):
+        overlap, other_overlap = _overlap(detail, down, across), _overlap(other_detail, -down, -across)
+        best = np.maximum(best, _correlation(overlap, other_overlap))
     return best
-
-
-def _compare(one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
-    flipped = other[:, :, ::-1]
-    detail, flipped_detail = detail_correlation(one, other), detail_correlation(one, flipped)
-    mirrored = flipped_detail > detail + EPSILON
-    rms = np.where(mirrored, rms_difference(one, flipped), rms_difference(one, other))
-    detail = np.maximum(detail, flipped_detail)
-    return pd.DataFrame({"rms": rms, "detail": detail, "mirrored": mirrored})
 
 
 def _detail(images: np.ndarray) -> np.ndarray:

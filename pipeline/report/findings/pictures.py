@@ -2,7 +2,6 @@
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from pipeline.report.drawing import GRAY, empty_figure, publish_figure
+from pipeline.report.drawing import GRAY, empty_figure
 from pipeline.report.findings.sources import FindingSources
 
 MAX_CELLS = 24  # more do not fit on one screen
@@ -51,12 +50,7 @@ def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.concatenate([left, gap, right], axis=1)
 
 
-def draw_cells(cells: list[Cell], path: Path, *, title: str, caption: str) -> None:
-    """Publish the first MAX_CELLS cells as a PNG at path, in the style of all plots."""
-    publish_figure(path, _grid, cells[:MAX_CELLS], title, caption, colors=None)
-
-
-def _grid(cells: list[Cell], title: str, caption: str) -> Figure:
+def draw_cells(cells: list[Cell], title: str, caption: str) -> Figure:
     """Draw cells in rows of six images or four pairs; images are enlarged without smoothing."""
     height, width = cells[0].image.shape[:2] if cells else (1, 1)
     columns = 4 if width > 1.5 * height else 6

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from small_data import photographs
 
+from pipeline.report.drawing import publish_figure
 from pipeline.report.findings import pictures
 from pipeline.report.findings.pictures import Cell, draw_cells, shorten_middle, side_by_side
 
@@ -23,7 +24,8 @@ def cells(count: int, *, pairs: bool = False) -> list[Cell]:
 @pytest.mark.parametrize("pairs", [False, True])
 def test_a_picture_keeps_the_colors_of_images_and_the_same_cells_give_the_same_bytes(tmp_path, pairs):
     for name in ("one.png", "two.png"):
-        draw_cells(cells(9, pairs=pairs), tmp_path / name, title="Images", caption=CAPTION)
+        drawn = cells(9, pairs=pairs), "Images", CAPTION
+        publish_figure(tmp_path / name, draw_cells, *drawn, colors=None)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     drawn = np.asarray(Image.open(tmp_path / "one.png").convert("RGB")).reshape(-1, 3)
     colors = {tuple(color) for color in np.unique(drawn, axis=0).tolist()}
@@ -32,7 +34,7 @@ def test_a_picture_keeps_the_colors_of_images_and_the_same_cells_give_the_same_b
 
 
 def test_no_line_overlaps_the_next_cell_or_leaves_the_picture():
-    figure = pictures._grid(cells(pictures.MAX_CELLS), "Images", CAPTION)
+    figure = draw_cells(cells(pictures.MAX_CELLS), "Images", CAPTION)
     figure.canvas.draw()
     boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
     for left, right in zip(boxes[:-1], boxes[1:], strict=True):
@@ -42,7 +44,7 @@ def test_no_line_overlaps_the_next_cell_or_leaves_the_picture():
 
 
 def test_a_picture_without_cells_says_none_found():
-    figure = pictures._grid([], "Images", CAPTION)
+    figure = draw_cells([], "Images", CAPTION)
     assert [text.get_text() for text in figure.texts if "none" in text.get_text()] == ["none found"]
 
 
