@@ -27,25 +27,23 @@ def publish_efficiency(folder: Path, parts: Sequence[tuple[str, str, Path]], cap
 
     parts are (scheme, labels, folder): labels is the label budget of a run, or "" for a curve of a head.
     """
-    rows = [row for scheme, labels, source in parts for row in _rows(scheme, labels, source)]
+    rows: list[dict[Hashable, Any]] = []
+    for scheme, labels, source in parts:
+        if labels:
+            run = read_run(source)
+            scores = score(run.split("test"))
+            row: dict[Hashable, Any] = {"scheme": scheme, "labels": labels, "n_train": run.recipe["n_train"]}
+            rows.append({**row, "accuracy": scores["accuracy"], "n_test": scores["n"], "chosen": ""})
+        else:
+            curve = pd.read_csv(read_manifest(source).verified(CURVE))
+            rows += curve.assign(scheme=scheme).to_dict("records")
     table = pd.DataFrame(rows, columns=list(EFFICIENCY_COLUMNS))
+    table["draw"] = [parse_budget(budget).draw for budget in table["labels"]]
     publish_csv(folder / LABELS_TABLE, table)
     publish_text(folder / "labels.md", efficiency_markdown(table, caption))
     publish_text(folder / LABELS_CAPTION, caption)
     publish_figure(folder / "labels.png", draw_efficiency, table, caption)
     return [LABELS_TABLE, "labels.md", LABELS_CAPTION, "labels.png"]
-
-
-def _rows(scheme: str, labels: str, folder: Path) -> list[dict[Hashable, Any]]:
-    """Return the rows of the table for one run or one curve."""
-    if labels:
-        run = read_run(folder)
-        scores = score(run.split("test"))
-        row: dict[Hashable, Any] = {"labels": labels, "n_train": run.recipe["n_train"], "chosen": ""}
-        rows = [{**row, "accuracy": scores["accuracy"], "n_test": scores["n"]}]
-    else:
-        rows = pd.read_csv(read_manifest(folder).verified(CURVE)).to_dict("records")
-    return [{**row, "scheme": scheme, "draw": parse_budget(row["labels"]).draw} for row in rows]
 
 
 def summarize(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,13 +95,12 @@ def efficiency_markdown(table: pd.DataFrame, caption: str) -> str:
     schemes = list(dict.fromkeys(summary["scheme"]))
     rows = []
     for count, group in summary.sort_values("n_train").groupby("n_train"):
-        cells = group.set_index("scheme")
-        texts = [_cell(cells.loc[scheme]) if scheme in cells.index else "–" for scheme in schemes]
-        rows.append([f"{count:,} ({group['labels'].iloc[0].partition('#')[0]})", *texts])
+        texts = {
+            row["scheme"]: f"{100 * row['accuracy']:.1f} %"
+            + (f" ± {100 * row['spread']:.1f}" if row["draws"] > 1 else "")
+            for row in group.to_dict("records")
+        }
+        budget = group["labels"].iloc[0].partition("#")[0]
+        rows.append([f"{count:,} ({budget})", *(texts.get(scheme, "–") for scheme in schemes)])
     note = f"Test accuracy: mean ± standard deviation over draws. {caption}.\n"
     return "\n\n".join(["# Label efficiency", markdown_table(["labels", *schemes], rows), note])
-
-
-def _cell(row: pd.Series) -> str:
-    spread = f" ± {100 * row['spread']:.1f}" if row["draws"] > 1 else ""
-    return f"{100 * row['accuracy']:.1f} %{spread}"

@@ -31,18 +31,12 @@ MAX_ANNOTATED_CLASSES = 12  # with more, numbers in the cells of a confusion mat
 MAX_BARS = 40  # with more, the figure does not fit on a screen
 MAX_MARKED_EPOCHS = 40  # with more, markers hide the line
 BESIDE: dict[str, Any] = {"ha": "left", "va": "center", **drawing.OFFSET}
-TICK_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 108000, 360000)
-TICK_NAMES = (
-    *("0.01 s", "0.03 s", "0.1 s", "0.3 s", "1 s", "3 s", "10 s", "30 s"),
-    *("1 min", "3 min", "10 min", "30 min", "1 h", "3 h", "10 h", "30 h", "100 h"),
-)
-MIN_SECONDS = TICK_SECONDS[0]  # a log axis has no zero: shorter times are drawn here
+TICKS = {"s": (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30), "min": (1, 3, 10, 30), "h": (1, 3, 10, 30, 100)}
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+MIN_SECONDS = 0.01  # a log axis has no zero: shorter times are drawn here
 # Candidate offsets of a label from its data point, in points: the first with the fewest overlaps is used.
-LABEL_DISTANCES = (9, 14, 24, 38)
 LABEL_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
-LABEL_OFFSETS = [
-    (across * distance, up * distance) for distance in LABEL_DISTANCES for across, up in LABEL_DIRECTIONS
-]
+LABEL_OFFSETS = [(across * far, up * far) for far in (9, 14, 24, 38) for across, up in LABEL_DIRECTIONS]
 FIRST_WITH_LEADER = 2 * len(LABEL_DIRECTIONS)  # offsets from here on are far enough to need a leader line
 # Text alignment by the sign of the direction: 0, 1, -1.
 HORIZONTAL, VERTICAL = ("center", "left", "right"), ("center", "bottom", "top")
@@ -50,16 +44,14 @@ HORIZONTAL, VERTICAL = ("center", "left", "right"), ("center", "bottom", "top")
 
 def accuracy_over_time(run: RunResult) -> Figure:
     """Draw train and val accuracy by epoch."""
-    figure, axes = _learning_curve(run, "accuracy")
-    axes.yaxis.set_major_formatter(drawing.percent)
+    figure = _learning_curve(run, "accuracy")
+    figure.axes[0].yaxis.set_major_formatter(drawing.percent)
     return figure
 
 
 def loss_over_time(run: RunResult) -> Figure:
     """Draw train and val loss (nats) by epoch."""
-    figure, axes = _learning_curve(run, "loss")
-    axes.set_ylabel("loss (nats)")
-    return figure
+    return _learning_curve(run, "loss", " (nats)")
 
 
 def confusion_matrix(run: RunResult) -> Figure:
@@ -98,9 +90,8 @@ def per_class_accuracy(run: RunResult) -> Figure:
         half = MAX_BARS // 2
         note = f"; {half} best and {half} worst of {len(table)} classes"
         table = table.drop(index=range(half, len(table) - half)).reset_index(drop=True)
-    figure, axes = drawing.new_figure(
-        caption(run), height=2.0 + max(0.15 * len(table), min(0.33 * len(table), 4.0))
-    )
+    height = 2.0 + max(0.15 * len(table), min(0.33 * len(table), 4.0))
+    figure, axes = drawing.new_figure(caption(run), height=height)
     values, errors = 100 * table["value"], drawing.error_bars(table, "value", stem="")
     axes.barh(table.index, values, height=0.7, **drawing.BARS)
     axes.errorbar(values, table.index, xerr=errors, fmt="none", ecolor=drawing.BLACK, capsize=2.5)
@@ -120,14 +111,18 @@ def per_class_accuracy(run: RunResult) -> Figure:
 
 def accuracy_with_intervals(comparison: Comparison) -> Figure:
     """Draw the test accuracy of each run with its 95 % Wilson interval, best on top."""
-    table = comparison.table.assign(label=_row_labels(comparison.table))
+    table = comparison.table.assign(repeated=comparison.table.duplicated([*LABELED], keep=False))
     table = table.sort_values("accuracy", kind="stable", ignore_index=True)
     figure, axes = drawing.new_figure(comparison.caption, height=2.0 + 0.34 * len(table))
     for rows, style in _by_family(table):
         axes.errorbar(100 * rows["accuracy"], rows.index, xerr=drawing.error_bars(rows, "accuracy"), **style)
     for position, (accuracy, high) in enumerate(zip(table["accuracy"], table["accuracy_high"], strict=True)):
         axes.annotate(format_value(accuracy, "%"), (100 * high, position), (6, 0), fontsize=9, **BESIDE)
-    axes.set_yticks(table.index, table["label"])
+    names = [
+        label_of(*(row[name] for name in LABELED)) + (f" · seed {row['seed']}" if row["repeated"] else "")
+        for row in table.to_dict("records")
+    ]
+    axes.set_yticks(table.index, names)
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.margins(x=0.12)
     axes.set_xlabel("test accuracy, % (95 % Wilson interval)")
@@ -173,15 +168,16 @@ def publish_plots(
 
 def time_axis(axes: Axes, left: float, right: float, *, max_ticks: int = 99, vertical: bool = False) -> None:
     """Give axes a log time axis from left to right seconds, with at most max_ticks ticks in s, min and h."""
-    inside = [pair for pair in zip(TICK_SECONDS, TICK_NAMES, strict=True) if left <= pair[0] <= right]
-    ticks = dict(inside[:: math.ceil(len(inside) / max_ticks) or 1])
+    ticks = {n * SECONDS[unit]: f"{n:g} {unit}" for unit, numbers in TICKS.items() for n in numbers}
+    inside = [seconds for seconds in ticks if left <= seconds <= right]
+    inside = inside[:: math.ceil(len(inside) / max_ticks) or 1]
     axis = "y" if vertical else "x"
     axes.set(**{f"{axis}scale": "log", f"{axis}lim": (left, right)})
-    axes.set(**{f"{axis}ticks": list(ticks), f"{axis}ticklabels": list(ticks.values())})
+    axes.set(**{f"{axis}ticks": inside, f"{axis}ticklabels": [ticks[seconds] for seconds in inside]})
     axes.minorticks_off()
 
 
-def _learning_curve(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
+def _learning_curve(run: RunResult, quantity: str, unit: str = "") -> Figure:
     history = run.history
     figure, axes = drawing.new_figure(caption(run))
     marks: dict[str, Any] = {"marker": "o" if len(history) <= MAX_MARKED_EPOCHS else None, "markersize": 4}
@@ -190,11 +186,11 @@ def _learning_curve(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
         if values.notna().any():
             axes.plot(history["epoch"], values, color=color, linestyle=line, label=split, **marks)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel=quantity)
+    axes.set(xlabel="epoch", ylabel=f"{quantity}{unit}")
     axes.set_title(f"Learning curve ({quantity}): {label(run)}", pad=22)
     if not axes.lines:
         drawing.write_placeholder(axes, "no epochs: fitted in one step")
-        return figure, axes
+        return figure
     if history["seconds"].notna().any():
         axes.set_xlabel(f"epoch ({len(history)} in {format_duration(history['seconds'].max())})")
     axes.legend(loc="best")
@@ -205,16 +201,7 @@ def _learning_curve(run: RunResult, quantity: str) -> tuple[Figure, Axes]:
             stages = (f"{before['stage']} ◂", "right", -2), (f"▸ {after['stage']}", "left", 2)
             for text, side, shift in stages:
                 drawing.annotate_above(axes, border, text, shift=shift, ha=side, color=drawing.GRAY)
-    return figure, axes
-
-
-def _row_labels(table: pd.DataFrame) -> list[str]:
-    """Return a label for each row, with the seed if the scheme has several."""
-    several = table.duplicated([*LABELED], keep=False)
-    return [
-        label_of(*(row[name] for name in LABELED)) + (f" · seed {row['seed']}" if repeated else "")
-        for row, repeated in zip(table.to_dict("records"), several, strict=True)
-    ]
+    return figure
 
 
 def _by_family(table: pd.DataFrame) -> list[tuple[pd.DataFrame, dict[str, Any]]]:

@@ -31,16 +31,12 @@ def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     histories: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for (levels, _), run in zip(runs, results, strict=True):
         histories[" · ".join(levels.values())].append(run.history)
-    parts = [
-        replicates.summary_markdown(replicates.summarize(table, [*by]), [*by]),
-        "## Runs",
-        replicates.runs_markdown(table, [*by]),
-    ]
+    summary = replicates.summary_markdown(replicates.summarize(table, [*by]), [*by])
+    parts = [summary, "## Runs", replicates.runs_markdown(table, [*by])]
+    title = "Test accuracy across seeds"
     publish_csv(folder / "seeds.csv", table)
     publish_text(folder / "seeds.md", _page("Results across seeds", caption, parts))
-    drawing.publish_figure(
-        folder / "seeds.png", draw_replicates, table, "Test accuracy across seeds", caption
-    )
+    drawing.publish_figure(folder / "seeds.png", draw_replicates, table, title, caption)
     drawing.publish_figure(folder / "curves.png", draw_curves, histories, caption)
     return ["seeds.csv", "seeds.md", "seeds.png", "curves.png"]
 
@@ -51,10 +47,8 @@ def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     summary = replicates.summarize(table, [*by]).sort_values("accuracy", ascending=False)
     parts = [replicates.summary_markdown(summary, [*by])]
     for factor in by:
-        parts += [
-            f"## Effect of the {factor}",
-            replicates.effects_markdown(replicates.effects(table, factor), factor),
-        ]
+        effects = replicates.effects_markdown(replicates.effects(table, factor), factor)
+        parts += [f"## Effect of the {factor}", effects]
     duration = format_duration(table["train_seconds"].sum())
     budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {duration} · {caption_of(results)}"
     title = "Effect of each block"
@@ -77,19 +71,18 @@ def _page(title: str, caption: str, parts: list[str]) -> str:
 
 def draw_replicates(table: pd.DataFrame, title: str, caption: str) -> Figure:
     """Draw test accuracy by variant, best on top: a dot for each seed, the mean with its interval."""
-    summary = replicates.summarize(table, ["variant"]).sort_values(
-        "accuracy", kind="stable", ignore_index=True
-    )
+    summary = replicates.summarize(table, ["variant"])
+    summary = summary.sort_values("accuracy", kind="stable", ignore_index=True)
     figure, axes = drawing.new_figure(caption, height=2.0 + ROW_HEIGHT * len(summary))
     means, errors = 100 * summary["accuracy"], drawing.error_bars(summary, "accuracy")
-    rows = table["variant"].map({variant: row for row, variant in summary["variant"].items()})
+    rows = table["variant"].map(summary["variant"].to_list().index)
     axes.plot(100 * table["accuracy"], rows, "o", color=drawing.GRAY, markersize=4, zorder=2)
-    axes.errorbar(
-        means, summary.index, xerr=errors, color=drawing.BLUE, marker="D", zorder=3, **drawing.POINTS
-    )
-    above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
+    marks: dict[str, Any] = {"color": drawing.BLUE, "marker": "D", "zorder": 3, **drawing.POINTS}
+    axes.errorbar(means, summary.index, xerr=errors, **marks)
     for row, mean in enumerate(means):
-        axes.annotate(f"{mean:.2f} %", (mean, row), (0, 7), **above)
+        axes.annotate(
+            f"{mean:.2f} %", (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=9
+        )
     axes.set_yticks(summary.index, summary["variant"])
     axes.set(ylim=(-0.6, len(summary) - 0.3), title=title)
     axes.margins(x=0.1)
@@ -112,8 +105,8 @@ def draw_curves(histories: dict[str, list[pd.DataFrame]], caption: str) -> Figur
         for number, history in enumerate(runs):
             minutes, name = history["seconds"] / 60, variant if number == 0 else None
             if history["val_accuracy"].notna().any():
-                val: dict[str, Any] = {"marker": marks["marker"], "markersize": 3, "label": name}
-                axes.plot(minutes, 100 * history["val_accuracy"], **val, **style)
+                val = {**style, "marker": marks["marker"], "markersize": 3, "label": name}
+                axes.plot(minutes, 100 * history["val_accuracy"], **val)
                 name = None
             train = name and f"{name} (train; val was trained on)"
             axes.plot(minutes, 100 * history["train_accuracy"], linestyle="--", label=train, **style)
@@ -136,13 +129,9 @@ def draw_blocks(table: pd.DataFrame, factors: tuple[str, str], title: str, capti
     for number, level in enumerate(columns):
         cells = summary[summary[across] == level]
         offsets = cells[down].map(rows.index) + gap * (number - (len(columns) - 1) / 2)
-        marks = {
-            **drawing.SERIES[number % len(drawing.SERIES)],
-            **drawing.POINTS,
-            "label": level,
-            "zorder": 3,
-        }
-        means.errorbar(100 * cells["accuracy"], offsets, xerr=drawing.error_bars(cells, "accuracy"), **marks)
+        marks = {**drawing.SERIES[number % len(drawing.SERIES)], **drawing.POINTS, "zorder": 3}
+        errors = drawing.error_bars(cells, "accuracy")
+        means.errorbar(100 * cells["accuracy"], offsets, xerr=errors, label=level, **marks)
     means.set_yticks(range(len(rows)), [textwrap.fill(row, LABEL_WIDTH) for row in rows], fontsize=9)
     means.set_ylim(len(rows) - 0.4, -0.6)
     means.set_xlabel("test accuracy, % (mean with 95 % CI over seeds)")
@@ -152,18 +141,15 @@ def draw_blocks(table: pd.DataFrame, factors: tuple[str, str], title: str, capti
 
 
 def _draw_effects(panel: Axes, table: pd.DataFrame, factors: tuple[str, str]) -> None:
-    positions: list[int] = []
-    names: list[str] = []
+    names: dict[int, str] = {}  # by position; a position is left empty between the factors
     for factor, marks in zip(factors, drawing.SERIES, strict=False):
         effects = replicates.effects(table, factor)
-        start = positions[-1] + 2 if positions else 0
-        rows = range(start, start + len(effects))
+        rows = [row + max(names, default=-2) + 2 for row in range(len(effects))]
         errors = drawing.error_bars(effects, "effect", stem="")
         panel.errorbar(100 * effects["effect"], rows, xerr=errors, **marks, **drawing.POINTS)
-        positions += rows
-        names += effects["level"].tolist()
+        names |= zip(rows, effects["level"], strict=True)
     panel.axvline(0, color=drawing.GRAY, linewidth=1.0, linestyle="--")
-    panel.set_yticks(positions, [textwrap.fill(name, LABEL_WIDTH) for name in names], fontsize=8)
+    panel.set_yticks([*names], [textwrap.fill(name, LABEL_WIDTH) for name in names.values()], fontsize=8)
     panel.invert_yaxis()
     panel.margins(x=0.1)
     panel.set_xlabel("effect: points above the overall mean")

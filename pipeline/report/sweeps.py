@@ -24,9 +24,8 @@ def draw_sweep(table: pd.DataFrame, axes: list[str], title: str, caption: str) -
     both = len(varied) == 2
     count = max(1, len(varied) + both)
     best = format_value(table["val_accuracy"].iloc[0], "%")
-    heading = f"Sweep of {title}: best val accuracy {best}"
-    width = max(7.0, PANEL_WIDTH * count)
-    figure = empty_figure(caption, width=width, height=PANEL_HEIGHT, title=heading)
+    size: dict[str, Any] = {"width": max(7.0, PANEL_WIDTH * count), "height": PANEL_HEIGHT}
+    figure = empty_figure(caption, **size, title=f"Sweep of {title}: best val accuracy {best}")
     panels = figure.subplots(1, count, squeeze=False)[0]
     if not varied:
         write_placeholder(panels[0], f"nothing to search: val accuracy {best}")
@@ -39,8 +38,7 @@ def draw_sweep(table: pd.DataFrame, axes: list[str], title: str, caption: str) -
 
 def _draw_axis(panel: Axes, table: pd.DataFrame, name: str) -> None:
     values = sorted(table[name].unique(), key=_sort_key)
-    positions = {value: position for position, value in enumerate(values)}
-    x, y = table[name].map(positions), 100 * table["val_accuracy"]
+    x, y = table[name].map(values.index), 100 * table["val_accuracy"]
     panel.plot(x, y, "o", color=BLUE, alpha=0.35, markersize=4, label="trial")
     panel.plot(y.groupby(x).max(), color=BLUE, label="best for each value")
     panel.plot(x.iloc[0], y.iloc[0], "D", color=ORANGE, markersize=8, label="chosen", zorder=5)

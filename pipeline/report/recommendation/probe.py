@@ -57,10 +57,8 @@ class Probe:
 
 def joins(blocks: int) -> list[tuple[int, ...]]:
     """Return all runs of consecutive blocks: (1,), (1, 2), … (blocks,)."""
-    return [
-        tuple(range(first, last + 1))
-        for first, last in itertools.combinations_with_replacement(range(1, blocks + 1), 2)
-    ]
+    ends = itertools.combinations_with_replacement(range(1, blocks + 1), 2)
+    return [tuple(range(first, last + 1)) for first, last in ends]
 
 
 def probe_sizes(
@@ -100,12 +98,9 @@ def probe_sizes(
         with ThreadPoolExecutor(one_pass.at_once) as pool:
             results = list(pool.map(fit, joined))
         for blocks, inputs, correct in zip(sets, joined, results, strict=True):
-            share = multiply_adds(section.base, (row.taps[blocks[-1] - 1],)) / whole
-            costs = {
-                "seconds": round(share * rate * len(images), 1),
-                "bytes": 4 * inputs.shape[1] * len(images),
-            }
-            probes.append(Probe(size, blocks, inputs.shape[1], correct, **costs))
+            share, width = multiply_adds(section.base, (row.taps[blocks[-1] - 1],)) / whole, inputs.shape[1]
+            seconds, size_in_bytes = round(share * rate * len(images), 1), 4 * width * len(images)
+            probes.append(Probe(size, blocks, width, correct, seconds, size_in_bytes))
     return probes
 
 
@@ -125,11 +120,9 @@ def _seconds_per_image(one_pass: Pass, images: ImageStore) -> float:
 
 def _features(one_pass: Pass, images: np.ndarray) -> list[np.ndarray]:
     """Return the averaged activations (n, channels) of each tap."""
-    starts = range(0, len(images), one_pass.size)
+    batches = (images[start : start + one_pass.size] for start in range(0, len(images), one_pass.size))
     with ThreadPoolExecutor(one_pass.at_once) as pool:
-        parts = list(
-            pool.map(lambda start: one_pass(images[start : start + one_pass.size], IDENTITY), starts)
-        )
+        parts = list(pool.map(lambda batch: one_pass(batch, IDENTITY), batches))
     return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
 

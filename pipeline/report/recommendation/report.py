@@ -44,16 +44,29 @@ def recommend(
     choice = choose(probes, min(images.image_size, bases[-1]["input_size"]))
     row = BACKBONES[bases[0]["backbone"]]
     layers = ",".join(row.taps[block - 1] for block in choice.blocks)
-    size = f"--input-size {choice.input_size}"
-    head, fine_tune = "tuned-head --recipe dense-bn-dropout", f"fine-tune {_recipe(choice.freeze_through)}"
+    through, size = choice.freeze_through, f"--input-size {choice.input_size}"
+    exact = [row.name for row in FINE_TUNE_RECIPES.values() if row.freeze_through == through]
+    recipe = exact[0] if exact else f"blocks4_5 --freeze-through {through}"
     commands = [
-        f"{command.replace('train', f'train {head}', 1)} {size} --layers {layers}",
-        f"{command.replace('train', f'train {fine_tune}', 1)} {size}",
+        command.replace("train", "train tuned-head --recipe dense-bn-dropout", 1)
+        + f" {size} --layers {layers}",
+        command.replace("train", f"train fine-tune --recipe {recipe}", 1) + f" {size}",
     ]
-    table = pd.DataFrame([_row(probe) for probe in probes])
+    n = len(probes[0].correct)
+    rows = [
+        {
+            "input_size": probe.input_size,
+            "blocks": short_name(probe.blocks),
+            "features": probe.width,
+            **with_interval("accuracy", probe.accuracy, n),
+            "extract_seconds": probe.seconds,
+            "bytes": probe.bytes,
+        }
+        for probe in probes
+    ]
+    table = pd.DataFrame(rows)
     best = table.loc[table.groupby("input_size")["accuracy"].idxmax()]
     left_out = sorted({base["input_size"] for base in bases} - set(table["input_size"]))
-    n = len(probes[0].correct)
     total = len(images) - images.counts["test"]
     data = f"{n:,} of the {total:,} train and val images of {images.row.title}"
     how = f"weights {weights_name(bases[0]['weights'])} · {bases[0]['precision']} · {data}"
@@ -79,23 +92,6 @@ def recommend(
     drawing.publish_figure(target / PICTURE, draw, probes, best, choice, how)
     publishing.publish_manifest(target, fingerprint, FILES)
     return "\n".join(lines)
-
-
-def _recipe(freeze_through: int) -> str:
-    """Return the options that select fine-tuning with this number of frozen blocks."""
-    exact = [row.name for row in FINE_TUNE_RECIPES.values() if row.freeze_through == freeze_through]
-    return f"--recipe {exact[0]}" if exact else f"--recipe blocks4_5 --freeze-through {freeze_through}"
-
-
-def _row(probe: Probe) -> dict[str, Any]:
-    return {
-        "input_size": probe.input_size,
-        "blocks": short_name(probe.blocks),
-        "features": probe.width,
-        **with_interval("accuracy", probe.accuracy, len(probe.correct)),
-        "extract_seconds": probe.seconds,
-        "bytes": probe.bytes,
-    }
 
 
 def _lines(table: pd.DataFrame) -> list[str]:

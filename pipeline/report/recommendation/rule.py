@@ -8,8 +8,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.formatting import format_points, format_value
 from pipeline.report.recommendation.probe import Probe
 
@@ -74,7 +72,13 @@ def choose(probes: Sequence[Probe], own_size: int) -> Choice:
     reasons = [
         f"{size} px: {_percent(best_join)} with {_blocks(best_join)}"
         + ("." if best_join is best else f"; the best is {_percent(best)} at {best.input_size} px."),
-        f"{_blocks(join).capitalize()}: {_percent(join)}, {_points(best_join, join)}.",
+        f"{_blocks(join).capitalize()}: {_percent(join)}, "
+        + (
+            "the most accurate join."
+            if best_join is join
+            else f"{format_points(join.accuracy - best_join.accuracy)} points from the most accurate join, "
+            f"{_blocks(best_join)}."
+        ),
         f"Freeze through block {through}: of single blocks, {_blocks(single)} is best with {_percent(single)}"
         + (
             "; the last block does not lose accuracy, so it is the only one that may need training."
@@ -107,12 +111,4 @@ def _blocks(probe: Probe) -> str:
 
 
 def _percent(probe: Probe) -> str:
-    return format_value(np.mean(probe.correct), "%")
-
-
-def _points(best: Probe, other: Probe) -> str:
-    if best is other:
-        return "the most accurate join"
-    return (
-        f"{format_points(other.accuracy - best.accuracy)} points from the most accurate join, {_blocks(best)}"
-    )
+    return format_value(probe.accuracy, "%")
