@@ -42,7 +42,7 @@ def build(
         print("About how long this will take on this machine:", *costs, sep="\n", file=sys.stderr)
     url = {"scheduler_url": scheduler_url} if scheduler_url else {}
     reasons: list[str] = []
-    with _reasons_of_failures(reasons), _in_use(roots), _progress_of(estimates):
+    with _in_use(roots), _reported(estimates, reasons):
         luigi.build(roots, workers=workers, local_scheduler=not url, log_level="WARNING", **url)
     if all(root.complete() for root in roots):
         return 0
@@ -67,40 +67,14 @@ def _in_use(roots: Sequence[Task]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled(**handlers: Callable[..., object]) -> Iterator[None]:
-    """Call handlers for Luigi's events of tasks, by the names of the events, inside the block."""
-    events = {getattr(luigi.Event, name): handler for name, handler in handlers.items()}
-    for event, handler in events.items():
-        Task.event_handler(event)(handler)
-    try:
-        yield
-    finally:
-        for event, handler in events.items():
-            Task.remove_event_handler(event, handler)
+def _reported(estimates: dict[Task, Estimate], reasons: list[str]) -> Iterator[None]:
+    """Write a line for each finished task inside the block: its number, seconds, name, and the time left.
 
-
-@contextlib.contextmanager
-def _reasons_of_failures(reasons: list[str]) -> Iterator[None]:
-    """Append a line for each failure inside the block: the first line of the error, then what to do."""
-    with tempfile.TemporaryFile("a+", encoding="utf-8") as shared:  # Luigi's workers are forks
-
-        def write(_: Task, error: BaseException) -> None:
-            if isinstance(error, HeadstartError) and not isinstance(error, ChildFailed):
-                lines = str(error).splitlines()
-                shared.write(". ".join(dict.fromkeys((lines[0], lines[-1]))) + "\n")
-                shared.flush()
-
-        with _handled(FAILURE=write):
-            yield
-        shared.seek(0)
-        reasons += dict.fromkeys(shared.read().splitlines())
-
-
-def _progress_of(estimates: dict[Task, Estimate]) -> contextlib.AbstractContextManager[None]:
-    """Write a line for each finished task inside the block: its number, seconds, name, and the time left."""
+    For each failure, a line is appended to reasons: the first line of the error, then what to do.
+    """
     numbers = {task.task_id: number for number, task in enumerate(estimates)}
     seconds_of = [estimate.seconds or 0.0 for estimate in estimates.values()]
-    # Luigi's workers are forks.
+    # Luigi's workers are forks, which share these arrays and the file.
     started, done = (multiprocessing.Array("b", len(numbers)).get_obj() for _ in range(2))
 
     def start(task: Task) -> None:
@@ -116,4 +90,19 @@ def _progress_of(estimates: dict[Task, Estimate]) -> contextlib.AbstractContextM
             line = f"{count:>7} {seconds:8.1f} s  {task.display_name:<16}  {folder}{time_left}"
             print(line, file=sys.stderr)
 
-    return _handled(START=start, PROCESSING_TIME=finish)
+    def fail(_: Task, error: BaseException) -> None:
+        if isinstance(error, HeadstartError) and not isinstance(error, ChildFailed):
+            lines = str(error).splitlines()
+            failures.write(". ".join(dict.fromkeys((lines[0], lines[-1]))) + "\n")
+            failures.flush()
+
+    event = luigi.Event
+    handlers: dict[str, Callable[..., object]] = {event.START: start, event.PROCESSING_TIME: finish}
+    handlers[event.FAILURE] = fail
+    with tempfile.TemporaryFile("a+", encoding="utf-8") as failures, contextlib.ExitStack() as stack:
+        for name, handler in handlers.items():
+            Task.event_handler(name)(handler)
+            stack.callback(Task.remove_event_handler, name, handler)
+        yield
+        failures.seek(0)
+        reasons += dict.fromkeys(failures.read().splitlines())

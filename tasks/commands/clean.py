@@ -38,10 +38,9 @@ def run(options: argparse.Namespace) -> int:
     rows = [("removed" if options.yes else "unused", *_row(leftover)) for leftover in unused]
     rows += [("kept", *_row(leftover)[:2], "in use by another process") for leftover in busy]
     count, size = pluralize(len(unused), "entry"), format_bytes(sum(one.bytes for one in unused))
-    command = f"headstart clean --keep {options.keep} --yes" if options.keep else "headstart clean --yes"
-    summary = f"{count}, {size}; `{command}` removes them"
-    if options.yes:
-        summary = f"{count} removed, {size} freed"
+    keep_option = f" --keep {options.keep}" if options.keep else ""
+    hint = f"{count}, {size}; `headstart clean{keep_option} --yes` removes them"
+    summary = f"{count} removed, {size} freed" if options.yes else hint
     return show([*align_columns(rows + kept), "", summary])
 
 

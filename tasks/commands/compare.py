@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Sequence
 
 from pipeline.errors import BadInput
-from pipeline.formatting import join_names
 from pipeline.recipes.named import RECIPE_NAME
 from pipeline.recipes.presets import PRESETS
 from pipeline.report.table import COMPARISON_PAGE
@@ -37,14 +36,9 @@ def run(options: argparse.Namespace) -> int:
     folders = list(dict.fromkeys(find_run(text) for text in options.runs))
     if len(folders) < 2:
         raise BadInput(f"expected at least two runs to compare, received {len(folders)}")
-    runs = [read_run(folder) for folder in folders]
-    titles = sorted({run.recipe["dataset_title"] for run in runs})
-    if len(titles) > 1:
-        raise BadInput(f"expected runs on the same data set, received runs on {join_names(titles)}")
+    runs = with_distinct_names([read_run(folder) for folder in folders])
     check_writable()
-    runs = with_distinct_names(runs)
-    target = layout.report_folder(data_folder(), name)
-    names = [folder.name for folder in folders]
+    target, names = layout.report_folder(data_folder(), name), [folder.name for folder in folders]
     command = shlex.join(["headstart", "compare", *names, "--name", name])
     text, files = write_with_commands(target, runs, f"Comparison of {len(runs)} runs", command=command)
     publish_manifest(target, {"compared": names}, files)

@@ -10,7 +10,6 @@ import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import requests
 
@@ -31,9 +30,8 @@ MIRROR_SECONDS = 5.0
 ENGINE_SIZES = (32, 128)  # pixels
 PACKAGES = ("tensorflow", "keras", "h5py", "scikit-learn", "pandas", "matplotlib", "luigi", "optuna")
 
-# ok, slow (works, but slowly), missing (optional), or broken (nothing works).
-State = Literal["ok", "slow", "missing", "broken"]
-Findings = Iterator[tuple[State, str]]
+# State and text; states are ok, slow (works, but slowly), missing (optional), and broken (nothing works).
+Findings = Iterator[tuple[str, str]]
 
 
 def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
@@ -127,19 +125,16 @@ def _downloads(offline: bool) -> Findings:
 
 
 def _mirrors(section: str, what: str) -> Findings:
+    """Check whether each mirror has the file."""
     for url in mirrors(section):
-        available, details = _check_mirror(url)
+        if url.startswith("file://"):
+            available = Path(url.removeprefix("file://")).is_file()
+            details = "" if available else ": no such file"
+        else:
+            try:
+                response = requests.head(url, timeout=MIRROR_SECONDS, allow_redirects=True)
+                size = response.headers.get("Content-Length", "?")
+                available, details = response.ok, f": status {response.status_code}, {size} bytes"
+            except requests.RequestException as error:
+                available, details = False, f" did not respond ({type(error).__name__})"
         yield "ok" if available else "missing", f"{what}: mirror {url}{details}"
-
-
-def _check_mirror(url: str) -> tuple[bool, str]:
-    """Return whether a mirror has the file, and details to print after its URL."""
-    if url.startswith("file://"):
-        available = Path(url.removeprefix("file://")).is_file()
-        return available, "" if available else ": no such file"
-    try:
-        response = requests.head(url, timeout=MIRROR_SECONDS, allow_redirects=True)
-    except requests.RequestException as error:
-        return False, f" did not respond ({type(error).__name__})"
-    size = response.headers.get("Content-Length", "?")
-    return response.ok, f": status {response.status_code}, {size} bytes"

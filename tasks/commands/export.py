@@ -32,8 +32,7 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 def run(options: argparse.Namespace) -> int:
     formats = [part.strip() for part in options.format.split(",") if part.strip()]
     folder = find_run(options.run)
-    recipe = read_run(folder).recipe
-    sources = {"run": folder, "weights": weights_of(folder), "dataset": _dataset_of(recipe)}
+    sources = {"run": folder, "weights": weights_of(folder), "dataset": _dataset_of(read_run(folder).recipe)}
     with ProgressReporter() as progress:
         arguments = {**sources, "out": options.out, "formats": formats}
         result = run_in_child("pipeline.use.export:export", arguments, progress)

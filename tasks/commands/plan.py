@@ -8,10 +8,11 @@ examples:
 
 import argparse
 import contextlib
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.datasets.table import parse_budget
 from pipeline.errors import DamagedFile
@@ -42,13 +43,11 @@ def run(options: argparse.Namespace) -> int:
     rows, root = [], task_of(CompareSchemes, options)
     plan = steps(root)
     estimates = estimates_of(plan)
-    for step in plan:
-        details = ""
-        if step.to_run:
-            details = _format(isinstance(step.task, MEASURABLE), estimates[step.task])
-        elif step.state != DONE:
-            details = "not needed: everything that depends on it is done"
-        rows.append((step.state, step.task.display_name, short_path(step.task.folder), details, step.why))
+    for task, state, why, to_run in plan:
+        details = "" if state == DONE else "not needed: everything that depends on it is done"
+        if to_run:
+            details = _format(isinstance(task, MEASURABLE), estimates[task])
+        rows.append((state, task.display_name, short_path(task.folder), details, why))
     schemes = costs_of_schemes(root.runs, estimates)
     return show([*align_columns(rows), "", *root.notes, *schemes, _total(len(plan), estimates)])
 
@@ -63,8 +62,8 @@ def estimates_of(plan: "list[Step]") -> dict[Task, Estimate]:
         estimates[task] = estimate_of(task, sections, measured)
         covered = covered.union(*map(columns_of, sections))
         if isinstance(task, FeatureTask) and sections and (averages := task.by_products):
-            folder, layers, views = averages["folder"], averages["layers"], task.fingerprint["views"]
-            covered |= {(folder, view, layer) for view in views for layer in layers}
+            columns = itertools.product([averages["folder"]], task.fingerprint["views"], averages["layers"])
+            covered |= set(columns)
     return estimates
 
 
@@ -74,18 +73,15 @@ def costs_of_schemes(runs: Sequence[TrainTask], estimates: dict[Task, Estimate])
     A sweep that several runs share is counted for the first of them, features for the run whose task computes
     them. Training includes the sweep. Unknown times are shown as "?".
     """
-    names: dict[Task, tuple[str, ...]] = {
-        run: (f"{run.scheme.name}:{run.recipe}", run.weights_title, f"{run.pixels} px", str(run.seed))
-        for run in runs
-    }
-    rows: list[tuple[str, ...]] = [("scheme", "weights", "input", "seed", "features", "training")]
+    rows = [("scheme", "weights", "input", "seed", "features", "training")]
     counted = set[Task]()
-    for task in filter(estimates.__contains__, names):
-        own = [part for part in tasks_of(task) if part in estimates and part not in counted]
+    for run in dict.fromkeys(run for run in runs if run in estimates):
+        own = [part for part in tasks_of(run) if part in estimates and part not in counted]
         counted.update(own)
         features = [estimates[part] for part in own if isinstance(part, FeatureTask)]
         training = [estimates[part] for part in own if isinstance(part, TrainTask | TuneHead)]
-        rows.append((*names[task], _sum(features), _sum(training)))
+        name, pixels = f"{run.scheme.name}:{run.recipe}", f"{run.pixels} px"
+        rows.append((name, run.weights_title, pixels, str(run.seed), _sum(features), _sum(training)))
     return [*align_columns(rows), ""] if counted else []
 
 
@@ -97,8 +93,7 @@ def _sum(estimates: list[Estimate]) -> str:
     return format_duration(total) if total else "–"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A task of the graph, its state (done, stale or missing), why, and whether a run would execute it."""
 
     task: Task
@@ -182,11 +177,10 @@ def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> 
         points = math.prod(map(len, task.values_to_try.values())) if isinstance(task, TuneHead) else 0
         cached = bool(task.prefix_plan and task.prefix_plan.cached)
         work = work_of(task.resolved, task.backbone_row, task.pixels, cached=cached, points=points)
-        if isinstance(task, TuneHead):
-            return (
-                measured.work(work, task.fingerprint["precision"], images) if work else Estimate(None, None)
-            )
-        return measured.run(task.fingerprint, images, work)
+        if isinstance(task, TrainTask):
+            return measured.run(task.fingerprint, images, work)
+        if work:
+            return measured.work(work, task.fingerprint["precision"], images)
     if isinstance(task, PrepareDataset):
         pixels = 3 * task.fingerprint["image_size"] ** 2  # bytes of an image in uint8
         return Estimate(None, measured.images(task.fingerprint) * pixels)
@@ -196,10 +190,10 @@ def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> 
 def _format(measurable: bool, estimate: Estimate) -> str:
     if estimate == Estimate(0.0, 0):
         return "computed with the features above"
-    seconds = UNMEASURED if measurable else "time not recorded"
+    text = UNMEASURED if measurable else "time not recorded"
     if estimate.seconds is not None:
-        seconds = f"about {format_duration(estimate.seconds)}"
-    return ", ".join([seconds, *([f"about {format_bytes(estimate.bytes)}"] if estimate.bytes else [])])
+        text = f"about {format_duration(estimate.seconds)}"
+    return text + (f", about {format_bytes(estimate.bytes)}" if estimate.bytes else "")
 
 
 def _total(count: int, estimates: dict[Task, Estimate]) -> str:
@@ -215,8 +209,6 @@ def _total(count: int, estimates: dict[Task, Estimate]) -> str:
     unknown = [isinstance(task, MEASURABLE) for task, one in estimates.items() if one.seconds is None]
     if any(unknown):
         line += f"; not counted: {pluralize(sum(unknown), 'task')} {UNMEASURED}"
-    if not all(unknown):
-        line += (
-            f"; the time of {pluralize(unknown.count(False), 'task')} (data, tables, plots) is not recorded"
-        )
+    if count := unknown.count(False):
+        line += f"; the time of {pluralize(count, 'task')} (data, tables, plots) is not recorded"
     return line

@@ -43,10 +43,9 @@ def run(options: argparse.Namespace) -> int:
         result = run_in_child("pipeline.use.predict:predict", arguments, progress)
     for row in result["rows"]:
         row["path"] = text_of_name(row["path"])
+    text = _as_csv(result["rows"])
     if options.format == "json":
         text = json.dumps(result["rows"], indent=2, ensure_ascii=False) + "\n"
-    else:
-        text = _as_csv(result["rows"])
     if options.output:
         publish_text(Path(options.output), text)
     else:
@@ -59,9 +58,8 @@ def weights_of(folder: Path) -> str | None:
     recipe = read_run(folder).recipe
     if not needs_weights(recipe):
         return None
-    features = recipe["fingerprint"]["features"]
-    backbone, identity = features["backbone"], features["weights"]
-    name, identity = weights_name(identity), {"backbone": backbone, "weights": identity}
+    identity = {name: recipe["fingerprint"]["features"][name] for name in ("backbone", "weights")}
+    backbone, name = identity["backbone"], weights_name(identity["weights"])
     weights = layout.keyed_path(data_folder(), layout.weights_place(backbone, name), identity)
     if not (weights / MANIFEST).is_file():
         raise BadInput(

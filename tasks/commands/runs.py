@@ -24,8 +24,8 @@ from tasks.configuration import data_folder
 TEXTS = ("run", "scheme", "weights", "data_set", "differs")
 ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
 VAL_ACCURACIES = tuple(f"val_{name}" for name in ACCURACIES)
-SIZES = ("image_size", "input_size")
-COLUMNS = (*TEXTS, *SIZES, "seed", *VAL_ACCURACIES, *ACCURACIES, "log_loss", "seconds")
+NUMBERS = ("image_size", "input_size", "seed", *VAL_ACCURACIES, *ACCURACIES, "log_loss", "seconds")
+COLUMNS = (*TEXTS, *NUMBERS)
 # Whether the highest value is first.
 SORTS = {"val_accuracy": True, "accuracy": True, "log_loss": False, "seconds": False, "run": False}
 
@@ -60,15 +60,12 @@ def run(options: argparse.Namespace) -> int:
 
 def row_of(run: RunResult) -> dict[str, Any]:
     """Return a run's row of the table, with a value for each of COLUMNS but differs."""
-    recipe, scores = run.recipe, score(run.split("test"))
     val = score(run.split("val")) if len(run.split("val")) else {}
     values = {
-        **recipe,
-        "run": run.folder.name,
-        "data_set": recipe["dataset_title"],
-        "differs": "",
+        **run.recipe,
+        **{"run": run.folder.name, "data_set": run.recipe["dataset_title"], "differs": ""},
         **{f"val_{name}": val.get(name, math.nan) for name in ACCURACIES},
-        **scores,
+        **score(run.split("test")),
         "seconds": run.costs["total_seconds"],
     }
     return {name: values[name] for name in COLUMNS}
@@ -77,20 +74,12 @@ def row_of(run: RunResult) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return ["no finished runs; `headstart run` trains some"]
-    cells = [
-        [
-            row["data_set"],
-            f"{row['image_size']} / {row['input_size']}",
-            format_value(row["val_accuracy"], "%"),
-            format_share(row, "accuracy"),
-            format_duration(row["seconds"]),
-            row["run"],
-            row["differs"],
-        ]
-        for row in rows
-    ]
-    header = ["data set", "image / input px", "val", "test accuracy", "total time", "run", "differs in"]
-    return align_columns([header, *cells])
+    cells = [["data set", "image / input px", "val", "test accuracy", "total time", "run", "differs in"]]
+    for row in rows:
+        data = [row["data_set"], f"{row['image_size']} / {row['input_size']}"]
+        results = [format_value(row["val_accuracy"], "%"), format_share(row, "accuracy")]
+        cells.append([*data, *results, format_duration(row["seconds"]), row["run"], row["differs"]])
+    return align_columns(cells)
 
 
 def _filter(text: str) -> Callable[[dict[str, Any]], bool]:

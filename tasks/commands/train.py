@@ -42,23 +42,12 @@ def _recipe_in(arguments: list[str], scheme: Scheme) -> str:
 
 def run(options: argparse.Namespace) -> int:
     task = training_task(options.scheme)
-    train = task_of(task, options)
-    own = {name for name, _ in ScoreRun.get_params()}
-    values = given(task, options)
-    values.pop("recipe", None)
-    reports = {name: value for name, value in values.items() if name in own}
-    settings = {name: value for name, value in values.items() if name not in own}
-    scheme = f"{options.scheme}:{train.recipe}"
-    parameters = {"scheme": scheme, "settings": settings, **reports}
+    train, reports = task_of(task, options), given(ScoreRun, options)
+    others = given(task, options).items()
+    settings = {name: value for name, value in others if name not in {*reports, "recipe"}}
+    parameters = {**reports, "scheme": f"{options.scheme}:{train.recipe}", "settings": settings}
     score, plots = ScoreRun(**parameters), PlotRun(**parameters)
     if code := build([score, plots], [train]):
         return code
-    name = train.folder.name
-    return show(
-        [
-            *describe(read_run(train.folder)),
-            f"  plots: {plots.folder}",
-            "",
-            f"Next: headstart predict {name} PICTURES",
-        ]
-    )
+    lines = [*describe(read_run(train.folder)), f"  plots: {plots.folder}"]
+    return show([*lines, "", f"Next: headstart predict {train.folder.name} PICTURES"])

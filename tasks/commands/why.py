@@ -66,13 +66,10 @@ def nearest(kind: str, fingerprint: dict[str, Any], inventory: list[Entry]) -> t
 
 def needs_of(roots: list[CompareSchemes]) -> Needs:
     """Return what the graphs of roots use: folders by path, and features by content."""
-    folders, requests = set(), {}
-    for task in dict.fromkeys(task for root in roots for task in tasks_of(root)):
-        if isinstance(task, FeatureTask):
-            requests[task] = Request(*request_of(task.fingerprint))
-        else:
-            folders.add(short_path(task.folder))
-    return Needs(frozenset(folders), tuple(requests.values()))
+    tasks = dict.fromkeys(task for root in roots for task in tasks_of(root))
+    requests = [Request(*request_of(task.fingerprint)) for task in tasks if isinstance(task, FeatureTask)]
+    folders = {short_path(task.folder) for task in tasks if not isinstance(task, FeatureTask)}
+    return Needs(frozenset(folders), tuple(requests))
 
 
 def preset_graphs() -> dict[str, list[CompareSchemes]]:
@@ -92,11 +89,10 @@ def _explain_task(step: Step, inventory: list[Entry]) -> list[str]:
     for kind, fingerprint in missing:
         if any(entry.manifest and entry.manifest.fingerprint == fingerprint for entry in inventory):
             continue  # the result itself is stored, and step.why names its damage
-        near = nearest(kind, fingerprint, inventory)
-        if near is None:
-            lines.append(f"  no finished {kind} to compare with")
-        else:
+        if near := nearest(kind, fingerprint, inventory):
             lines += [f"  nearest: {short_path(near[0].folder)}", _count_differences(near[1])]
+        else:
+            lines.append(f"  no finished {kind} to compare with")
     return lines
 
 
@@ -119,7 +115,11 @@ def _explain_entry(entry: Entry, inventory: list[Entry], graph: list[Step]) -> l
 
 def _used_by(entry: Entry, stored: dict[str, Any], graph: list[Step]) -> list[str]:
     """Return which presets use an entry, or its first difference from the nearest task of the graph."""
-    names = [name for name, roots in preset_graphs().items() if _uses(needs_of(roots[:1]), entry)]
+    needs = {name: needs_of(roots[:1]) for name, roots in preset_graphs().items()}
+    if entry.kind in ("cache", "section"):
+        names = [name for name, one in needs.items() if any(satisfies(entry, each) for each in one.requests)]
+    else:
+        names = [name for name, one in needs.items() if short_path(entry.folder) in one.folders]
     if names:
         return [f"  used by preset {', '.join(names)}"]
     candidates = []
@@ -141,12 +141,6 @@ def _used_by(entry: Entry, stored: dict[str, Any], graph: list[Step]) -> list[st
 def _count_differences(fields_apart: list[str]) -> str:
     first = re.sub(IDENTITY, lambda match: weights_name(match[0]), fields_apart[0])
     return f"  differs in {pluralize(len(fields_apart), 'field')}, first {first}"
-
-
-def _uses(needs: Needs, entry: Entry) -> bool:
-    if entry.kind in ("cache", "section"):
-        return any(satisfies(entry, request) for request in needs.requests)
-    return short_path(entry.folder) in needs.folders
 
 
 def _matching(name: str, inventory: list[Entry]) -> list[Entry]:
