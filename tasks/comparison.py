@@ -68,9 +68,8 @@ class CompareSchemes(DerivedTask):
     @property
     def plans(self) -> list[Plan]:
         """The preset's plans, or one for each of schemes, that match only. Raises BadInput if none does."""
-        plans = (
-            [Plan(text) for text, *_ in parse_schemes(self.schemes, {})] if self.schemes else self.row.plans
-        )
+        parsed = parse_schemes(self.schemes, {}) if self.schemes else []
+        plans = [Plan(text) for text, *_ in parsed] or self.row.plans
         patterns = self.only.split(",") if self.only else ["*"]
         chosen = [plan for plan in plans if any(fnmatch.fnmatchcase(plan.scheme, one) for one in patterns)]
         if not chosen:

@@ -98,10 +98,8 @@ class LabelEfficiency(NetworkTask, DerivedTask):
                 parts.append((text, "", self.clone(HeadCurve, recipe=name, **values)))
                 continue
             for budget in budgets:
-                draw = parse_budget(budget).draw
-                parameters = {**values, "label_budget": budget, "stretch": True, "seed": draw}
-                task = self.clone(training_task(scheme.name), recipe=name, **parameters)
-                parts.append((text, budget, task))
+                values |= {"label_budget": budget, "stretch": True, "seed": parse_budget(budget).draw}
+                parts.append((text, budget, self.clone(training_task(scheme.name), recipe=name, **values)))
         return parts
 
     @functools.cached_property
@@ -118,15 +116,11 @@ class LabelEfficiency(NetworkTask, DerivedTask):
         return [task for _, _, task in self.parts]
 
     def make(self) -> None:
-        data, weights = self.prepared.description, f"weights {self.weights_choice.name}"
-        sizes = self.sizes_text(self.input_size)
-        files = self.in_process(
-            "pipeline.report.efficiency:publish_efficiency",
-            folder=self.folder,
-            parts=[(scheme, labels, task.folder) for scheme, labels, task in self.parts],
-            caption=f"{data} · {weights} · {sizes} · {self.draws} draws · settings chosen on val",
-        )
-        self.publish(files)
+        facts = [self.prepared.description, f"weights {self.weights_choice.name}"]
+        facts += [self.sizes_text(self.input_size), f"{self.draws} draws", "settings chosen on val"]
+        parts = [(scheme, labels, task.folder) for scheme, labels, task in self.parts]
+        arguments = {"folder": self.folder, "parts": parts, "caption": " · ".join(facts)}
+        self.publish(self.in_process("pipeline.report.efficiency:publish_efficiency", **arguments))
 
 
 def efficiency_folders(datasets: Collection[str]) -> list[Path]:
@@ -135,8 +129,7 @@ def efficiency_folders(datasets: Collection[str]) -> list[Path]:
     for folder in layout.finished(data_folder(), "labels"):
         try:
             manifest = read_manifest(folder)
-            parts = manifest.fingerprint["parts"]
-            keys = {key_of(part["dataset"]) for _, _, part in parts}
+            keys = {key_of(part["dataset"]) for _, _, part in manifest.fingerprint["parts"]}
         except (HeadstartError, KeyError, TypeError, ValueError):
             continue  # ignore unreadable reports
         if keys <= set(datasets) and CAPTION in manifest.files:

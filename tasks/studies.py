@@ -105,24 +105,21 @@ class BlockStudy(StudyTask):
     @functools.cached_property
     def parts(self) -> list[tuple[dict[str, str], Task]]:
         """Every conv block with every dense block and every seed."""
-        values = settings.plain(self.settings)
+        values, blocks = settings.plain(self.settings), dict[str, list[str]]()
         for name in ("conv_blocks", "dense_blocks"):
+            flag, texts = f"--{name.replace('_', '-')}", getattr(self, name)
             if name in values:
-                raise BadInput(f"--settings: expected no {name}; set --{name.replace('_', '-')} instead")
+                raise BadInput(f"--settings: expected no {name}; set {flag} instead")
+            blocks[name] = list(dict.fromkeys(text.strip() for text in texts.split(";") if text.strip()))
+            if not blocks[name]:
+                raise BadInput(f"{flag}: expected at least one block, received {texts!r}")
         SCHEMES["from-scratch"].recipe("lesson", values)  # raises BadInput
         return [
             (
                 {CONV: conv, DENSE: dense},
                 self.clone(TrainFromScratch, seed=seed, conv_blocks=conv, dense_blocks=dense, **values),
             )
-            for conv in _split(self.conv_blocks, "conv-blocks")
-            for dense in _split(self.dense_blocks, "dense-blocks")
+            for conv in blocks["conv_blocks"]
+            for dense in blocks["dense_blocks"]
             for seed in self.unique_seeds
         ]
-
-
-def _split(texts: str, flag: str) -> list[str]:
-    blocks = list(dict.fromkeys(text.strip() for text in texts.split(";") if text.strip()))
-    if not blocks:
-        raise BadInput(f"--{flag}: expected at least one block, received {texts!r}")
-    return blocks
