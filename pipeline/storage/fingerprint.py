@@ -28,27 +28,6 @@ def digest_of_values(values: Any) -> str:
     return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
-def first_difference(actual: Any, expected: Any, path: str = "") -> str | None:
-    """Return a message on the first field in which two fingerprints differ, or None if they are equal.
-
-    >>> first_difference({"split": {"seed": 0}}, {"split": {"seed": 1}})
-    'split.seed: 0, expected 1'
-    """
-    if isinstance(actual, dict) and isinstance(expected, dict):
-        for field in sorted(actual.keys() | expected.keys()):
-            inner_path = f"{path}.{field}" if path else field
-            if field not in actual:
-                return f"{inner_path}: missing, expected {expected[field]!r}"
-            if field not in expected:
-                return f"{inner_path}: {actual[field]!r}, not expected"
-            if difference := first_difference(actual[field], expected[field], inner_path):
-                return difference
-        return None
-    if canonical(actual) == canonical(expected):
-        return None
-    return f"{path}: {actual!r}, expected {expected!r}"
-
-
 def differences(actual: Any, expected: Any) -> list[str]:
     """Return a message on each field in which two fingerprints differ, the most informative ones first.
 

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.formatting import cell_of, format_bytes
-from pipeline.storage.fingerprint import canonical, digest_of_values, first_difference, key_of
+from pipeline.storage.fingerprint import canonical, differences, digest_of_values, key_of
 from pipeline.storage.layout import MANIFEST as MANIFEST
 
 if TYPE_CHECKING:
@@ -216,27 +216,26 @@ class Manifest:
 
     def missing(self) -> str | None:
         """Return a message on the first listed file that is missing or has the wrong size, or None."""
-        for name, entry in self.files.items():
-            path = self.folder / name
-            size = path.stat().st_size if _is_file(path) else "no file"
-            if size != entry["bytes"]:
-                return f"{path}: expected {entry['bytes']} bytes, found {size}"
-        return None
+        faults = ((name, self.fault(name, read=False)) for name in self.files)
+        return next((f"{self.folder / name}: {why}" for name, why in faults if why), None)
 
     def verified(self, name: str) -> Path:
         """Check the sha256 of a listed file and return its path; raise DamagedFile if it does not match."""
         path = self.folder / name
         if name not in self.files:
             raise DamagedFile(f"{path}: not listed in {self.folder / MANIFEST}")
-        if not _is_file(path):
-            raise DamagedFile(f"{path}: file is missing; delete {self.folder} and run again")
-        digest = sha256_of(path)
-        if digest != self.files[name]["sha256"]:
-            raise DamagedFile(
-                f"{path}: expected sha256 {self.files[name]['sha256']}, found {digest}; "
-                f"the file was changed or damaged: delete it and run again"
-            )
+        if why := self.fault(name):
+            raise DamagedFile(f"{path}: {why}; the file was changed or damaged: delete it and run again")
         return path
+
+    def fault(self, name: str, *, read: bool = True) -> str | None:
+        """Return how a listed file differs in size or, unless it is not to be read, in sha256; or None."""
+        entry, path = self.files[name], self.folder / name
+        size = path.stat().st_size if _is_file(path) else "no file"
+        if size != entry["bytes"]:
+            return f"expected {entry['bytes']} bytes, found {size}"
+        digest = sha256_of(path) if read else entry["sha256"]
+        return None if digest == entry["sha256"] else f"expected sha256 {entry['sha256']}, found {digest}"
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -285,7 +284,8 @@ def why_incomplete(folder: Path, fingerprint: dict[str, Any], sealed: Sequence[s
     except DamagedFile as error:
         return str(error)
     if canonical(manifest.fingerprint) != canonical(fingerprint):
-        return f"{folder}: {first_difference(manifest.fingerprint, fingerprint)}"
+        named = differences(manifest.fingerprint, fingerprint)
+        return f"{folder}: {named[0] if named else 'its fingerprint has another structure'}"
     return manifest.missing()
 
 
@@ -297,8 +297,7 @@ def undamaged_files(folder: Path, facts: dict[str, Any] | None = None) -> set[st
         return set()
     if facts not in (None, manifest.facts):
         return set()
-    existing = {name: entry for name, entry in manifest.files.items() if _is_file(folder / name)}
-    return {name for name, entry in existing.items() if describe_file(folder / name) == entry}
+    return {name for name in manifest.files if manifest.fault(name) is None}
 
 
 def _is_valid_entry(name: str, entry: dict[str, Any]) -> bool:

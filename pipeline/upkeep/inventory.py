@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -75,30 +74,29 @@ def damages(data: Path, entry: Entry) -> list[Damage]:
     """Return the files of an entry that differ from its manifest; reads every byte."""
     if entry.fault:
         return [Damage(entry, entry.folder / publishing.MANIFEST, entry.fault)]
-    listed: list[tuple[str, Any]] = sorted(entry.manifest.files.items()) if entry.manifest else []
-    if entry.manifest and entry.kind == "section":
-        listed.append((COSTS, None))  # differs between extractions, so the manifest does not list it
-    checked = [(entry.folder / name, _why_damaged(data, entry.folder / name, file)) for name, file in listed]
+    if entry.manifest is None:
+        return []
+    names = sorted(entry.manifest.files)
+    if entry.kind == "section":
+        names.append(COSTS)  # differs between extractions, so the manifest does not list it
+    checked = [(entry.folder / name, _why_damaged(data, entry.manifest, name)) for name in names]
     return [Damage(entry, path, why) for path, why in checked if why]
 
 
-def _why_damaged(data: Path, path: Path, listed: dict[str, Any] | None) -> str | None:
-    """Return why a file does not match its entry in a manifest or, without one, its seal; None if it does."""
+def _why_damaged(data: Path, manifest: publishing.Manifest, name: str) -> str | None:
+    """Return why a file does not match its manifest or, if that does not list it, its seal; or None."""
+    path = manifest.folder / name
     try:
         if not path.resolve().is_relative_to(data.resolve()):
             return "links outside the data folder and is not followed"
-        if listed is None:
-            publishing.read_sealed(path)
-            return None
-        size = path.stat().st_size if path.is_file() else "no file"
-        if size != listed["bytes"]:
-            return f"expected {listed['bytes']} bytes, found {size}"
-        digest = publishing.sha256_of(path)
+        if name in manifest.files:
+            return manifest.fault(name)
+        publishing.read_sealed(path)
     except DamagedFile as error:
         return str(error).removeprefix(f"{path}: ")
     except (OSError, ValueError, RuntimeError) as error:  # such as for an invalid file name
         return f"could not be read ({error})"
-    return None if digest == listed["sha256"] else f"expected sha256 {listed['sha256']}, found {digest}"
+    return None
 
 
 def unlisted(data: Path, inventory: list[Entry]) -> list[Path]:

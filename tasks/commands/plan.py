@@ -7,7 +7,6 @@ examples:
 """
 
 import argparse
-import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,11 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.datasets.table import parse_budget
-from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section, missing_sections
 from pipeline.formatting import align_columns, format_bytes, format_duration, pluralize
-from pipeline.storage.fingerprint import differences
-from pipeline.storage.publishing import MANIFEST, read_manifest
+from pipeline.storage.publishing import MANIFEST
 from pipeline.upkeep.estimates import Estimate, Measurements, work_of
 from tasks import CompareSchemes, PrepareDataset
 from tasks.commands.options import add_task_options, task_of
@@ -150,8 +147,6 @@ def state_of(task: Task) -> tuple[str, str]:
         return STALE if published else MISSING, why
     if not (task.folder / MANIFEST).exists():
         return MISSING, "started but not finished" if task.folder.exists() else "not started"
-    with contextlib.suppress(DamagedFile):
-        why = next(iter(differences(read_manifest(task.folder).fingerprint, task.fingerprint)), why)
     return STALE, why
 
 

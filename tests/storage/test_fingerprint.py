@@ -9,7 +9,7 @@ import pytest
 from pipeline.backbones.table import choose_weights
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.features.sections import cache_fingerprint
-from pipeline.storage.fingerprint import first_difference, key_of
+from pipeline.storage.fingerprint import differences, key_of
 
 
 def realistic() -> dict:
@@ -71,20 +71,20 @@ def test_any_changed_field_changes_the_key_and_is_named(path):
     actual, expected = realistic(), changed(realistic(), path)
     assert key_of(actual) != key_of(expected)
     field = dotted([step for step in path if isinstance(step, str)])
-    assert first_difference(actual, expected).startswith(f"{field}: ")
+    assert differences(actual, expected)[0].startswith(f"{field}: ")
 
 
 def test_the_difference_is_a_readable_message():
     actual, expected = {"split": {"name": "a"}, "size": 32}, {"split": {"name": "b"}, "size": 32}
-    assert first_difference(actual, expected) == "split.name: 'a', expected 'b'"
-    assert first_difference({"a": {}}, {"a": {"b": 1}}) == "a.b: missing, expected 1"
-    assert first_difference({"a": {"b": 1}}, {"a": {}}) == "a.b: 1, not expected"
-    assert first_difference({"a": 1}, {"a": {"b": 1}}) == "a: 1, expected {'b': 1}"
+    assert differences(actual, expected) == ["split.name: a, expected b"]
+    assert differences({"a": 1}, {"a": 1, "b": 2}) == ["b: nothing, expected 2"]
+    assert differences({"a": 1, "b": 2}, {"a": 1}) == ["b: 2, expected nothing"]
+    assert differences({"a": 1}, {"a": {"b": 1}}) == ["a: 1, expected nothing", "a.b: nothing, expected 1"]
 
 
 def test_equal_fingerprints_have_no_difference():
-    assert first_difference(realistic(), reversed_keys(realistic())) is None
-    assert first_difference({"layers": ("a", "b")}, {"layers": ["a", "b"]}) is None
+    assert differences(realistic(), reversed_keys(realistic())) == []
+    assert differences({"layers": ("a", "b")}, {"layers": ["a", "b"]}) == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -287,7 +287,7 @@ def test_a_manifest_reads_back_as_it_was_written(folder):
 def test_fault_14_a_folder_with_a_truncated_or_missing_file_is_incomplete(folder, damage, message):
     damage(folder / "a.bin")
     assert message in why_incomplete(folder, FINGERPRINT)
-    with pytest.raises(DamagedFile, match="a.bin: (expected|file is missing)"):
+    with pytest.raises(DamagedFile, match=message):
         read_manifest(folder).verified("a.bin")
     assert read_manifest(folder).verified("b.txt")
 
@@ -340,7 +340,7 @@ def test_a_name_that_the_file_system_does_not_support_is_a_missing_file(folder, 
     manifest = publish_manifest(folder, FINGERPRINT, {name: ENTRY})
     assert manifest.missing().endswith("expected 1 bytes, found no file")
     assert undamaged_files(folder, {}) == set()
-    with pytest.raises(DamagedFile, match="file is missing"):
+    with pytest.raises(DamagedFile, match="found no file"):
         manifest.verified(name)
 
 
@@ -364,7 +364,7 @@ def test_a_folder_without_a_manifest_is_incomplete(tmp_path):
 
 def test_fault_16_a_stale_folder_names_the_field_that_differs(folder):
     expected = {**FINGERPRINT, "split": {"name": "b"}}
-    assert why_incomplete(folder, expected) == f"{folder}: split.name: 'a', expected 'b'"
+    assert why_incomplete(folder, expected) == f"{folder}: split.name: a, expected b"
 
 
 def test_fault_17_two_processes_that_claim_one_lock_take_turns(tmp_path, start_script):
