@@ -112,28 +112,35 @@ def _verified_members(row: Archive, path: Path) -> Iterator[tuple[Member, bytes]
     expected = {f"{row.folder}/{member.name}": member for member in row.members}
     missing = dict(expected)
     with Path(path).open("rb") as file:
-        unpacked = _Unpacked(file)
-        for header in _headers(unpacked):
+        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+        stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if is_gzip else file
+        for header in _headers(stream):
             member = expected.get(header.name)
+            padded = 0 if header.isdir() else -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
             if member is None or header.type in EXTENSION_TYPES:
-                unpacked.skip(_blocks(header), where=f"member {header.name!r}")
+                with _limited(stream, padded, where=f"member {header.name!r}"):
+                    stream.seek(padded, io.SEEK_CUR)
                 continue
             if missing.pop(header.name, None) is None:
                 raise DamagedFile(f"{member.name} is in the archive twice")
-            yield member, _verified(unpacked, header, member, row.algorithm)
+            with _limited(stream, padded, where=member.name):
+                data = _verified(stream, header, member, row.algorithm)
+                stream.seek(padded - len(data), io.SEEK_CUR)
+            yield member, data
     if missing:
         names = ", ".join(member.name for member in missing.values())
         raise DamagedFile(f"missing {names}; expected {len(expected)} members in {row.folder}/")
 
 
-def _headers(unpacked: "_Unpacked") -> Iterator[tarfile.TarInfo]:
+def _headers(stream: io.BufferedIOBase) -> Iterator[tarfile.TarInfo]:
     """Yield one header after the other; the caller moves the stream past the member's data.
 
     Uses the standard library to parse single headers only: its TarFile follows extended headers without a
     limit on depth or size.
     """
     for count in range(MAX_HEADERS):
-        block = unpacked.read(tarfile.BLOCKSIZE, where="a tar header")
+        with _limited(stream, tarfile.BLOCKSIZE, where="a tar header"):
+            block = stream.read(tarfile.BLOCKSIZE)
         if count and not block.strip(b"\0"):
             return
         try:
@@ -160,59 +167,33 @@ def _refuse_suspicious(header: tarfile.TarInfo) -> None:
         raise DamagedFile(f"{header.name!r} has a size of {header.size} bytes")
 
 
-def _verified(unpacked: "_Unpacked", header: tarfile.TarInfo, member: Member, algorithm: str) -> bytes:
+def _verified(stream: io.BufferedIOBase, header: tarfile.TarInfo, member: Member, algorithm: str) -> bytes:
     name, size = member.name, member.bytes
     if header.type not in REGULAR_TYPES:
         raise DamagedFile(f"{name} is not a regular file")
     if header.size != size:
         raise DamagedFile(f"size of {name} differs: expected {size} bytes, found {header.size}")
-    data = unpacked.read(size, where=name)
+    data = stream.read(size)
     if len(data) != size:
         raise DamagedFile(f"truncated in {name} after {len(data)} of {size} bytes")
     digest = hashlib.new(algorithm, data).hexdigest()
     if digest != member.digest:
         raise DamagedFile(f"{algorithm} of {name} differs: expected {member.digest}, found {digest}")
-    unpacked.skip(_blocks(header) - size, where=name)
     return data
 
 
-def _blocks(header: tarfile.TarInfo) -> int:
-    """Return the number of bytes between a header and the next one."""
-    if header.isdir():
-        return 0
-    return -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-
-class _Unpacked:
-    """The bytes of a tar or tar.gz, decompressed, up to MAX_UNPACKED_BYTES."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
-        self._stream = gzip.GzipFile(fileobj=file) if is_gzip else file
-        self._remaining = MAX_UNPACKED_BYTES
-
-    def read(self, size: int, *, where: str) -> bytes:
-        """Return the next size bytes, fewer only at the end; errors mention where."""
-        with self._budgeted(size, where):
-            return self._stream.read(size)
-
-    def skip(self, size: int, *, where: str) -> None:
-        """Skip size bytes."""
-        with self._budgeted(size, where):
-            self._stream.seek(size, io.SEEK_CUR)
-
-    @contextlib.contextmanager
-    def _budgeted(self, size: int, where: str) -> Iterator[None]:
-        self._remaining -= size
-        if self._remaining < 0:
-            limit = f"the limit of {MAX_UNPACKED_BYTES} bytes for the unpacked archive"
-            raise DamagedFile(f"{where} takes {size} bytes, which exceeds {limit}")
-        try:
-            yield
-        except EOFError as error:
-            raise DamagedFile(f"truncated in {where}") from error
-        except (OSError, zlib.error) as error:
-            raise DamagedFile(f"{where} could not be unpacked ({error})") from error
+@contextlib.contextmanager
+def _limited(stream: io.BufferedIOBase, size: int, where: str) -> Iterator[None]:
+    """Check that size more bytes stay within the limit; errors of reading them in the block mention where."""
+    if stream.tell() + size > MAX_UNPACKED_BYTES:
+        limit = f"the limit of {MAX_UNPACKED_BYTES} bytes for the unpacked archive"
+        raise DamagedFile(f"{where} takes {size} bytes, which exceeds {limit}")
+    try:
+        yield
+    except EOFError as error:
+        raise DamagedFile(f"truncated in {where}") from error
+    except (OSError, zlib.error) as error:
+        raise DamagedFile(f"{where} could not be unpacked ({error})") from error
 
 
 def _batch(row: Archive, count: int, content: dict[bytes, Any]) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -49,22 +49,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder in the data folder, why it is unused or kept, and its size in bytes."""
+    """A file or folder that nothing uses, why it is unused or kept, and its size in bytes."""
 
     path: Path
     reason: str
     bytes: int
+    kept: bool = False
 
 
-@dataclass(frozen=True)
-class Leftovers:
-    """What can be removed, and what is kept although nothing uses it."""
-
-    removable: list[Leftover]
-    kept: list[Leftover]
-
-
-def leftovers(data: Path, presets: Needs) -> Leftovers:
+def leftovers(data: Path, presets: Needs) -> list[Leftover]:
     """Return what neither presets nor the runs in the data folder use; changes nothing."""
     inventory = entries(data)
     runs = needs_of_runs(inventory)
@@ -74,53 +67,44 @@ def leftovers(data: Path, presets: Needs) -> Leftovers:
     unused |= _unused_caches(inventory, unused, needs) | _scratch_and_links(data, needs)
     unused |= _checkpoints_of_finished(inventory)
     unused = {path: why for path, why in unused.items() if not any(up in unused for up in path.parents)}
-    removable: list[Leftover] = []
-    kept, busy = _user_files(data), _busy_kinds(data)
-    for path, why in sorted(unused.items()):
-        why_kept = None
-        if not path.is_symlink():
-            why_kept = busy.get(layout.kind_of(path.relative_to(data).as_posix()) or "")
-            why_kept = "in use by another process" if is_in_use(data, path) else why_kept
-        (kept if why_kept else removable).append(Leftover(path, why_kept or why, bytes_of(path)))
-    return Leftovers(removable, kept)
+    busy = _busy_kinds(data)
+    return [*_user_files(data), *(_leftover(data, path, why, busy) for path, why in sorted(unused.items()))]
 
 
-def features_above(data: Path, keep: int, removed: Collection[Path] = ()) -> Leftovers:
+def _leftover(data: Path, path: Path, reason: str, busy: dict[str, str]) -> Leftover:
+    """Return an unused file or folder; it is kept if a running process makes it or may read it."""
+    why_kept = None
+    if not path.is_symlink():
+        why_kept = busy.get(layout.kind_of(path.relative_to(data).as_posix()) or "")
+        why_kept = "in use by another process" if is_in_use(data, path) else why_kept
+    return Leftover(path, why_kept or reason, bytes_of(path), kept=why_kept is not None)
+
+
+def features_above(data: Path, keep: int, removed: Collection[Path] = ()) -> list[Leftover]:
     """Return the cached features to remove so that at most keep bytes remain; changes nothing.
 
     Feature maps come first, then averages, each with the oldest first. They can be extracted again; those
     that a running process may read are kept. removed are paths that are removed anyway.
     """
-    inventory = [
-        entry
-        for entry in entries(data)
-        if entry.kind == "section"
-        and entry.manifest
-        and not {entry.folder, *entry.folder.parents} & {*removed}
-    ]
-    sizes = {entry.folder: bytes_of(entry.folder) for entry in inventory}
-    kinds = _busy_kinds(data)
-    busy = kinds.get("section") or kinds.get("weights")  # a run, or an extraction that a run waits for
-    result, remaining = Leftovers([], []), sum(sizes.values())
-    for entry in sorted(inventory, key=_age):
+    sections = []
+    for entry in entries(data):
+        is_removed = any(map(entry.folder.is_relative_to, removed))
+        if entry.kind == "section" and entry.manifest and not is_removed:
+            is_map = entry.manifest.fingerprint.get("pooling") == "none"
+            written = (entry.folder / layout.MANIFEST).stat().st_mtime
+            sections.append((not is_map, written, entry.folder))
+    busy = _busy_kinds(data)
+    if "weights" in busy:  # an extraction, which a run may wait for
+        busy.setdefault("section", busy["weights"])
+    result, remaining = list[Leftover](), sum(bytes_of(folder) for *_, folder in sections)
+    for is_average, _, folder in sorted(sections):
         if remaining <= keep:
             break
-        what = "feature maps" if _is_map(entry) else "features"
-        why_kept = busy or ("in use by another process" if is_in_use(data, entry.folder) else None)
-        reason = why_kept or f"{what} above the limit; they can be extracted again"
-        leftover = Leftover(entry.folder, reason, sizes[entry.folder])
-        (result.kept if why_kept else result.removable).append(leftover)
-        remaining -= 0 if why_kept else leftover.bytes
+        what = "features" if is_average else "feature maps"
+        reason = f"{what} above the limit; they can be extracted again"
+        result.append(_leftover(data, folder, reason, busy))
+        remaining -= 0 if result[-1].kept else result[-1].bytes
     return result
-
-
-def _is_map(entry: Entry) -> bool:
-    return entry.manifest is not None and entry.manifest.fingerprint.get("pooling") == "none"
-
-
-def _age(entry: Entry) -> tuple[bool, float]:
-    """Return a sort key that puts maps before averages, and the oldest first."""
-    return not _is_map(entry), (entry.folder / layout.MANIFEST).stat().st_mtime
 
 
 def needs_of_runs(inventory: list[Entry]) -> Needs:
@@ -166,24 +150,22 @@ def _is_of_earlier_version(entry: Entry) -> bool:
 
 def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) -> str | None:
     """Return why a folder is unused; None if it is used or is kept in any case."""
-    finished = entry.manifest is not None or entry.fault is not None
-    used = entry.folder.relative_to(data).as_posix() in needs.folders
+    place, key = entry.folder.relative_to(data).as_posix(), entry.folder.name.rpartition("-")[2]
+    used = bool({place, key} & needs.folders)
+    what = "features" if entry.kind in ("cache", "section") else entry.kind
     if _is_of_earlier_version(entry):
         return f"{entry.kind} of an earlier version whose settings have been renamed"
-    if not finished and (entry.kind == "study" or (entry.folder / layout.CHECKPOINT).is_file()):
-        return None  # it resumes after its last trial or epoch
-    if entry.kind in (*layout.TRAINED_KINDS, *DERIVED, "dataset") and not finished:
-        return f"unfinished {entry.kind} without a manifest"
-    if entry.kind == "section" and not finished:
-        return None if entry.folder in resumable else "unfinished features without a manifest"
-    if entry.kind in PREPARED:
-        if used or entry.folder.name.rpartition("-")[2] in needs.folders:
-            return None
-        return f"{entry.kind} that no preset or run uses" if finished else f"unfinished {entry.kind}"
-    if entry.kind in ("cache", "section") and entry.manifest:
+    if entry.manifest is None and entry.fault is None:
+        if entry.kind == "study" or (entry.folder / layout.CHECKPOINT).is_file() or entry.folder in resumable:
+            return None  # it resumes after its last trial, epoch or shard
+        if entry.kind in (*layout.TRAINED_KINDS, *DERIVED, "dataset", "section"):
+            return f"unfinished {what} without a manifest"
+        return f"unfinished {entry.kind}" if entry.kind in PREPARED and not used else None
+    if what == "features" and entry.manifest:
         used = any(satisfies(entry, request) for request in needs.requests)
-        return None if used else "features that no preset or run uses"
-    return None
+    elif entry.kind not in PREPARED:
+        return None
+    return None if used else f"{what} that no preset or run uses"
 
 
 def satisfies(entry: Entry, request: Request) -> bool:

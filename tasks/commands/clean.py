@@ -28,13 +28,12 @@ def run(options: argparse.Namespace) -> int:
     data, keep = data_folder(), parse_bytes(options.keep) if options.keep else None
     result = leftovers(data, needs_of([root for roots in preset_graphs().values() for root in roots]))
     if keep is not None:
-        above = features_above(data, keep, [leftover.path for leftover in result.removable])
-        result.removable.extend(above.removable)
-        result.kept.extend(above.kept)
-    kept = [("kept", *_row(leftover)) for leftover in result.kept]
-    if not result.removable:
+        result += features_above(data, keep, [one.path for one in result if not one.kept])
+    kept = [("kept", *_row(one)) for one in result if one.kept]
+    removable = [one for one in result if not one.kept]
+    if not removable:
         return show([*align_columns(kept), "nothing to clean: presets and runs use everything"])
-    unused, busy = remove(data, result.removable) if options.yes else (result.removable, [])
+    unused, busy = remove(data, removable) if options.yes else (removable, [])
     rows = [("removed" if options.yes else "unused", *_row(leftover)) for leftover in unused]
     rows += [("kept", *_row(leftover)[:2], "in use by another process") for leftover in busy]
     count, size = pluralize(len(unused), "entry"), format_bytes(sum(one.bytes for one in unused))

@@ -12,12 +12,13 @@ exit codes: 0 no damage, 1 damage, 2 bad input
 
 import argparse
 import time
+from typing import Any
 
 from pipeline.datasets.folders import UNREADABLE, WRONG, list_first
 from pipeline.errors import BadInput
 from pipeline.formatting import align_columns, format_bytes, pluralize
 from pipeline.storage.publishing import MANIFEST
-from pipeline.upkeep.verify import ComparedRows, Verification, repair, verify
+from pipeline.upkeep.verify import Verification, repair, verify
 from tasks.commands.shared import EXIT_DAMAGED, short_path, show
 from tasks.configuration import check_writable, data_folder
 from tasks.progress import ProgressReporter
@@ -43,9 +44,9 @@ def run(options: argparse.Namespace) -> int:
         result = verify(data, **sampling, progress=progress)
         lines = _lines(result)
         if options.repair and result.damages:
-            repaired = repair(data, result, stamp=time.strftime("%Y%m%d-%H%M%S"), progress=progress)
-            moved = [("moved", short_path(old), f"to {short_path(new)}") for old, new in repaired.moved]
-            lines += ["", *align_columns(moved), *(f"repair  {text}" for text in repaired.notes)]
+            moved, notes = repair(data, result, stamp=time.strftime("%Y%m%d-%H%M%S"), progress=progress)
+            places = [("moved", short_path(old), f"to {short_path(new)}") for old, new in moved]
+            lines += ["", *align_columns(places), *(f"repair  {text}" for text in notes)]
             result = verify(data, **sampling, progress=progress)
             lines += ["", "After the repair:", *_lines(result)]
     show(lines)
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lines(result: Verification) -> list[str]:
-    rows = [("rows", short_path(compared.folder), _describe(compared)) for compared in result.compared]
+    rows = [("rows", short_path(folder), _describe(compared)) for folder, compared in result.compared]
     rows += [("damaged", short_path(damage.path), damage.why) for damage in result.damages]
     for folder, different in result.sources:
         for how, names in different.items():
@@ -75,11 +76,11 @@ def _lines(result: Verification) -> list[str]:
     return [*align_columns(rows), f"{checked}: {verdict}, {len(result.unlisted)} unlisted"]
 
 
-def _describe(compared: ComparedRows) -> str:
-    if compared.skipped:
-        return f"rows not recomputed: {compared.skipped}"
+def _describe(compared: dict[str, Any]) -> str:
+    if "refused" in compared:
+        return f"rows not recomputed: {compared['refused']}"
     layers = [
         f"{name} {absolute:.1e} (relative {relative:.1e})" if absolute else f"{name} 0"
-        for name, (absolute, relative) in compared.layers.items()
+        for name, (absolute, relative) in compared["layers"].items()
     ]
-    return f"{pluralize(compared.rows, 'row')} recomputed, largest difference: {', '.join(layers)}"
+    return f"{pluralize(compared['rows'], 'row')} recomputed, largest difference: {', '.join(layers)}"

@@ -278,11 +278,11 @@ def test_keep_frees_maps_before_averages_and_the_oldest_first(little, maps, head
         os.utime(folder / "manifest.json", (stamp, stamp))
     assert used in averages
     size = sum(path.stat().st_size for path in used.rglob("*") if path.is_file())
-    (first,) = features_above(little, int(1.5 * size)).removable
+    (first,) = features_above(little, int(1.5 * size))
     assert (first.path, first.reason) == (older, "feature maps above the limit; they can be extracted again")
-    assert [one.path for one in features_above(little, size // 2).removable] == [older, used]
-    assert features_above(little, 2 * size).removable == []
-    assert features_above(little, size, [older.parent]).removable == []
+    assert [one.path for one in features_above(little, size // 2)] == [older, used]
+    assert features_above(little, 2 * size) == []
+    assert features_above(little, size, [older.parent]) == []
     code, output, _ = headstart("clean", "--keep", "0B", "--yes")
     assert code == 0 and not used.exists() and "features above the limit" in output
 
