@@ -29,7 +29,7 @@ from tasks.task import Task
 
 def recipes_folder() -> Path:
     """Return the folder of the recipes that searches saved."""
-    return layout.recipes_folder(data_folder())
+    return data_folder() / layout.folder_of("recipe")
 
 
 class RecipeTask(DataTask):

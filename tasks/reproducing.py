@@ -84,4 +84,5 @@ def dataset_folders(data: Path, recipes: list[dict[str, Any]]) -> dict[str, Path
     """Return the folders of the prepared data sets that recipes used, by key, if they still exist."""
     datasets = (recipe["fingerprint"].get("dataset") for recipe in recipes)
     keys = sorted({key_of(dataset) for dataset in datasets if dataset})
-    return {key: folder for key in keys if (folder := layout.finished_by_key(data, "dataset", key))}
+    folders = {folder.name.rpartition("-")[2]: folder for folder in layout.finished(data, "dataset")}
+    return {key: folders[key] for key in keys if key in folders}

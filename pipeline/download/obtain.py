@@ -71,15 +71,11 @@ def _copied(row: Archive, path: Path, target: Path) -> bool:
         check_archive(row, path)
         if path.resolve() != target.resolve():
             with published(target) as scratch:
-                _link_or_copy(path.resolve(), scratch)
+                try:
+                    os.link(path.resolve(), scratch)
+                except OSError:  # another file system, or one without hard links
+                    shutil.copyfile(path.resolve(), scratch)
     except (DamagedFile, OSError) as error:
         logger.warning("skipping %s: %s", path, error)
         return False
     return True
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)

@@ -77,24 +77,9 @@ def list_folders(data: Path, kind: str) -> list[Path]:
     return [path for path in sorted((data / folder_of(kind)).glob("*")) if path.is_dir()]
 
 
-def finished_by_key(data: Path, kind: str, key: str) -> Path | None:
-    """Return the finished folder of a kind with a key, None if it does not exist."""
-    return next((folder for folder in finished(data, kind) if folder.name.endswith(f"-{key}")), None)
-
-
-def weights_place(backbone: str, name: str) -> str:
-    """Return the place of a backbone's weights."""
-    return f"{folder_of('weights')}/{backbone}-{name}"
-
-
 def weights_record(data: Path, name: str) -> Path:
     """Return the file that keeps the identity of the arrays in a file of weights."""
     return data / IDENTITIES / f"{name}.json"
-
-
-def recipes_folder(data: Path) -> Path:
-    """Return the folder of the recipes that searches wrote."""
-    return data / folder_of("recipe")
 
 
 def raw_folder(data: Path) -> Path:

@@ -181,7 +181,14 @@ def is_orphaned(scratch: Path) -> bool:
     if not is_scratch(scratch):
         return False
     host, _, pid = scratch.name.split(SCRATCH_MARK)[1].rsplit("-", 1)[0].rpartition("_")
-    return host == _host() and pid.isdigit() and not _is_alive(int(pid))
+    if host != _host() or not pid.isdigit():
+        return False
+    try:
+        with contextlib.suppress(PermissionError):  # it belongs to another user
+            os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def sha256_of(path: Path) -> str:
@@ -312,15 +319,6 @@ def _host() -> str:
 def process_name() -> str:
     """Return a name of this process that is unique among running processes on all machines."""
     return f"{_host()}_{os.getpid()}"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with contextlib.suppress(PermissionError):  # it belongs to another user
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _remove(scratch: Path) -> None:

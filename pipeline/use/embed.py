@@ -7,6 +7,7 @@ pixels, so that a picture is computed once, whatever its name and in whatever or
 import contextlib
 import functools
 import hashlib
+import itertools
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import machine
 from pipeline.backbones.weights import read_weights
+from pipeline.datasets.pictures import read_picture
 from pipeline.errors import DamagedFile
 from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
@@ -24,7 +27,6 @@ from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.publishing import published
-from pipeline.use.pictures import read_pictures
 
 BLOCK = 1024  # images that are held in memory at a time, and rows of a file of the cache
 
@@ -84,6 +86,19 @@ class ContentCache:
         self._places |= {digest.tobytes(): (path, row) for row, digest in enumerate(digests)}
 
 
+def read_pictures(paths: list[str], size: int) -> list[np.ndarray | DamagedFile]:
+    """Return pictures as (size, size, 3) uint8 RGB in order; for those that are unreadable, the error."""
+
+    def read(path: str) -> np.ndarray | DamagedFile:
+        try:
+            return read_picture(Path(path), size)
+        except DamagedFile as error:
+            return error
+
+    with ThreadPoolExecutor(machine.usable_cores()) as pool:
+        return list(pool.map(read, paths))
+
+
 def digest_of(image: np.ndarray) -> bytes:
     """Return the sha256 of an image's shape and pixels."""
     return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).digest()
@@ -105,7 +120,17 @@ def embed(
     """
     images = np.load(array, mmap_mode="r", allow_pickle=False) if array else np.empty(0)
     count, size = len(paths or images), request["base"]["dataset"]["image_size"]
-    store, extractor = ContentCache(Path(cache), request), _Extractor(request, Path(weights))
+    store = ContentCache(Path(cache), request)
+
+    @functools.cache
+    def network() -> Pass:  # loaded only if there is anything to compute
+        configure_engine(request["base"])
+        section = Section(Path(), request["base"], request["views"][0], tuple(request["layers"]))
+        return Pass(section, read_weights(Path(weights)), image_size=size)
+
+    def compute(block: np.ndarray) -> np.ndarray:
+        return _mean_over_views(network(), block, request["views"])
+
     digests: list[str | None] = []
     unreadable: list[str] = []
     for start in range(0, count, BLOCK):
@@ -115,33 +140,21 @@ def embed(
         keys = [None if isinstance(image, DamagedFile) else digest_of(image) for image in block]
         missing = {key: image for key, image in zip(keys, block, strict=True) if key and key not in store}
         if missing:
-            store.add(list(missing), functools.partial(extractor, np.stack(list(missing.values()))))
+            store.add(list(missing), functools.partial(compute, np.stack(list(missing.values()))))
         digests += [key.hex() if key else None for key in keys]
         progress("embed", stop, count, "images")
     return {"digests": digests, "unreadable": unreadable}
 
 
-class _Extractor:
-    """Computes features (n, D) float32 of images (n, S, S, 3) uint8; loads the network when first called."""
-
-    def __init__(self, request: dict[str, Any], weights: Path):
-        self._request, self._weights = request, weights
-        self._pass: Pass | None = None
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        base, layers, views = (self._request[name] for name in ("base", "layers", "views"))
-        if self._pass is None:
-            configure_engine(base)
-            section, arrays = Section(Path(), base, views[0], tuple(layers)), read_weights(self._weights)
-            self._pass = Pass(section, arrays, image_size=images.shape[1])
-        size, one_pass = self._pass.size, self._pass
-        starts = range(0, len(images), size)
-        total: np.ndarray | float = 0.0
+def _mean_over_views(one_pass: Pass, images: np.ndarray, views: list[str]) -> np.ndarray:
+    """Return the features (n, D) float32 of images (n, S, S, 3) uint8, averaged over views."""
+    blocks = [images[start : start + one_pass.size] for start in range(0, len(images), one_pass.size)]
+    total: np.ndarray | float = 0.0
+    with ThreadPoolExecutor(one_pass.at_once) as pool:
         for view in views:
-            with ThreadPoolExecutor(one_pass.at_once) as pool:
-                parts = pool.map(lambda start, v=view: one_pass(images[start : start + size], v), starts)
-                total = total + np.concatenate([np.concatenate(part, axis=1) for part in parts])
-        return np.asarray(total / len(views), np.float32)
+            parts = pool.map(one_pass, blocks, itertools.repeat(view))
+            total = total + np.concatenate([np.concatenate(part, axis=1) for part in parts])
+    return np.asarray(total / len(views), np.float32)
 
 
 def blocks_of(cache: Path, request: dict[str, Any], digests: Sequence[str]) -> Iterator[np.ndarray]:

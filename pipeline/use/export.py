@@ -66,18 +66,6 @@ class Parity:
         return self.distance <= maximum and self.agreement >= minimum
 
 
-@dataclass(frozen=True)
-class Format:
-    """A file format of exports: its suffix, and how to write a model for images of the run's size.
-
-    without_project.LOADERS has the function that loads it. any_size is true if it takes images of any size.
-    """
-
-    suffix: str
-    write: Callable[[keras.Model, Path], object]
-    any_size: bool = True
-
-
 def export(
     run: str, weights: str | None, dataset: str, out: str, formats: list[str], progress: Progress = silent
 ) -> dict[str, Any]:
@@ -93,7 +81,7 @@ def export(
     rows, stored = stored_predictions(finished_run, images)
     names = json.dumps(finished_run.recipe["class_names"], indent=2) + "\n"
     parities: dict[str, Parity] = {}
-    files = [target.with_suffix(FORMATS[kind].suffix) for kind in formats]
+    files = [target.with_suffix(f".{kind}") for kind in formats]
     with contextlib.ExitStack() as unpublished:
         for number, (kind, path) in enumerate(zip(formats, files, strict=True)):
             progress(f"export {kind}", number, len(formats), "formats")
@@ -121,7 +109,7 @@ def export(
 def _write(kind: str, model: keras.Model, path: Path) -> None:
     """Write a model in a format; raise HeadstartError with one line if it cannot be converted."""
     try:
-        FORMATS[kind].write(model, path)
+        FORMATS[kind](model, path)
     except (OSError, HeadstartError):
         raise  # a full disk is explained elsewhere
     except Exception as error:  # converters raise many exception types, some with pages of text
@@ -136,20 +124,15 @@ def _predict_without_project(
     with tempfile.TemporaryDirectory() as folder:
         chosen, out = Path(folder) / "rows.npy", Path(folder) / "probabilities.npy"
         np.save(chosen, rows)
-        link = Path(folder) / f"export{FORMATS[kind].suffix}"  # in UTF-8, see _save_module
+        link = Path(folder) / f"export.{kind}"  # in UTF-8, see _save_module
         link.symlink_to(export)
         values = (kind, link, images.images_path, chosen, out, size)
         command = [sys.executable, "-P", without_project.__file__, *map(str, values)]
         paths = [path for path in sys.path if path and not (Path(path) / "pipeline").is_dir()]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        options: dict[str, Any] = {
-            "cwd": folder,
-            "env": environment,
-            "capture_output": True,
-            "text": True,
-            "errors": "replace",
-        }
-        process = subprocess.run(command, check=False, **options)
+        process = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace"
+        )
         if process.returncode:
             reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1][:200]
             raise HeadstartError(
@@ -166,11 +149,11 @@ def check_target(out: str, formats: list[str]) -> None:
     target = Path(out)
     if target.suffix != ".keras":
         raise BadInput(f"{out}: expected a file name ending in .keras, such as model.keras")
-    folder = target.with_suffix(FORMATS["saved_model"].suffix)
+    folder = target.with_suffix(".saved_model")
     if "saved_model" in formats and folder.exists():
         raise BadInput(f"{folder}: the folder already exists; remove it or choose another name")
-    for suffix in (*(FORMATS[kind].suffix for kind in formats), f".{NAMES_FILE}", f".{CARD_FILE}"):
-        check_publishable(target.with_suffix(suffix))
+    for name in (*formats, NAMES_FILE, CARD_FILE):
+        check_publishable(target.with_suffix(f".{name}"))
 
 
 def stored_predictions(run: RunResult, images: ImageStore) -> tuple[np.ndarray, np.ndarray]:
@@ -218,7 +201,6 @@ def model_card(run: RunResult, parities: dict[str, Parity]) -> str:
     facts += [["credit for the data", data.credit]] if data and data.credit else []
     names, side, seen = (recipe[name] for name in ("class_names", "image_size", "input_size"))
     to_input = f", and to {seen} x {seen} inside the network" if seen != side else ""
-    fixed = any(not FORMATS[kind].any_size for kind in parities)
     parts = [
         f"# {recipe['scheme']}",
         f"Input: RGB images (n, height, width, 3), uint8. Output: probabilities (n, {len(names)}), float32, "
@@ -226,7 +208,7 @@ def model_card(run: RunResult, parities: dict[str, Parity]) -> str:
         f"backbone, and fits images: the square at the center is resized to {side} x {side} pixels, as in "
         f"training{to_input}. Numbers of other types must be whole numbers from 0 to 255 as well: an image "
         "with other values, or whose largest value is 1, gets NaN.",
-        f"TensorFlow Lite: images (n, {side}, {side}, 3), uint8, and nothing else." if fixed else "",
+        f"TensorFlow Lite: images (n, {side}, {side}, 3), uint8, and nothing else." * ("tflite" in parities),
         markdown_table(["property", "value"], facts),
         *(f"Comparison with the run's stored predictions, {kind}: {parities[kind]}." for kind in parities),
         "The model only knows the classes above and assigns one of them to every image.",
@@ -234,11 +216,6 @@ def model_card(run: RunResult, parities: dict[str, Parity]) -> str:
         "```json\n" + json.dumps(recipe["settings"], indent=2, sort_keys=True) + "\n```",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _write_saved_model(model: keras.Model, path: Path) -> None:
-    """Write a SavedModel whose `serve` takes images of any size as uint8 or float32."""
-    _save_module(for_any_size(model), (None, None, 3), (tf.uint8, tf.float32), path)
 
 
 def _save_module(
@@ -265,8 +242,12 @@ def _write_tflite(model: keras.Model, path: Path) -> None:
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
-FORMATS: dict[str, Format] = {
-    "keras": Format(".keras", lambda model, path: for_any_size(model).save(path)),
-    "saved_model": Format(".saved_model", _write_saved_model),
-    "tflite": Format(".tflite", _write_tflite, any_size=False),
+# How to write a model for images of the run's size in each format, which is also the suffix of its file.
+# All but TensorFlow Lite take images of any size. without_project.LOADERS has the functions that load them.
+FORMATS: dict[str, Callable[[keras.Model, Path], object]] = {
+    "keras": lambda model, path: for_any_size(model).save(path),
+    "saved_model": lambda model, path: _save_module(
+        for_any_size(model), (None, None, 3), (tf.uint8, tf.float32), path
+    ),
+    "tflite": _write_tflite,
 }

@@ -11,8 +11,8 @@ from pipeline.progress import Progress, silent
 from pipeline.runs.result import read_run
 from pipeline.training.classifier import evaluation_batch
 from pipeline.training.feed import prefetch
+from pipeline.use.embed import read_pictures
 from pipeline.use.network import standalone_model
-from pipeline.use.pictures import read_pictures
 
 TOP_CLASSES = 3  # reported for each picture
 
@@ -39,12 +39,9 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
         images = [(path, result) for path, result in named if not isinstance(result, DamagedFile)]
         if images:
             probabilities = forward(tf.constant(np.stack([image for _, image in images]))).numpy()
-            rows += [_row(path, row, names) for (path, _), row in zip(images, probabilities, strict=True)]
+            for (path, _), row in zip(images, probabilities, strict=True):
+                best = np.argsort(-row, kind="stable")[:TOP_CLASSES]
+                top = [[names[number], round(float(row[number]), 6)] for number in best]
+                rows.append({"path": path, "class": top[0][0], "probability": top[0][1], "top": top})
         progress("predict", len(rows) + len(unreadable), len(paths), "images")
     return {"rows": rows, "unreadable": unreadable}
-
-
-def _row(path: str, probabilities: np.ndarray, names: list[str]) -> dict[str, Any]:
-    best = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES]
-    top = [[names[number], round(float(probabilities[number]), 6)] for number in best]
-    return {"path": path, "class": top[0][0], "probability": top[0][1], "top": top}

@@ -60,7 +60,7 @@ def weights_of(folder: Path) -> str | None:
         return None
     identity = {name: recipe["fingerprint"]["features"][name] for name in ("backbone", "weights")}
     backbone, name = identity["backbone"], weights_name(identity["weights"])
-    weights = layout.keyed_path(data_folder(), layout.weights_place(backbone, name), identity)
+    weights = layout.keyed_path(data_folder(), f"{layout.folder_of('weights')}/{backbone}-{name}", identity)
     if not (weights / MANIFEST).is_file():
         raise BadInput(
             f"{folder.name}: the backbone weights are missing at {weights}; get them with "

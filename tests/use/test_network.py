@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import zipfile
@@ -169,8 +168,8 @@ def test_several_formats_are_published_together_or_not_at_all(trained, digits, t
     def fail(*_):
         raise RuntimeError("loc(fused[compiler text\n" * 500)
 
-    out, broken = str(tmp_path / "m.keras"), dataclasses.replace(exports.FORMATS["tflite"], write=fail)
-    monkeypatch.setitem(exports.FORMATS, "tflite", broken)
+    out = str(tmp_path / "m.keras")
+    monkeypatch.setitem(exports.FORMATS, "tflite", fail)
     with pytest.raises(HeadstartError, match=r"cannot be written as tflite \(loc.fused.compiler text\)$"):
         export(str(trained("from-scratch:lesson")), None, str(digits), out, ["keras", "tflite"])
     assert list(tmp_path.iterdir()) == []
@@ -182,8 +181,7 @@ def test_an_export_that_needs_the_project_fails(trained, digits, tmp_path, monke
         pixels = model.input
         keras.Model(pixels, ProjectLayer()(model(pixels))).save(path)
 
-    broken = dataclasses.replace(exports.FORMATS["keras"], write=write)
-    monkeypatch.setitem(exports.FORMATS, "keras", broken)
+    monkeypatch.setitem(exports.FORMATS, "keras", write)
     with pytest.raises(HeadstartError, match="the keras export does not load without headstart"):
         export(str(trained("from-scratch:lesson")), None, str(digits), str(tmp_path / "m.keras"), ["keras"])
     assert list(tmp_path.iterdir()) == []
