@@ -241,7 +241,7 @@ def _user_files(data: Path) -> list[Leftover]:
             place = path.relative_to(data).as_posix()
             created = layout.kind_of(place) or place in places or re.fullmatch(r"\..*\.lock", path.name)
             if not (created or is_scratch(path)):
-                leftovers.append(Leftover(path, "not created by headstart", bytes_of(path)))
+                leftovers.append(Leftover(path, "not created by headstart", bytes_of(path), kept=True))
     return leftovers
 
 
