@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -48,26 +49,26 @@ class WholeNumber(luigi.IntParameter):
         super().__init__(**options)
         self._low = low
 
-    @one_line_errors()
     def parse(self, text: str) -> int:
         """Return the number in text."""
-        return _whole(self, text)
+        with _expecting(self, "a whole number", text.strip()):
+            return int(text)
 
-    @one_line_errors()
     def normalize(self, value: int) -> int:
         """Return value, or raise BadInput if it is out of range."""
-        if not self._low <= value <= self.HIGHEST:
-            raise BadInput(f"--{_flag(self)}: expected {self._low} to {self.HIGHEST}, received {value}")
-        return value
+        with _expecting(self, f"{self._low} to {self.HIGHEST}", value):
+            if not self._low <= value <= self.HIGHEST:
+                raise ValueError(value)
+            return value
 
 
 class OptionalNumber(luigi.OptionalIntParameter):
     """A whole number, or None if its default is decided elsewhere."""
 
-    @one_line_errors()
     def parse(self, text: str) -> int | None:
         """Return the number in text, or None if it is empty."""
-        return _whole(self, text) if text else None
+        with _expecting(self, "a whole number", text.strip()):
+            return int(text) if text else None
 
 
 class CommaParameter(luigi.Parameter[Any]):
@@ -87,14 +88,10 @@ class CommaParameter(luigi.Parameter[Any]):
 class WholeNumbers(CommaParameter):
     """A tuple of whole numbers."""
 
-    @one_line_errors()
     def parse(self, text: str) -> tuple[int, ...] | None:
         """Return the numbers in text, or None if it is empty."""
-        try:
+        with _expecting(self, "whole numbers separated by commas", text):
             return tuple(int(part) for part in text.split(",") if part.strip()) or None
-        except ValueError:
-            expected = f"--{_flag(self)}: expected whole numbers separated by commas"
-            raise BadInput(f"{expected}, received {text!r}") from None
 
 
 class SettingParameter(CommaParameter):
@@ -118,25 +115,22 @@ class SettingsParameter(luigi.DictParameter):
         super().__init__(**options)
         self._example = example
 
-    @one_line_errors()
     def parse(self, text: str) -> Any:
         """Return the settings in text."""
-        expected = f"--{_flag(self)}: expected a JSON object such as {self._example}"
-        try:
+        with _expecting(self, f"a JSON object such as {self._example}", text):
             value = super().parse(text)
+            if not hasattr(value, "items"):
+                raise ValueError(value)
+            return value
+
+
+@contextlib.contextmanager
+def _expecting(parameter: luigi.Parameter[Any], expected: str, received: object) -> Iterator[None]:
+    """Report a ValueError in the block as a bad value of a parameter."""
+    with one_line_errors():
+        try:
+            yield
         except ValueError as error:
-            raise BadInput(f"{expected}, received {text!r} ({error})") from None
-        if not hasattr(value, "items"):
-            raise BadInput(f"{expected}, received {text!r}")
-        return value
-
-
-def _whole(parameter: luigi.Parameter[Any], text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise BadInput(f"--{_flag(parameter)}: expected a whole number, received {text.strip()!r}") from None
-
-
-def _flag(parameter: luigi.Parameter[Any]) -> str:
-    return parameter._attribute_name.replace("_", "-")
+            where = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+            flag = parameter._attribute_name.replace("_", "-")
+            raise BadInput(f"--{flag}: expected {expected}, received {received!r}{where}") from None

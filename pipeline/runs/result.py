@@ -141,20 +141,15 @@ def differing_settings(
 
     extra are further fields of the recipe to compare, with their units.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    keys = [tuple(run.recipe[name] for name in ("scheme", "weights", "dataset_title")) for run in runs]
-    for run, key in zip(runs, keys, strict=True):
-        groups.setdefault(key, []).append(run.recipe)
-    texts = []
-    for run, key in zip(runs, keys, strict=True):
-        settings = [recipe["settings"] for recipe in groups[key]]
-        names = sorted({name for values in settings for name in values})
-        differing = [
-            name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)
-        ]
-        parts = [f"{name} {_short(run.recipe['settings'].get(name))}" for name in differing]
+    texts, shared = [], ("scheme", "weights", "dataset_title")
+    for run in runs:
+        group = [one.recipe for one in runs if all(one.recipe[name] == run.recipe[name] for name in shared)]
+        own, parts = run.recipe["settings"], []
+        for name in sorted({name for recipe in group for name in recipe["settings"]}):
+            if any(recipe["settings"].get(name) != own.get(name) for recipe in group):
+                parts.append(f"{name} {_short(own.get(name))}")
         for field, unit in {**DISTINCT_FIELDS, **extra}.items():
-            if len({recipe[field] for recipe in groups[key]}) > 1:
+            if any(recipe[field] != run.recipe[field] for recipe in group):
                 parts.append(f"{run.recipe[field]}{unit}")
         texts.append(", ".join(parts))
     return texts
@@ -226,21 +221,17 @@ def _read_predictions(path: Path, recipe: dict[str, Any]) -> dict[str, Predictio
             shape = (rows, len(classes)) if name == "probabilities" else (rows,)
             actual = hdf5.find_dataset(file, name, kinds=kinds).shape
             _expect(path, actual == shape, f"{name} of shape {shape}", actual)
-        names = np.array(hdf5.read_texts(file, "names"), dtype=object)
         arrays = {name: file[name][:] for name in PREDICTION_KINDS if name != "names"}
+        arrays["names"] = np.array(hdf5.read_texts(file, "names"), dtype=object)
     if problem := _value_problem(arrays):
         raise DamagedFile(f"{path}: {problem}; delete its folder and run again")
-    predictions = {}
+    columns = {name: array.astype(PREDICTION_DTYPES[name]) for name, array in arrays.items()}
+    codes, predictions = columns.pop("split"), {}
     for split, code in EVALUATED.items():
-        chosen, expected = arrays["split"] == code, recipe[f"n_{split}"]
+        chosen, expected = codes == code, recipe[f"n_{split}"]
         _expect(path, chosen.sum() == expected, f"{expected} rows of {split}", int(chosen.sum()))
-        predictions[split] = Predictions(
-            index=arrays["index"][chosen].astype(np.int64),
-            names=names[chosen],
-            labels=arrays["labels"][chosen].astype(np.int64),
-            probabilities=arrays["probabilities"][chosen].astype(np.float32),
-            class_names=classes,
-        )
+        values = {name: column[chosen] for name, column in columns.items()}
+        predictions[split] = Predictions(**values, class_names=classes)
     return predictions
 
 

@@ -47,7 +47,7 @@ def train_run(
             checkpoint=checkpoint,
             on_epoch_end=lambda history: publish_events(target, history.rows),
         )
-    trained = train(run, job)
+    trained = resolve(run.scheme_row.train)(job)
     with clock.stage("publish"):
         _publish_results(target, trained, job.images)
     publish_json(target / RECIPE, _description(run, trained, job.images, state))
@@ -75,11 +75,6 @@ def prepare_job(spec: RunSpec, inputs: RunInputs, **more: Any) -> tuple[Job[Any]
         **more,
     )
     return job, state
-
-
-def train(spec: RunSpec, job: Job[Any]) -> TrainingResult:
-    """Run the scheme's training function on a job."""
-    return resolve(spec.scheme_row.train)(job)
 
 
 def publish_events(folder: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,11 +8,12 @@ from optuna import TrialPruned
 from optuna.trial import TrialState
 
 from pipeline.errors import BadInput, Diverged
+from pipeline.extensions import resolve
 from pipeline.progress import Progress, silent
 from pipeline.recipes.settings import override
 from pipeline.recipes.space import read_axes
 from pipeline.runs.spec import RunInputs, RunSpec
-from pipeline.runs.train import prepare_job, train
+from pipeline.runs.train import prepare_job
 from pipeline.training.history import Clock, History
 from pipeline.tuning.study import FAILURE_REASON, distributions, open_study, seal_study, settings_of
 
@@ -62,7 +63,7 @@ def val_accuracy(
     """Train a network by a RunSpec as JSON and return its accuracy on val, 0 … 1; test is not used."""
     run, options = RunSpec.from_json(spec), {"clock": Clock(), "progress": progress}
     job, _ = prepare_job(run, RunInputs(**inputs), **options, splits=("val",), on_epoch_end=on_epoch_end)
-    trained = train(run, job)
+    trained = resolve(run.scheme_row.train)(job)
     correct = trained.probabilities.argmax(axis=1) == job.images.labels[trained.rows]
     return float(correct.mean())
 

@@ -65,7 +65,10 @@ def leftovers(data: Path, presets: Needs) -> list[Leftover]:
     resumable = _unfinished_sections(data, needs.requests)
     unused = {entry.folder: why for entry in inventory if (why := _why_unused(data, entry, needs, resumable))}
     unused |= _unused_caches(inventory, unused, needs) | _scratch_and_links(data, needs)
-    unused |= _checkpoints_of_finished(inventory)
+    for entry in inventory:  # runs that were killed after they published their manifest
+        checkpoint = entry.folder / layout.CHECKPOINT
+        if checkpoint.is_file() and entry.manifest and entry.manifest.missing() is None:
+            unused[checkpoint] = "checkpoint of a finished run"
     unused = {path: why for path, why in unused.items() if not any(up in unused for up in path.parents)}
     busy = _busy_kinds(data)
     return [*_user_files(data), *(_leftover(data, path, why, busy) for path, why in sorted(unused.items()))]
@@ -211,13 +214,6 @@ def _scratch_and_links(data: Path, needs: Needs) -> dict[Path, str]:
             if layout.kind_of(place) not in (None, "comparison", "run") and place not in needs.folders:
                 reasons[path] = "a link; its target is kept"
     return reasons
-
-
-def _checkpoints_of_finished(inventory: list[Entry]) -> dict[Path, str]:
-    """Return the checkpoints of runs that were killed after publishing their manifest."""
-    finished = [one.folder for one in inventory if one.manifest and one.manifest.missing() is None]
-    paths = [folder / layout.CHECKPOINT for folder in finished if (folder / layout.CHECKPOINT).is_file()]
-    return dict.fromkeys(paths, "checkpoint of a finished run")
 
 
 def _busy_kinds(data: Path) -> dict[str, str]:

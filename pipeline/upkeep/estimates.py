@@ -153,21 +153,16 @@ class Measurements:
         training = (near.seconds - near.start_seconds) * image_passes / near.image_passes * pixels
         return Estimate(near.start_seconds + training, near.bytes)
 
-    def images(self, dataset: dict[str, Any], split: str | None = None) -> int:
-        """Return the number of images in a data set or in one split, estimated unless it is prepared."""
-        row = stored_dataset(dataset)
-        total = dataset["subset"] or row.size
-        if split is None:
-            return total
+    def training_images(self, dataset: dict[str, Any]) -> int:
+        """Return the number of training images of a data set, estimated unless it is prepared."""
+        row, total = stored_dataset(dataset), images_of(dataset)
         for folder in list_folders(self._data, "dataset"):
             with contextlib.suppress(*FAULTS):
                 manifest = read_manifest(folder)
                 if all(manifest.fingerprint[field] == dataset[field] for field in ("name", "split")):
                     counts = manifest.facts["counts"]
-                    return round(total * counts[split] / sum(counts.values()))
-        rest = 1 - row.test_fraction
-        shares = {"test": row.test_fraction, "val": rest * row.val_fraction}
-        return round(total * shares.get(split, rest * (1 - row.val_fraction)))
+                    return round(total * counts["train"] / sum(counts.values()))
+        return round(total * ((1 - row.test_fraction) * (1 - row.val_fraction)))
 
     def _section(self, section: Section) -> MeasuredSection | None:
         with contextlib.suppress(*FAULTS):
@@ -232,6 +227,11 @@ def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points
         step = DENSE_HEAD if recipe.units else LINEAR_HEAD
         return recipe.epochs * step * (SWEEP_SHARE * points if points else 1)
     return None
+
+
+def images_of(dataset: dict[str, Any]) -> int:
+    """Return the number of images in a data set, given its fingerprint."""
+    return dataset["subset"] or stored_dataset(dataset).size
 
 
 def passes(settings: dict[str, Any]) -> int:

@@ -61,18 +61,14 @@ class ContentCache:
 
     def rows(self, digests: Sequence[bytes]) -> np.ndarray:
         """Return the features (n, D) float32 of images with these digests; all must be in the cache."""
-        places = [self._places[digest] for digest in digests]
-        result: np.ndarray | None = None
+        places, rows = [self._places[digest] for digest in digests], dict[bytes, np.ndarray]()
         for path in dict.fromkeys(path for path, _ in places):
             if self._read[0] != path:
                 with hdf5.opened(path) as file:  # each chunk has a checksum
                     self._read = path, hdf5.read_array(file, "features", kinds="f")
-            features = self._read[1]
-            result = np.empty((len(places), features.shape[1]), np.float32) if result is None else result
-            chosen = [number for number, place in enumerate(places) if place[0] == path]
-            result[chosen] = features[[places[number][1] for number in chosen]]
-        assert result is not None
-        return result
+            pairs = zip(digests, places, strict=True)
+            rows |= {digest: self._read[1][row] for digest, (own, row) in pairs if own == path}
+        return np.stack([rows[digest] for digest in digests])
 
     def _index(self, path: Path) -> None:
         try:

@@ -17,7 +17,7 @@ from pipeline.datasets.table import parse_budget
 from pipeline.features.sections import Section, missing_sections
 from pipeline.formatting import align_columns, format_bytes, format_duration, pluralize
 from pipeline.storage.publishing import MANIFEST
-from pipeline.upkeep.estimates import Estimate, Measurements, work_of
+from pipeline.upkeep.estimates import Estimate, Measurements, images_of, work_of
 from tasks import CompareSchemes, PrepareDataset
 from tasks.commands.options import add_task_options, task_of
 from tasks.commands.shared import short_path, show
@@ -165,9 +165,9 @@ def columns_of(section: Section) -> set[Column]:
 def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> Estimate:
     """Return the estimate for a task that computes these sections of features."""
     if isinstance(task, FeatureTask):
-        return measured.features(sections, measured.images(task.fingerprint["dataset"]))
+        return measured.features(sections, images_of(task.fingerprint["dataset"]))
     if isinstance(task, TrainTask | TuneHead):
-        images = measured.images(task.fingerprint["dataset"], "train")
+        images = measured.training_images(task.fingerprint["dataset"])
         images = round(images * (parse_budget(task.resolved.label_budget).share or 1))
         points = math.prod(map(len, task.values_to_try.values())) if isinstance(task, TuneHead) else 0
         cached = bool(task.prefix_plan and task.prefix_plan.cached)
@@ -178,7 +178,7 @@ def estimate_of(task: Task, sections: list[Section], measured: Measurements) -> 
             return measured.work(work, task.fingerprint["precision"], images)
     if isinstance(task, PrepareDataset):
         pixels = 3 * task.fingerprint["image_size"] ** 2  # bytes of an image in uint8
-        return Estimate(None, measured.images(task.fingerprint) * pixels)
+        return Estimate(None, images_of(task.fingerprint) * pixels)
     return Estimate(None, None)
 
 
