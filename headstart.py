@@ -28,7 +28,7 @@ from pipeline.errors import HeadstartError
 from pipeline.features.sections import finished_sections as _finished_sections
 from pipeline.features.sections import parse_layers as _parse_layers
 from pipeline.features.store import FeatureStore
-from pipeline.results.scores import score as _score
+from pipeline.results.scores import result_row as _result_row
 from pipeline.runs.result import read_run as _read_run
 from pipeline.storage import layout as _layout
 from tasks import DownloadWeights as _DownloadWeights
@@ -40,6 +40,11 @@ from tasks.configuration import data_folder as _data_folder
 
 if TYPE_CHECKING:
     import keras
+
+_RUN_COLUMNS = (
+    *("run", "scheme", "weights", "backbone", "data_set", "image_size", "input_size", "seed", "precision"),
+    *("n_train", "val_accuracy", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "seconds"),
+)
 
 __all__ = [
     "CachedFeatures",
@@ -96,24 +101,9 @@ def runs() -> pd.DataFrame:
     rows = []
     for folder in _layout.finished(_data_folder(), "run"):
         run = _read_run(folder)
-        val, test = (run.split(split) for split in ("val", "test"))
-        scores = _score(test)
-        recipe = run.recipe
-        rows.append(
-            {
-                "run": folder.name,
-                **{name: recipe[name] for name in ("scheme", "weights", "backbone")},
-                "data_set": recipe["dataset_title"],
-                **{
-                    name: recipe[name]
-                    for name in ("image_size", "input_size", "seed", "precision", "n_train")
-                },
-                "val_accuracy": _score(val)["accuracy"] if len(val) else float("nan"),
-                **{name: scores[name] for name in ("accuracy", "accuracy_low", "accuracy_high", "log_loss")},
-                "seconds": run.costs["total_seconds"],
-                **{f"settings.{name}": value for name, value in recipe["settings"].items()},
-            }
-        )
+        row = {**_result_row(run), "seconds": run.costs["total_seconds"]}
+        settings = {f"settings.{name}": value for name, value in run.recipe["settings"].items()}
+        rows.append({**{name: row[name] for name in _RUN_COLUMNS}, **settings})
     return pd.DataFrame(rows)
 
 

@@ -17,7 +17,7 @@ from pipeline.formatting import (
     markdown_table,
 )
 from pipeline.results.paired import paired_differences
-from pipeline.results.scores import highest_row, score
+from pipeline.results.scores import highest_row, result_row
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import ranking_of, ties_sentence, verdicts_markdown, verdicts_text
 from pipeline.runs.result import LABELED, RunResult, data_of, family_of, label, label_of
@@ -58,14 +58,14 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
         raise BadInput("expected at least one run to compare, received none; train a scheme first")
     if len(titles := sorted({run.recipe["dataset_title"] for run in runs})) > 1:
         raise BadInput(f"expected runs on the same data set, received runs on {join_names(titles)}")
-    rows, warnings = [], []
-    for run in runs:
-        recipe = run.recipe
-        rows.append({**recipe, **run.costs, **score(run.split("test")), "data_set": recipe["dataset_title"]})
-        for text in recipe.get("warnings", ()):
-            warnings.append(f"Warning for {label(run)}, seed {recipe['seed']}: {text}.")
-    table = pd.DataFrame(rows, columns=list(dict.fromkeys((*COMPARISON_COLUMNS, *SCORES))))
-    return Comparison(table, paired_differences(runs), caption_of(runs), tuple(warnings))
+    warnings = tuple(
+        f"Warning for {label(run)}, seed {run.recipe['seed']}: {text}."
+        for run in runs
+        for text in run.recipe.get("warnings", ())
+    )
+    columns = list(dict.fromkeys((*COMPARISON_COLUMNS, *SCORES)))
+    table = pd.DataFrame([result_row(run) for run in runs], columns=columns)
+    return Comparison(table, paired_differences(runs), caption_of(runs), warnings)
 
 
 def comparison_markdown(comparison: Comparison, title: str) -> str:

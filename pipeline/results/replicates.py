@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import t
 
 from pipeline.formatting import format_duration, format_share, format_value, markdown_table
-from pipeline.results.scores import CONFIDENCE, score
+from pipeline.results.scores import CONFIDENCE, result_row
 from pipeline.runs.result import RunResult
 
 SCORED = ("val_accuracy", "accuracy")  # of the final weights, fractions; NaN for val if val was trained on
@@ -24,16 +24,8 @@ REPLICATE_COLUMNS = ("seed", *SCORED, "accuracy_low", "accuracy_high", *COUNTS, 
 
 def replicate_row(run: RunResult) -> dict[str, Any]:
     """Return the values of REPLICATE_COLUMNS for a run, in that order."""
-    test = score(run.split("test"))
-    val = run.split("val")
-    recipe = run.recipe
-    return {
-        "seed": recipe["seed"],
-        "val_accuracy": score(val)["accuracy"] if len(val) else math.nan,
-        **{name: test[name] for name in ("accuracy", "accuracy_low", "accuracy_high")},
-        **{name: recipe[name] for name in COUNTS},
-        "train_seconds": run.costs["train_seconds"],
-    }
+    row = result_row(run)
+    return {name: row[name] for name in REPLICATE_COLUMNS}
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -107,6 +107,23 @@ def score(predictions: Predictions) -> dict[str, float | int]:
     return {**scores, "n": n}
 
 
+def result_row(run: RunResult) -> dict[str, Any]:
+    """Return the recipe, the costs, and the scores of a run in one row, with its name and its data set.
+
+    Scores are those on test; those on val are named val_<score> and are NaN if val is empty.
+    """
+    test, val = score(run.split("test")), run.split("val")
+    val_scores = score(val) if len(val) else dict.fromkeys(test, math.nan)
+    return {
+        **run.recipe,
+        **run.costs,
+        **test,
+        **{f"val_{name}": value for name, value in val_scores.items()},
+        "run": run.folder.name,
+        "data_set": run.recipe["dataset_title"],
+    }
+
+
 def class_scores(predictions: Predictions) -> pd.DataFrame:
     """Return rows of LONG_COLUMNS, class by class. Shares of no images are NaN, as are low and high
     of other scores."""

@@ -26,17 +26,11 @@ from pipeline.storage.publishing import explain_disk_errors, is_orphaned, is_scr
 from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_held, is_in_use, locks_of, walk
 
 SOURCES = ("download", "weights", "dataset", "cache", "section")  # what downstream tasks read
-DERIVED = ("metrics", "plots", "findings", "recommendation", "labels", "seeds", "blocks", "recipe")
 PREPARED = ("download", "weights", "dataset")  # what extraction or preparation reads
 
 
-@dataclass(frozen=True)
-class Request:
-    """Layers and views of a feature cache that a task uses; base is the cache's fingerprint."""
-
-    base: dict[str, Any]
-    layers: tuple[str, ...]
-    views: tuple[str, ...]
+# What a task uses of a feature cache: its fingerprint, layers and views.
+Request = tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ def needs_of_runs(inventory: list[Entry]) -> Needs:
                 if not isinstance(features["weights"], str):
                     continue  # a cache of an earlier version, which no command reads
                 base = base_fingerprint(features)
-                requests.append(Request(base, tuple(features["layers"]), tuple(features["views"])))
+                requests.append((base, tuple(features["layers"]), tuple(features["views"])))
                 folders.add(key_of({name: features[name] for name in ("backbone", "weights")}))
     return Needs(frozenset(folders), tuple(requests))
 
@@ -161,9 +155,9 @@ def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) ->
     if entry.manifest is None and entry.fault is None:
         if entry.kind == "study" or (entry.folder / layout.CHECKPOINT).is_file() or entry.folder in resumable:
             return None  # it resumes after its last trial, epoch or shard
-        if entry.kind in (*layout.TRAINED_KINDS, *DERIVED, "dataset", "section"):
-            return f"unfinished {what} without a manifest"
-        return f"unfinished {entry.kind}" if entry.kind in PREPARED and not used else None
+        if entry.kind in ("download", "weights"):
+            return None if used else f"unfinished {entry.kind}"
+        return None if entry.kind in ("cache", "comparison") else f"unfinished {what} without a manifest"
     if what == "features" and entry.manifest:
         used = any(satisfies(entry, request) for request in needs.requests)
     elif entry.kind not in PREPARED:
@@ -173,29 +167,29 @@ def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) ->
 
 def satisfies(entry: Entry, request: Request) -> bool:
     """Return whether an entry holds features that a request asks for."""
-    fingerprint = entry.manifest.fingerprint if entry.manifest else {}
-    if canonical(base_fingerprint(fingerprint)) != canonical(request.base):
+    (base, layers, views), fingerprint = request, entry.manifest.fingerprint if entry.manifest else {}
+    if canonical(base_fingerprint(fingerprint)) != canonical(base):
         return False
     if entry.kind == "cache":
         return True
-    common_layers = {*fingerprint.get("layers", ())} & {*request.layers}
-    return fingerprint.get("view") in request.views and bool(common_layers)
+    common_layers = {*fingerprint.get("layers", ())} & {*layers}
+    return fingerprint.get("view") in views and bool(common_layers)
 
 
 def _unfinished_sections(data: Path, requests: tuple[Request, ...]) -> set[Path]:
     """Return the folders of sections that the next run would resume."""
     return {
         section.folder
-        for request in requests
+        for base, layers, views in requests
         for cache in layout.list_folders(data, "cache")
-        if cache.name.endswith(f"-{key_of(request.base)}")
-        for section in missing_sections(cache, request.base, request.layers, request.views)
+        if cache.name.endswith(f"-{key_of(base)}")
+        for section in missing_sections(cache, base, layers, views)
     }
 
 
 def _unused_caches(inventory: list[Entry], unused: dict[Path, str], needs: Needs) -> dict[Path, str]:
     """Return the caches of which nothing is used; they are listed in place of their sections."""
-    bases = {key_of(request.base) for request in needs.requests}
+    bases = {key_of(base) for base, *_ in needs.requests}
     used = {entry.folder.parent for entry in inventory if entry.folder not in unused}
     caches = [one.folder for one in inventory if one.kind == "cache" and not (one.manifest or one.fault)]
     paths = [path for path in caches if path.name.rpartition("-")[2] not in bases and path not in used]

@@ -9,13 +9,12 @@ examples:
 import argparse
 import fnmatch
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.formatting import align_columns, format_duration, format_share, format_value
-from pipeline.results.scores import score
+from pipeline.results.scores import result_row
 from pipeline.runs.result import RunResult, differing_settings, read_run
 from pipeline.storage import layout
 from tasks.commands.shared import report_unreadable, show
@@ -60,14 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def row_of(run: RunResult) -> dict[str, Any]:
     """Return a run's row of the table, with a value for each of COLUMNS but differs."""
-    val = score(run.split("val")) if len(run.split("val")) else {}
-    values = {
-        **run.recipe,
-        **{"run": run.folder.name, "data_set": run.recipe["dataset_title"], "differs": ""},
-        **{f"val_{name}": val.get(name, math.nan) for name in ACCURACIES},
-        **score(run.split("test")),
-        "seconds": run.costs["total_seconds"],
-    }
+    values = {**result_row(run), "differs": "", "seconds": run.costs["total_seconds"]}
     return {name: values[name] for name in COLUMNS}
 
 

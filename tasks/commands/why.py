@@ -17,7 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.formatting import align_columns, format_bytes, pluralize, printable
 from pipeline.recipes.presets import PRESETS
 from pipeline.storage.fingerprint import differences, fields, format_field
-from pipeline.upkeep.clean import Needs, Request, satisfies
+from pipeline.upkeep.clean import Needs, satisfies
 from pipeline.upkeep.inventory import Entry, entries
 from tasks import CompareSchemes
 from tasks.commands.options import add_task_options, task_of
@@ -67,7 +67,7 @@ def nearest(kind: str, fingerprint: dict[str, Any], inventory: list[Entry]) -> t
 def needs_of(roots: list[CompareSchemes]) -> Needs:
     """Return what the graphs of roots use: folders by path, and features by content."""
     tasks = dict.fromkeys(task for root in roots for task in tasks_of(root))
-    requests = [Request(*request_of(task.fingerprint)) for task in tasks if isinstance(task, FeatureTask)]
+    requests = [request_of(task.fingerprint) for task in tasks if isinstance(task, FeatureTask)]
     folders = {short_path(task.folder) for task in tasks if not isinstance(task, FeatureTask)}
     return Needs(frozenset(folders), tuple(requests))
 
