@@ -1,9 +1,9 @@
-"""Run a function of the project in a new child process that cannot outlive its parent.
+"""Run functions of the project in a new child process that cannot outlive its parent.
 
 TensorFlow must not be forked after it has run, leaks memory when it trains in a loop, and can crash: so each
-task computes in its own child process, a new interpreter. The child reads its request as JSON from standard
-input, which stays open while the parent is alive: when it closes, the child ends immediately. The child
-writes JSON lines: progress reports and log records, then one result or error.
+task computes in its own child process, a new interpreter. The child reads requests as lines of JSON from
+standard input, which stays open while the parent is alive: when it closes, the child ends immediately. For
+each request it writes lines of JSON: progress reports and log records, then one result or error.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -48,6 +49,16 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
     `progress`. A HeadstartError of the child is raised again with the same type and message; ChildFailed is
     raised when the child is killed by a signal, ends without a result, or fails with another exception.
     """
+    with open_child() as run:
+        return run(name, arguments, progress)
+
+
+@contextlib.contextmanager
+def open_child() -> Iterator[Callable[..., Any]]:
+    """Yield a function like run_in_child that uses one child for all calls; it ends with the block.
+
+    What modules keep in memory is still there in the next call. After ChildFailed, the child may have ended.
+    """
     stderr: deque[str] = deque(maxlen=STDERR_LINES)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         child = subprocess.Popen(
@@ -59,18 +70,24 @@ def run_in_child(name: str, arguments: dict[str, Any], progress: Progress = sile
             errors="replace",  # libraries print names as they are
             env={"MPLCONFIGDIR": folder, **_environment(), "TMPDIR": folder},  # libraries leave files
         )
-        assert child.stdin is not None and child.stderr is not None  # pipes
+        assert child.stderr is not None  # a pipe
         listener = threading.Thread(target=stderr.extend, args=(child.stderr,), daemon=True)
         listener.start()
-        with _killed_with_parent(child):
+
+        def run(name: str, arguments: dict[str, Any], progress: Progress = silent) -> Any:
+            assert child.stdin is not None  # a pipe
             with contextlib.suppress(BrokenPipeError):
                 request = {"function": name, "arguments": arguments}
                 child.stdin.write(json.dumps(request, default=os.fspath) + "\n")
                 child.stdin.flush()
             reply = _listen(child, progress)
-            status = child.wait()
-        listener.join()
-    return _result(name, reply, status, "\n".join(line.rstrip() for line in stderr))
+            if reply is None:
+                child.wait()
+                listener.join()
+            return _result(name, reply, child.returncode or 0, "\n".join(line.rstrip() for line in stderr))
+
+        with _killed_with_parent(child):
+            yield run
 
 
 def _environment() -> dict[str, str]:
@@ -86,8 +103,8 @@ def keras_home() -> Path:
 
 
 def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
+    """Return the next result or error of a child, None if it ends without one."""
     assert child.stdout is not None  # a pipe
-    reply = None
     for line in child.stdout:
         try:
             message = json.loads(line)
@@ -99,13 +116,13 @@ def _listen(child: subprocess.Popen[str], progress: Progress) -> dict[str, Any] 
             case {"log": record}:
                 logger.log(*record)
             case {"result": _} | {"error": _}:
-                reply = message
-    return reply
+                return dict(message)
+    return None
 
 
 def _result(name: str, reply: dict[str, Any] | None, status: int, stderr: str) -> Any:
     tail = f"; its last output:\n{stderr}" if stderr else ""
-    if status < 0:
+    if reply is None and status < 0:
         killer = next((number.name for number in signal.Signals if number == -status), f"signal {-status}")
         hint = " (the system may be out of memory)" if killer == "SIGKILL" else ""
         raise ChildFailed(f"{name}: child process was killed by {killer}{hint}{tail}")
@@ -116,8 +133,6 @@ def _result(name: str, reply: dict[str, Any] | None, status: int, stderr: str) -
         if isinstance(kind, type) and issubclass(kind, HeadstartError):
             raise kind(reply["error"]["message"])
         raise ChildFailed(f"{name}: failed in the child process:\n{reply['error']['message']}")
-    if status != 0:
-        raise ChildFailed(f"{name}: child process ended with exit code {status} after its result{tail}")
     return reply["result"]
 
 
@@ -143,16 +158,16 @@ def _killed_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def _serve() -> int:
-    """Run the function requested on standard input; the child's side of run_in_child."""
+    """Run the functions requested on standard input; the child's side of open_child."""
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # send the output of libraries to standard error
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it; a closed pipe ends this process
-    request = json.loads(sys.stdin.readline())
     lock = threading.Lock()
 
     def end_with_parent() -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdin.read()  # blocks until the parent closes the pipe
+        pipe = select.poll()
+        pipe.register(0, 0)
+        pipe.poll()  # blocks until the parent closes the pipe
         os._exit(1)
 
     def send(message: dict[str, Any]) -> None:
@@ -166,16 +181,19 @@ def _serve() -> int:
     threading.Thread(target=end_with_parent, daemon=True).start()
     logging.getLogger("pipeline").addHandler(_SendLogs(send))
     logging.getLogger("pipeline").setLevel(logging.INFO)
-    try:
-        load_extensions()
-        name = request["function"]
-        if not name.startswith(ALLOWED_PACKAGES):
-            raise ChildFailed(f"{name}: only functions of {', '.join(ALLOWED_PACKAGES)} can run in a child")
-        send({"result": resolve(name)(**request["arguments"], progress=progress)})
-    except HeadstartError as error:
-        send({"error": {"kind": type(error).__name__, "message": str(error)}})
-    except Exception:
-        send({"error": {"kind": "Exception", "message": traceback.format_exc()}})
+    for line in sys.stdin:
+        try:
+            load_extensions()
+            request = json.loads(line)
+            name = request["function"]
+            if not name.startswith(ALLOWED_PACKAGES):
+                allowed = ", ".join(ALLOWED_PACKAGES)
+                raise ChildFailed(f"{name}: only functions of {allowed} can run in a child")
+            send({"result": resolve(name)(**request["arguments"], progress=progress)})
+        except HeadstartError as error:
+            send({"error": {"kind": type(error).__name__, "message": str(error)}})
+        except Exception:
+            send({"error": {"kind": "Exception", "message": traceback.format_exc()}})
     return 0
 
 

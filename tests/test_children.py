@@ -13,7 +13,7 @@ import functions_in_child as functions
 import pytest
 
 from pipeline import children
-from pipeline.children import run_in_child
+from pipeline.children import open_child, run_in_child
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import ChildFailed, DamagedFile
@@ -89,6 +89,19 @@ def test_variables_that_change_rounding_do_not_reach_a_child(run, monkeypatch, n
 def test_a_child_keeps_its_assertions(run, monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     assert run("functions_in_child:optimized", {}) == 0
+
+
+def test_the_calls_of_one_child_run_in_one_process_also_after_an_error(monkeypatch):
+    monkeypatch.setattr(children, "COMMAND", COMMAND)
+    with open_child() as call:
+        first = call("functions_in_child:add", {"first": 1, "second": 2})
+        with pytest.raises(DamagedFile, match="expected 7 rows"):
+            call("functions_in_child:raise_damaged_file", {})
+        second = call("functions_in_child:add", {"first": 3, "second": 4})
+        assert (first["sum"], second["sum"]) == (3, 7)
+        assert first["pid"] == second["pid"]
+        assert functions.process_is_alive(first["pid"])
+    assert not functions.process_is_alive(first["pid"])
 
 
 def test_progress_arrives_in_order(run, progress, reports):
