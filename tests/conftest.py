@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import functools
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -44,6 +47,16 @@ def flip_byte() -> Callable[..., None]:
         path.write_bytes(content)
 
     return flip
+
+
+@pytest.fixture
+def no_locks(monkeypatch) -> None:
+    """Let file locks fail in this process as on a file system that has none."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
 
 
 @pytest.fixture

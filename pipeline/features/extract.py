@@ -5,6 +5,7 @@ a note with its rows and sha256 and is never computed again. Processes that extr
 shards one by one, so they share the work and compute nothing twice.
 """
 
+import functools
 import shutil
 import time
 from collections import deque
@@ -77,10 +78,39 @@ def extract(
         work = _SectionWork(section, store, passes[key], progress, by_product)
         notes, extra_notes = work.run(numbers, start_seconds=time.perf_counter() - began)
         began = time.perf_counter()
-        costs[section.key] = finish(section, len(store), notes, work.copied)
+        costs[section.key] = finish(section, len(store), notes)
         if by_product:
             finish(by_product, len(store), extra_notes)
     return costs
+
+
+def extract_shard(
+    base: dict[str, Any],
+    layers: list[str],
+    view: str,
+    number: int,
+    dataset: str,
+    weights: str,
+    folder: str,
+    batch_size: int | None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Compute one shard of a section unless it is finished; return its note.
+
+    The other arguments are those of extract. The network stays in memory for further shards of the section.
+    """
+    began = time.perf_counter()
+    work = _loaded(Section(Path(folder), base, view, tuple(layers)), dataset, weights, batch_size)
+    notes, _ = work.run([number], start_seconds=time.perf_counter() - began)
+    return notes[number]
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(section: Section, dataset: str, weights: str, batch_size: int | None) -> "_SectionWork":
+    configure_engine(section.base)
+    store, arrays = ImageStore(dataset), read_weights(Path(weights))
+    forward_pass = Pass(section, arrays, image_size=store.image_size, size=batch_size)
+    return _SectionWork(section, store, forward_pass, silent, None)
 
 
 def configure_engine(base: dict[str, Any]) -> None:
@@ -97,13 +127,10 @@ def _by_product(view: str, base: dict[str, Any], layers: list[str], folder: str)
     return next((section for section in sections if layers[-1] in section.layers), None)
 
 
-def finish(
-    section: Section, count: int, notes: dict[int, dict[str, Any]], copied: int = 0
-) -> dict[str, Any] | None:
+def finish(section: Section, count: int, notes: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
     """Publish the manifest of a section of count images and return its costs, or None if shards are missing.
 
-    notes are those of verified shards by number; the other shards are read and checked. copied counts the
-    images whose features this process copied from another cache.
+    notes are those of verified shards by number; the other shards are read and checked.
     """
     spans = section.spans(count)
     read = (notes.get(number) or section.read_note(number, span) for number, span in enumerate(spans))
@@ -114,7 +141,7 @@ def finish(
     costs = {
         "seconds": round(seconds + max(note["start_seconds"] for note in finished), 3),
         "images_per_second": round(count / max(seconds, 1e-3), 3),
-        "images_copied": copied,
+        "images_copied": sum(note.get("images_copied", 0) for note in finished),
         "peak_memory_mb": max(note["peak_memory_mb"] for note in finished),
         "bytes": sum(note["file"]["bytes"] for note in finished),
         "images": count,
@@ -146,7 +173,7 @@ class _SectionWork:
         self._by_product = ByProduct(by_product, len(store)) if by_product else None
         self._spans, self._reusable = section.spans(len(store)), ReusableFeatures(section, store)
         self._pending: deque[tuple[Shard, np.ndarray, Future[Any]]] = deque()
-        self._last_time, self._done, self.copied = 0.0, 0, 0
+        self._last_time, self._done = 0.0, 0
 
     def run(
         self, numbers: Iterable[int], *, start_seconds: float
@@ -186,7 +213,7 @@ class _SectionWork:
         images, available = self._store.images[slice(*shard.span)], self._reusable.available(*shard.span)
         if available.any():
             rows = np.flatnonzero(available)
-            self.copied += len(rows)
+            shard.copied = len(rows)
             self._put(shard, rows, self._reusable.features(shard.span[0] + rows), writer)
         missing = np.flatnonzero(~available)
         for start in range(0, len(missing), self._pass.size):

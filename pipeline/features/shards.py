@@ -13,17 +13,17 @@ from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.features.sections import Section
 from pipeline.machine import peak_memory_mb, versions
-from pipeline.storage import hdf5
+from pipeline.storage import hdf5, publishing
 from pipeline.storage.layout import LOCKS
 from pipeline.storage.publishing import describe_file, process_name, publish_sealed, published
 
 
 def claim(section: Section, number: int) -> BaseFileLock | None:
     """Return the acquired lock of a shard, or None if another process holds it."""
-    folder = section.folder / LOCKS
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{section.shard(number).stem}.lock", thread_local=False)
-    with contextlib.suppress(Timeout):
+    path = section.folder / LOCKS / f"{section.shard(number).stem}.lock"
+    lock = FileLock(path, thread_local=False)
+    with publishing.explain_disk_errors(path), contextlib.suppress(Timeout):
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     return lock if lock.is_locked else None
 
@@ -33,7 +33,7 @@ class Shard:
 
     def __init__(self, section: Section, number: int, span: tuple[int, int], lock: BaseFileLock):
         self.section, self.number, self.span, self.lock = section, number, span, lock
-        self.seconds, self._filled = 0.0, 0
+        self.seconds, self.copied, self._filled = 0.0, 0, 0
         self.features = {
             layer: np.empty((len(self), *shape), section.dtype) for layer, shape in section.shapes().items()
         }
@@ -137,6 +137,7 @@ class ShardWriter:
                 "file": entry,
                 "seconds": shard.seconds,
                 "start_seconds": self._start_seconds,
+                "images_copied": shard.copied,
                 "peak_memory_mb": round(peak_memory_mb(), 1),
                 "process": process_name(),
                 "versions": self._versions,

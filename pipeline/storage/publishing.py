@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.formatting import cell_of, format_bytes
+from pipeline.progress import Progress, silent
 from pipeline.storage.fingerprint import canonical, differences, digest_of_values, key_of
 from pipeline.storage.layout import MANIFEST as MANIFEST
 
@@ -37,6 +38,7 @@ SEAL = "seal"
 SCRATCH_MARK = ".scratch-"
 LONGEST_SUFFIX = 12  # characters; ".saved_model"
 _is_file = os.path.isfile  # unlike Path.is_file, False for names that the file system does not support
+LOCK_FAULTS = (errno.ENOLCK, errno.EOPNOTSUPP)
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -98,6 +100,17 @@ def claimed(path: Path) -> Iterator[None]:
         yield
 
 
+def is_held(lock: Path | str, progress: Progress = silent) -> bool:
+    """Return whether a running process holds an existing lock file, or may because files cannot be locked."""
+    try:
+        with FileLock(lock).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError as error:  # False where the file system is read-only and nothing is made
+        return error.errno in LOCK_FAULTS
+
+
 def publish_text(target: Path, text: str) -> None:
     """Write text (UTF-8; bytes of names that are not are escaped) to target atomically."""
     with published(target) as scratch:
@@ -145,10 +158,16 @@ def read_sealed(path: Path, kind: str = "JSON object") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def explain_disk_errors(target: Path) -> Iterator[None]:
-    """Turn an OSError of the disk into a HeadstartError that names target and says what to do."""
+    """Turn an OSError of the disk, or of a lock, into a HeadstartError: it names target and what to do."""
     try:
         yield
     except OSError as error:
+        if error.errno in LOCK_FAULTS:
+            raise HeadstartError(
+                f"{target}: the file system does not lock files ({error.strerror}), so work could be done "
+                "twice. Mount it with locks (NFS version 4, or 3 with lockd), or set HEADSTART_DATA_DIR to "
+                "another folder"
+            ) from error
         if error.errno in DISK_FAULTS or any(os.strerror(fault) in str(error) for fault in DISK_FAULTS):
             raise HeadstartError(
                 f"{target}: could not be written ({error.strerror or error}); nothing was published. "

@@ -22,8 +22,8 @@ from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import as_dict
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import canonical, key_of
-from pipeline.storage.publishing import explain_disk_errors, is_orphaned, is_scratch
-from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_held, is_in_use, locks_of, walk
+from pipeline.storage.publishing import explain_disk_errors, is_held, is_orphaned, is_scratch
+from pipeline.upkeep.inventory import Entry, bytes_of, entries, is_in_use, locks_of, walk
 
 SOURCES = ("download", "weights", "dataset", "cache", "section")  # what downstream tasks read
 PREPARED = ("download", "weights", "dataset")  # what extraction or preparation reads

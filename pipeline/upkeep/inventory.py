@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipeline.errors import DamagedFile
 from pipeline.storage import layout, publishing
 from pipeline.storage.layout import COSTS, LOCKS, OWN_FILES
@@ -128,20 +126,9 @@ def locks_of(data: Path, folder: Path) -> list[Path]:
     return [path for path in (layout.lock_of(data, folder), *inside) if path.is_file()]
 
 
-def is_held(lock: Path) -> bool:
-    """Return whether a running process holds an existing lock file."""
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # of a file system that is read-only, where nothing is made
-        return False
-
-
 def is_in_use(data: Path, folder: Path) -> bool:
     """Return whether a running process is making a folder or a part of it."""
-    return any(is_held(lock) for lock in locks_of(data, folder))
+    return any(publishing.is_held(lock) for lock in locks_of(data, folder))
 
 
 def bytes_of(path: Path) -> int:

@@ -11,8 +11,9 @@ import sys
 from pipeline.errors import BadInput
 from pipeline.formatting import format_bytes
 from pipeline.storage import layout
+from pipeline.storage.publishing import is_held
 from pipeline.upkeep.clean import Leftover, remove
-from pipeline.upkeep.inventory import bytes_of, is_held
+from pipeline.upkeep.inventory import bytes_of
 from tasks.commands.shared import RUN_HELP, find_run, show
 from tasks.configuration import data_folder
 

@@ -295,6 +295,13 @@ def test_shards_of_other_spans_never_mix(copied, extracted):
     assert read_manifest(section_of(copied).folder).facts["rows_by_shard"] == [25] * 4
 
 
+def test_a_file_system_without_locks_is_refused(sources, tmp_path, no_locks):
+    message = r"shard-00000\.lock: the file system does not lock files \(No locks available\).*\(NFS version 4"
+    with pytest.raises(HeadstartError, match=message):
+        extract_to(tmp_path / "features", sources)
+    assert not list(tmp_path.rglob("*.h5"))
+
+
 def test_fault_25_features_that_are_not_finite_are_not_published(sources, tmp_path, monkeypatch):
     arrays = read_weights(sources.weights)
     arrays["block1_conv1"][0][0, 0, 0, 0] = np.inf

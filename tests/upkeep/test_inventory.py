@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.storage.fingerprint import differences, fields, key_of
 from pipeline.storage.layout import kind_of
-from pipeline.storage.publishing import publish_manifest
-from pipeline.upkeep.inventory import bytes_of, damages, entries, is_held, unlisted
+from pipeline.storage.publishing import is_held, publish_manifest
+from pipeline.upkeep.inventory import bytes_of, damages, entries, unlisted
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,10 @@ def test_a_lock_is_held_until_its_process_ends(tmp_path, start_script):
     holder.kill()
     holder.wait()
     assert not is_held(path)
+
+
+def test_a_lock_may_be_held_where_files_cannot_be_locked(tmp_path, no_locks):
+    assert is_held(tmp_path / "a.lock")
 
 
 def test_the_most_important_differences_come_first():
