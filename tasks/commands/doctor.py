@@ -1,4 +1,4 @@
-"""Check Python, packages, processor, memory, disk and mirrors, and explain what will be slow.
+"""Check Python, packages, processor, memory, disk, file system and mirrors, and explain what will be slow.
 
 examples:
   headstart doctor                                check this machine and the mirrors
@@ -6,8 +6,11 @@ examples:
 """
 
 import argparse
+import os
 import platform
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from pipeline.download.cifar import ARCHIVES
 from pipeline.errors import HeadstartError
 from pipeline.formatting import format_bytes
 from pipeline.storage import layout
+from pipeline.storage.publishing import SCRATCH_MARK, claimed, process_name, publish_text
 from tasks.commands.shared import EXIT_DAMAGED, show
 from tasks.configuration import data_folder, mirrors
 
@@ -27,6 +31,9 @@ RECOMMENDED_MEMORY = 6e9  # bytes: fine-tuning all of VGG16, with room for the r
 RECOMMENDED_DISK = 4e9  # bytes: CIFAR-10, its images, weights, features, and a few dozen runs
 FEW_CORES = 4
 MIRROR_SECONDS = 5.0
+CLOCK_SECONDS = 2.0  # the next scan hashes again what changed within two seconds of a scan
+MOUNTS = Path("/proc/self/mounts")
+LOCAL_LOCKS = {"fuse.sshfs", "nolock", "local_lock=all", "local_lock=flock", "localflock"}  # NFS, Lustre
 ENGINE_SIZES = (32, 128)  # pixels
 PACKAGES = ("tensorflow", "keras", "h5py", "scikit-learn", "pandas", "matplotlib", "luigi", "optuna")
 
@@ -39,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    findings = [*_software(), *_machine(), *_engines(), *_downloads(options.offline)]
+    findings = [*_software(), *_machine(), *_file_system(), *_engines(), *_downloads(options.offline)]
     show(f"{state:<8} {text}" for state, text in findings)
     return EXIT_DAMAGED if any(state == "broken" for state, _ in findings) else 0
 
@@ -106,6 +113,45 @@ def _machine() -> Findings:
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     needed = f"; all of CIFAR-10 needs {format_bytes(RECOMMENDED_DISK)}" if free < RECOMMENDED_DISK else ""
     yield "slow" if needed else "ok", f"{format_bytes(free)} free for {folder}{needed}"
+
+
+def _file_system() -> Findings:
+    """Check what results need from the file system of the data folder: locks, renames and a clock."""
+    folder = data_folder()
+    if not os.access(folder, os.W_OK):
+        yield "missing", f"{folder}: cannot be written or does not exist yet; its file system was not checked"
+        return
+    name = f".doctor{SCRATCH_MARK}{process_name()}-"  # `headstart clean` removes it after a kill
+    with tempfile.TemporaryDirectory(prefix=name, dir=folder) as scratch:
+        path = Path(scratch) / "file"
+        try:
+            with claimed(path):
+                held = run_in_child("pipeline.storage.publishing:is_held", {"lock": path})
+            before = time.time()
+            publish_text(path, "replaced")
+            seconds = max(before - path.stat().st_mtime, path.stat().st_mtime - time.time())
+        except HeadstartError as error:
+            yield "broken", str(error)
+            return
+    if held:
+        yield "ok", f"{folder}: locks and renames work"
+    else:
+        yield "broken", f"{folder}: a lock of one process does not keep another out"
+    if seconds > CLOCK_SECONDS:
+        yield (
+            "broken",
+            f"{folder}: its clock differs by {seconds:.1f} s; changed pictures could be missed",
+        )
+    if options := ", ".join(local_locks(folder)):
+        yield "slow", f"{folder}: locks hold on this machine only ({options}); several would repeat shards"
+
+
+def local_locks(folder: Path, mounts: Path = MOUNTS) -> list[str]:
+    """Return the type and options of the mount of a folder with which locks hold on one machine only."""
+    lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines() if mounts.exists() else []
+    places = {Path(place.replace("\\040", " ")): rest for _, place, *rest in map(str.split, lines)}
+    kind, options, *_ = next((places[one] for one in (folder, *folder.parents) if one in places), ("", ""))
+    return sorted(LOCAL_LOCKS & {kind, *options.split(",")})
 
 
 def _downloads(offline: bool) -> Findings:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -359,6 +360,66 @@ def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(
     code, output, _ = headstart("doctor")
     assert code == 0
     assert "mirror http://127.0.0.1:9/x.tar.gz did not respond (ConnectionError)" in output
+
+
+@pytest.fixture
+def file_system(little, headstart, monkeypatch, one_engine):
+    """Return a function that returns the exit code and doctor's lines on the file system."""
+    monkeypatch.setattr(doctor, "_machine", lambda: [])
+
+    def check() -> tuple[int, list[str]]:
+        code, output, _ = headstart("doctor", "--offline")
+        assert not list(little.glob(".doctor*"))
+        lines = [line.split(str(little)) for line in output.splitlines() if str(little) in line]
+        return code, [state.strip() + rest for state, rest in lines]
+
+    return check
+
+
+def test_doctor_checks_the_file_system_of_the_data_folder(file_system):
+    assert file_system() == (0, ["ok: locks and renames work"])
+
+
+def test_doctor_finds_a_file_system_without_locks(file_system, no_locks):
+    code, (line,) = file_system()
+    assert (code, line[:6]) == (1, "broken")
+    assert "the file system does not lock files (No locks available)" in line
+
+
+def test_doctor_finds_locks_that_do_not_keep_another_process_out(file_system, monkeypatch):
+    monkeypatch.setenv("HEADSTART_EXTENSIONS", "free_locks")
+    assert file_system() == (1, ["broken: a lock of one process does not keep another out"])
+
+
+@pytest.mark.parametrize("seconds", [-7.0, 7.0])
+def test_doctor_finds_a_clock_that_differs(file_system, monkeypatch, seconds):
+    now = time.time
+    monkeypatch.setattr(doctor.time, "time", lambda: now() + seconds)
+    code, (_, line) = file_system()
+    assert (code, line[:6]) == (1, "broken")
+    assert 6.5 < float(re.search(r"its clock differs by ([\d.]+) s", line)[1]) < 7.5
+
+
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [
+        ("/shared/data", ["nolock"]),
+        ("/shared/my pictures/data", ["fuse.sshfs"]),
+        ("/shared/lustre", []),
+        ("/shared/old lustre/a/b", ["localflock"]),
+        ("/home/me", []),
+    ],
+)
+def test_mounts_whose_locks_hold_on_one_machine_only_are_known(tmp_path, folder, options):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/sda / ext4 rw 0 0\n"
+        "server:/data /shared nfs rw,vers=3,nolock,addr=10.0.0.1 0 0\n"
+        "me@host: /shared/my\\040pictures fuse.sshfs rw,user_id=0 0 0\n"
+        "10.0.0.1@tcp:/fs /shared/lustre lustre rw,flock 0 0\n"
+        "10.0.0.1@tcp:/fs /shared/old\\040lustre lustre rw,localflock 0 0\n"
+    )
+    assert doctor.local_locks(Path(folder), mounts) == options
 
 
 def test_doctor_warns_about_a_slow_machine(little, headstart, monkeypatch, one_engine):
