@@ -17,6 +17,7 @@ from pipeline.errors import unknown_name
 PRECISIONS = ("float32", "bfloat16")
 NATIVE_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 NATIVE_BFLOAT16_CAPABILITY = 8.0  # NVIDIA GPUs compute in bfloat16 from Ampere (8.0) on
+ROUNDING_FLAGS = ("sse4", "avx", "fma", "f16c", "amx")  # starts of the names of flags that select kernels
 RECORDED_PACKAGES = (
     *("tensorflow", "openvino", "torch", "keras", "numpy", "h5py"),
     *("pillow", "scikit-learn", "pandas", "luigi"),
@@ -70,6 +71,12 @@ def describe() -> dict[str, Any]:
         "cores": usable_cores(),
         "native_bfloat16": native_bfloat16(),
     }
+
+
+def traits() -> dict[str, Any]:
+    """Return what the last bits of features depend on: processor features, GPU and library versions."""
+    flags = dict.fromkeys(sorted(flag for flag in cpu_flags() if flag.startswith(ROUNDING_FLAGS)), True)
+    return {"processor": {platform.machine(): True, **flags}, "GPU": gpu_capability(), **versions()}
 
 
 def usable_cores() -> int:

@@ -1,5 +1,6 @@
 """The tasks that extract features, in one pass or in parts that several workers compute at once."""
 
+import importlib.util
 import logging
 from typing import Any
 
@@ -8,6 +9,7 @@ from luigi.util import inherits
 
 from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
 from pipeline.datasets.folders import path_name
+from pipeline.errors import BadInput
 from pipeline.features.sections import (
     LARGEST_INPUT,
     POOLINGS,
@@ -76,6 +78,16 @@ class FeatureTask(NetworkTask):
         significant=False,
         description="images in one forward pass, 0 to choose by input size",
     )
+    dask = luigi.Parameter(
+        default="",
+        significant=False,
+        description="extract on a Dask cluster: a scheduler's address, such as tcp://10.0.0.5:8786, or local",
+    )
+    allow_mixed_workers = luigi.BoolParameter(
+        default=False,
+        significant=False,
+        description="with --dask: also on workers with other processor features or library versions",
+    )
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -136,8 +148,14 @@ class FeatureTask(NetworkTask):
         if self.input_size is None:
             warn_of_scaling(self.prepared.fingerprint, self.fingerprint["input_size"])
         base, layers, views = request_of(self.fingerprint)
+        function, more = "pipeline.features.extract:extract", {"averages": self.by_products, **self.share}
+        if self.dask:
+            if importlib.util.find_spec("distributed") is None:
+                raise BadInput("--dask: Dask is not installed; get it with `pip install 'headstart[dask]'`")
+            function = "pipeline.features.cluster:extract"
+            more = {"scheduler": self.dask, "allow_mixed": self.allow_mixed_workers}
         self.in_child(
-            "pipeline.features.extract:extract",
+            function,
             base=base,
             layers=layers,
             views=views,
@@ -145,14 +163,13 @@ class FeatureTask(NetworkTask):
             weights=self.clone(DownloadWeights).folder,
             folder=self.folder,
             batch_size=self.batch_size or None,
-            averages=self.by_products,
-            **self.share,
+            **more,
         )
 
     @property
     def by_products(self) -> dict[str, Any] | None:
         """The cache of averages that the passes for these maps also fill, None if they are not asked for."""
-        if not self.averages or self.pooling == "average" or self.share:
+        if not self.averages or self.pooling == "average" or self.share or self.dask:
             return None
         task = self.clone(ExtractFeatures, layers="all", pooling="average", storage="float32", averages=False)
         base, layers, _ = request_of(task.fingerprint)
@@ -163,7 +180,8 @@ class ExtractFeatures(FeatureTask):
     """Run the frozen backbone once over every image and cache the activations of layers in HDF5 shards.
 
     Cached layers and views are not computed again. With parts above 1, that many tasks share the shards, so
-    that several workers can compute at once, on one machine or on many with a shared data folder.
+    that several workers can compute at once, on one machine or on many with a shared data folder. With dask,
+    the workers of a Dask cluster share them.
     """
 
     parts = WholeNumber(default=1, low=1, significant=False, description="tasks that share the extraction")
@@ -171,7 +189,7 @@ class ExtractFeatures(FeatureTask):
     def requires(self) -> dict[str, luigi.Task]:
         """Return the prepared data set, the weights, and the parts if there are several."""
         tasks = super().requires()
-        if self.parts > 1 and not self.complete():
+        if self.parts > 1 and not (self.dask or self.complete()):
             for part in range(self.parts):
                 tasks[f"part {part}"] = self.clone(ExtractPart, part=part, of=self.parts)
         return tasks

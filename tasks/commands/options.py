@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import luigi.configuration
+
 from tasks import ExtractFeatures, PrepareDataset
 from tasks.task import Task
 
@@ -11,6 +13,7 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 
 DATA = {name for name, _ in PrepareDataset.get_params()}
 FEATURES = {name for name, parameter in ExtractFeatures.get_params() if parameter.significant} - DATA
+CLUSTER: dict[str, Any] = {"dask": {"metavar": "ADDRESS"}, "allow_mixed_workers": {"action": "store_true"}}
 
 
 def add_task_options(
@@ -18,7 +21,7 @@ def add_task_options(
 ) -> None:
     """Add an option for each significant parameter of a task, in groups: data, features, settings.
 
-    defaults are shown instead of the parameters' own. Bad values raise BadInput.
+    Those of a Dask cluster follow. defaults are shown instead of the parameters' own. Raises BadInput.
     """
     groups = {title: parser.add_argument_group(title) for title in ("data", "features", "settings")}
     for name, parameter in task.get_params():
@@ -37,6 +40,16 @@ def add_task_options(
             metavar="VALUE",
             help=f"{help} (default: {shown})",
         )
+    cluster, parameters = parser.add_argument_group("cluster"), dict(ExtractFeatures.get_params())
+    for name, kind in CLUSTER.items():
+        flag, help = f"--{name.replace('_', '-')}", parameters[name].description
+        cluster.add_argument(flag, default=argparse.SUPPRESS, help=help, **kind)
+
+
+def use_cluster(options: argparse.Namespace) -> None:
+    """Use the Dask cluster that was given for the extractions of all tasks in this process."""
+    for name in CLUSTER.keys() & vars(options):
+        luigi.configuration.get_config().set("ExtractFeatures", name, str(getattr(options, name)))
 
 
 def task_of(task: type[AnyTask], options: argparse.Namespace) -> AnyTask:

@@ -24,7 +24,7 @@ from PIL import Image
 from small_runs import CIFAR10
 
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
-ELSEWHERE = ("CompareSchemes", "--scheduler-url")  # by CI, by test_luigid
+ELSEWHERE = ("CompareSchemes", "--scheduler-url", "--dask")  # by CI, by test_luigid, by test_cluster
 SMALLER = {  # what makes a command small; the last word on a parameter counts
     "BlockStudy": ["--seeds", "0", "--subset", "0", "--settings", '{"epochs": 1}'],
     "TuneFromScratch": ["--subset", "0", "--epochs", "1", "--trials", "2", "--minutes", "2"],
