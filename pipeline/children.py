@@ -86,8 +86,21 @@ def open_child() -> Iterator[Callable[..., Any]]:
                 listener.join()
             return _result(name, reply, child.returncode or 0, "\n".join(line.rstrip() for line in stderr))
 
-        with _killed_with_parent(child):
+        finished, parent = threading.Event(), multiprocessing.parent_process()
+
+        def end_with_parent() -> None:
+            while parent is not None and not finished.wait(ORPHAN_CHECK_SECONDS):
+                if not parent.is_alive():  # the process that forked this one
+                    child.kill()
+                    os._exit(1)
+
+        threading.Thread(target=end_with_parent, daemon=True).start()
+        try:
             yield run
+        finally:
+            finished.set()
+            child.kill()
+            child.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -134,27 +147,6 @@ def _result(name: str, reply: dict[str, Any] | None, status: int, stderr: str) -
             raise kind(reply["error"]["message"])
         raise ChildFailed(f"{name}: failed in the child process:\n{reply['error']['message']}")
     return reply["result"]
-
-
-@contextlib.contextmanager
-def _killed_with_parent(child: subprocess.Popen[str]) -> Iterator[None]:
-    """Kill child when the block ends early, and when the process that forked this one dies."""
-    finished = threading.Event()
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        while parent is not None and not finished.wait(ORPHAN_CHECK_SECONDS):
-            if not parent.is_alive():
-                child.kill()
-                os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        finished.set()
-        child.kill()
-        child.wait()
 
 
 def _serve() -> int:

@@ -62,7 +62,7 @@ def extract(
             with claimed(lock):
                 shards = {}
                 for number in range(len(section.spans(count))):
-                    options = {"key": f"{section.key}-{number}", "retries": RETRIES}
+                    options = {"key": f"{section.key}-{number}-{lock.stem}", "retries": RETRIES}
                     shards[client.submit(_compute, request, number, lock, traits, **options)] = number
                 for shard in distributed.as_completed(shards):
                     note = notes[shards[shard]] = shard.result()

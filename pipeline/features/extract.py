@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import machine
-from pipeline.backbones.engines import ENGINES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
-from pipeline.extensions import resolve
 from pipeline.features.passes import Pass
 from pipeline.features.reuse import ReusableFeatures
-from pipeline.features.sections import Section, engine_of, missing_sections
+from pipeline.features.sections import Section, missing_sections
 from pipeline.features.shards import ByProduct, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
 from pipeline.storage.fingerprint import key_of
@@ -59,7 +57,6 @@ def extract(
     finite numbers, and HeadstartError if they do not fit on the disk.
     """
     began = time.perf_counter()
-    configure_engine(base)
     store, costs, passes = ImageStore(dataset), {}, {}
     missing = missing_sections(Path(folder), base, tuple(layers), tuple(views))
     by_products = {
@@ -107,18 +104,9 @@ def extract_shard(
 
 @functools.lru_cache(maxsize=1)
 def _loaded(section: Section, dataset: str, weights: str, batch_size: int | None) -> "_SectionWork":
-    configure_engine(section.base)
     store, arrays = ImageStore(dataset), read_weights(Path(weights))
     forward_pass = Pass(section, arrays, image_size=store.image_size, size=batch_size)
     return _SectionWork(section, store, forward_pass, silent, None)
-
-
-def configure_engine(base: dict[str, Any]) -> None:
-    """Set up the engine of a cache in this process; raise BadInput if it is not installed."""
-    engine = ENGINES[engine_of(base)]
-    engine.check_installed()
-    if engine.configure:
-        resolve(engine.configure)(seed=0, precision=base["precision"], threads=1)
 
 
 def _by_product(view: str, base: dict[str, Any], layers: list[str], folder: str) -> Section | None:

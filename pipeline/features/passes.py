@@ -22,7 +22,10 @@ def images_within_memory(engine: Engine, input_size: int, precision: str, passes
 
 
 class Pass:
-    """A section's backbone to its deepest layer, for size images at a time, and averages of other layers."""
+    """A section's backbone to its deepest layer, for size images at a time, and averages of other layers.
+
+    Sets up its engine in this process. Raises BadInput if the engine is not installed.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,9 @@ class Pass:
     ):
         base = section.base
         engine = ENGINES[engine_of(base)]
+        engine.check_installed()
+        if engine.configure:
+            resolve(engine.configure)(seed=0, precision=base["precision"], threads=1)
         self.at_once: int = resolve(engine.passes)()  # passes that may run at the same time
         self.size = size or images_within_memory(engine, base["input_size"], base["precision"], self.at_once)
         taps = [(layer, base["pooling"]) for layer in section.layers]

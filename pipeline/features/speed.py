@@ -9,7 +9,6 @@ import numpy as np
 
 from pipeline.backbones.table import BACKBONES, DEFAULT_BACKBONE, choose_weights
 from pipeline.backbones.weights import random_arrays
-from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
 from pipeline.features.sections import Section, cache_fingerprint
 from pipeline.progress import Progress, silent
@@ -23,7 +22,6 @@ def images_per_second(engine: str, precision: str, input_size: int, progress: Pr
     row, weights = BACKBONES[DEFAULT_BACKBONE], choose_weights("random", DEFAULT_BACKBONE)
     options: dict[str, Any] = {"precision": precision, "input_size": input_size, "engine": engine}
     base = cache_fingerprint({"image_size": input_size}, backbone=row.name, weights=weights, **options)
-    configure_engine(base)
     section = Section(Path(), base, "identity", row.taps)
     one_pass = Pass(section, random_arrays(row, seed=0), image_size=input_size)
     images = np.random.default_rng(0).integers(0, 256, (one_pass.size, input_size, input_size, 3), np.uint8)

@@ -10,7 +10,6 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile, HeadstartError
-from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
 from pipeline.features.sections import Section, engine_of, section_at
 from pipeline.progress import Progress, silent
@@ -62,7 +61,6 @@ def _compare(
     engine = ENGINES[engine_of(section.base)]
     if section.base.get("convolutions") != engine.describe_algorithms(BACKBONES[section.base["backbone"]]):
         return {"refused": "computed by another version of the algorithm, which no longer exists"}
-    configure_engine(section.base)
     store = ImageStore(dataset)
     count = manifest.facts["rows"]
     if count != len(store):

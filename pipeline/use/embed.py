@@ -20,7 +20,6 @@ from pipeline import machine
 from pipeline.backbones.weights import read_weights
 from pipeline.datasets.pictures import read_picture
 from pipeline.errors import DamagedFile
-from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
 from pipeline.features.sections import Section
 from pipeline.progress import Progress, silent
@@ -120,7 +119,6 @@ def embed(
 
     @functools.cache
     def network() -> Pass:  # loaded only if there is anything to compute
-        configure_engine(request["base"])
         section = Section(Path(), request["base"], request["views"][0], tuple(request["layers"]))
         return Pass(section, read_weights(Path(weights)), image_size=size)
 

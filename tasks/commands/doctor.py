@@ -133,10 +133,8 @@ def _file_system() -> Findings:
         except HeadstartError as error:
             yield "broken", str(error)
             return
-    if held:
-        yield "ok", f"{folder}: locks and renames work"
-    else:
-        yield "broken", f"{folder}: a lock of one process does not keep another out"
+    works = "locks and renames work" if held else "a lock of one process does not keep another out"
+    yield "ok" if held else "broken", f"{folder}: {works}"
     if seconds > CLOCK_SECONDS:
         yield (
             "broken",

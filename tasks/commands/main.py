@@ -9,7 +9,6 @@ from typing import NoReturn
 from pipeline import __version__
 from pipeline.errors import HeadstartError
 from pipeline.formatting import printable
-from tasks.commands.options import use_cluster
 from tasks.parameters import EXIT_BAD_INPUT
 
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
@@ -63,7 +62,6 @@ def main(arguments: list[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         options = parser_for(arguments or [""]).parse_args(arguments)
-        use_cluster(options)
         code = options.action(options)
         sys.stdout.flush()  # raises BrokenPipeError here instead of at exit
         return code

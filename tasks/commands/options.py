@@ -46,14 +46,13 @@ def add_task_options(
         cluster.add_argument(flag, default=argparse.SUPPRESS, help=help, **kind)
 
 
-def use_cluster(options: argparse.Namespace) -> None:
-    """Use the Dask cluster that was given for the extractions of all tasks in this process."""
+def task_of(task: type[AnyTask], options: argparse.Namespace) -> AnyTask:
+    """Return the task with the values of the options that were given.
+
+    Those of a Dask cluster become the defaults of all extractions in this process.
+    """
     for name in CLUSTER.keys() & vars(options):
         luigi.configuration.get_config().set("ExtractFeatures", name, str(getattr(options, name)))
-
-
-def task_of(task: type[AnyTask], options: argparse.Namespace) -> AnyTask:
-    """Return the task with the values of the options that were given."""
     return task(**given(task, options))
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from test_kills import alive
 
 from pipeline.errors import HeadstartError
 
@@ -205,6 +206,16 @@ def test_without_a_scheduler_a_worker_on_the_loopback_interface_is_started(clust
     assert cluster.start("train", *command, SHARD_SECONDS="0").wait(90) == 0, cluster.log("train")
     assert len(cluster.published()) == SHARDS
     assert "Dask dashboard: http://127.0.0.1:" in cluster.log("train")
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_command_with_its_own_cluster(cluster, data_folder, wait_for):
+    command = cluster.start("command", *EXTRACT, "--dask", "local")
+    wait_for(cluster.published, seconds=60)
+    assert len(alive(data_folder)) > 2
+    command.kill()
+    command.wait()
+    wait_for(lambda: not alive(data_folder), seconds=10)
 
 
 @pytest.mark.slow

@@ -19,7 +19,6 @@ from pipeline.backbones.weights import Arrays
 from pipeline.datasets.split import stratified_sample
 from pipeline.datasets.store import ImageStore
 from pipeline.datasets.table import TEST
-from pipeline.features.extract import configure_engine
 from pipeline.features.passes import Pass
 from pipeline.features.sections import Section, multiply_adds
 from pipeline.heads import linear
@@ -71,7 +70,6 @@ def probe_sizes(
     subset is part of a larger one. Sizes for which no time is left are left out.
     """
     start = time.monotonic()
-    configure_engine(bases[0])
     row = BACKBONES[bases[0]["backbone"]]
     sections = [Section(Path(), base, IDENTITY, row.taps) for base in bases]
     passes, rates = [], []
