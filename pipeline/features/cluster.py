@@ -89,12 +89,12 @@ def _connected(scheduler: str) -> Iterator[distributed.Client]:
             raise HeadstartError(f"Dask scheduler {scheduler}: {reason}; finished shards are kept") from error
 
 
-def _check(traits: dict[str, Any] | None) -> None:
+def _check(traits: dict[str, Any] | None, dask_worker: distributed.Worker) -> None:
     """Raise HeadstartError, which names this Dask worker, unless it has these traits or they are None."""
     if traits and (different := differences(machine.traits(), traits)):
         raise HeadstartError(
-            f"Dask worker {distributed.get_worker().address}: {'; '.join(different)} (as where the command "
-            "runs); features could differ in their last bits: stop the worker, or use --allow-mixed-workers"
+            f"Dask worker {dask_worker.address}: {'; '.join(different)} (as where the command runs); "
+            "features could differ in their last bits: stop the worker, or use --allow-mixed-workers"
         )
 
 
@@ -112,11 +112,12 @@ def _compute(request: dict[str, Any], number: int, lock: Path, traits: dict[str,
 
     Raises HeadstartError if the worker has other traits or cannot see that the client holds the lock.
     """
-    _check(traits)
+    worker = distributed.get_worker()
+    _check(traits, worker)
     if not (lock.is_file() and is_held(lock)):
         raise HeadstartError(
-            f"Dask worker {distributed.get_worker().address}: does not share {lock.parents[2]} and its locks "
-            "with the machine that runs the command; `headstart doctor` checks a data folder"
+            f"Dask worker {worker.address}: does not share {lock.parents[2]} and its locks with the machine "
+            "that runs the command; `headstart doctor` checks a data folder"
         )
     with _one_at_a_time:
         try:
