@@ -24,7 +24,7 @@ from pipeline.features.sections import (
 from pipeline.machine import PRECISIONS, resolve_precision
 from pipeline.views import IDENTITY, parse_views
 from tasks.data import DataTask, DownloadWeights
-from tasks.parameters import OptionalNumber, WholeNumber
+from tasks.parameters import OptionalNumber, SchedulerAddress, WholeNumber
 
 MAPS_FIRST = 1000  # Luigi's priority
 
@@ -78,7 +78,7 @@ class FeatureTask(NetworkTask):
         significant=False,
         description="images in one forward pass, 0 to choose by input size",
     )
-    dask = luigi.Parameter(
+    dask = SchedulerAddress(
         default="",
         significant=False,
         description="extract on a Dask cluster: a scheduler's address, such as tcp://10.0.0.5:8786, or local",

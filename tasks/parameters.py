@@ -71,6 +71,17 @@ class OptionalNumber(luigi.OptionalIntParameter):
             return int(text) if text else None
 
 
+class SchedulerAddress(luigi.Parameter[str]):
+    """The address of a Dask scheduler, "local" for a new one on this machine, or "" for none."""
+
+    @one_line_errors()
+    def parse(self, text: str) -> str:
+        """Return text, or raise BadInput if it is no address."""
+        if text not in ("", "local") and not text.startswith(("tcp://", "tls://")):
+            raise BadInput(f"--dask: expected local or an address, tcp://HOST:PORT, received {text!r}")
+        return text
+
+
 class CommaParameter(luigi.Parameter[Any]):
     """A value, or several separated by commas; the default None is decided elsewhere."""
 

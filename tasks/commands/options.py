@@ -13,7 +13,7 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 
 DATA = {name for name, _ in PrepareDataset.get_params()}
 FEATURES = {name for name, parameter in ExtractFeatures.get_params() if parameter.significant} - DATA
-CLUSTER: dict[str, Any] = {"dask": {"metavar": "ADDRESS"}, "allow_mixed_workers": {"action": "store_true"}}
+CLUSTER = ("dask", "allow_mixed_workers")
 
 
 def add_task_options(
@@ -40,10 +40,10 @@ def add_task_options(
             metavar="VALUE",
             help=f"{help} (default: {shown})",
         )
-    cluster, parameters = parser.add_argument_group("cluster"), dict(ExtractFeatures.get_params())
-    for name, kind in CLUSTER.items():
-        flag, help = f"--{name.replace('_', '-')}", parameters[name].description
-        cluster.add_argument(flag, default=argparse.SUPPRESS, help=help, **kind)
+    cluster = parser.add_argument_group("cluster", argument_default=argparse.SUPPRESS)
+    dask, mixed = (dict(ExtractFeatures.get_params())[name] for name in CLUSTER)
+    cluster.add_argument("--dask", metavar="ADDRESS", type=dask.parse, help=dask.description)
+    cluster.add_argument("--allow-mixed-workers", action="store_true", help=mixed.description)
 
 
 def task_of(task: type[AnyTask], options: argparse.Namespace) -> AnyTask:
@@ -51,7 +51,7 @@ def task_of(task: type[AnyTask], options: argparse.Namespace) -> AnyTask:
 
     Those of a Dask cluster become the defaults of all extractions in this process.
     """
-    for name in CLUSTER.keys() & vars(options):
+    for name in set(CLUSTER) & set(vars(options)):
         luigi.configuration.get_config().set("ExtractFeatures", name, str(getattr(options, name)))
     return task(**given(task, options))
 
