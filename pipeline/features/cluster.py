@@ -54,21 +54,21 @@ def extract(
     sections = missing_sections(Path(folder), base, tuple(layers), tuple(views))
     check_free_space(Path(folder), sum(one.missing_bytes(count) for one in sections), "the features")
     sources = {"dataset": dataset, "weights": weights, "folder": folder, "batch_size": batch_size}
-    with _connected(scheduler) as client:
+    lock = Path(folder) / LOCKS / f"{process_name()}.lock"  # finish removes the folders of sections' locks
+    with claimed(lock), _connected(scheduler) as client:
         client.run(_check, traits)
         for section in sections:
             request = {"base": base, "layers": section.layers, "view": section.view, **sources}
-            lock, done, notes = section.folder / LOCKS / f"{process_name()}.lock", 0, {}
-            with claimed(lock):
-                shards = {}
-                for number in range(len(section.spans(count))):
-                    options = {"key": f"{section.key}-{number}-{lock.stem}", "retries": RETRIES}
-                    shards[client.submit(_compute, request, number, lock, traits, **options)] = number
-                for shard in distributed.as_completed(shards):
-                    note = notes[shards[shard]] = shard.result()
-                    done += note["span"][1] - note["span"][0]
-                    progress(f"extract features, {section.view}", done, count, "images")
-                finish(section, count, notes)
+            shards, notes, done = {}, {}, 0
+            for number in range(len(section.spans(count))):
+                options = {"key": f"{section.key}-{number}-{lock.stem}", "retries": RETRIES}
+                shards[client.submit(_compute, request, number, lock, traits, **options)] = number
+            for shard in distributed.as_completed(shards):
+                note = notes[shards[shard]] = shard.result()
+                done += note["span"][1] - note["span"][0]
+                progress(f"extract features, {section.view}", done, count, "images")
+            finish(section, count, notes)
+    lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def _compute(request: dict[str, Any], number: int, lock: Path, traits: dict[str,
     _check(traits, worker)
     if not (lock.is_file() and is_held(lock)):
         raise HeadstartError(
-            f"Dask worker {worker.address}: does not share {lock.parents[2]} and its locks with the machine "
+            f"Dask worker {worker.address}: does not share {lock.parents[1]} and its locks with the machine "
             "that runs the command; `headstart doctor` checks a data folder"
         )
     with _one_at_a_time:
