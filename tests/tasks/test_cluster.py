@@ -87,7 +87,8 @@ class Cluster:
         return self.start(name, "-m", "distributed.cli.dask_worker", *self.worker_options(), *more)
 
     def worker_options(self) -> tuple[str, ...]:
-        return (self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
+        place = ("--host", "127.0.0.1", "--local-directory", str(self.folder))
+        return (self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", *place)
 
     def command(self, name: str = "command", *more: str, **environment: str) -> subprocess.Popen:
         return self.start(name, *EXTRACT, "--dask", self.address, *more, **environment)
