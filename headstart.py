@@ -133,12 +133,12 @@ class CachedFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Parameters
     ----------
-    backbone : "vgg16", "vgg19" or "resnet50"
+    backbone : "vgg16", a name in keras.applications, or "file:PATH" of a saved Keras model
     weights : "imagenet", "random", "random:SEED", or the path of a file
     layers : names of layers separated by commas, or "all"
     views : such as "identity" or "identity,hflip"
     image_size : pixels per side that pictures are fitted to; arrays have their own
-    input_size : pixels per side that the network sees, 32 to 224; None: the image size
+    input_size : pixels per side that the network sees; None: the image size, or Keras's for its networks
     precision : "auto", "float32" or "bfloat16"
     engine : "tensorflow", "openvino" or "torch"
     cache : folder of the cache; None: content/ in the data folder

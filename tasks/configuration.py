@@ -12,6 +12,7 @@ import luigi.configuration
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register
 
+from pipeline.backbones.saved_models import MODELS_VARIABLE
 from pipeline.errors import BadInput, HeadstartError
 from pipeline.extensions import load_extensions
 from pipeline.formatting import printable
@@ -47,11 +48,13 @@ def data_folder() -> Path:
     """Return the folder of all results.
 
     It is HEADSTART_DATA_DIR, or data/ of the checkout, or without a checkout data/ of the working directory.
+    Descriptions of saved models are in it, and children inherit their place.
     """
-    folder = os.environ.get("HEADSTART_DATA_DIR")
-    if folder:
-        return Path(folder).expanduser().resolve()
-    return (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
+    folder = (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
+    if named := os.environ.get("HEADSTART_DATA_DIR"):
+        folder = Path(named).expanduser().resolve()
+    os.environ[MODELS_VARIABLE] = str(folder / layout.MODELS)
+    return folder
 
 
 def check_writable() -> None:

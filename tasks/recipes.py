@@ -53,7 +53,7 @@ class RecipeTask(DataTask):
         changed = {name: value for name, value in values.items() if value is not None}
         recipe = named_recipe(recipes_folder(), self.scheme, self.recipe, changed)
         recipe.check_size(self.pixels)
-        return resolve_layers(recipe, self.backbone_row.taps) if self.reads_weights else recipe
+        return resolve_layers(recipe, self.backbone_row) if self.reads_weights else recipe
 
     @property
     def inputs(self) -> dict[str, Task]:

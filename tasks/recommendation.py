@@ -7,6 +7,7 @@ from typing import Any
 import luigi
 from luigi.util import inherits
 
+from pipeline.backbones.table import BACKBONES
 from tasks.data import DataTask, DownloadWeights
 from tasks.features import ExtractFeatures, request_of
 from tasks.parameters import WholeNumber
@@ -32,7 +33,7 @@ class Recommend(DataTask):
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """The budget, and the features of each input size: SIZES and the images' own."""
-        sizes = {*SIZES, self.network_size(None)}
+        sizes = {*filter(BACKBONES[self.backbone].accepts, SIZES), self.network_size(None)}
         tasks = [self.clone(ExtractFeatures, layers="all", input_size=size) for size in sorted(sizes)]
         return {"budget": self.budget, "features": [request_of(task.fingerprint)[0] for task in tasks]}
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.table import choose_weights, weights_name
+from pipeline.backbones.table import BACKBONES, choose_weights, weights_name
 from pipeline.datasets.folders import FOLDER_IMAGE_SIZE
 from pipeline.datasets.table import PICTURES, SMALLEST_IMAGE
 from pipeline.errors import HeadstartError
@@ -37,8 +37,10 @@ def command_of_run(recipe: dict[str, Any]) -> str:
         values |= {"subset": data["subset"], "split_seed": data["split"]["seed"]}
         values |= {"layout": data.get("layout", "auto")}
         own_size = FOLDER_IMAGE_SIZE if data.get("fitting") else SMALLEST_IMAGE
+        features = fingerprint.get("features")
+        network = network_size(data, None, BACKBONES[features["backbone"]] if features else None)
         sizes = {"image_size": (data["image_size"], own_size)}
-        sizes |= {"input_size": (fingerprint["input_size"], network_size(data, None))}
+        sizes |= {"input_size": (fingerprint["input_size"], network)}
         values |= {key: None if size == default else size for key, (size, default) in sizes.items()}
         if "weights" in scheme.needs:
             base = fingerprint["features"]

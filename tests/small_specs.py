@@ -15,7 +15,7 @@ def spec_of(text: str, overrides: dict, *, precision: str = "float32") -> RunSpe
     recipe, row = scheme.recipe(name, overrides), BACKBONES["vgg16"]
     fields = {"scheme": text, "settings": as_dict(recipe), "seed": 3, "precision": precision}
     pretrained = "weights" in scheme.needs
-    layers = resolve_layers(recipe, row.taps).layers if isinstance(recipe, Head) else row.taps[-1:]
+    layers = resolve_layers(recipe, row).layers if isinstance(recipe, Head) else row.taps[-1:]
     features = {"features": {"layers": list(layers), "views": ["identity"]}} if pretrained else {}
     return RunSpec(
         scheme=scheme.name,

@@ -62,7 +62,13 @@ class Engine:
         return max(1, usual, min(self.few_images, most))
 
     def describe_algorithms(self, row: Backbone) -> str:
-        """Return how it computes the convolutions of a backbone; part of the key of every feature cache."""
+        """Return how it computes the convolutions of a backbone; part of the key of every feature cache.
+
+        Raises BadInput if it does not compute this backbone.
+        """
+        if self.algorithms and not row.convolutions():
+            known = "expected vgg16, vgg19 or resnet50"
+            raise BadInput(f"engine {self.name}: {known}, received {row.name}; use --engine {DEFAULT_ENGINE}")
         return self.algorithms or (describe_algorithms() if row.chain else "as keras.applications")
 
     def check_installed(self) -> None:

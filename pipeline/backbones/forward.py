@@ -39,7 +39,7 @@ def forward_function(row: Backbone, arrays: Arrays, spec: PassSpec, winograd_sid
     """
     row.check_size(spec.input_size)
     dtype, maps_dtype = tf.as_dtype(spec.precision), tf.as_dtype(spec.maps_dtype)
-    layers = [layer for layer in row.taps if layer in dict(spec.taps)]
+    layers = [layer for layer in row.layers if layer in dict(spec.taps)]
     network = None if row.chain else keras_taps(row, arrays, spec.input_size, layers, spec.precision)
     signature = [tf.TensorSpec((spec.batch_size, spec.image_size, spec.image_size, 3), tf.uint8)]
 
@@ -49,6 +49,7 @@ def forward_function(row: Backbone, arrays: Arrays, spec: PassSpec, winograd_sid
         if spec.input_size != spec.image_size:
             x = tf.image.resize(x, (spec.input_size, spec.input_size), "bilinear", antialias=True)
         x -= tf.constant(row.subtract)
+        x = x / tf.constant(row.divide) if set(row.divide) != {1.0} else x
         preprocessed = tf.reverse(x, [-1]) if row.flip_channels else x
         if network is None:
             maps = _maps(tf.cast(preprocessed, dtype), row, arrays, layers, winograd_side)
@@ -74,15 +75,15 @@ def _maps(
 ) -> dict[str, tf.Tensor]:
     """Return the outputs of layers for a batch of preprocessed images; stop after the deepest."""
     outputs = {}
-    for block in row.blocks:
+    for block in row.outputs:
         for convolution in block.convolutions:
             kernel, bias = arrays[convolution.layer]
             pool = convolution is block.convolutions[-1]
             compute = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3], winograd_side)]
             x = compute(x, kernel, bias, pool)
-        if block.tap in layers:
-            outputs[block.tap] = x
-        if block.tap == layers[-1]:
+        if block.layer in layers:
+            outputs[block.layer] = x
+        if block.layer == layers[-1]:
             break
     return outputs
 

@@ -57,23 +57,23 @@ def steps_to(row: Backbone, taps: list[tuple[str, str]]) -> list[Step]:
 def _chain(row: Backbone) -> list[Step]:
     """Return the steps of a VGG: 3x3 convolutions, and a 2x2 pool at the end of each block."""
     steps, source = [], PIXELS
-    for block in row.blocks:
+    for block in row.outputs:
         for convolution in block.convolutions:
             steps.append(Step("conv", convolution.layer, (source,), convolution, padding=1))
             source = convolution.layer
-        steps.append(Step("pool", block.tap, (source,), side=2, stride=2, relu=False))
-        source = block.tap
+        steps.append(Step("pool", block.layer, (source,), side=2, stride=2, relu=False))
+        source = block.layer
     return steps
 
 
 def _residual(row: Backbone) -> list[Step]:
     """Return the steps of ResNet50, version 1 (He et al. 2016, with strides as in keras.applications)."""
-    stem, *stages = row.blocks
+    stem, *stages = row.outputs
     (first,) = stem.convolutions
     steps = [Step("conv", first.layer, (PIXELS,), first, stride=2, padding=3)]
     # Maps are not negative after the ReLU, so a padding of zeros does not change the maximum.
-    steps.append(Step("pool", stem.tap, (first.layer,), side=3, stride=2, padding=1, relu=False))
-    source = stem.tap
+    steps.append(Step("pool", stem.layer, (first.layer,), side=3, stride=2, padding=1, relu=False))
+    source = stem.layer
     for number, block in enumerate(stages):
         by_name = {convolution.layer: convolution for convolution in block.convolutions}
         for prefix in (layer.removesuffix("_1_conv") for layer in by_name if layer.endswith("_1_conv")):

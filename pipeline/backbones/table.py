@@ -2,11 +2,15 @@
 
 import contextlib
 import functools
+import json
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.backbones.saved_models import FILE, describe_saved, description
 from pipeline.children import run_in_child
 from pipeline.errors import BadInput, DamagedFile, HeadstartError, Table
 from pipeline.storage import layout
@@ -32,84 +36,105 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class Block:
-    """A block of a backbone: all layers whose names start with one of prefixes.
+class Output:
+    """The output of a layer that can be cached, a map with channels; a vector is a map of one pixel.
 
-    tap is its last layer. channels and stride (in pixels of the image) are those of the tap's output.
+    Its side is (n + offset) // stride for images of n x n pixels. parameters counts all weights up to it,
+    products the multiply-adds for each pixel of the image; in a row of BACKBONES, both follow from the
+    convolutions since the output before it.
     """
 
-    tap: str
-    prefixes: tuple[str, ...]
-    convolutions: tuple[Convolution, ...]
+    layer: str
     channels: int
     stride: int
+    offset: int = 0
+    parameters: int = 0
+    products: float = 0.0
+    convolutions: tuple[Convolution, ...] = ()
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A convolutional backbone of keras.applications, divided into five blocks.
+    """A convolutional backbone, divided into blocks that end in its taps.
 
-    Preprocessing subtracts subtract from 0…255 RGB values per channel, then reverses the channels to BGR if
-    flip_channels is set. padded: odd sides are halved rounding up instead of down. chain: the network
-    consists of 3x3 convolutions, ReLU and 2x2 max pooling only, so backbones.forward can compute it.
+    It is a network of keras.applications, or one with a Keras configuration. Preprocessing subtracts subtract
+    from 0…255 RGB values per channel, divides by divide, then reverses the channels to BGR if flip_channels
+    is set. chain: the network consists of 3x3 convolutions, ReLU and 2x2 max pooling only, so
+    backbones.forward can compute it.
     """
 
     name: str
     title: str
-    application: str  # a name in keras.applications
-    blocks: tuple[Block, ...]
-    subtract: tuple[float, float, float] = (123.68, 116.779, 103.939)  # ImageNet means, Keras's "caffe" mode
+    outputs: tuple[Output, ...]
+    application: str = ""  # the name in keras.applications
+    named_taps: tuple[str, ...] = ()  # none: all outputs
+    subtract: Sequence[float] = (123.68, 116.779, 103.939)  # ImageNet means, Keras's "caffe" mode
+    divide: Sequence[float] = (1.0, 1.0, 1.0)
     flip_channels: bool = True
     minimum_size: int = 32  # pixels
-    padded: bool = False
+    default_size: int = 0  # pixels; 0: the images' own size
+    fixed_size: bool = False  # whether it accepts only its default size
     chain: bool = False
+    bypassed: str = ""  # the first tap that a connection bypasses, so that its blocks are no chain
+    config: str = field(default="", repr=False)  # in JSON
+    identity: str = ""  # of its own weights
+    location: str = ""  # of the file with both
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers whose output can be cached, in network order."""
+        return tuple(output.layer for output in self.outputs)
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers whose output can be cached, one per block, in network order."""
-        return tuple(block.tap for block in self.blocks)
+        """The layers that are cached by default, one per block, in network order."""
+        return self.named_taps or self.layers
+
+    def accepts(self, size: int) -> bool:
+        """Return whether the network accepts images of size x size pixels."""
+        return size == self.default_size if self.fixed_size else size >= self.minimum_size
 
     def check_size(self, size: int) -> None:
-        """Raise BadInput for images smaller than the network accepts."""
-        if size < self.minimum_size:
-            raise BadInput(
-                f"{self.title}: expected images of {self.minimum_size} px or more, received {size}"
-            )
+        """Raise BadInput for images that the network does not accept."""
+        if not self.accepts(size):
+            expected = f"{self.minimum_size} px" + ("" if self.fixed_size else " or more")
+            raise BadInput(f"{self.title}: expected images of {expected}, received {size}")
 
-    def block_of(self, layer: str) -> int:
-        """Return the number (from 1) of the block that contains the named layer, or 0."""
-        blocks = enumerate(self.blocks, start=1)
-        return next((number for number, block in blocks if layer.startswith(block.prefixes)), 0)
+    def output(self, layer: str) -> Output:
+        """Return the output of a layer."""
+        return {output.layer: output for output in self.outputs}[layer]
 
-    def map_shape(self, block: int, size: int) -> tuple[int, int, int]:
-        """Return (height, width, channels) of a block's output map for images of size x size pixels."""
-        side = self._side(size, self.blocks[block - 1].stride)
-        return side, side, self.blocks[block - 1].channels
+    def map_shape(self, layer: str, size: int) -> tuple[int, int, int]:
+        """Return (height, width, channels) of a layer's output map for images of size x size pixels."""
+        output = self.output(layer)
+        side = (size + output.offset) // output.stride
+        return side, side, output.channels
 
-    def convolutions(self, through: int | None = None) -> list[Convolution]:
-        """Return the convolutions of the first `through` blocks, or of all."""
-        return [convolution for block in self.blocks[:through] for convolution in block.convolutions]
+    def convolutions(self, last: str = "") -> list[Convolution]:
+        """Return the convolutions up to a layer, or all; none if the row does not have them."""
+        outputs = self.outputs[: self.layers.index(last) + 1] if last else self.outputs
+        return [convolution for output in outputs for convolution in output.convolutions]
 
-    def shapes(self, through: int | None = None) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Return the shape of each weight by layer and name, for the first `through` blocks or for all."""
+    def shapes(self, last: str = "") -> dict[str, dict[str, tuple[int, ...]]]:
+        """Return the shape of each weight by layer and name, of the convolutions up to a layer or of all."""
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-        for layer in self.convolutions(through):
+        for layer in self.convolutions(last):
             kernel, vector = (layer.side, layer.side, layer.channels, layer.filters), (layer.filters,)
             shapes[layer.layer] = {"kernel": kernel, "bias": vector}
             if layer.norm:
                 shapes[layer.norm] = dict.fromkeys(NORM_WEIGHTS, vector)
         return shapes
 
-    def multiply_adds(self, through: int, size: int) -> int:
-        """Return the multiply-adds of the convolutions of the first blocks for one image of size pixels."""
-        return sum(
-            self._side(size, layer.stride) ** 2 * layer.side**2 * layer.channels * layer.filters
-            for layer in self.convolutions(through)
-        )
+    def parameters(self, layer: str) -> int:
+        """Return the number of weights up to a layer."""
+        weights = self.shapes(layer).values()
+        counted = sum(math.prod(shape) for shapes in weights for shape in shapes.values())
+        return counted or self.output(layer).parameters
 
-    def _side(self, size: int, stride: int) -> int:
-        """Return the side of a map of this stride for images of size pixels."""
-        return -(-size // stride) if self.padded else size // stride
+    def multiply_adds(self, layer: str, size: int) -> int:
+        """Return the multiply-adds up to a layer for one image of size x size pixels."""
+        work = (one.side**2 * one.channels * one.filters / one.stride**2 for one in self.convolutions(layer))
+        return round((sum(work) or self.output(layer).products) * size**2)
 
 
 def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
@@ -121,15 +146,15 @@ def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
             Convolution(f"block{number}_conv{position}", 3, width, filters, 2 ** (number - 1))
             for position, width in enumerate(inputs, start=1)
         )
-        blocks.append(Block(f"block{number}_pool", (f"block{number}_",), convolutions, filters, 2**number))
+        blocks.append(Output(f"block{number}_pool", filters, 2**number, convolutions=convolutions))
         channels = filters
-    return Backbone(f"vgg{depth}", f"VGG{depth}", f"VGG{depth}", tuple(blocks), chain=True)
+    return Backbone(f"vgg{depth}", f"VGG{depth}", tuple(blocks), f"VGG{depth}", chain=True)
 
 
 def _resnet50() -> Backbone:
     """Return ResNet50, version 1 (He et al. 2016); its stem and its four stages are the five blocks."""
     stem = Convolution("conv1_conv", 7, 3, 64, 2, "conv1_bn")
-    blocks, channels = [Block("pool1_pool", ("conv1_", "pool1_"), (stem,), 64, 4)], 64
+    blocks, channels = [Output("pool1_pool", 64, 4, 3, convolutions=(stem,))], 64
     for number, (count, filters) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=2):
         stride, convolutions = 2**number, []
         for unit in range(1, count + 1):
@@ -142,14 +167,49 @@ def _resnet50() -> Backbone:
             ]
             channels = 4 * filters
         tap = f"conv{number}_block{count}_out"
-        blocks.append(Block(tap, (f"conv{number}_",), tuple(convolutions), channels, stride))
-    return Backbone("resnet50", "ResNet50", "ResNet50", tuple(blocks), padded=True)
+        blocks.append(Output(tap, channels, stride, stride - 1, convolutions=tuple(convolutions)))
+    return Backbone("resnet50", "ResNet50", tuple(blocks), "ResNet50")
 
 
-BACKBONES = Table("backbone", _vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
+# By name in keras.applications; tests/backbones/write_applications.py writes it from the installed Keras.
+APPLICATIONS: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("applications.json").read_text(encoding="utf-8")
+)
+
+
+class Backbones(Table[Backbone]):
+    """The rows written here; a lookup also finds networks of keras.applications and saved models."""
+
+    def __missing__(self, name: str) -> Backbone:
+        if name.startswith(FILE):
+            return described(*describe_saved(Path(name.removeprefix(FILE)).expanduser()))
+        if name.lower() in self:
+            return self[name.lower()]
+        facts = APPLICATIONS.get(name) or description(name)
+        if name in APPLICATIONS and not facts:
+            raise BadInput(
+                f"backbone {name}: Keras publishes no checksum of its ImageNet weights, so a download cannot "
+                f"be checked; save the model and use --backbone {FILE}PATH"
+            )
+        if not facts:
+            raise BadInput(
+                f"unknown backbone {name!r}: expected one of {', '.join(self)}, a name in keras.applications "
+                f"such as EfficientNetV2B0, or {FILE}PATH of a saved Keras model"
+            )
+        return described(name, facts)
+
+
+def described(name: str, facts: dict[str, Any]) -> Backbone:
+    """Return the row of a network from the facts that backbones.describe found."""
+    outputs = tuple(Output(*output) for output in facts["outputs"])
+    title, taps = facts.get("title", name), tuple(facts["taps"])
+    return Backbone(name, title, outputs, named_taps=taps, bypassed=facts["bypassed"], **facts["row"])
+
+
+BACKBONES = Backbones("backbone", _vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
 RANDOM_IDENTITY = "he_normal:"  # prefix of the identity of random weights
 ARRAYS_IDENTITY = "arrays:"  # prefix of an identity computed from the arrays, whatever file they are in
-IDENTITY = r"\b(?:arrays|md5|he_normal):[0-9a-f]+"  # an identity of weights in a text
+IDENTITY = r"\b(?:arrays|md5|sha256|he_normal):[0-9a-f]+"  # an identity of weights in a text
 DEFAULT_BACKBONE = "vgg16"
 
 
@@ -174,6 +234,7 @@ class Weights:
 
 
 VGG_CREDIT = "Visual Geometry Group, University of Oxford, CC BY 4.0"
+KERAS_CREDIT = "the authors named at https://keras.io/api/applications/"
 RESNET_CREDIT = "Kaiming He et al., MIT license"
 
 
@@ -206,6 +267,11 @@ WEIGHTS: dict[tuple[str, str], Weights] = {
         ),
         _imagenet("vgg19", "253f8cb515780f3b799900260a226db6", VGG_CREDIT),
         _imagenet("resnet50", "4d473c1dd8becc155b73f8504c6f6626", RESNET_CREDIT),
+        *(
+            Weights("imagenet", name, "ImageNet", digest, file, (url,), (digest,), KERAS_CREDIT)
+            for name, facts in APPLICATIONS.items()
+            for file, url, digest in facts.get("weights", ())
+        ),
     )
 }
 
@@ -245,9 +311,12 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
     """Return the weights that text names; raise BadInput for anything else.
 
     text is a name in WEIGHTS, `random` or `random:SEED`, or the path of a file for weights.read_arrays. The
-    arrays of such a file are identified in a child process; the data folder, if given, keeps the result.
+    arrays of such a file are identified in a child process; the data folder, if given, keeps the result. The
+    weights of a saved model are its own, which the default `imagenet` stands for, or random.
     """
-    BACKBONES[backbone]  # raises BadInput
+    row = BACKBONES[backbone]  # raises BadInput
+    if row.identity and text in ("imagenet", weights_name(row.identity)):  # the default: its own
+        return WeightsChoice(row.identity, row.location)
     if text in weights_names(backbone):
         return WeightsChoice(WEIGHTS[backbone, text].identity)
     if text in weights_names():
@@ -257,16 +326,15 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
         return WeightsChoice(f"{RANDOM_IDENTITY}{int(text.partition(':')[2] or 0)}")
     if text.startswith(("http://", "https://")):
         raise BadInput(f"weights {text!r}: expected a path; download the file and give its path")
-    if "/" in text or text.endswith((".h5", ".hdf5", ".onnx")):
+    if not row.identity and ("/" in text or text.endswith((".h5", ".hdf5", ".onnx"))):
         path = Path(text.removeprefix("file://")).expanduser()
         if not path.is_file():
             raise BadInput(f"weights {text!r}: expected a weights file, but {path} is not a file")
         path = path.resolve()
         return WeightsChoice(_identify(path, path.stat().st_ctime_ns, backbone, data), str(path))
-    raise BadInput(
-        f"unknown weights {text!r}: expected one of {', '.join(weights_names(backbone))}, random, "
-        "random:SEED, or the path of a weights file"
-    )
+    names = ", ".join([*(weights_names(backbone) or ["imagenet"]), "random", "random:SEED"])
+    more = "" if row.identity else ", or the path of a weights file"
+    raise BadInput(f"unknown weights {text!r}: expected one of {names}{more}")
 
 
 @functools.lru_cache(maxsize=8)

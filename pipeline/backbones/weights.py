@@ -2,12 +2,13 @@
 
 Arrays are a dict `{layer name: its float32 weights in Keras's order}`: kernel (h, w, in, out) and bias (out,)
 for a convolution; gamma, beta, moving mean and moving variance for a batch normalization. Layers are in
-network order.
+network order. Only rows written by hand know the shapes; Keras builds the other networks to find them.
 """
 
 import functools
 import hashlib
 import importlib.util
+import itertools
 import logging
 import re
 import textwrap
@@ -25,6 +26,7 @@ from pipeline.children import keras_home
 from pipeline.download.fetch import fetch
 from pipeline.download.obtain import ADVICE
 from pipeline.errors import DamagedFile
+from pipeline.extensions import resolve
 from pipeline.progress import Progress, silent
 from pipeline.storage import hdf5
 from pipeline.storage.publishing import digest_of, publish_manifest, published, read_manifest
@@ -134,19 +136,29 @@ def digest_of_arrays(arrays: Arrays, backbone: Backbone) -> str:
     Hashed are, for each layer in network order and each of its weights in Keras's order, one line of text
     `<layer>/<weight> <sides separated by x>\n` and the values as little-endian float32 in C order.
     """
-    shapes, digest = backbone.shapes(), hashlib.sha256()
+    digest = hashlib.sha256()
     for layer, weights in arrays.items():
-        for name, values in zip(shapes[layer], weights, strict=True):
+        for name, values in zip(_names(backbone, layer, len(weights)), weights, strict=True):
             digest.update(f"{layer}/{name} {'x'.join(map(str, values.shape))}\n".encode())
             digest.update(np.ascontiguousarray(values, "<f4").tobytes())
     return ARRAYS_IDENTITY + digest.hexdigest()
 
 
+def _names(backbone: Backbone, layer: str, count: int) -> list[str]:
+    """Return the names under which a layer's weights are hashed and stored; numbers if none are known."""
+    return list(backbone.shapes().get(layer, ())) or [f"{number:03d}" for number in range(count)]
+
+
 def read_arrays(path: Path, backbone: Backbone) -> Arrays:
     """Return the arrays of a file: HDF5 in the layout of Keras's `*_notop.h5`, or ONNX that Keras exported.
 
-    Raises DamagedFile if a weight is missing, has another shape, or is not finite.
+    For a saved model, the file is the model; ONNX is for rows written by hand. Raises DamagedFile if a weight
+    is missing, has another shape, or is not finite.
     """
+    if not backbone.convolutions():
+        found = resolve("pipeline.backbones.model:weights_of")(backbone, path).items()
+        arrays = {layer: tuple(np.asarray(one, np.float32) for _, one in weights) for layer, weights in found}
+        return _check_finite(path, arrays)
     with path.open("rb") as file:
         is_onnx = file.read(len(ONNX_START)) == ONNX_START
     if not is_onnx:
@@ -175,30 +187,32 @@ def random_arrays(backbone: Backbone, seed: int) -> Arrays:
     """Return He-normal kernels and zero biases drawn with seed: the control without pretraining.
 
     He et al. 2015: standard deviation sqrt(2 / fan_in), which keeps the scale of ReLU features over depth.
-    Batch normalization is initialized to the identity.
+    Normalizations are initialized to the identity.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
 
     def initialize(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        if name != "kernel":
-            return np.full(shape, name in ("gamma", "moving_variance"), np.float32)
-        deviation = np.sqrt(2 / np.prod(shape[:3]))
+        if not name.endswith("kernel"):
+            return np.full(shape, name == "gamma" or name.endswith("variance"), np.float32)
+        inputs = shape[:2] if len(shape) == 4 and shape[3] == 1 else shape[:-1]  # one each if depthwise
+        deviation = np.sqrt(2 / np.prod(inputs))
         return generator.standard_normal(shape, dtype=np.float32) * np.float32(deviation)
 
-    return {
-        layer: tuple(initialize(name, shape) for name, shape in weights.items())
-        for layer, weights in backbone.shapes().items()
-    }
+    shapes = {layer: list(weights.items()) for layer, weights in backbone.shapes().items()}
+    if not shapes:
+        initial = resolve("pipeline.backbones.model:weights_of")(backbone).items()
+        shapes = {layer: [(name, one.shape) for name, one in weights] for layer, weights in initial}
+    return {layer: tuple(itertools.starmap(initialize, weights)) for layer, weights in shapes.items()}
 
 
 def publish_weights(folder: Path, fingerprint: dict[str, Any], arrays: Arrays, facts: dict[str, Any]) -> None:
     """Write arrays to folder as `<layer>/kernel`, `<layer>/bias`, …; fingerprint names the backbone."""
-    shapes = BACKBONES[fingerprint["backbone"]].shapes()
+    backbone = BACKBONES[fingerprint["backbone"]]
     with published(folder / WEIGHTS_FILE) as scratch, hdf5.created(scratch) as file:
         for layer, weights in arrays.items():
             group = hdf5.create_group(file, layer)
-            for name, values in zip(shapes[layer], weights, strict=True):
-                hdf5.write_array(group, name, values)
+            for name, values in zip(_names(backbone, layer, len(weights)), weights, strict=True):
+                hdf5.write_array(group, name, np.atleast_1d(values))
     publish_manifest(folder, fingerprint, [WEIGHTS_FILE], facts)
 
 
@@ -206,10 +220,21 @@ def read_weights(folder: Path) -> Arrays:
     """Return the arrays that publish_weights wrote; checks their sha256 and shapes."""
     manifest = read_manifest(Path(folder))
     path = manifest.verified(WEIGHTS_FILE)
-    name = manifest.fingerprint.get("backbone")
-    if name not in list(BACKBONES):
-        raise DamagedFile(f"{folder}: expected weights of {', '.join(BACKBONES)}, found those of {name!r}")
-    return read_keras_notop(path, BACKBONES[name])
+    backbone = BACKBONES[str(manifest.fingerprint.get("backbone"))]
+    return read_keras_notop(path, backbone) if backbone.convolutions() else _read_all(path)
+
+
+def _read_all(path: Path) -> Arrays:
+    """Return the arrays of a network whose shapes are not known, as publish_weights wrote them."""
+    arrays: dict[str, list[np.ndarray]] = {}
+
+    def collect(name: str, item: h5py.Dataset | h5py.Group) -> None:  # in alphabetical order
+        if isinstance(item, h5py.Dataset):
+            arrays.setdefault(name.rpartition("/")[0], []).append(np.asarray(item[()], np.float32))
+
+    with hdf5.opened(path) as file:
+        file.visititems(collect)
+    return {layer: tuple(weights) for layer, weights in arrays.items()}
 
 
 def _datasets_in(file: h5py.File, group_name: str) -> dict[str, h5py.Dataset]:
@@ -246,6 +271,11 @@ def _read(
                 f"{backbone.title} without its top, as a notop file of Keras or as ONNX that Keras exported"
             )
         arrays[layer] = tuple(np.asarray(weights[name][()], np.float32) for name in shapes)
-        if not all(np.isfinite(values).all() for values in arrays[layer]):
+    return _check_finite(path, arrays)
+
+
+def _check_finite(path: Path, arrays: Arrays) -> Arrays:
+    for layer, weights in arrays.items():
+        if not all(np.isfinite(values).all() for values in weights):
             raise DamagedFile(f"{path}: {layer} contains values that are not finite numbers")
     return arrays

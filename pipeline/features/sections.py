@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
-from pipeline.backbones.table import BACKBONES, WeightsChoice
+from pipeline.backbones.table import BACKBONES, Backbone, WeightsChoice
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.storage import publishing
 from pipeline.storage.fingerprint import key_of
@@ -28,18 +28,18 @@ NOTE_NUMBERS = ("seconds", "start_seconds", "peak_memory_mb")  # numeric fields 
 
 
 def parse_layers(text: str, backbone: str) -> tuple[str, ...]:
-    """Return the taps named in text (comma-separated, or "all") in network order; raise BadInput."""
-    taps = BACKBONES[backbone].taps
+    """Return the layers named in text (comma-separated, or "all" taps) in network order; raise BadInput."""
+    row = BACKBONES[backbone]
     if text == "all":
-        return taps
+        return row.taps
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in taps]
+    unknown = [name for name in names if name not in row.layers]
     if unknown or not names:
         raise BadInput(
-            f"layers {text!r}: expected names among {', '.join(taps)}, separated by commas, or all; "
+            f"layers {text!r}: expected names among {', '.join(row.taps)}, separated by commas, or all; "
             f"received {unknown[0] if unknown else 'none'!r}"
         )
-    return tuple(tap for tap in taps if tap in names)
+    return tuple(layer for layer in row.layers if layer in names)
 
 
 def base_fingerprint(fingerprint: dict[str, Any]) -> dict[str, Any]:
@@ -63,19 +63,23 @@ def cache_fingerprint(
     dataset is the fingerprint of the data set. input_size is in pixels per side, by default network_size.
     Raises BadInput.
     """
-    row, size = BACKBONES[backbone], network_size(dataset, input_size)
+    row = BACKBONES[backbone]
+    size = network_size(dataset, input_size, row)
     for name, value, choices in (("pooling", pooling, POOLINGS), ("storage", storage, STORAGES)):
         if value not in choices:
             raise BadInput(f"{name} {value!r}: expected one of {', '.join(choices)}")
-    row.check_size(size)
     return {
         "dataset": dataset,
-        "backbone": backbone,
+        "backbone": row.name,
         "weights": weights.identity,
         "pooling": pooling,
         "input_size": size,
         "resampling": RESAMPLING if size != dataset["image_size"] else "none",
-        "preprocessing": {"subtract": list(row.subtract), "channels": "BGR" if row.flip_channels else "RGB"},
+        "preprocessing": {
+            "subtract": list(row.subtract),
+            **({"divide": list(row.divide)} if set(row.divide) != {1.0} else {}),
+            "channels": "BGR" if row.flip_channels else "RGB",
+        },
         "precision": precision,
         "convolutions": ENGINES[engine].describe_algorithms(row),
         "storage": storage,
@@ -88,14 +92,19 @@ def engine_of(base: dict[str, Any]) -> str:
     return base.get("engine", DEFAULT_ENGINE)
 
 
-def network_size(dataset: dict[str, Any], input_size: int | None) -> int:
-    """Return the pixels per side that a network sees: input_size, by default the images' up to LARGEST_INPUT.
+def network_size(dataset: dict[str, Any], input_size: int | None, row: Backbone | None = None) -> int:
+    """Return the pixels per side that a network sees, input_size or its default.
 
-    dataset is the fingerprint of the data set. Raises BadInput.
+    That is the default size of a backbone, or the images' up to LARGEST_INPUT. dataset is the fingerprint of
+    the data set. Raises BadInput.
     """
-    size = min(dataset["image_size"], LARGEST_INPUT) if input_size is None else input_size
-    if not SMALLEST_INPUT <= size <= LARGEST_INPUT:
-        raise BadInput(f"input size: expected {SMALLEST_INPUT} to {LARGEST_INPUT} pixels, received {size}")
+    default = row.default_size if row else 0
+    size = (default or min(dataset["image_size"], LARGEST_INPUT)) if input_size is None else input_size
+    largest = max(LARGEST_INPUT, default)
+    if not (SMALLEST_INPUT <= size <= largest or size == default > 0):
+        raise BadInput(f"input size: expected {SMALLEST_INPUT} to {largest} pixels, received {size}")
+    if row:
+        row.check_size(size)
     return size
 
 
@@ -146,8 +155,7 @@ class Section:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one image's features by layer: (channels,), or (S, S, channels) for maps."""
         row = BACKBONES[self.base["backbone"]]
-        blocks = {tap: number for number, tap in enumerate(row.taps, start=1)}
-        maps = {layer: row.map_shape(blocks[layer], self.base["input_size"]) for layer in self.layers}
+        maps = {layer: row.map_shape(layer, self.base["input_size"]) for layer in self.layers}
         averaged = self.base["pooling"] == "average"
         return {layer: shape[-1:] if averaged else shape for layer, shape in maps.items()}
 
@@ -264,5 +272,4 @@ def why_missing(
 def multiply_adds(base: dict[str, Any], layers: tuple[str, ...]) -> int:
     """Return the multiply-adds of the convolutions for one image, up to the deepest of layers."""
     row = BACKBONES[base["backbone"]]
-    deepest = max(row.taps.index(layer) for layer in layers)
-    return row.multiply_adds(deepest + 1, base["input_size"])
+    return max(row.multiply_adds(layer, base["input_size"]) for layer in layers)

@@ -38,7 +38,7 @@ class FeatureStore:
         for section in self._sections:
             _check_section(section)
         cached = {layer for section in self._sections for layer in section.layers}
-        self.layers = [tap for tap in BACKBONES[self.base["backbone"]].taps if tap in cached]
+        self.layers = [one for one in BACKBONES[self.base["backbone"]].layers if one in cached]
         views = {section.view for section in self._sections}
         self.views = sorted(views, key=lambda view: (view != IDENTITY, view))
         self._manifests = {section: read_manifest(section.folder) for section in self._sections}

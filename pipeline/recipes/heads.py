@@ -14,6 +14,7 @@ divided by a temperature.
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
+from pipeline.backbones.table import Backbone
 from pipeline.datasets.table import FIT_ON
 from pipeline.errors import BadInput, Table
 from pipeline.notation import parse_dense_blocks
@@ -127,10 +128,10 @@ class PrototypeHead(UncalibratedHead, LinearHead):
     solver: ClassVar[str] = "pipeline.heads.linear:solve_prototype"
 
 
-def resolve_layers(recipe: Any, taps: tuple[str, ...]) -> Any:
-    """Return a recipe with "all" layers replaced by their names, and any other recipe unchanged."""
+def resolve_layers(recipe: Any, row: Backbone) -> Any:
+    """Return a recipe with "all" layers replaced by the taps of its backbone, and any other unchanged."""
     reads_all = isinstance(recipe, Head) and recipe.layers == ALL_LAYERS
-    return replace(recipe, layers=taps) if reads_all else recipe
+    return replace(recipe, layers=row.taps) if reads_all else recipe
 
 
 def _decades(low: int, high: int, n: int) -> tuple[float, ...]:

@@ -39,9 +39,19 @@ def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> "Pref
     """Return where a recipe's frozen blocks are computed; recipe.prefix can force either way.
 
     "auto" uses the cache if that is cheaper: a view costs as much as an epoch from images. Raises BadInput if
-    prefix is "cache" and no block stays frozen.
+    prefix is "cache" and no block stays frozen, or if the backbone has no such block.
     """
     cut = recipe.freeze_through
+    if cut > len(row.taps):
+        raise BadInput(
+            f"freeze-through {cut}: expected at most {len(row.taps)}, the blocks of {row.title}, which end "
+            f"in {', '.join(row.taps)}"
+        )
+    if row.bypassed and (cut or recipe.unfreeze_epochs):
+        raise BadInput(
+            f"freeze-through {cut}: connections of {row.title} bypass {row.bypassed}, so it is no chain of "
+            "blocks; train all of it with --recipe whole"
+        )
     if cut == 0 or recipe.unfreeze_epochs:
         if recipe.prefix == "cache":
             raise BadInput(
@@ -52,7 +62,7 @@ def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> "Pref
     if recipe.prefix == "images":
         return Prefix(False, "from images, because --prefix is images")
     views = augmentation_views(flip=recipe.flip, shift=recipe.shift)
-    size = VALUE_BYTES * math.prod(row.map_shape(cut, input_size)) * len(views)
+    size = VALUE_BYTES * math.prod(row.map_shape(row.taps[cut - 1], input_size)) * len(views)
     amount = f"{len(views)} view{'s' if len(views) > 1 else ''} per image"
     if recipe.prefix == "auto" and len(views) > recipe.epochs:
         why = f"from images, because {amount} cost more than {recipe.epochs} epochs; --shift 0 needs fewer"

@@ -45,7 +45,7 @@ class RunSpec:
         """Return the recipe with the settings of this training; raise BadInput if they are invalid."""
         recipe = self.scheme_row.recipe(self.row, self.settings)
         recipe.check_size(self.input_size)
-        return resolve_layers(recipe, BACKBONES[self.backbone].taps) if self.scheme_row.needs else recipe
+        return resolve_layers(recipe, BACKBONES[self.backbone]) if self.scheme_row.needs else recipe
 
     def with_settings(self, settings: dict[str, Any], seed: int | None = None) -> Self:
         """Return this training with some settings replaced, and optionally another seed."""

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import KerasTensor
 
-from pipeline.backbones.model import build_backbone
+from pipeline.backbones.model import build_backbone, output_of
 from pipeline.backbones.table import BACKBONES, RANDOM_IDENTITY, Backbone
 from pipeline.backbones.weights import read_weights
 from pipeline.features.store import FeatureStore
@@ -159,9 +159,17 @@ def stages_of(recipe: FineTuneRecipe, blocks: int, epochs: int) -> Iterator[tupl
 
 def freeze_blocks(network: keras.Model, row: Backbone, through: int) -> None:
     """Freeze blocks 1 to through and unfreeze the others; frozen layers stay in inference mode."""
-    for layer in network.layers:
-        if block := row.block_of(layer.name):
-            layer.trainable = block > through
+    for layer, block in blocks_of(network, row).items():
+        layer.trainable = block > through
+
+
+def blocks_of(network: keras.Model, row: Backbone) -> dict[keras.layers.Layer, int]:
+    """Return the number (from 1) of the block of each layer up to the last tap."""
+    blocks: dict[keras.layers.Layer, int] = {}
+    for number, tap in enumerate(row.taps, start=1):
+        below = keras.Model(network.input, output_of(network, tap)).layers
+        blocks |= {layer: number for layer in below if layer not in blocks}
+    return blocks
 
 
 def block_multipliers(network: keras.Model, row: Backbone, multiplier: float) -> dict[str, Multiplier]:
@@ -172,16 +180,15 @@ def block_multipliers(network: keras.Model, row: Backbone, multiplier: float) ->
     if multiplier == 1:
         return {}
     multipliers: dict[str, Multiplier] = {}
-    for layer in network.layers:
-        if block := row.block_of(layer.name):
-            factor = multiplier ** (len(row.taps) - block)
-            multipliers |= {var.path: lambda _, factor=factor: factor for var in layer.trainable_weights}
+    for layer, block in blocks_of(network, row).items():
+        factor = multiplier ** (len(row.taps) - block)
+        multipliers |= {var.path: lambda _, factor=factor: factor for var in layer.trainable_weights}
     return multipliers
 
 
 def cut_of(network: keras.Model, prefix: Prefix) -> KerasTensor:
     """Return the tensor of a network that the cached maps replace."""
-    return network.get_layer(NECK if prefix.pooling == "average" else prefix.layer).output
+    return output_of(network, NECK if prefix.pooling == "average" else prefix.layer)
 
 
 def destruction_warning(rows: list[dict[str, Any]], n_val: int) -> str | None:

@@ -1,6 +1,5 @@
 """Train a head on cached features, or the best head of a sweep, without running the backbone."""
 
-import math
 from dataclasses import replace
 
 from pipeline.backbones.table import BACKBONES
@@ -46,7 +45,4 @@ def train_tuned_head(job: Job[Head]) -> TrainingResult:
 
 def parameters_below(backbone: str, layers: tuple[str, ...]) -> int:
     """Return the number of backbone parameters up to the deepest of the layers."""
-    row = BACKBONES[backbone]
-    deepest = max(row.taps.index(layer) for layer in layers) + 1
-    weights = row.shapes(through=deepest).values()
-    return sum(math.prod(shape) for shapes in weights for shape in shapes.values())
+    return max(BACKBONES[backbone].parameters(layer) for layer in layers)

@@ -41,6 +41,7 @@ CONTENT = "content"  # features of single pictures, by the sha256 of their pixel
 FONTS = ".matplotlib"  # what Matplotlib knows about fonts
 INDEX = ".folders"  # index of the files in folders of pictures
 SPEED = ".speed.json"  # of this machine, measured once
+MODELS = ".models"  # descriptions of users' saved models, by the names of their backbones
 IDENTITIES = ".weights"  # identity of the arrays in users' files of weights, by sha256 of the file
 QUARANTINE = "quarantine"
 MANIFEST = "manifest.json"  # in every finished folder
@@ -113,6 +114,6 @@ def generated_folders(data: Path) -> list[Path]:
     parents = dict.fromkeys(folder.partition("/")[0] for folder, _ in KINDS.values())
     return [
         data / name
-        for name in (*parents, LOCKS, FONTS, INDEX, IDENTITIES, CONTENT, SPEED)
+        for name in (*parents, LOCKS, FONTS, INDEX, IDENTITIES, MODELS, CONTENT, SPEED)
         if name != folder_of("download")
     ]

@@ -215,8 +215,8 @@ def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points
     With cached, frozen blocks are not computed. points is the number of heads of a sweep.
     """
     if isinstance(recipe, FineTuneRecipe):
-        through = len(row.blocks), recipe.freeze_through
-        total, frozen = (row.multiply_adds(blocks, input_size) for blocks in through)
+        cut, total = recipe.freeze_through, row.multiply_adds(row.taps[-1], input_size)
+        frozen = row.multiply_adds(row.taps[cut - 1], input_size) if cut else 0
         ratio = 0.0 if cached else TRAINING["bfloat16"] / FORWARD["bfloat16"]
         step = 2.0 * (total - frozen + ratio * frozen)
         top = DENSE_HEAD if recipe.units else LINEAR_HEAD

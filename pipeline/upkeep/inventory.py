@@ -112,7 +112,7 @@ def unlisted(data: Path, inventory: list[Entry]) -> list[Path]:
 
 def _is_working_file(path: Path, in_section: bool) -> bool:
     """Return whether a file is a lock, index, scratch file in use, or note of a section."""
-    own = {LOCKS, layout.FONTS, layout.INDEX, layout.IDENTITIES, layout.CONTENT, layout.SPEED}
+    own = {LOCKS, layout.FONTS, layout.INDEX, layout.IDENTITIES, layout.MODELS, layout.CONTENT, layout.SPEED}
     if own & set(path.parts) or re.fullmatch(r"\..*\.lock", path.name):
         return True
     if publishing.is_scratch(path):

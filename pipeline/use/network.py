@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import KerasTensor
 
 from pipeline import numerics  # noqa: F401  # sets Keras's defaults
-from pipeline.backbones.model import backbone_features
+from pipeline.backbones.model import LOADING_ERRORS, backbone_features, reason_of
 from pipeline.backbones.steps import resize_matrix
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import read_weights
@@ -103,8 +103,8 @@ def _load_float32(path: Path) -> keras.Model:
     """Return a saved model in float32, whatever its training precision, without running code from it."""
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # from Keras
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except LOADING_ERRORS as error:
+        reason = reason_of(error)
         raise DamagedFile(f"{path}: expected a Keras model without custom code, got: {reason}") from error
     float32_model = keras.models.model_from_json(model.to_json().replace("mixed_bfloat16", "float32"))
     float32_model.set_weights(model.get_weights())

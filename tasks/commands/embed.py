@@ -100,4 +100,4 @@ def content_request(settings: Any, weights: WeightsChoice, image_size: int) -> d
 def width_of(settings: Any) -> int:
     """Return the number of features of an image."""
     layers = parse_layers(settings.layers, settings.backbone)
-    return sum(block.channels for block in BACKBONES[settings.backbone].blocks if block.tap in layers)
+    return sum(BACKBONES[settings.backbone].output(layer).channels for layer in layers)

@@ -14,6 +14,7 @@ from pipeline.backbones.forward import forward_function
 from pipeline.backbones.model import build_backbone
 from pipeline.backbones.table import BACKBONES, WEIGHTS, Backbone
 from pipeline.backbones.weights import publish_weights, random_arrays, read_keras_notop, read_weights
+from pipeline.schemes.fine_tune import blocks_of
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
 ROWS = list(BACKBONES.values())
@@ -50,12 +51,12 @@ def test_every_layer_with_weights_is_in_one_block_and_blocks_end_in_their_taps(n
     row, arrays, model = network
     names = [layer.name for layer in model.layers]
     ends = [names.index(tap) for tap in row.taps]
+    blocks = {layer.name: block for layer, block in blocks_of(model, row).items()}
     for layer in arrays:
-        block = row.block_of(layer)
-        assert 1 <= block <= 5, layer
+        block = blocks[layer]
         assert names.index(layer) < ends[block - 1], layer
         assert block == 1 or names.index(layer) > ends[block - 2], layer
-    assert row.block_of("pixels") == row.block_of("logits") == row.block_of("subtract_means") == 0
+    assert set(blocks.values()) == {1, 2, 3, 4, 5}
 
 
 @rows
@@ -65,8 +66,8 @@ def test_map_shape_matches_keras(row, size):
 
     application = getattr(keras.applications, row.application)
     model = application(include_top=False, weights=None, input_shape=(size, size, 3))
-    for number, tap in enumerate(row.taps, start=1):
-        assert row.map_shape(number, size) == model.get_layer(tap).output.shape[1:]
+    for tap in row.taps:
+        assert row.map_shape(tap, size) == model.get_layer(tap).output.shape[1:]
 
 
 @pytest.mark.slow
@@ -82,7 +83,7 @@ def test_multiply_adds_match_keras(row):
         for layer in model.layers
         if isinstance(layer, keras.layers.Conv2D)
     )
-    assert row.multiply_adds(5, 32) == expected
+    assert row.multiply_adds(row.taps[-1], 32) == expected
 
 
 @rows

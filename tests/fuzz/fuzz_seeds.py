@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from small_onnx import onnx_file
 
-from pipeline.backbones.table import BACKBONES, Backbone, Block, Convolution, choose_weights
+from pipeline.backbones.table import BACKBONES, Backbone, Convolution, Output, choose_weights
 from pipeline.backbones.weights import random_arrays
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.download.archive import PIXELS_PER_ROW
@@ -27,9 +27,9 @@ TINY = Backbone(
     name="tiny",
     title="Tiny",
     application="VGG16",
-    blocks=(
-        Block("block1_pool", ("block1",), (Convolution("block1_conv1", 3, 3, 2, 1),), 2, 2),
-        Block("block2_pool", ("block2",), (Convolution("block2_conv1", 3, 2, 4, 2),), 4, 4),
+    outputs=(
+        Output("block1_pool", 2, 2, convolutions=(Convolution("block1_conv1", 3, 3, 2, 1),)),
+        Output("block2_pool", 4, 4, convolutions=(Convolution("block2_conv1", 3, 2, 4, 2),)),
     ),
     subtract=(0.0, 0.0, 0.0),
     flip_channels=False,

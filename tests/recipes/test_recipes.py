@@ -43,8 +43,8 @@ def test_a_table_maps_names_to_rows_with_distinct_titles(table):
 
 @pytest.mark.parametrize("recipe", HEADS.values(), ids=HEADS)
 def test_heads_read_layers_that_the_backbone_has(recipe):
-    taps = BACKBONES["vgg16"].taps
-    assert set(resolve_layers(recipe, taps).layers) <= set(taps)
+    row = BACKBONES["vgg16"]
+    assert set(resolve_layers(recipe, row).layers) <= set(row.taps)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_an_unknown_preset_is_rejected_with_a_list_of_presets():
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("depth", [16, 19])
 def test_a_vgg_from_scratch_has_the_multiply_adds_of_the_pretrained_one(depth, size):
-    expected = BACKBONES[f"vgg{depth}"].multiply_adds(5, size)
+    expected = BACKBONES[f"vgg{depth}"].multiply_adds("block5_pool", size)
     assert SCRATCH_RECIPES[f"vgg{depth}"].multiply_adds(size) == expected
 
 

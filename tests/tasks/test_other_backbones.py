@@ -1,4 +1,4 @@
-"""The graph with VGG19 and ResNet50: features, heads, the recommendation, fine-tuning, the comparison."""
+"""The graph with other backbones: features, heads, the recommendation, fine-tuning, the comparison."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ OTHERS = Preset(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["vgg19", "resnet50"])
+@pytest.mark.parametrize("backbone", ["vgg19", "resnet50", "MobileNetV3Small"])
 def test_another_backbone_runs_the_whole_graph(monkeypatch, data_folder, backbone):
     monkeypatch.setitem(PRESETS, "others", OTHERS)
-    root = CompareSchemes(preset="others", backbone=backbone)
+    root = CompareSchemes(preset="others", backbone=backbone, input_size=32)
     heads, block5, whole = (score.run_task for score, _ in root.results)
     monkeypatch.setattr("tasks.recommendation.SIZES", (32,))
     assert build(root, heads.clone(Recommend))

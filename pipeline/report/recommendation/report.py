@@ -44,7 +44,8 @@ def recommend(
     choice = choose(probes, min(images.image_size, bases[-1]["input_size"]))
     row = BACKBONES[bases[0]["backbone"]]
     layers = ",".join(row.taps[block - 1] for block in choice.blocks)
-    through, size = choice.freeze_through, f"--input-size {choice.input_size}"
+    through = 0 if row.bypassed else choice.freeze_through
+    size = f"--input-size {choice.input_size}"
     exact = [row.name for row in FINE_TUNE_RECIPES.values() if row.freeze_through == through]
     recipe = exact[0] if exact else f"blocks4_5 --freeze-through {through}"
     commands = [
