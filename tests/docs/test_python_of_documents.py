@@ -8,6 +8,8 @@ import pandas
 import pytest
 import tensorflow as tf
 from documents import python_blocks
+from PIL import Image
+from small_networks import save_model
 
 from pipeline.backbones.table import choose_weights
 from pipeline.datasets.store import ImageStore
@@ -63,6 +65,25 @@ def test_the_lines_of_the_readme_load_joined_layers(execute):
     assert found["features"].shape == (100, 768)
     assert found["features"].dtype == np.float32
     assert found["labels"][found["train"]].shape == found["train"].shape
+
+
+@pytest.mark.slow
+def test_the_recipes_with_other_backbones_run_on_a_table_of_pictures(tmp_path, monkeypatch):
+    for number in range(12):
+        Image.new("RGB", (40, 40), (20 * number, 0, 100)).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{'dark' if number < 6 else 'bright'}" for number in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    (tmp_path / "0.png").rename(tmp_path / "photo.jpg")
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows[1:]]))
+    monkeypatch.setenv("HEADSTART_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    smaller = '"MobileNetV3Small", weights="random", input_size=32'
+    lines = python_blocks("docs/backbones.md").replace('"EfficientNetV2B0"', smaller)
+    found: dict = {"model": save_model(tmp_path / "first.keras")}
+    exec(compile(lines, "docs/backbones.md", "exec"), found)
+    assert len(found["scores"]) == 3 and found["scores"].mean() > 0.5
+    assert found["embedding"].transform(["photo.jpg"]).shape == (1, 5)
+    assert len(found["classifier"].predict(["photo.jpg"])) == 1
 
 
 def test_the_lines_of_the_guide_load_features_into_pandas_tf_data_and_h5py(execute):
