@@ -126,10 +126,8 @@ def load_arrays(model: keras.Model, arrays: Arrays) -> None:
     for name, weights in arrays.items():
         layer = model.get_layer(name)
         if not isinstance(layer, keras.layers.Normalization):  # see _loaded
-            pairs = zip(weights, layer.weights, strict=True)
-            layer.set_weights(
-                [values.reshape(tuple(one.shape)) for values, one in pairs]
-            )  # vectors to scalars
+            pairs = zip(weights, layer.weights, strict=True)  # scalars are stored as vectors
+            layer.set_weights([values.reshape(tuple(one.shape)) for values, one in pairs])
 
 
 def reason_of(error: Exception) -> str:
@@ -155,8 +153,6 @@ def weights_of(row: Backbone, path: Path | None = None) -> dict[str, list[tuple[
     found = {layer.name: [(one.name, one.numpy()) for one in layer.weights] for layer in network.layers}
     # With ImageNet's weights, Keras divides normalized pixels once more, in a layer that has no weights.
     for layer, factor in APPLICATIONS.get(row.application, {}).get("rescaling", {}).items() if path else ():
-        found[layer] = [
-            (name, values / np.square(factor) if name == "variance" else values)
-            for name, values in found[layer]
-        ]
+        name, variance = found[layer][1]
+        found[layer][1] = name, variance / np.square(factor)
     return {layer: weights for layer, weights in found.items() if weights}

@@ -180,7 +180,7 @@ APPLICATIONS: dict[str, dict[str, Any]] = json.loads(
 class Backbones(Table[Backbone]):
     """The rows written here; a lookup also finds networks of keras.applications and saved models."""
 
-    def __missing__(self, name: str) -> Backbone:
+    def __missing__(self, name: Any) -> Backbone:
         if name.startswith(FILE):
             return described(*describe_saved(Path(name.removeprefix(FILE)).expanduser()))
         if name.lower() in self:

@@ -221,20 +221,12 @@ def read_weights(folder: Path) -> Arrays:
     manifest = read_manifest(Path(folder))
     path = manifest.verified(WEIGHTS_FILE)
     backbone = BACKBONES[str(manifest.fingerprint.get("backbone"))]
-    return read_keras_notop(path, backbone) if backbone.convolutions() else _read_all(path)
-
-
-def _read_all(path: Path) -> Arrays:
-    """Return the arrays of a network whose shapes are not known, as publish_weights wrote them."""
-    arrays: dict[str, list[np.ndarray]] = {}
-
-    def collect(name: str, item: h5py.Dataset | h5py.Group) -> None:  # in alphabetical order
-        if isinstance(item, h5py.Dataset):
-            arrays.setdefault(name.rpartition("/")[0], []).append(np.asarray(item[()], np.float32))
-
-    with hdf5.opened(path) as file:
-        file.visititems(collect)
-    return {layer: tuple(weights) for layer, weights in arrays.items()}
+    if backbone.convolutions():
+        return read_keras_notop(path, backbone)
+    with hdf5.opened(path) as file:  # the weights of a layer have numbers as names
+        return {
+            layer: tuple(np.asarray(one[()], np.float32) for one in file[layer].values()) for layer in file
+        }
 
 
 def _datasets_in(file: h5py.File, group_name: str) -> dict[str, h5py.Dataset]:
