@@ -94,7 +94,7 @@ def test_a_saved_model_is_a_backbone_for_every_command(headstart, tmp_path, data
     np.testing.assert_allclose(np.load(table), vectors[:1], rtol=1e-3, atol=1e-4)
     transformer = door.CachedFeatures(name, layers="embedding", precision="float32")
     np.testing.assert_allclose(transformer.fit_transform(images[:3]), vectors[:3], rtol=1e-3, atol=1e-4)
-    code, _, errors = headstart("export", head.folder.name, "--output", str(tmp_path / "exported.keras"))
+    code, _, errors = headstart("export", head.folder.name, str(tmp_path / "exported.keras"))
     assert code == 0, errors
 
 
