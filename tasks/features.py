@@ -148,7 +148,8 @@ class FeatureTask(NetworkTask):
         if self.input_size is None:
             warn_of_scaling(self.prepared.fingerprint, self.fingerprint["input_size"])
         base, layers, views = request_of(self.fingerprint)
-        function, more = "pipeline.features.extract:extract", {"averages": self.by_products, **self.share}
+        function = "pipeline.features.extract:extract"
+        more: dict[str, Any] = {"averages": self.by_products, **self.share}
         if self.dask:
             if importlib.util.find_spec("distributed") is None:
                 raise BadInput("--dask: Dask is not installed; get it with `pip install 'headstart[dask]'`")
