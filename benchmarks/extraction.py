@@ -312,8 +312,8 @@ def _torch_network(folder: Path):
         def __init__(self):
             super().__init__()
             self.blocks = torch.nn.ModuleList()
-            for number, count in enumerate((len(block.convolutions) for block in row.outputs), start=1):
-                pairs = [arrays[f"block{number}_conv{conv}"] for conv in range(1, count + 1)]
+            for block in range(1, 6):
+                pairs = [arrays[layer] for layer in row.shapes() if layer.startswith(f"block{block}_")]
                 steps = [step for pair in pairs for step in (self.conv(*pair), torch.nn.ReLU(inplace=True))]
                 self.blocks.append(torch.nn.Sequential(*steps, torch.nn.MaxPool2d(2)))
 

@@ -37,7 +37,7 @@ def describe_file(location: str, progress: Progress = silent) -> dict[str, Any]:
     if not found["taps"]:
         raise BadInput(f"{start} a convolution, found none")
     row: dict[str, Any] = {"subtract": [0.0] * 3, "flip_channels": False, "config": network.to_json()}
-    row |= {"minimum_size": size or 1, "default_size": size, "fixed_size": size > 0}
+    row |= {"minimum_size": size or 1, "default_size": size}
     facts = {"title": Path(location).name, "row": row, **found}
     backbone = described("", facts)
     row["identity"] = digest_of_arrays(read_arrays(Path(location), backbone), backbone)

@@ -4,6 +4,7 @@ An engine's function takes a backbone, its arrays and a PassSpec, and returns a 
 to arrays. Planning imports this module, so it is light.
 """
 
+import dataclasses
 import importlib.util
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ class Engine:
 
         Raises BadInput if it does not compute this backbone.
         """
-        if self.algorithms and not row.convolutions():
+        if self.algorithms and not row.steps:
             known = "expected vgg16, vgg19 or resnet50"
             raise BadInput(f"engine {self.name}: {known}, received {row.name}; use --engine {DEFAULT_ENGINE}")
         return self.algorithms or (describe_algorithms() if row.chain else "as keras.applications")
@@ -81,26 +82,23 @@ class Engine:
 
 
 DEFAULT_ENGINE = "tensorflow"
+TENSORFLOW = Engine(
+    name=DEFAULT_ENGINE,
+    package="tensorflow",
+    forward="pipeline.backbones.forward:forward_function",
+    passes="pipeline.backbones.forward:passes_at_once",
+    pass_pixels=128 * 32**2,
+    few_images=16,  # deep layers have few pixels, and products over more images are faster
+    configure="pipeline.numerics:configure",
+)
 ENGINES = Table(
     "engine",
-    Engine(
-        name=DEFAULT_ENGINE,
-        package="tensorflow",
-        forward="pipeline.backbones.forward:forward_function",
-        passes="pipeline.backbones.forward:passes_at_once",
-        pass_pixels=128 * 32**2,
-        few_images=16,  # deep layers have few pixels, and products over more images are faster
-        configure="pipeline.numerics:configure",
-    ),
-    Engine(
+    TENSORFLOW,
+    dataclasses.replace(
+        TENSORFLOW,
         name="tensorflow-amx",
-        package="tensorflow",
         forward="pipeline.backbones.forward:forward_function_for_amx",
-        passes="pipeline.backbones.forward:passes_at_once",
-        pass_pixels=128 * 32**2,
-        few_images=16,
         algorithms=describe_algorithms(AMX_WINOGRAD_SIDE),
-        configure="pipeline.numerics:configure",
         processor_flag="amx_bf16",
     ),
     Engine(

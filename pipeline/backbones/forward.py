@@ -74,16 +74,13 @@ def _maps(
     x: tf.Tensor, row: Backbone, arrays: Arrays, layers: list[str], winograd_side: int
 ) -> dict[str, tf.Tensor]:
     """Return the outputs of layers for a batch of preprocessed images; stop after the deepest."""
-    outputs = {}
-    for block in row.outputs:
-        for convolution in block.convolutions:
-            kernel, bias = arrays[convolution.layer]
-            pool = convolution is block.convolutions[-1]
+    outputs: dict[str, tf.Tensor] = {}
+    for step, after in itertools.pairwise(row.steps):
+        if step.kind == "conv":
+            kernel, bias = arrays[step.name]
             compute = ALGORITHMS[algorithm(x.shape[1], kernel.shape[3], winograd_side)]
-            x = compute(x, kernel, bias, pool)
-        if block.layer in layers:
-            outputs[block.layer] = x
-        if block.layer == layers[-1]:
+            x = outputs[after.name] = compute(x, kernel, bias, after.kind == "pool")
+        if layers[-1] in outputs:
             break
     return outputs
 

@@ -9,8 +9,8 @@ import openvino
 from openvino import opset13 as ops
 
 from pipeline.backbones.engines import PassSpec
-from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
-from pipeline.backbones.table import Backbone
+from pipeline.backbones.steps import folded_weights, resize_matrix, steps_to
+from pipeline.backbones.table import PIXELS, Backbone, Step
 from pipeline.backbones.weights import Arrays
 from pipeline.machine import usable_cores
 

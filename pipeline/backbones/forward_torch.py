@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from pipeline.backbones.engines import PassSpec
-from pipeline.backbones.steps import PIXELS, Step, folded_weights, resize_matrix, steps_to
-from pipeline.backbones.table import Backbone
+from pipeline.backbones.steps import folded_weights, resize_matrix, steps_to
+from pipeline.backbones.table import PIXELS, Backbone, Step
 from pipeline.backbones.weights import Arrays
 
 PASSES_ON_GPU = 3  # one computes while the images of another, and the results of a third, are copied

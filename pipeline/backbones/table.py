@@ -16,23 +16,37 @@ from pipeline.errors import BadInput, DamagedFile, HeadstartError, Table
 from pipeline.storage import layout
 from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
 
+PIXELS = "pixels"  # the source of the first step
 NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 @dataclass(frozen=True)
-class Convolution:
-    """A convolution with a bias and a side x side kernel, from channels to filters.
+class Step:
+    """One step: its kind ("conv", "pool" or "add"), the name of its output, and the names of its sources.
 
-    stride is that of its output relative to the image, in pixels. norm is the name of the batch
-    normalization that follows, or "".
+    It outputs filters channels. A convolution has a bias, a side x side kernel from channels to filters, and
+    the name of the batch normalization that follows, or ""; a pool is a maximum over side x side pixels. Both
+    have a stride and a padding in pixels. relu says whether a ReLU follows.
     """
 
-    layer: str
-    side: int
-    channels: int
+    kind: str
+    name: str
+    sources: tuple[str, ...]
     filters: int
-    stride: int
+    channels: int = 0
+    side: int = 0
+    stride: int = 1
+    padding: int = 0
     norm: str = ""
+    relu: bool = True
+
+    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Return the shape of each weight by layer and name; none but for a convolution."""
+        if self.kind != "conv":
+            return {}
+        kernel, vector = (self.side, self.side, self.channels, self.filters), (self.filters,)
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {self.name: {"kernel": kernel, "bias": vector}}
+        return {**shapes, self.norm: dict.fromkeys(NORM_WEIGHTS, vector)} if self.norm else shapes
 
 
 @dataclass(frozen=True)
@@ -40,24 +54,23 @@ class Output:
     """The output of a layer that can be cached, a map with channels; a vector is a map of one pixel.
 
     Its side is (n + offset) // stride for images of n x n pixels. parameters counts all weights up to it,
-    products the multiply-adds for each pixel of the image; in a row of BACKBONES, both follow from the
-    convolutions since the output before it.
+    products the multiply-adds for each pixel of the image.
     """
 
     layer: str
     channels: int
     stride: int
-    offset: int = 0
-    parameters: int = 0
-    products: float = 0.0
-    convolutions: tuple[Convolution, ...] = ()
+    offset: int
+    parameters: int
+    products: float
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A convolutional backbone, divided into blocks that end in its taps.
 
-    It is a network of keras.applications, or one with a Keras configuration. Preprocessing subtracts subtract
+    It is a network of keras.applications, whose steps a row written here has, or one with a Keras
+    configuration. Preprocessing subtracts subtract
     from 0…255 RGB values per channel, divides by divide, then reverses the channels to BGR if flip_channels
     is set. chain: the network consists of 3x3 convolutions, ReLU and 2x2 max pooling only, so
     backbones.forward can compute it.
@@ -66,14 +79,14 @@ class Backbone:
     name: str
     title: str
     outputs: tuple[Output, ...]
+    taps: tuple[str, ...]  # the layers that are cached by default, one per block, in network order
     application: str = ""  # the name in keras.applications
-    named_taps: tuple[str, ...] = ()  # none: all outputs
+    steps: tuple[Step, ...] = ()
     subtract: Sequence[float] = (123.68, 116.779, 103.939)  # ImageNet means, Keras's "caffe" mode
     divide: Sequence[float] = (1.0, 1.0, 1.0)
     flip_channels: bool = True
     minimum_size: int = 32  # pixels
-    default_size: int = 0  # pixels; 0: the images' own size
-    fixed_size: bool = False  # whether it accepts only its default size
+    default_size: int = 0  # pixels; 0: the images' own size; the only one if it is the minimum
     chain: bool = False
     bypassed: str = ""  # the first tap that a connection bypasses, so that its blocks are no chain
     config: str = field(default="", repr=False)  # in JSON
@@ -85,20 +98,16 @@ class Backbone:
         """The layers whose output can be cached, in network order."""
         return tuple(output.layer for output in self.outputs)
 
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """The layers that are cached by default, one per block, in network order."""
-        return self.named_taps or self.layers
-
     def accepts(self, size: int) -> bool:
         """Return whether the network accepts images of size x size pixels."""
-        return size == self.default_size if self.fixed_size else size >= self.minimum_size
+        return size == self.minimum_size or (size > self.minimum_size != self.default_size)
 
     def check_size(self, size: int) -> None:
         """Raise BadInput for images that the network does not accept."""
         if not self.accepts(size):
-            expected = f"{self.minimum_size} px" + ("" if self.fixed_size else " or more")
-            raise BadInput(f"{self.title}: expected images of {expected}, received {size}")
+            or_more = "" if self.minimum_size == self.default_size else " or more"
+            expected = f"expected images of {self.minimum_size} px{or_more}"
+            raise BadInput(f"{self.title}: {expected}, received {size}")
 
     def output(self, layer: str) -> Output:
         """Return the output of a layer."""
@@ -110,65 +119,75 @@ class Backbone:
         side = (size + output.offset) // output.stride
         return side, side, output.channels
 
-    def convolutions(self, last: str = "") -> list[Convolution]:
-        """Return the convolutions up to a layer, or all; none if the row does not have them."""
-        outputs = self.outputs[: self.layers.index(last) + 1] if last else self.outputs
-        return [convolution for output in outputs for convolution in output.convolutions]
-
-    def shapes(self, last: str = "") -> dict[str, dict[str, tuple[int, ...]]]:
-        """Return the shape of each weight by layer and name, of the convolutions up to a layer or of all."""
-        shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-        for layer in self.convolutions(last):
-            kernel, vector = (layer.side, layer.side, layer.channels, layer.filters), (layer.filters,)
-            shapes[layer.layer] = {"kernel": kernel, "bias": vector}
-            if layer.norm:
-                shapes[layer.norm] = dict.fromkeys(NORM_WEIGHTS, vector)
-        return shapes
-
-    def parameters(self, layer: str) -> int:
-        """Return the number of weights up to a layer."""
-        weights = self.shapes(layer).values()
-        counted = sum(math.prod(shape) for shapes in weights for shape in shapes.values())
-        return counted or self.output(layer).parameters
+    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Return the shape of each weight by layer and name; none if the row does not have its steps."""
+        return {layer: shapes for step in self.steps for layer, shapes in step.shapes().items()}
 
     def multiply_adds(self, layer: str, size: int) -> int:
         """Return the multiply-adds up to a layer for one image of size x size pixels."""
-        work = (one.side**2 * one.channels * one.filters / one.stride**2 for one in self.convolutions(layer))
-        return round((sum(work) or self.output(layer).products) * size**2)
+        return round(self.output(layer).products * size**2)
+
+
+def backbone_of(title: str, steps: Sequence[Step], taps: Sequence[str], **more: Any) -> Backbone:
+    """Return the row of a network of keras.applications from its steps; taps are names of their outputs.
+
+    The sides of maps are rounded down in a chain, and up in other networks.
+    """
+    strides, parameters, products, outputs = {PIXELS: 1}, 0, 0.0, []
+    for step in steps:
+        stride = strides[step.name] = strides[step.sources[0]] * step.stride
+        shapes = [shape for weights in step.shapes().values() for shape in weights.values()]
+        parameters += sum(map(math.prod, shapes))
+        products += step.side**2 * step.channels * step.filters / stride**2
+        if step.name in taps:
+            offset = 0 if more.get("chain") else stride - 1
+            outputs.append(Output(step.name, step.filters, stride, offset, parameters, products))
+    names = {"name": title.lower(), "title": title, "application": title}
+    return Backbone(outputs=tuple(outputs), taps=tuple(taps), steps=tuple(steps), **{**names, **more})
 
 
 def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
     """Return a VGG (Simonyan & Zisserman 2015) with counts[b] convolutions in block b."""
-    blocks, channels = [], 3
+    steps, source, channels = list[Step](), PIXELS, 3
     for number, (count, filters) in enumerate(zip(counts, (64, 128, 256, 512, 512), strict=True), start=1):
-        inputs = [channels, *[filters] * (count - 1)]
-        convolutions = tuple(
-            Convolution(f"block{number}_conv{position}", 3, width, filters, 2 ** (number - 1))
-            for position, width in enumerate(inputs, start=1)
-        )
-        blocks.append(Output(f"block{number}_pool", filters, 2**number, convolutions=convolutions))
-        channels = filters
-    return Backbone(f"vgg{depth}", f"VGG{depth}", tuple(blocks), f"VGG{depth}", chain=True)
+        for position in range(1, count + 1):
+            name = f"block{number}_conv{position}"
+            steps.append(Step("conv", name, (source,), filters, channels, side=3, padding=1))
+            source, channels = name, filters
+        pool = f"block{number}_pool"
+        steps.append(Step("pool", pool, (source,), filters, side=2, stride=2, relu=False))
+        source = pool
+    return backbone_of(f"VGG{depth}", steps, [f"block{number}_pool" for number in range(1, 6)], chain=True)
 
 
 def _resnet50() -> Backbone:
     """Return ResNet50, version 1 (He et al. 2016); its stem and its four stages are the five blocks."""
-    stem = Convolution("conv1_conv", 7, 3, 64, 2, "conv1_bn")
-    blocks, channels = [Output("pool1_pool", 64, 4, 3, convolutions=(stem,))], 64
-    for number, (count, filters) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=2):
-        stride, convolutions = 2**number, []
+    steps = list[Step]()
+
+    def convolve(
+        name: str, source: str, channels: int, filters: int, side: int = 1, stride: int = 1, relu: bool = True
+    ) -> str:
+        options: dict[str, Any] = {"side": side, "stride": stride, "padding": side // 2, "relu": relu}
+        one = Step("conv", f"{name}_conv", (source,), filters, channels, norm=f"{name}_bn", **options)
+        steps.append(one)
+        return one.name
+
+    stem = convolve("conv1", PIXELS, 3, 64, side=7, stride=2)
+    source, channels, taps = "pool1_pool", 64, ["pool1_pool"]
+    # Maps are not negative after the ReLU, so a padding of zeros does not change the maximum.
+    steps.append(Step("pool", source, (stem,), channels, side=3, stride=2, padding=1, relu=False))
+    for stage, (count, filters) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=2):
         for unit in range(1, count + 1):
-            name = f"conv{number}_block{unit}"
-            sides = [(1, 1, channels, filters), (2, 3, filters, filters), (3, 1, filters, 4 * filters)]
-            sides += [(0, 1, channels, 4 * filters)] if unit == 1 else []
-            convolutions += [
-                Convolution(f"{name}_{position}_conv", side, inputs, outputs, stride, f"{name}_{position}_bn")
-                for position, side, inputs, outputs in sides
-            ]
-            channels = 4 * filters
-        tap = f"conv{number}_block{count}_out"
-        blocks.append(Output(tap, channels, stride, stride - 1, convolutions=tuple(convolutions)))
-    return Backbone("resnet50", "ResNet50", tuple(blocks), "ResNet50")
+            name, stride = f"conv{stage}_block{unit}", 2 if stage > 2 and unit == 1 else 1
+            first = convolve(f"{name}_1", source, channels, filters, stride=stride)
+            second = convolve(f"{name}_2", first, filters, filters, side=3)
+            third = convolve(f"{name}_3", second, filters, 4 * filters, relu=False)
+            if unit == 1:
+                source = convolve(f"{name}_0", source, channels, 4 * filters, stride=stride, relu=False)
+            steps.append(Step("add", f"{name}_out", (source, third), 4 * filters))
+            source, channels = f"{name}_out", 4 * filters
+        taps.append(source)
+    return backbone_of("ResNet50", steps, taps)
 
 
 # By name in keras.applications; tests/backbones/write_applications.py writes it from the installed Keras.
@@ -202,8 +221,8 @@ class Backbones(Table[Backbone]):
 def described(name: str, facts: dict[str, Any]) -> Backbone:
     """Return the row of a network from the facts that backbones.describe found."""
     outputs = tuple(Output(*output) for output in facts["outputs"])
-    title, taps = facts.get("title", name), tuple(facts["taps"])
-    return Backbone(name, title, outputs, named_taps=taps, bypassed=facts["bypassed"], **facts["row"])
+    taps = tuple(facts["taps"] or [output.layer for output in outputs])
+    return Backbone(name, facts.get("title", name), outputs, taps, bypassed=facts["bypassed"], **facts["row"])
 
 
 BACKBONES = Backbones("backbone", _vgg(16, (2, 2, 3, 3, 3)), _vgg(19, (2, 2, 4, 4, 4)), _resnet50())
@@ -320,8 +339,7 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
     if text in weights_names(backbone):
         return WeightsChoice(WEIGHTS[backbone, text].identity)
     if text in weights_names():
-        owners = ", ".join(owner for owner, name in WEIGHTS if name == text)
-        raise BadInput(f"weights {text!r} are for {owners}, not for {backbone}")
+        raise BadInput(f"weights {text!r} are not for {backbone}: expected random, or a path of weights")
     if re.fullmatch(r"random(:\d{1,9})?", text):
         return WeightsChoice(f"{RANDOM_IDENTITY}{int(text.partition(':')[2] or 0)}")
     if text.startswith(("http://", "https://")):

@@ -155,23 +155,29 @@ def read_arrays(path: Path, backbone: Backbone) -> Arrays:
     For a saved model, the file is the model; ONNX is for rows written by hand. Raises DamagedFile if a weight
     is missing, has another shape, or is not finite.
     """
-    if not backbone.convolutions():
-        found = resolve("pipeline.backbones.model:weights_of")(backbone, path).items()
-        arrays = {layer: tuple(np.asarray(one, np.float32) for _, one in weights) for layer, weights in found}
-        return _check_finite(path, arrays)
     with path.open("rb") as file:
         is_onnx = file.read(len(ONNX_START)) == ONNX_START
-    if not is_onnx:
-        return read_keras_notop(path, backbone)
-    initializers = {
-        name: item.transpose(2, 3, 1, 0) if item.ndim == 4 else item
-        for name, item in read_initializers(path).items()
-    }
+    if not backbone.steps:
+        found = resolve("pipeline.backbones.model:weights_of")(backbone, path).items()
+        arrays = {layer: tuple(np.asarray(one, np.float32) for _, one in weights) for layer, weights in found}
+    elif is_onnx:
+        arrays = _read_onnx(path, backbone)
+    else:
+        arrays = read_keras_notop(path, backbone)
+    for layer, weights in arrays.items():
+        if not all(np.isfinite(values).all() for values in weights):
+            raise DamagedFile(f"{path}: {layer} contains values that are not finite numbers")
+    return arrays
+
+
+def _read_onnx(path: Path, backbone: Backbone) -> Arrays:
+    initializers = read_initializers(path)
 
     def weights_of(layer: str) -> dict[str, np.ndarray]:
         # Keras's exporter names them `…/<layer>_1/convolution/…` and `…/<layer>_1/Squeeze:0`.
         own = [item for name, item in initializers.items() if re.search(rf"(^|/){layer}(_\d+)?/", name)]
-        return {"kernel" if item.ndim == 4 else "bias": item for item in own if item.ndim in (1, 4)}
+        kernels = [("kernel", item.transpose(2, 3, 1, 0)) for item in own if item.ndim == 4]
+        return dict([*kernels, *(("bias", item) for item in own if item.ndim == 1)])
 
     return _read(path, backbone, weights_of)
 
@@ -221,7 +227,7 @@ def read_weights(folder: Path) -> Arrays:
     manifest = read_manifest(Path(folder))
     path = manifest.verified(WEIGHTS_FILE)
     backbone = BACKBONES[str(manifest.fingerprint.get("backbone"))]
-    if backbone.convolutions():
+    if backbone.steps:
         return read_keras_notop(path, backbone)
     with hdf5.opened(path) as file:  # the weights of a layer have numbers as names
         return {
@@ -263,11 +269,4 @@ def _read(
                 f"{backbone.title} without its top, as a notop file of Keras or as ONNX that Keras exported"
             )
         arrays[layer] = tuple(np.asarray(weights[name][()], np.float32) for name in shapes)
-    return _check_finite(path, arrays)
-
-
-def _check_finite(path: Path, arrays: Arrays) -> Arrays:
-    for layer, weights in arrays.items():
-        if not all(np.isfinite(values).all() for values in weights):
-            raise DamagedFile(f"{path}: {layer} contains values that are not finite numbers")
     return arrays

@@ -45,4 +45,4 @@ def train_tuned_head(job: Job[Head]) -> TrainingResult:
 
 def parameters_below(backbone: str, layers: tuple[str, ...]) -> int:
     """Return the number of backbone parameters up to the deepest of the layers."""
-    return max(BACKBONES[backbone].parameters(layer) for layer in layers)
+    return max(BACKBONES[backbone].output(layer).parameters for layer in layers)

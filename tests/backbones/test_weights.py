@@ -64,7 +64,7 @@ def test_random_weights_are_identified_by_their_seed(text, name, seed):
 
 
 def test_the_digest_hashes_names_shapes_and_values_in_network_order():
-    tiny = dataclasses.replace(VGG16, outputs=VGG16.outputs[:1])
+    tiny = dataclasses.replace(VGG16, steps=VGG16.steps[:2])
     arrays = random_arrays(tiny, seed=3)
     text = b""
     for layer, sides in (("block1_conv1", "3x3x3x64"), ("block1_conv2", "3x3x64x64")):
@@ -123,7 +123,7 @@ def test_planning_with_a_users_file_opens_no_hdf5_and_loads_no_numpy(notop):
         ("random:x", "vgg16", "unknown weights 'random:x'"),
         ("", "vgg16", "unknown weights ''"),
         ("https://example.org/w.h5", "vgg16", "expected a path; download the file and give its path"),
-        ("imagenet", "vgg61", "unknown backbone 'vgg61': expected one of resnet50, vgg16, vgg19"),
+        ("imagenet", "vgg61", "unknown backbone 'vgg61': expected one of vgg16, vgg19, resnet50, a name in"),
     ],
 )
 def test_unknown_weights_are_a_clear_error(text, backbone, message):
@@ -133,7 +133,7 @@ def test_unknown_weights_are_a_clear_error(text, backbone, message):
 
 def test_weights_of_another_backbone_are_an_error(monkeypatch):
     monkeypatch.setitem(table.BACKBONES, "other", dataclasses.replace(VGG16, name="other"))
-    with pytest.raises(BadInput, match="weights 'imagenet' are for vgg16, vgg19, resnet50, not for other"):
+    with pytest.raises(BadInput, match="weights 'imagenet' are not for other: expected random, or a path"):
         choose_weights("imagenet", "other")
 
 
@@ -239,7 +239,7 @@ def test_fault_25_file_with_bad_content_is_an_error_with_the_layer_name(notop, d
     with h5py.File(notop, "r+") as file:
         damage(file)
     with pytest.raises(DamagedFile, match=f"notop.h5: {message}"):
-        read_keras_notop(notop, VGG16)
+        read_arrays(notop, VGG16)
 
 
 def test_file_whose_model_weights_are_a_dataset_is_an_error(tmp_path):

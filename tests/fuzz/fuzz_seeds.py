@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from small_onnx import onnx_file
 
-from pipeline.backbones.table import BACKBONES, Backbone, Convolution, Output, choose_weights
+from pipeline.backbones.table import BACKBONES, PIXELS, Step, backbone_of, choose_weights
 from pipeline.backbones.weights import random_arrays
 from pipeline.datasets.lookup import dataset_fingerprint
 from pipeline.download.archive import PIXELS_PER_ROW
@@ -23,17 +23,19 @@ PER_BATCH = 2
 ROWS = 3
 CLASS_NAMES = ["cat", "dög"]
 DATASET = dataset_fingerprint("digits", subset=100, split_seed=0)
-TINY = Backbone(
-    name="tiny",
-    title="Tiny",
+TINY = backbone_of(
+    "Tiny",
+    [
+        Step("conv", "block1_conv1", (PIXELS,), 2, 3, side=3, padding=1),
+        Step("pool", "block1_pool", ("block1_conv1",), 2, side=2, stride=2, relu=False),
+        Step("conv", "block2_conv1", ("block1_pool",), 4, 2, side=3, padding=1),
+        Step("pool", "block2_pool", ("block2_conv1",), 4, side=2, stride=2, relu=False),
+    ],
+    ["block1_pool", "block2_pool"],
     application="VGG16",
-    outputs=(
-        Output("block1_pool", 2, 2, convolutions=(Convolution("block1_conv1", 3, 3, 2, 1),)),
-        Output("block2_pool", 4, 4, convolutions=(Convolution("block2_conv1", 3, 2, 4, 2),)),
-    ),
+    chain=True,
     subtract=(0.0, 0.0, 0.0),
     flip_channels=False,
-    minimum_size=32,
 )
 
 
