@@ -21,7 +21,7 @@ from pipeline.errors import HeadstartError
 from pipeline.features.extract import finish
 from pipeline.features.sections import missing_sections
 from pipeline.progress import Progress, silent
-from pipeline.storage.fingerprint import differences
+from pipeline.storage.fingerprint import differences, key_of
 from pipeline.storage.layout import LOCKS
 from pipeline.storage.publishing import check_free_space, claimed, is_held, process_name
 
@@ -48,21 +48,22 @@ def extract(
     scheduler is its address, or "local" for a new one with a worker on this machine, reachable from it alone.
     The other arguments are those of features.extract. Raises HeadstartError if the scheduler cannot be
     reached or is lost, and, unless allow_mixed, if the processor features or library versions of a worker
-    differ from this machine's. Finished shards are kept.
+    differ from this machine's; one that joins later gets no task. Finished shards are kept.
     """
-    count, traits = len(ImageStore(dataset)), None if allow_mixed else machine.traits()
+    count, eligibility = len(ImageStore(dataset)), _Eligibility(None if allow_mixed else machine.traits())
     sections = missing_sections(Path(folder), base, tuple(layers), tuple(views))
     check_free_space(Path(folder), sum(one.missing_bytes(count) for one in sections), "the features")
     sources = {"dataset": dataset, "weights": weights, "folder": folder, "batch_size": batch_size}
     lock = Path(folder) / LOCKS / f"{process_name()}.lock"  # finish removes the folders of sections' locks
     with claimed(lock), _connected(scheduler) as client:
-        client.run(_check, traits)
+        client.register_plugin(eligibility)
         for section in sections:
             request = {"base": base, "layers": section.layers, "view": section.view, **sources}
             shards, notes, done = {}, {}, 0
             for number in range(len(section.spans(count))):
                 options = {"key": f"{section.key}-{number}-{lock.stem}", "retries": RETRIES}
-                shards[client.submit(_compute, request, number, lock, traits, **options)] = number
+                options["resources"] = {eligibility.name: 1}
+                shards[client.submit(_compute, request, number, lock, **options)] = number
             for shard in distributed.as_completed(shards):
                 note = notes[shards[shard]] = shard.result()
                 done += note["span"][1] - note["span"][0]
@@ -89,13 +90,22 @@ def _connected(scheduler: str) -> Iterator[distributed.Client]:
             raise HeadstartError(f"Dask scheduler {scheduler}: {reason}; finished shards are kept") from error
 
 
-def _check(traits: dict[str, Any] | None, dask_worker: distributed.Worker) -> None:
-    """Raise HeadstartError, which names this Dask worker, unless it has these traits or they are None."""
-    if traits and (different := differences(machine.traits(), traits)):
-        raise HeadstartError(
-            f"Dask worker {dask_worker.address}: {'; '.join(different)} (as where the command runs); "
-            "features could differ in their last bits: stop the worker, or use --allow-mixed-workers"
-        )
+class _Eligibility(distributed.WorkerPlugin):
+    """Offers a resource, which tasks need, on each Dask worker with these traits, on any if they are None.
+
+    Of the workers there are, one that differs is an error, which names it; one that joins later gets no task.
+    """
+
+    def __init__(self, traits: dict[str, Any] | None):
+        self._traits, self.name = traits, f"headstart-{key_of(traits)}"
+
+    async def setup(self, worker: distributed.Worker) -> None:
+        if self._traits and (different := differences(machine.traits(), self._traits)):
+            raise HeadstartError(
+                f"Dask worker {worker.address}: {'; '.join(different)} (as where the command runs); "
+                "features could differ in their last bits: stop the worker, or use --allow-mixed-workers"
+            )
+        await worker.set_resources(**{self.name: 1})
 
 
 _one_at_a_time, _process = threading.Lock(), contextlib.ExitStack()
@@ -107,17 +117,15 @@ def _child() -> Callable[..., Any]:
     return _process.enter_context(open_child())
 
 
-def _compute(request: dict[str, Any], number: int, lock: Path, traits: dict[str, Any] | None) -> Any:
+def _compute(request: dict[str, Any], number: int, lock: Path) -> Any:
     """Return the note of a shard, which this Dask worker computes unless it is finished; a Dask task.
 
-    Raises HeadstartError if the worker has other traits or cannot see that the client holds the lock.
+    Raises HeadstartError if the worker cannot see that the client holds the lock.
     """
-    worker = distributed.get_worker()
-    _check(traits, worker)
     if not (lock.is_file() and is_held(lock)):
         raise HeadstartError(
-            f"Dask worker {worker.address}: does not share {lock.parents[1]} and its locks with the machine "
-            "that runs the command; `headstart doctor` checks a data folder"
+            f"Dask worker {distributed.get_worker().address}: does not share {lock.parents[1]} and its locks "
+            "with the machine that runs the command; `headstart doctor` checks a data folder"
         )
     with _one_at_a_time:
         try:

@@ -184,11 +184,26 @@ def test_a_worker_of_another_processor_is_named_and_refused_unless_allowed(clust
     cluster.scheduler()
     cluster.worker("worker", "--preload", "other.py")
     assert cluster.command().wait(60) == FAILED
-    line = r"Dask worker tcp://[\d.:]+: processor\.avx1024: True, expected nothing .*--allow-mixed-workers"
+    line = r"Dask worker tcp://[\d.:]+: processor\.avx1024: true, expected nothing .*--allow-mixed-workers"
     assert re.search(line, cluster.log("command"))
     assert shards(data_folder) == {}
     allowed = cluster.command("allowed", "--allow-mixed-workers")
     assert allowed.wait(100) == 0, cluster.log("allowed")
+    assert len(shards(data_folder)) == SHARDS + 1
+
+
+@pytest.mark.slow
+def test_a_worker_of_another_processor_that_joins_later_gets_no_shard(cluster, data_folder, wait_for):
+    (cluster.folder / "other.py").write_text(OTHER_PROCESSOR)
+    cluster.scheduler()
+    cluster.worker("worker")
+    command = cluster.command()
+    wait_for(cluster.published, seconds=100)
+    cluster.worker("other", "--preload", "other.py")
+    wait_for(lambda: "avx1024" in cluster.log("other"), seconds=60)
+    assert command.poll() is None
+    assert command.wait(100) == 0, cluster.log("command")
+    assert len({process for process, _ in cluster.published()}) == 1
     assert len(shards(data_folder)) == SHARDS + 1
 
 
