@@ -1,5 +1,6 @@
 """Forward passes: fixed-size batches of images through the backbone, one batch per core at a time."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -58,14 +59,20 @@ class Pass:
         black = np.zeros((self.size - len(images), *batch.shape[1:]), np.uint8)
         return [values[: len(images)] for values in self._forward(np.concatenate([batch, black]))]
 
+    def features_of(self, images: np.ndarray, view: str, rows: np.ndarray | None = None) -> list[np.ndarray]:
+        """Return features of any number of images, or of those at rows (n,); several passes run at once."""
+        numbers = np.arange(len(images)) if rows is None else rows
+        batches = [numbers[start : start + self.size] for start in range(0, len(numbers), self.size)]
+        with ThreadPoolExecutor(self.at_once) as pool:
+            parts = list(pool.map(lambda batch: self(images[batch], view), batches))
+        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
-def apply_view(images: np.ndarray, view: str) -> np.ndarray:
-    """Apply a view to (n, height, width, channels) images; shape and dtype stay the same."""
-    return np.ascontiguousarray(apply_view_with(np, images, view))
 
+def apply_view(images: Any, view: str, library: Any = np) -> Any:
+    """Apply a view to (n, height, width, channels) images; shape and dtype stay the same.
 
-def apply_view_with(library: Any, images: Any, view: str) -> Any:
-    """Apply a view to images with flip and pad from library: NumPy, or keras.ops for tensors."""
+    library has flip and pad for them: NumPy, or keras.ops for tensors.
+    """
     flipped, down, right = parse_view(view)
     if flipped:
         images = library.flip(images, axis=2)

@@ -72,18 +72,10 @@ def _compare(
     name = canonical([shared, section.dtype, section.layers, size])  # sections that agree in it share a pass
     if name not in passes:
         passes[name] = Pass(section, read_weights(Path(weights)), image_size=size)
-    recomputed = _recompute(passes[name], store, rows, section)
-    return _differences(section, manifest, store, rows, recomputed)
-
-
-def _recompute(forward_pass: Pass, store: ImageStore, rows: np.ndarray, section: Section) -> list[np.ndarray]:
-    """Return the features of rows (n,), one (n, …) float32 array per layer, rounded like the stored ones."""
-    parts = []
-    for start in range(0, len(rows), forward_pass.size):
-        images = store.images[rows[start : start + forward_pass.size]]
-        parts.append(forward_pass(images, section.view))
     stored = section.base["storage"]
-    return [np.concatenate(layer).astype(stored).astype(np.float32) for layer in zip(*parts, strict=True)]
+    computed = passes[name].features_of(store.images, section.view, rows)
+    recomputed = [layer.astype(stored).astype(np.float32) for layer in computed]  # rounded like those
+    return _differences(section, manifest, store, rows, recomputed)
 
 
 def _differences(
@@ -115,17 +107,15 @@ def _shard_differences(
     path: Path, rows: np.ndarray, start: int, store: ImageStore, expected: dict[str, np.ndarray]
 ) -> dict[str, tuple[float, float]]:
     """Return the largest (absolute, relative) difference by layer; raise DamagedFile for a damaged shard."""
-    inside, differences = rows - start, {}
-    with hdf5.opened(path) as file:
-        try:
+    try:
+        with hdf5.opened(path) as file:
             for name in ("index", "labels", "split"):
-                if not (file[name][:][inside] == getattr(store, name)[rows]).all():
+                if not (file[name][:][rows - start] == getattr(store, name)[rows]).all():
                     raise DamagedFile(f"{path}: {name} does not match the images")
-            for layer, values in expected.items():
-                differences[layer] = _largest_difference(file["features"][layer][:][inside], values)
-        except (ValueError, TypeError, IndexError) as error:
-            raise DamagedFile(f"{path}: not a shard of features ({error})") from error
-    return differences
+            features = {layer: file["features"][layer][:][rows - start] for layer in expected}
+        return {layer: _largest_difference(features[layer], values) for layer, values in expected.items()}
+    except (ValueError, TypeError, IndexError) as error:
+        raise DamagedFile(f"{path}: not a shard of features ({error})") from error
 
 
 def _largest_difference(stored: np.ndarray, recomputed: np.ndarray) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 from keras import KerasTensor
 
-from pipeline.features.passes import apply_view_with
+from pipeline.features.passes import apply_view
 from pipeline.notation import Block, LayerSpec, names_activation
 from pipeline.views import IDENTITY
 
@@ -98,6 +98,6 @@ def average_over_views(model: keras.Model, views: tuple[str, ...]) -> keras.Mode
     if views == (IDENTITY,):
         return model
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
-    probabilities = [model(apply_view_with(keras.ops, pixels, view)) for view in views]
+    probabilities = [model(apply_view(pixels, view, keras.ops)) for view in views]
     mean = keras.layers.Average(dtype="float32", name="mean_over_views")(probabilities)
     return keras.Model(pixels, mean)

@@ -7,7 +7,6 @@ pixels, so that a picture is computed once, whatever its name and in whatever or
 import contextlib
 import functools
 import hashlib
-import itertools
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -142,13 +141,8 @@ def embed(
 
 def _mean_over_views(one_pass: Pass, images: np.ndarray, views: list[str]) -> np.ndarray:
     """Return the features (n, D) float32 of images (n, S, S, 3) uint8, averaged over views."""
-    blocks = [images[start : start + one_pass.size] for start in range(0, len(images), one_pass.size)]
-    total: np.ndarray | float = 0.0
-    with ThreadPoolExecutor(one_pass.at_once) as pool:
-        for view in views:
-            parts = pool.map(one_pass, blocks, itertools.repeat(view))
-            total = total + np.concatenate([np.concatenate(part, axis=1) for part in parts])
-    return np.asarray(total / len(views), np.float32)
+    totals = [np.concatenate(one_pass.features_of(images, view), axis=1) for view in views]
+    return np.asarray(sum(totals) / len(views), np.float32)
 
 
 def blocks_of(cache: Path, request: dict[str, Any], digests: Sequence[str]) -> Iterator[np.ndarray]:

@@ -88,7 +88,7 @@ def probe_sizes(
         if probes and elapsed + count * rate > budget:
             break
         progress(f"probe {size} px", number, len(sections), "input sizes")
-        features = _features(one_pass, images.images[rows])
+        features = one_pass.features_of(images.images, IDENTITY, rows)
         whole = multiply_adds(section.base, row.taps)
         sets = joins(len(row.taps))
         joined = [np.concatenate([features[block - 1] for block in blocks], axis=1) for blocks in sets]
@@ -111,17 +111,9 @@ def _seconds_per_image(one_pass: Pass, images: ImageStore) -> float:
     """Return the seconds that an image takes once the network is compiled, from a pass on each core."""
     batch = images.images[: one_pass.at_once * one_pass.size]
     start = time.perf_counter()
-    _features(one_pass, batch)
+    one_pass.features_of(batch, IDENTITY)
     full = one_pass.size * -(-len(batch) // one_pass.size)  # a pass of few images takes as long as a full one
     return (time.perf_counter() - start) / full
-
-
-def _features(one_pass: Pass, images: np.ndarray) -> list[np.ndarray]:
-    """Return the averaged activations (n, channels) of each tap."""
-    batches = (images[start : start + one_pass.size] for start in range(0, len(images), one_pass.size))
-    with ThreadPoolExecutor(one_pass.at_once) as pool:
-        parts = list(pool.map(lambda batch: one_pass(batch, IDENTITY), batches))
-    return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
 
 def _correct(features: np.ndarray, labels: np.ndarray, half: np.ndarray, classes: int) -> np.ndarray:
