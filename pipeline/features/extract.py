@@ -22,7 +22,7 @@ from pipeline.datasets.store import ImageStore
 from pipeline.features.passes import Pass
 from pipeline.features.reuse import ReusableFeatures
 from pipeline.features.sections import Section, missing_sections
-from pipeline.features.shards import ByProduct, Shard, ShardWriter, claim
+from pipeline.features.shards import ByProduct, Notes, Shard, ShardWriter, claim
 from pipeline.progress import Progress, silent
 from pipeline.storage.fingerprint import key_of
 from pipeline.storage.layout import COSTS, LOCKS
@@ -59,25 +59,27 @@ def extract(
     began = time.perf_counter()
     store, costs, passes = ImageStore(dataset), {}, {}
     missing = missing_sections(Path(folder), base, tuple(layers), tuple(views))
-    by_products = {
-        section: _by_product(section.view, **averages) if averages else None for section in missing
-    }
-    sections = (*missing, *filter(None, by_products.values()))
+    by_products: dict[str, Section] = {}  # by view
+    if averages:
+        extra_layers, needed = tuple(averages["layers"]), tuple({section.view for section in missing})
+        others = missing_sections(Path(averages["folder"]), averages["base"], extra_layers, needed)
+        by_products = {other.view: other for other in others if extra_layers[-1] in other.layers}
+    sections = (*missing, *by_products.values())
     check_free_space(Path(folder), sum(one.missing_bytes(len(store)) for one in sections), "the features")
     arrays = read_weights(Path(weights)) if missing else {}
     for section in missing:
-        by_product = by_products[section]
+        by_product = by_products.get(section.view)
         extra = by_product.layers if by_product else ()
         if (key := (section.layers, extra)) not in passes:
             size = store.image_size
             passes[key] = Pass(section, arrays, image_size=size, averages=extra, size=batch_size)
         numbers = range(part, len(section.spans(len(store))), parts)
         work = _SectionWork(section, store, passes[key], progress, by_product)
-        notes, extra_notes = work.run(numbers, start_seconds=time.perf_counter() - began)
+        notes = work.run(numbers, start_seconds=time.perf_counter() - began)
         began = time.perf_counter()
-        costs[section.key] = finish(section, len(store), notes)
+        costs[section.key] = finish(section, len(store), notes[section.key])
         if by_product:
-            finish(by_product, len(store), extra_notes)
+            finish(by_product, len(store), notes[by_product.key])
     return costs
 
 
@@ -97,9 +99,9 @@ def extract_shard(
     The other arguments are those of extract. The network stays in memory for further shards of the section.
     """
     began = time.perf_counter()
-    work = _loaded(Section(Path(folder), base, view, tuple(layers)), dataset, weights, batch_size)
-    notes, _ = work.run([number], start_seconds=time.perf_counter() - began)
-    return notes[number]
+    section = Section(Path(folder), base, view, tuple(layers))
+    work = _loaded(section, dataset, weights, batch_size)
+    return work.run([number], start_seconds=time.perf_counter() - began)[section.key][number]
 
 
 @functools.lru_cache(maxsize=1)
@@ -107,12 +109,6 @@ def _loaded(section: Section, dataset: str, weights: str, batch_size: int | None
     store, arrays = ImageStore(dataset), read_weights(Path(weights))
     forward_pass = Pass(section, arrays, image_size=store.image_size, size=batch_size)
     return _SectionWork(section, store, forward_pass, silent, None)
-
-
-def _by_product(view: str, base: dict[str, Any], layers: list[str], folder: str) -> Section | None:
-    """Return the section of averages that a view lacks, or None if the deepest layer is cached."""
-    sections = missing_sections(Path(folder), base, tuple(layers), (view,))
-    return next((section for section in sections if layers[-1] in section.layers), None)
 
 
 def finish(section: Section, count: int, notes: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
@@ -158,19 +154,16 @@ class _SectionWork:
         by_product: Section | None,
     ):
         self._section, self._store, self._pass, self._progress = section, store, forward_pass, progress
-        self._by_product = ByProduct(by_product, len(store)) if by_product else None
+        self._by_product = ByProduct(by_product, len(store), section.key) if by_product else None
         self._spans, self._reusable = section.spans(len(store)), ReusableFeatures(section, store)
         self._pending: deque[tuple[Shard, np.ndarray, Future[Any]]] = deque()
         self._last_time, self._done = 0.0, 0
 
-    def run(
-        self, numbers: Iterable[int], *, start_seconds: float
-    ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
-        """Return the notes of the numbered shards, whoever computed them, and the notes of by-products."""
+    def run(self, numbers: Iterable[int], *, start_seconds: float) -> Notes:
+        """Return the notes of the numbered shards, whoever computed them, and of by-products."""
         waiting, self._last_time = list(numbers), time.perf_counter()
         threads = ThreadPoolExecutor(self._pass.at_once)
-        extra = self._extra_writer = ShardWriter(self._store, start_seconds, self._section.key)
-        with threads as pool, extra, ShardWriter(self._store, start_seconds) as writer:
+        with threads as pool, ShardWriter(self._store, start_seconds) as writer:
             while waiting:
                 waiting = [number for number in waiting if not self._start(number, pool, writer)]
                 if waiting:  # other processes compute these
@@ -180,7 +173,7 @@ class _SectionWork:
             self._collect(writer, left=0)
             if self._by_product:
                 self._by_product.release()
-        return writer.notes, extra.notes
+        return writer.notes
 
     def _start(self, number: int, pool: ThreadPoolExecutor, writer: ShardWriter) -> bool:
         """Start computing a shard, or take its note if finished; return False if another process has it."""
@@ -190,7 +183,7 @@ class _SectionWork:
         span = self._spans[number]
         if note := self._section.read_note(number, span):
             lock.release()
-            writer.notes[number] = note
+            writer.notes[self._section.key][number] = note
             self._report(span[1] - span[0])
         else:
             self._compute(Shard(self._section, number, span, lock), pool, writer)
@@ -222,7 +215,7 @@ class _SectionWork:
         full = shard.put(rows, own, seconds)
         if self._by_product and extra:  # reused features come without
             for other in self._by_product.put(shard.span[0] + rows, extra, seconds):
-                self._extra_writer.put(other)
+                writer.put(other)
         self._report(len(rows))
         if full:
             writer.put(shard)

@@ -1,10 +1,10 @@
 """Shards: the features of consecutive images, claimed, filled and published by one process at a time."""
 
 import contextlib
-from collections import deque
+from collections import defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
@@ -34,6 +34,7 @@ class Shard:
     def __init__(self, section: Section, number: int, span: tuple[int, int], lock: BaseFileLock):
         self.section, self.number, self.span, self.lock = section, number, span, lock
         self.seconds, self.copied, self._filled = 0.0, 0, 0
+        self.by_product_of: str | None = None
         self.features = {
             layer: np.empty((len(self), *shape), section.dtype) for layer, shape in section.shapes().items()
         }
@@ -50,18 +51,19 @@ class Shard:
         return self._filled == len(self)
 
 
+Notes = defaultdict[str, dict[int, dict[str, Any]]]  # of shards, by the key of their section and number
 FLOAT16_INFINITY = 0x7C00  # its bits; those of NaN are greater
 OPEN_BY_PRODUCTS = 4  # shards in memory; rows come nearly in order
 
 
 class ByProduct:
-    """The shards of a section that are filled from the passes of another section.
+    """The shards of a section that are filled from the passes of another section, whose key is source.
 
     Those that another process has claimed or that are not filled up are left to their own extraction.
     """
 
-    def __init__(self, section: Section, count: int):
-        self._section, self._spans = section, section.spans(count)
+    def __init__(self, section: Section, count: int, source: str):
+        self._section, self._spans, self._source = section, section.spans(count), source
         self._open: dict[int, Shard | None] = {}  # None for a shard of another process or a finished one
 
     def put(self, rows: np.ndarray, values: list[np.ndarray], seconds: float) -> list[Shard]:
@@ -93,24 +95,22 @@ class ByProduct:
         if self._section.has_shard(number):
             lock.release()
             return None
-        return Shard(self._section, number, self._spans[number], lock)
+        shard = Shard(self._section, number, self._spans[number], lock)
+        shard.by_product_of = self._source
+        return shard
 
 
-class ShardWriter:
+class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
     """Checks, writes and publishes full shards in a background thread; at most one waits in its queue.
 
-    notes holds the note of each published shard by number. A failure to write is raised by a later put or
-    at the end of the with block. by_product_of is the key of the section whose passes compute the shards.
+    notes holds the note of each published shard by the key of its section and its number. A failure to write
+    is raised by a later put or at the end of the with block.
     """
 
-    def __init__(self, store: ImageStore, start_seconds: float, by_product_of: str | None = None):
-        self.notes: dict[int, dict[str, Any]] = {}
-        self._by_product_of, self._versions = by_product_of, versions()
-        self._store, self._start_seconds = store, start_seconds
+    def __init__(self, store: ImageStore, start_seconds: float):
+        self.notes: Notes = defaultdict(dict)
+        self._store, self._start_seconds, self._versions = store, start_seconds, versions()
         self._thread, self._pending = ThreadPoolExecutor(1), deque[Future[None]]()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         with self._thread:
@@ -141,10 +141,10 @@ class ShardWriter:
                 "peak_memory_mb": round(peak_memory_mb(), 1),
                 "process": process_name(),
                 "versions": self._versions,
-                "by_product_of": self._by_product_of,
+                "by_product_of": shard.by_product_of,
             }
             publish_sealed(section.note(number), note)
-            self.notes[number] = note
+            self.notes[section.key][number] = note
         finally:
             shard.lock.release()
 
