@@ -164,12 +164,12 @@ class PrepareDataset(Task):
     def fingerprint(self) -> dict[str, Any]:
         names = ("subset", "split_seed", "image_size", "layout")
         selection = {name: getattr(self, name) for name in names}
-        return dataset_fingerprint(self.dataset, **selection, index=_index())
+        return dataset_fingerprint(self.dataset, **selection, index=data_folder() / layout.INDEX)
 
     @property
     def row(self) -> Dataset:
         """The data set."""
-        return find_dataset(self.dataset, _index(), self.layout)
+        return find_dataset(self.dataset, data_folder() / layout.INDEX, self.layout)
 
     @property
     def label(self) -> str:
@@ -209,7 +209,7 @@ class PrepareDataset(Task):
             )
         except BadInput:
             if self.pictures:  # an entry of the index may be wrong
-                forget_digests(self.pictures, _index())
+                forget_digests(self.pictures, data_folder() / layout.INDEX)
             raise
 
 
@@ -244,8 +244,3 @@ class DataTask(Task):
     def weights_choice(self) -> WeightsChoice:
         """The weights."""
         return self.clone(DownloadWeights).choice
-
-
-def _index() -> Path:
-    """Return the folder of the indexes of picture folders."""
-    return data_folder() / layout.INDEX

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 from pipeline.errors import DamagedFile
@@ -14,13 +14,22 @@ FLOAT = 1  # TensorProto.DataType
 LARGEST_FILE = 1 << 30  # bytes
 ONNX_START = b"\x08"  # the tag of the first field, the version of the format
 MAX_SIDES = 4
-# Message, its fields (name, number, type, whether repeated): the part of onnx.proto that holds arrays.
-MESSAGES = {
-    "Tensor": [("dims", 1, "INT64", True), ("data_type", 2, "INT32", False), ("name", 8, "STRING", False)]
-    + [("raw_data", 9, "BYTES", False)],
-    "Graph": [("initializer", 5, "Tensor", True)],
-    "Model": [("graph", 7, "Graph", False)],
+# The part of onnx.proto that holds arrays; unknown fields are skipped when a file is parsed.
+SCHEMA = """
+name: "arrays_of_onnx.proto" package: "arrays" syntax: "proto3"
+message_type { name: "Tensor"
+  field { name: "dims" number: 1 label: LABEL_REPEATED type: TYPE_INT64 }
+  field { name: "data_type" number: 2 type: TYPE_INT32 }
+  field { name: "name" number: 8 type: TYPE_STRING }
+  field { name: "raw_data" number: 9 type: TYPE_BYTES }
 }
+message_type { name: "Graph"
+  field { name: "initializer" number: 5 type: TYPE_MESSAGE type_name: ".arrays.Tensor" label: LABEL_REPEATED }
+}
+message_type { name: "Model"
+  field { name: "graph" number: 7 type: TYPE_MESSAGE type_name: ".arrays.Graph" }
+}
+"""
 
 
 def read_initializers(path: Path) -> dict[str, np.ndarray]:
@@ -47,17 +56,7 @@ def read_initializers(path: Path) -> dict[str, np.ndarray]:
 
 
 def _model_class() -> Any:
-    """Return the message class of a model; unknown fields are skipped when it is parsed."""
-    file = descriptor_pb2.FileDescriptorProto(name="arrays_of_onnx.proto", package="arrays", syntax="proto3")
-    field_types = descriptor_pb2.FieldDescriptorProto
-    for message, fields in MESSAGES.items():
-        described = file.message_type.add(name=message)
-        for name, number, kind, repeated in fields:
-            field = described.field.add(name=name, number=number, label=3 if repeated else 1)
-            if kind in MESSAGES:
-                field.type, field.type_name = field_types.TYPE_MESSAGE, f".arrays.{kind}"
-            else:
-                field.type = field_types.Type.Value(f"TYPE_{kind}")
+    """Return the message class of a model."""
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
+    pool.Add(text_format.Parse(SCHEMA, descriptor_pb2.FileDescriptorProto()))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("arrays.Model"))

@@ -66,19 +66,14 @@ class FeatureStore:
 
     def blocks(self, layers: Sequence[str], view: str = IDENTITY, size: int = 4096) -> Iterator[np.ndarray]:
         """Yield the features that load returns, in blocks (n, D) of size rows; a shard is read at a time."""
-        streams = [self._rows(layer, self._section(layer, view), size) for layer in layers]
-        for parts in zip(*streams, strict=True):
-            yield np.concatenate(parts, axis=-1)
+        streams = [self._rows(layer, self._section(layer, view)) for layer in layers]
+        rows = (np.concatenate(parts, axis=-1) for parts in zip(*streams, strict=True))
+        while block := list(itertools.islice(rows, size)):
+            yield np.stack(block)
 
-    def _rows(self, layer: str, section: Section, size: int) -> Iterator[np.ndarray]:
-        pending = np.empty((0, *section.shapes()[layer]), np.float32)
+    def _rows(self, layer: str, section: Section) -> Iterator[np.ndarray]:
         for path in self._shards(section):
-            pending = np.concatenate([pending, _read_shard(path, layer, section)])
-            while len(pending) >= size:
-                yield pending[:size]
-                pending = pending[size:]
-        if len(pending):
-            yield pending
+            yield from _read_shard(path, layer, section)
 
     def __repr__(self) -> str:
         """Return what the cache holds, in one line."""
@@ -105,7 +100,11 @@ class FeatureStore:
             raise BadInput(f"layers []: expected some of the cached {self.layers}")
         if len(layers) > 1 and self.base["pooling"] == "none":
             raise BadInput(f"layers {list(layers)}: expected one; feature maps cannot be concatenated")
-        arrays = [self._read_layer(layer, sections[layer]) for layer in layers]
+        arrays = []
+        for layer in layers:
+            shards = self._shards(section := sections[layer])
+            arrays.append(np.concatenate([_read_shard(path, layer, section) for path in shards]))
+            _check_rows(section, len(arrays[-1]), len(self.labels))
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
     def map_layer(self, layer: str, views: tuple[str, ...] = (IDENTITY,)) -> "MappedRows":
@@ -169,12 +168,6 @@ class FeatureStore:
     def _verified_shards(self, section: Section) -> list[Path]:
         manifest = self._manifests[section]
         return [manifest.verified(name) for name in sorted(manifest.files)]
-
-    def _read_layer(self, layer: str, section: Section) -> np.ndarray:
-        parts = [_read_shard(path, layer, section) for path in self._shards(section)]
-        features: np.ndarray = np.concatenate(parts)
-        _check_rows(section, len(features), len(self.labels))
-        return features
 
 
 class MappedRows:
