@@ -11,7 +11,6 @@ Other backbones are Keras's own networks compiled into one graph.
 """
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -19,12 +18,11 @@ import tensorflow as tf
 from pipeline.backbones.algorithms import AMX_WINOGRAD_SIDE, algorithm, winograd_tile
 from pipeline.backbones.engines import PassSpec
 from pipeline.backbones.model import keras_taps
+from pipeline.backbones.steps import Forward
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Arrays
 from pipeline.backbones.winograd import convolve, fused, transformed_kernel
 from pipeline.machine import usable_cores
-
-Forward = Callable[[np.ndarray], list[np.ndarray]]  # from the images of a pass to its arrays
 
 
 def passes_at_once() -> int:

@@ -1,7 +1,6 @@
 """The forward pass of a frozen backbone in OpenVINO, on the CPU."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import openvino
 from openvino import opset13 as ops
 
 from pipeline.backbones.engines import PassSpec
-from pipeline.backbones.steps import folded_weights, resize_matrix, steps_to
+from pipeline.backbones.steps import Forward, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import PIXELS, Backbone, Step
 from pipeline.backbones.weights import Arrays
 from pipeline.machine import usable_cores
@@ -17,9 +16,7 @@ from pipeline.machine import usable_cores
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def forward_function(
-    row: Backbone, arrays: Arrays, spec: PassSpec
-) -> Callable[[np.ndarray], list[np.ndarray]]:
+def forward_function(row: Backbone, arrays: Arrays, spec: PassSpec) -> Forward:
     """Return a thread-safe function from the images of a pass to its arrays."""
     images = ops.parameter([spec.batch_size, spec.image_size, spec.image_size, 3], np.uint8)
     maps = {PIXELS: _preprocessed(row, images, spec)}

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.backbones.engines import PassSpec
-from pipeline.backbones.steps import folded_weights, resize_matrix, steps_to
+from pipeline.backbones.steps import Forward, folded_weights, resize_matrix, steps_to
 from pipeline.backbones.table import PIXELS, Backbone, Step
 from pipeline.backbones.weights import Arrays
 
@@ -29,9 +28,7 @@ def passes_at_once() -> int:
     return PASSES_ON_GPU if device() == "cuda" else 1
 
 
-def forward_function(
-    row: Backbone, arrays: Arrays, spec: PassSpec
-) -> Callable[[np.ndarray], list[np.ndarray]]:
+def forward_function(row: Backbone, arrays: Arrays, spec: PassSpec) -> Forward:
     """Return a thread-safe function from the images of a pass to its arrays."""
     where, dtype = device(), getattr(torch, spec.precision)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -1,10 +1,13 @@
 """What other frameworks compute of a backbone: resizing as a matrix, its steps, and folded weights."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pipeline.backbones.table import Backbone, Step
 from pipeline.backbones.weights import Arrays
 
+Forward = Callable[[np.ndarray], list[np.ndarray]]  # from the images of a pass to its arrays
 NORM_EPSILON = 1.001e-5  # of ResNet50 in keras.applications
 
 

@@ -142,8 +142,8 @@ def backbone_of(title: str, steps: Sequence[Step], taps: Sequence[str], **more: 
         if step.name in taps:
             offset = 0 if more.get("chain") else stride - 1
             outputs.append(Output(step.name, step.filters, stride, offset, parameters, products))
-    names = {"name": title.lower(), "title": title, "application": title}
-    return Backbone(outputs=tuple(outputs), taps=tuple(taps), steps=tuple(steps), **{**names, **more})
+    more = {"application": title, "steps": tuple(steps), **more}
+    return Backbone(title.lower(), title, tuple(outputs), tuple(taps), **more)
 
 
 def _vgg(depth: int, counts: tuple[int, ...]) -> Backbone:
@@ -204,18 +204,17 @@ class Backbones(Table[Backbone]):
             return described(*describe_saved(Path(name.removeprefix(FILE)).expanduser()))
         if name.lower() in self:
             return self[name.lower()]
-        facts = APPLICATIONS.get(name) or description(name)
-        if name in APPLICATIONS and not facts:
+        if facts := APPLICATIONS.get(name) or description(name):
+            return described(name, facts)
+        if name in APPLICATIONS:
             raise BadInput(
                 f"backbone {name}: Keras publishes no checksum of its ImageNet weights, so a download cannot "
                 f"be checked; save the model and use --backbone {FILE}PATH"
             )
-        if not facts:
-            raise BadInput(
-                f"unknown backbone {name!r}: expected one of {', '.join(self)}, a name in keras.applications "
-                f"such as EfficientNetV2B0, or {FILE}PATH of a saved Keras model"
-            )
-        return described(name, facts)
+        raise BadInput(
+            f"unknown backbone {name!r}: expected one of {', '.join(self)}, a name in keras.applications "
+            f"such as EfficientNetV2B0, or {FILE}PATH of a saved Keras model"
+        )
 
 
 def described(name: str, facts: dict[str, Any]) -> Backbone:

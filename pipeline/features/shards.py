@@ -4,7 +4,7 @@ import contextlib
 from collections import defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
@@ -83,9 +83,9 @@ class ByProduct:
 
     def release(self, *, keep: int = 0) -> None:
         """Give up the shards that are not filled, with their memory and locks, except the last `keep`."""
-        unfilled = [number for number, shard in self._open.items() if shard]
-        for number in unfilled[: max(0, len(unfilled) - keep)]:
-            cast(Shard, self._open[number]).lock.release()
+        unfilled = [(number, shard) for number, shard in self._open.items() if shard]
+        for number, shard in unfilled[: max(0, len(unfilled) - keep)]:
+            shard.lock.release()
             self._open[number] = None
 
     def _claimed(self, number: int) -> Shard | None:

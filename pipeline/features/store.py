@@ -53,11 +53,6 @@ class FeatureStore:
             count = len(self.labels)
             raise DamagedFile(f"{first.folder}: expected {rows} rows, found {count}; delete it and run again")
 
-    @property
-    def bytes(self) -> int:
-        """The total size of the shards in bytes."""
-        return sum(manifest.bytes for manifest in self._manifests.values())
-
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test", ascending; raise BadInput."""
         if split not in SPLITS:
@@ -180,10 +175,6 @@ class MappedRows:
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    def __repr__(self) -> str:
-        """Return shape and dtype."""
-        return f"MappedRows(shape={self.shape}, dtype={self.dtype})"
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows (n, …) at row numbers (n,) in a new array."""

@@ -136,10 +136,7 @@ def _file_system() -> Findings:
     works = "locks and renames work" if held else "a lock of one process does not keep another out"
     yield "ok" if held else "broken", f"{folder}: {works}"
     if seconds > CLOCK_SECONDS:
-        yield (
-            "broken",
-            f"{folder}: its clock differs by {seconds:.1f} s; changed pictures could be missed",
-        )
+        yield "broken", f"{folder}: its clock differs by {seconds:.1f} s; changed pictures could be missed"
     if options := ", ".join(local_locks(folder)):
         yield "slow", f"{folder}: locks hold on this machine only ({options}); several would repeat shards"
 

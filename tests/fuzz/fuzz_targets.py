@@ -188,7 +188,7 @@ def _publish_shard(section: Section) -> None:
 def _read_everything(store) -> object:
     """Read everything that a feature store offers."""
     features = [store.load([layer], view) for layer in store.layers for view in store.views]
-    return store.labels, store.names, store.bytes, [store.rows(name) for name in ("train", "val")], features
+    return store.labels, store.names, [store.rows(name) for name in ("train", "val")], features
 
 
 def _with_key_and_seal(data: bytes) -> bytes:
