@@ -83,8 +83,9 @@ class Cluster:
         options = ("--host", "127.0.0.1", "--port", port, "--dashboard-address", "127.0.0.1:0")
         return self.start("scheduler", "-m", "distributed.cli.dask_scheduler", *options)
 
-    def worker(self, name: str, *more: str) -> subprocess.Popen:
-        return self.start(name, "-m", "distributed.cli.dask_worker", *self.worker_options(), *more)
+    def worker(self, name: str, *more: str, **environment: str) -> subprocess.Popen:
+        options = (*self.worker_options(), *more)
+        return self.start(name, "-m", "distributed.cli.dask_worker", *options, **environment)
 
     def worker_options(self) -> tuple[str, ...]:
         place = ("--host", "127.0.0.1", "--local-directory", str(self.folder))
@@ -193,17 +194,17 @@ def test_a_worker_of_another_processor_is_named_and_refused_unless_allowed(clust
 
 
 @pytest.mark.slow
-def test_a_worker_of_another_processor_that_joins_later_gets_no_shard(cluster, data_folder, wait_for):
+def test_of_workers_that_join_later_one_of_another_processor_gets_no_shard(cluster, data_folder, wait_for):
     (cluster.folder / "other.py").write_text(OTHER_PROCESSOR)
     cluster.scheduler()
-    cluster.worker("worker")
+    cluster.worker("worker", SHARD_SECONDS="4")
     command = cluster.command()
     wait_for(cluster.published, seconds=100)
     cluster.worker("other", "--preload", "other.py")
     wait_for(lambda: "avx1024" in cluster.log("other"), seconds=60)
-    assert command.poll() is None
-    assert command.wait(100) == 0, cluster.log("command")
-    assert len({process for process, _ in cluster.published()}) == 1
+    cluster.worker("same", SHARD_SECONDS="0")
+    assert command.wait(150) == 0, cluster.log("command")
+    assert len({process for process, _ in cluster.published()}) == 2
     assert len(shards(data_folder)) == SHARDS + 1
 
 
