@@ -6,11 +6,10 @@ import hashlib
 import io
 import itertools
 import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,17 +21,11 @@ IMAGE_SIDE = 32  # pixels
 PIXELS_PER_ROW = 3 * IMAGE_SIDE * IMAGE_SIDE  # planes in the order red, green, blue, each row by row
 
 MAX_UNPACKED_BYTES = 256 << 20  # CIFAR-10 takes 186,214,026, CIFAR-100 186,301,098
-MAX_HEADERS = 256  # regular repacks have 9 to about 40, with extended headers and readme.html
-
-REGULAR_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-# Names and sizes of the members fit the plain header, so extended headers are not needed.
-EXTENSION_TYPES = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
+MAX_MEMBERS = 256  # regular repacks have 3 to 9
+MAX_EXTENSION_BYTES = 64 << 10  # of an extended header, which tarfile reads into memory and parses
+PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+EXTENSION_TYPES = (*PAX_TYPES, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+PLAIN_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 
 
 @dataclass(frozen=True)
@@ -107,93 +100,67 @@ def _named_in_errors(name: Path | str) -> Iterator[None]:
         raise DamagedFile(f"{name}: {error}") from error
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is refused before tarfile reads what follows it, if its type or size is suspicious."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in EXTENSION_TYPES and header.size > MAX_EXTENSION_BYTES:
+            raise DamagedFile(f"an extended header takes {header.size} bytes")
+        if header.type not in EXTENSION_TYPES + PLAIN_TYPES:
+            kind = f"a link, a device or similar (tar type {header.type!r})"
+            raise DamagedFile(f"{header.name!r} is {kind}, expected only regular files and folders")
+        return header
+
+
 def _verified_members(row: Archive, path: Path) -> Iterator[tuple[Member, bytes]]:
     """Yield the members with their verified bytes, in the order of the archive."""
-    expected = {f"{row.folder}/{member.name}": member for member in row.members}
-    missing = dict(expected)
+    missing = {f"{row.folder}/{member.name}": member for member in row.members}
+    expected = dict(missing)
     with Path(path).open("rb") as file:
-        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
-        stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if is_gzip else file
-        for header in _headers(stream):
-            member = expected.get(header.name)
-            padded = 0 if header.isdir() else -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            if member is None or header.type in EXTENSION_TYPES:
-                with _limited(stream, padded, where=f"member {header.name!r}"):
-                    stream.seek(padded, io.SEEK_CUR)
-                continue
-            if missing.pop(header.name, None) is None:
-                raise DamagedFile(f"{member.name} is in the archive twice")
-            with _limited(stream, padded, where=member.name):
-                data = _verified(stream, header, member, row.algorithm)
-                stream.seek(padded - len(data), io.SEEK_CUR)
-            yield member, data
+        start = file.peek(40)[:40]
+        stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if start[:2] == b"\x1f\x8b" else file
+        try:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
+                for count, header in enumerate(archive, start=1):
+                    _check_limits(header, count, archive.offset)
+                    if member := expected.get(header.name):
+                        if missing.pop(header.name, None) is None:
+                            raise DamagedFile(f"{member.name} is in the archive twice")
+                        yield member, _verified(archive, header, member, row.algorithm)
+        except DamagedFile:
+            raise
+        except Exception as error:  # damaged bytes make tarfile raise nearly anything
+            what = f"{type(error).__name__}: {error}"
+            raise DamagedFile(f"not a valid tar archive ({what}); it starts with {start!r}") from error
     if missing:
         names = ", ".join(member.name for member in missing.values())
         raise DamagedFile(f"missing {names}; expected {len(expected)} members in {row.folder}/")
 
 
-def _headers(stream: io.BufferedIOBase) -> Iterator[tarfile.TarInfo]:
-    """Yield one header after the other; the caller moves the stream past the member's data.
-
-    Uses the standard library to parse single headers only: its TarFile follows extended headers without a
-    limit on depth or size.
-    """
-    for count in range(MAX_HEADERS):
-        with _limited(stream, tarfile.BLOCKSIZE, where="a tar header"):
-            block = stream.read(tarfile.BLOCKSIZE)
-        if count and not block.strip(b"\0"):
-            return
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            if count:
-                raise DamagedFile(f"damaged tar header ({error})") from error
-            raise DamagedFile(f"not a tar archive (starts with {block[:40]!r})") from error
-        _refuse_suspicious(header)
-        yield header
-    raise DamagedFile(f"more than {MAX_HEADERS} tar headers")
-
-
-def _refuse_suspicious(header: tarfile.TarInfo) -> None:
-    if header.type not in (*REGULAR_TYPES, *EXTENSION_TYPES, tarfile.DIRTYPE):
-        raise DamagedFile(
-            f"{header.name!r} is a link, a device or similar (tar type {header.type!r}), "
-            "expected only regular files and folders"
-        )
+def _check_limits(header: tarfile.TarInfo, count: int, end: int) -> None:
+    """Check a member after its extended headers and before its data, which ends at byte end, is read."""
     name = PurePosixPath(header.name)
     if name.is_absolute() or ".." in name.parts:
         raise DamagedFile(f"{header.name!r} points outside the archive")
-    if header.size < 0:
-        raise DamagedFile(f"{header.name!r} has a size of {header.size} bytes")
+    if end > MAX_UNPACKED_BYTES or count > MAX_MEMBERS:
+        limits = f"{MAX_UNPACKED_BYTES} bytes and {MAX_MEMBERS} members"
+        raise DamagedFile(f"{header.name!r} exceeds the limits of {limits}")
 
 
-def _verified(stream: io.BufferedIOBase, header: tarfile.TarInfo, member: Member, algorithm: str) -> bytes:
-    name, size = member.name, member.bytes
-    if header.type not in REGULAR_TYPES:
-        raise DamagedFile(f"{name} is not a regular file")
-    if header.size != size:
-        raise DamagedFile(f"size of {name} differs: expected {size} bytes, found {header.size}")
-    data = stream.read(size)
-    if len(data) != size:
-        raise DamagedFile(f"truncated in {name} after {len(data)} of {size} bytes")
+def _verified(archive: tarfile.TarFile, header: tarfile.TarInfo, member: Member, algorithm: str) -> bytes:
+    file = archive.extractfile(header)
+    if file is None:
+        raise DamagedFile(f"{member.name} is not a regular file")
+    if header.size != member.bytes:
+        sizes = f"expected {member.bytes} bytes, found {header.size}"
+        raise DamagedFile(f"size of {member.name} differs: {sizes}")
+    data = file.read()
     digest = hashlib.new(algorithm, data).hexdigest()
     if digest != member.digest:
-        raise DamagedFile(f"{algorithm} of {name} differs: expected {member.digest}, found {digest}")
+        raise DamagedFile(f"{algorithm} of {member.name} differs: expected {member.digest}, found {digest}")
     return data
-
-
-@contextlib.contextmanager
-def _limited(stream: io.BufferedIOBase, size: int, where: str) -> Iterator[None]:
-    """Check that size more bytes stay within the limit; errors of reading them in the block mention where."""
-    if stream.tell() + size > MAX_UNPACKED_BYTES:
-        limit = f"the limit of {MAX_UNPACKED_BYTES} bytes for the unpacked archive"
-        raise DamagedFile(f"{where} takes {size} bytes, which exceeds {limit}")
-    try:
-        yield
-    except EOFError as error:
-        raise DamagedFile(f"truncated in {where}") from error
-    except (OSError, zlib.error) as error:
-        raise DamagedFile(f"{where} could not be unpacked ({error})") from error
 
 
 def _batch(row: Archive, count: int, content: dict[bytes, Any]) -> tuple[np.ndarray, np.ndarray, list[str]]:
