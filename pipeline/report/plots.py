@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from sklearn.metrics import confusion_matrix as count_confusions
@@ -38,8 +37,6 @@ MIN_SECONDS = 0.01  # a log axis has no zero: shorter times are drawn here
 LABEL_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
 LABEL_OFFSETS = [(across * far, up * far) for far in (9, 14, 24, 38) for across, up in LABEL_DIRECTIONS]
 FIRST_WITH_LEADER = 2 * len(LABEL_DIRECTIONS)  # offsets from here on are far enough to need a leader line
-# Text alignment by the sign of the direction: 0, 1, -1.
-HORIZONTAL, VERTICAL = ("center", "left", "right"), ("center", "bottom", "top")
 
 
 def accuracy_over_time(run: RunResult) -> Figure:
@@ -231,6 +228,7 @@ def _place_labels(axes: Axes, table: pd.DataFrame, front: Line2D) -> None:
     """
     cast(Any, axes.figure).draw_without_rendering()  # fixes the layout, as overlaps are measured in pixels
     to_pixels, all_bars = axes.transData.transform, cast("list[LineCollection]", axes.collections)
+    to_points = 72 / cast(Figure, axes.figure).dpi
     occupied = [Bbox(to_pixels(bar)).padded(5, 2) for bars in all_bars for bar in bars.get_segments()]
     for (x, y), (next_x, next_y) in itertools.pairwise(to_pixels(front.get_xydata())):
         occupied += [Bbox([[x, y], [next_x, y]]).padded(2), Bbox([[next_x, y], [next_x, next_y]]).padded(2)]
@@ -240,20 +238,16 @@ def _place_labels(axes: Axes, table: pd.DataFrame, front: Line2D) -> None:
         text = label_of(*(row[name] for name in LABELED))
         text = f"{text} ({row['seeds']} seeds)" if row["seeds"] > 1 else text
         point = (row["seconds"], 100 * row["accuracy"])
-        note = axes.annotate(text, point, (0, 0), fontsize=8.5, **drawing.OFFSET)
+        note = axes.annotate(text, point, (0, 0), fontsize=8.5, **drawing.CENTERED, **drawing.OFFSET)
         note.set_in_layout(False)
-        boxes = [_move(note, offset) for offset in LABEL_OFFSETS]
+        box = note.get_window_extent()
+        shifts = np.array(LABEL_OFFSETS) / to_points + np.sign(LABEL_OFFSETS) * box.size / 2
+        boxes = [box.translated(*shift) for shift in shifts]
         inside = [axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max) for box in boxes]
         overlaps = [box.count_overlaps(occupied) for box in boxes]
         best = int(np.where(inside, overlaps, len(occupied)).argmin())
-        occupied.append(_move(note, LABEL_OFFSETS[best]))
+        note.set_position(shifts[best] * to_points)
+        occupied.append(boxes[best])
         if best >= FIRST_WITH_LEADER:
             leader = {"arrowstyle": "-", "color": drawing.GRAY, "linewidth": 0.6}
             axes.annotate("", point, LABEL_OFFSETS[best], textcoords="offset points", arrowprops=leader)
-
-
-def _move(note: Annotation, offset: tuple[float, float]) -> Bbox:
-    """Move a label to an offset from its data point and return its bounding box in pixels."""
-    across, up = np.sign(offset).astype(int)
-    note.set(position=offset, horizontalalignment=HORIZONTAL[across], verticalalignment=VERTICAL[up])
-    return note.get_window_extent(cast(Any, note.figure).canvas.get_renderer())
