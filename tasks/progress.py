@@ -36,7 +36,10 @@ class ProgressReporter:
         now = time.monotonic()
         if now - self._reported >= REPORT_SECONDS:
             self._reported = now
-            self._message_scheduler(stage, done, total, unit)
+            with contextlib.suppress(TypeError, AttributeError):  # there is no scheduler outside a worker
+                self._task.set_status_message(f"{stage}: {done} of {total or '?'} {unit}")
+                if total:
+                    self._task.set_progress_percentage(min(100, round(100 * done / total)))
 
     def _draw(self, stage: str, done: int, total: int, unit: str) -> None:
         if self._bar is None or done < self._bar.n:  # a new stage has started
@@ -48,9 +51,3 @@ class ProgressReporter:
         self._bar.total = total or None
         self._bar.set_description(getattr(self._task, "place", "") + stage, refresh=False)
         self._bar.update(done - self._bar.n)
-
-    def _message_scheduler(self, stage: str, done: int, total: int, unit: str) -> None:
-        with contextlib.suppress(TypeError, AttributeError):  # there is no scheduler outside a worker
-            self._task.set_status_message(f"{stage}: {done} of {total or '?'} {unit}")
-            if total:
-                self._task.set_progress_percentage(min(100, round(100 * done / total)))

@@ -10,6 +10,7 @@ A 3x3 convolution with zero padding is computed in one of three ways that agree 
 Other backbones are Keras's own networks compiled into one graph.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -63,9 +64,8 @@ def forward_function(row: Backbone, arrays: Arrays, spec: PassSpec, winograd_sid
     return lambda images: [np.asarray(memoryview(values.cpu())) for values in compute(tf.constant(images))]
 
 
-def forward_function_for_amx(row: Backbone, arrays: Arrays, spec: PassSpec) -> Forward:
-    """Return the same function with the algorithms that are fastest on processors with AMX."""
-    return forward_function(row, arrays, spec, AMX_WINOGRAD_SIDE)
+# With the algorithms that are fastest on processors with AMX.
+forward_function_for_amx = functools.partial(forward_function, winograd_side=AMX_WINOGRAD_SIDE)
 
 
 def _maps(
