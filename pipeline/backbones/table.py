@@ -70,10 +70,9 @@ class Backbone:
     """A convolutional backbone, divided into blocks that end in its taps.
 
     It is a network of keras.applications, whose steps a row written here has, or one with a Keras
-    configuration. Preprocessing subtracts subtract
-    from 0…255 RGB values per channel, divides by divide, then reverses the channels to BGR if flip_channels
-    is set. chain: the network consists of 3x3 convolutions, ReLU and 2x2 max pooling only, so
-    backbones.forward can compute it.
+    configuration. Preprocessing subtracts `subtract` from 0…255 RGB values per channel, divides by `divide`,
+    then reverses the channels to BGR if flip_channels is set. chain: the network consists of 3x3
+    convolutions, ReLU and 2x2 max pooling only, so backbones.forward can compute it.
     """
 
     name: str

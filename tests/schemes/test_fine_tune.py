@@ -85,7 +85,7 @@ def test_batch_norm_in_a_frozen_block_stays_in_inference_mode(pictures, make_sta
         x = add_block(x, block, name=name, width=4, dropout=0.0)
     backbone = keras.Model(pixels, x)
     before = weights_by_layer(backbone)
-    freeze_blocks(backbone, VGG16, 1)
+    freeze_blocks(backbone, dataclasses.replace(VGG16, taps=("block1_pool", "block2_pool")), 1)
     network = join(backbone, top_on(backbone, pictures))
     fit(Classifier(network), pictures, make_stage(), seed=0, history=History())
     after = weights_by_layer(network)

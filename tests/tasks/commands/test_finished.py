@@ -24,6 +24,7 @@ from statsmodels.stats.proportion import proportion_confint
 from trees import only
 
 from pipeline.backbones.engines import ENGINES
+from pipeline.children import run_in_child
 from pipeline.runs.result import read_run
 from pipeline.storage import layout
 from pipeline.storage.publishing import publish_json, publish_manifest, read_manifest
@@ -330,7 +331,8 @@ def test_doctor_names_the_fastest_engine_at_each_size(little, headstart, monkeyp
     rates = {("tensorflow", 32): 9.0, ("openvino", 32): 8.0, ("tensorflow", 128): 1.0, ("openvino", 128): 2.0}
 
     def measured(function, arguments):
-        assert function == "pipeline.features.speed:images_per_second"
+        if function != "pipeline.features.speed:images_per_second":
+            return run_in_child(function, arguments)
         return rates[arguments["engine"], arguments["input_size"]]
 
     present = [replace(ENGINES[name], package="numpy") for name in ("tensorflow", "openvino")]
