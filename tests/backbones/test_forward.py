@@ -156,7 +156,7 @@ def test_algorithm_of_every_convolution_of_vgg16_at_every_size_matches_the_key()
             assert algorithms.algorithm(side, filters) == algorithm_in_key(side, filters)
 
 
-@pytest.mark.parametrize("input_size", [32, 40])
+@pytest.mark.parametrize("input_size", [pytest.param(32, marks=pytest.mark.slow), 40])
 def test_the_algorithms_in_the_key_are_the_ones_that_run(arrays, computed_by, input_size):
     computed(arrays, input_size=input_size)
     shapes = convolutions_at(input_size)

@@ -180,6 +180,7 @@ def test_other_engines_refuse_a_network_that_they_do_not_compute():
     assert ENGINES["torch"].describe_algorithms(BACKBONES["resnet50"]) == "PyTorch, channels last"
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Keras names every layer
 def test_weights_of_another_network_are_refused(tmp_path):
     import keras
 
