@@ -25,7 +25,7 @@ MEMBERS = ("config.json", "model.weights.h5")  # of a .keras file: architecture 
 
 
 def describe_saved(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the name and the facts of a .keras file; raise BadInput if it is none, or contains code."""
+    """Return the name and the facts of a .keras file; raise BadInput if it is not one or contains code."""
     if not path.is_file():
         raise BadInput(f"backbone {FILE}{path}: expected a model that Keras saved, but the file is missing")
     path = path.resolve()
