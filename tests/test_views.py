@@ -46,7 +46,7 @@ def test_parts_of_a_view_are_applied_together():
 def test_view_keeps_shape_and_type_and_does_not_change_its_input(view):
     original = IMAGES.copy()
     shifted = apply_view(IMAGES, view)
-    assert (shifted.shape, shifted.dtype) == (IMAGES.shape, np.uint8)
+    assert (shifted.shape, shifted.dtype, shifted.flags.c_contiguous) == (IMAGES.shape, np.uint8, True)
     assert (original == IMAGES).all()
 
 

@@ -76,9 +76,10 @@ def apply_view(images: Any, view: str, library: Any = np) -> Any:
     flipped, down, right = parse_view(view)
     if flipped:
         images = library.flip(images, axis=2)
-    if not (down or right):
-        return images
-    height, width = images.shape[1:3]
-    padding = ((0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0))
-    top, left = abs(down) - down, abs(right) - right
-    return library.pad(images, padding, mode="reflect")[:, top : top + height, left : left + width]
+    if down or right:
+        height, width = images.shape[1:3]
+        padding = ((0, 0), (abs(down), abs(down)), (abs(right), abs(right)), (0, 0))
+        top, left = abs(down) - down, abs(right) - right
+        padded = library.pad(images, padding, mode="reflect")
+        images = padded[:, top : top + height, left : left + width]
+    return np.ascontiguousarray(images) if library is np else images
