@@ -50,6 +50,12 @@ def cpu_flags() -> set[str]:
     return set(_read_field("/proc/cpuinfo", "flags").split())
 
 
+def uses_amx() -> bool:
+    """Return whether oneDNN multiplies bfloat16 matrices by AMX, which ONEDNN_MAX_CPU_ISA can forbid."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "default").lower()
+    return "amx_bf16" in cpu_flags() and (limit == "default" or "amx" in limit)
+
+
 def gpu_capability() -> float | None:
     """Return the lowest compute capability of the GPUs, None without a GPU or the CUDA libraries."""
     if not Path("/dev/nvidiactl").exists() or importlib.util.find_spec("nvidia") is None:

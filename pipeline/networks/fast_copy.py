@@ -11,12 +11,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pipeline import machine
 from pipeline.backbones.forward import convolution_matrix
 from pipeline.networks import winograd
 
 Gradient = Callable[[tf.Tensor], Any]  # from the upstream gradient to the gradients of the inputs
 
 MIN_CHANNELS = 64  # of inputs and outputs; with fewer, the sums of Winograd cost more than the products
+MAX_SIDE_WITH_AMX = 15  # pixels; AMX computes the products of larger maps faster than they are transformed
 
 
 def fast_copy(model: keras.Model) -> keras.Model:
@@ -49,6 +51,8 @@ def _is_slow(layer: keras.layers.Conv2D) -> bool:
     plain = (layer.kernel_size, layer.strides, layer.dilation_rate) == ((3, 3), (1, 1), (1, 1))
     suitable = min(layer.input.shape[-1], layer.filters) >= MIN_CHANNELS and layer.groups == 1
     suitable = suitable and min(layer.input.shape[1:3]) > 1
+    if layer.compute_dtype == "bfloat16" and machine.uses_amx():
+        suitable = suitable and max(layer.input.shape[1:3]) <= MAX_SIDE_WITH_AMX
     return plain and suitable and layer.padding == "same" and layer.use_bias and not has_gpu()
 
 

@@ -78,6 +78,25 @@ def test_evaluation_is_that_of_keras_and_does_not_depend_on_the_batch(count):
 
 
 @pytest.mark.parametrize(
+    ("side", "precision", "isa", "expected"),
+    [
+        (16, "mixed_bfloat16", "DEFAULT", "Conv2D"),
+        (15, "mixed_bfloat16", "DEFAULT", "FastConv2D"),
+        (16, "float32", "DEFAULT", "FastConv2D"),
+        (16, "mixed_bfloat16", "AVX512_CORE_BF16", "FastConv2D"),
+    ],
+)
+def test_with_amx_wide_convolutions_of_large_maps_in_bfloat16_stay_direct(
+    monkeypatch, side, precision, isa, expected
+):
+    monkeypatch.setattr("pipeline.machine.cpu_flags", lambda: {"amx_bf16", "avx512_bf16"})
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    layer = keras.layers.Conv2D(64, 3, padding="same", dtype=precision, name="conv")
+    copy = fast_copy(network(layer, (side, side, 64)))
+    assert type(copy.get_layer("conv")).__name__ == expected
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         *({"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}, {"kernel_size": 1}),

@@ -76,7 +76,6 @@ KILLS = {
         *("after the predictions", "before the manifest", "after the manifest"),
     ],
 }
-ALWAYS = (SCRATCH, "in the second checkpoint")
 
 
 @pytest.fixture
@@ -104,14 +103,8 @@ def assert_finished(folder: Path, fingerprint: dict) -> None:
         read_manifest(folder).verified(name)
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        pytest.param(text, name, marks=() if (text, name) == ALWAYS else pytest.mark.slow)
-        for text, names in KILLS.items()
-        for name in names
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "name"), [(text, name) for text, names in KILLS.items() for name in names])
 def test_fault_23_a_killed_training_resumes_after_its_last_completed_epoch(
     text, name, arguments_of, tmp_path
 ):

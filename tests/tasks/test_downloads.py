@@ -88,8 +88,8 @@ def test_a_local_archive_is_used_instead_of_a_download(call, extension, tmp_path
     [
         "data/raw/cifar-10-batches-py",
         "keras/datasets/cifar-10-batches-py",
-        "keras/datasets/cifar-10-batches-py-target/cifar-10-batches-py",
-        "url/cifar-10-batches-py",
+        pytest.param("keras/datasets/cifar-10-batches-py-target/cifar-10-batches-py", marks=pytest.mark.slow),
+        pytest.param("url/cifar-10-batches-py", marks=pytest.mark.slow),
     ],
 )
 def test_an_extracted_folder_is_used_like_the_archive(call, extension, tmp_path, data_folder, place):

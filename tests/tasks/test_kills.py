@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=pytest.mark.slow), "SIGTERM", "SIGKILL"])
 def test_fault_20_no_child_is_alive_five_seconds_after_the_main_process(tmp_path, data_folder, name, workers):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     master = subprocess.Popen(
