@@ -136,7 +136,8 @@ class PrepareDataset(Task):
     """Store a data set as square uint8 images, labels, names and a train/val/test split.
 
     folder:PATH is a folder of pictures with a sub-folder for each class, optionally below train, val and
-    test; csv:PATH and parquet:PATH are tables with the columns path and label, optionally split and group.
+    test; csv:PATH and parquet:PATH are tables with the columns path and label, optionally split, group and
+    weight; npz:PATH is a NumPy file of images and labels.
     Unreadable files are reported and skipped; with HEADSTART_UNREADABLE=refuse, or [folders]
     unreadable in luigi.cfg, they are an error.
     """
@@ -144,8 +145,8 @@ class PrepareDataset(Task):
     kind = "dataset"
     dataset = luigi.Parameter(
         default="cifar10",
-        description=f"one of {', '.join(DATASETS)}, {FOLDER}PATH with a sub-folder per class, or csv:PATH "
-        "with the columns path and label",
+        description=f"one of {', '.join(DATASETS)}, {FOLDER}PATH with a sub-folder per class, csv:PATH "
+        "with the columns path and label, or npz:PATH with the arrays images and labels",
     )
     subset = WholeNumber(default=0, description="images in a stratified subset, 0 for all")
     split_seed = WholeNumber(default=0, description="seed of the train/val/test split and of the subset")
@@ -157,7 +158,7 @@ class PrepareDataset(Task):
     image_size = OptionalNumber(
         default=None,
         description=f"pixels per side at which pictures are kept, {SMALLEST_IMAGE} to {LARGEST_IMAGE} "
-        f"[default: {FOLDER_IMAGE_SIZE} for folders, 32 for the other data sets, which have no other]",
+        f"[default: {FOLDER_IMAGE_SIZE} for folders, their own for arrays, 32 for other data sets]",
     )
 
     @property

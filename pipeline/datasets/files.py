@@ -14,6 +14,7 @@ OTHER_SUFFIX = re.compile(
     r"|nef|nrw|orf|pef|raf|raw|rw2|srw|x3f)",
     re.IGNORECASE,
 )
+ARRAYS = ".npz"  # suffix of a NumPy file of images and labels
 SPLIT_WORDS = {"train": ("training",), "val": ("valid", "validation", "dev"), "test": ("testing", "eval")}
 SPLIT_NAMES = {  # every spelling of a split, in lower case
     f"{word}{end}": split
@@ -26,10 +27,10 @@ LEFT_BEHIND = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture file of a data set.
+    """A picture of a data set: a file, or a row (counted from 1) of the arrays in a NumPy file.
 
     name is its POSIX path relative to the folder or as in the table; split is "" if the source gives none.
-    Pictures of one group, unless it is "", go to one split.
+    Pictures of one group, unless it is "", go to one split. weight is that of the picture in the loss.
     """
 
     name: str
@@ -37,11 +38,14 @@ class PictureFile:
     class_name: str
     split: str = ""
     group: str = ""
+    weight: float = 1.0
+    row: int = 0
 
     @property
     def entry(self) -> str:
         """What is part of the data set's identity beside the bytes of the file."""
-        return json.dumps([self.name, self.class_name, self.split, self.group])
+        weight = [self.weight] if self.weight != 1 else []
+        return json.dumps([self.name, self.class_name, self.split, self.group, *weight])
 
 
 def pictures_below(folder: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.files import (
+    ARRAYS,
     FORMATS,
     SPLIT_NAMES,
     SUFFIXES,
@@ -30,8 +31,9 @@ from pipeline.datasets.files import (
     why_unread,
 )
 from pipeline.datasets.label_table import read_table, table_files, unlabeled
-from pipeline.datasets.table import FOLDER, PICTURES, TABLES, Dataset
+from pipeline.datasets.table import FOLDER, LARGEST_IMAGE, PICTURES, SMALLEST_IMAGE, TABLES, Dataset
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
+from pipeline.extensions import resolve
 from pipeline.formatting import printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
@@ -41,7 +43,7 @@ UNASSIGNED = 255  # split code of an image whose split the folder does not decid
 EXPECTED_FOLDER = (
     "expected a folder with one sub-folder of pictures for each class, optionally below train/val/test"
 )
-EXPECTED_TABLE = "expected a CSV or Parquet file with the columns path and label"
+EXPECTED_TABLE = "expected a CSV or Parquet file with the columns path and label, or a file of arrays (.npz)"
 FITTING = "colors in sRGB, transparency on white, square from the center, bilinear, antialiased (Pillow)"
 FOLDER_IMAGE_SIZE = 224  # pixels per side, by default: VGG16's own size
 RECENT_NS = 2_000_000_000  # a file modified this recently can change again with the same timestamp
@@ -55,12 +57,15 @@ WRONG = "damaged (other bytes, the same size and times), restore them"
 
 
 def folder_dataset(text: str, index: Path | None, layout: str = "auto") -> Dataset:
-    """Return the row of the data set `folder:PATH` or `csv:PATH`; index is the folder that caches digests.
+    """Return the row of a data set such as `folder:PATH` or `csv:PATH`; index is the folder of digests.
 
     Raises BadInput if the path is not that of a folder or a table with two or more classes of pictures.
     """
-    files, identity = _scan(_checked_path(text), index, layout)
-    return folder_row(_short_name(text), identity, len(files))
+    root, size = _checked_path(text), FOLDER_IMAGE_SIZE
+    files, identity = _scan(root, index, layout)
+    if files[0].row:  # arrays, of which those that fit keep their pixels
+        size = min(max(resolve("pipeline.datasets.arrays:smaller_side")(root), SMALLEST_IMAGE), LARGEST_IMAGE)
+    return folder_row(_short_name(text), identity, len(files), image_size=size)
 
 
 def source_path(text: str) -> Path | None:
@@ -79,7 +84,9 @@ def _checked_path(text: str) -> Path:
     return root
 
 
-def folder_row(name: str, identity: str, size: int, note: str = "") -> Dataset:
+def folder_row(
+    name: str, identity: str, size: int, note: str = "", image_size: int = FOLDER_IMAGE_SIZE
+) -> Dataset:
     """Return the row of a data set of pictures from its name, the identity of its files and their number."""
     return Dataset(
         name=name,
@@ -91,7 +98,7 @@ def folder_row(name: str, identity: str, size: int, note: str = "") -> Dataset:
         test_fraction=0.2,
         note=note,
         order="pixels",
-        image_size=FOLDER_IMAGE_SIZE,
+        image_size=image_size,
         fitting=FITTING,
     )
 
@@ -110,7 +117,7 @@ def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
     if twins := [name for name in counts if alike[unicodedata.normalize("NFC", name).casefold()] != name]:
         raise BadInput(f"{root}: expected names of classes that differ, found {twins[0]!r} twice")
     for file in files:
-        counts[file.class_name] += file.split in ("", "train")
+        counts[file.class_name] += file.split in ("", "train") and file.weight > 0
     if len(counts) < 2:
         classes = ", ".join(counts) or "none"
         others = [] if root.is_file() else files_below(root)
@@ -158,6 +165,9 @@ def find_pictures(names: Sequence[str]) -> list[str]:
         path = Path(name)
         if name.startswith(TABLES):
             table = _checked_path(name)
+            if table.suffix == ARRAYS:
+                advice = f"embed arrays with --dataset {name}, classify them with headstart.load_model"
+                raise BadInput(f"{name}: expected pictures or a table of their paths; {advice}")
             pictures += [str(table.parent / row["path"]) for row in read_table(table)]
         elif path.is_dir() and name:
             pictures += [str(file) for file in files_below(path) if is_picture(file)]
@@ -244,19 +254,20 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
     files = picture_files(root, layout)
     path, base = _index_file(root, index) if index else None, root.parent if root.is_file() else root
     (_, cached), began = _read_index(path), time.time_ns()
+    names = {file.path: text_of_name(root.name) if file.row else file.name for file in files}
     with ThreadPoolExecutor(usable_cores()) as pool:
-        read = pool.map(lambda file: _index_entry(file.path, cached.get(file.name)), files)
-        entries = {file.name: entry for file, entry in zip(files, read, strict=True)}
+        read = pool.map(lambda item: _index_entry(item[0], cached.get(item[1])), names.items())
+        entries = dict(zip(names, read, strict=True))
     kept = {
-        file.name: entries[file.name]
-        for file in files
-        if entries[file.name][-1] and max(entries[file.name][1:3]) < began - RECENT_NS
-        if base / file.name == file.path  # no character of its name is replaced
+        name: entries[place]
+        for place, name in names.items()
+        if entries[place][-1] and max(entries[place][1:3]) < began - RECENT_NS
+        if base / name == place  # no character of its name is replaced
     }
     if path and kept != cached:
         with contextlib.suppress(HeadstartError):  # a data folder that cannot be written
             publish_sealed(path, {"folder": str(base), "files": kept})
-    return files, identity_of({file.entry: entries[file.name][-1] for file in files})
+    return files, identity_of({file.entry: entries[file.path][-1] for file in files})
 
 
 def check_index(path: Path) -> tuple[str, dict[str, list[str]]]:

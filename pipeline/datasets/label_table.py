@@ -1,25 +1,28 @@
-"""A table of pictures: a CSV or Parquet file with a picture in each row.
+"""A table of pictures: a CSV or Parquet file with a picture in each row, or a NumPy file with arrays.
 
-Its columns are path, relative to the table or absolute; label, a text as it stands; and, if wanted, split and
-group. Other columns are ignored. A table without labels is enough to predict and embed.
+Its columns are path, relative to the table or absolute; label, a text as it stands; and, if wanted, split,
+group and weight. Other columns are ignored. A table without labels is enough to predict and embed.
 """
 
+import contextlib
 import csv
 import importlib.util
+import math
 from pathlib import Path
 
-from pipeline.datasets.files import SPLIT_NAMES, PictureFile
+from pipeline.datasets.files import ARRAYS, SPLIT_NAMES, PictureFile
 from pipeline.errors import BadInput
+from pipeline.extensions import resolve
 from pipeline.formatting import printable
 
-COLUMNS = ("path", "label", "split", "group")
+COLUMNS = ("path", "label", "split", "group", "weight")
 
 
 def table_files(path: Path) -> list[PictureFile]:
     """Return the pictures of the rows that have a label, each once, sorted: the key knows no order of rows.
 
     A row without a split gets that of its group, if others of the group have one. Raises BadInput for a table
-    without labels, an unknown split, or a group in several splits.
+    without labels, an unknown split, a group in several splits, or a weight that is no number of 0 or more.
     """
     rows, files = read_table(path), []
     split_of: dict[str, str] = {}  # by group
@@ -32,12 +35,21 @@ def table_files(path: Path) -> list[PictureFile]:
         group = row.setdefault("group", "")
         if group and split and split_of.setdefault(group, row["split"]) != row["split"]:
             raise BadInput(f"{path}: row {number}: expected group {group!r} in one split, found two")
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
+        weight = _weight(row.get("weight") or "1", f"{path}: row {number}")
         if row["label"]:
             split, name = row["split"] or split_of.get(row["group"], ""), printable(row["path"])
+            place, place_row = (path, number) if path.suffix == ARRAYS else (path.parent / row["path"], 0)
             label = printable(row["label"])
-            files.append(PictureFile(name, path.parent / row["path"], label, split, row["group"]))
-    return sorted(set(files), key=lambda file: file.entry)
+            files.append(PictureFile(name, place, label, split, row["group"], weight, place_row))
+    return sorted(set(files), key=lambda file: (file.row, file.entry))
+
+
+def _weight(text: str, where: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise BadInput(f"{where}: expected a weight of 0 or more, received {text!r}")
 
 
 def unlabeled(path: Path) -> list[tuple[str, str]]:
@@ -50,6 +62,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
     Raises BadInput if it cannot be read, has no column path, or no path in a row.
     """
+    if path.suffix == ARRAYS:
+        return resolve("pipeline.datasets.arrays:read_rows")(path)
     is_parquet = path.suffix == ".parquet"
     try:
         rows = _read_parquet(path) if is_parquet else _read_csv(path)

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import itertools
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from pipeline.datasets.arrays import read_images
 from pipeline.datasets.files import PictureFile
 from pipeline.datasets.folders import (
     UNASSIGNED,
@@ -69,7 +72,7 @@ def read_digits(_: None, writer: ImageWriter, progress: Progress) -> Records:
 
 
 def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str = "auto") -> Records:
-    """Read the pictures of a folder, cropped and resized to the writer's size, on all cores.
+    """Read the pictures of a folder or a table, cropped and resized to the writer's size, on all cores.
 
     The content is the sha256 of each picture's decoded pixels, before it is cropped and resized. Files that
     cannot be read or are not pictures are left out and listed in unreadable, as (name, why).
@@ -78,11 +81,13 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
     class_names = tuple(sorted({file.class_name for file in files}))
     digests, unreadable, deep = {}, [], {}
     content: dict[PictureFile, bytes] = {}
-    read = functools.partial(_read, size=writer.size)
+    rows = {file.row for file in files if file.row}  # of a NumPy file
+    source: Iterator[np.ndarray | None] = read_images(root, rows) if rows else itertools.repeat(None)
+    read = functools.partial(_read, size=writer.size, digest=sha256_of(root) if rows else "")
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(files), writer.block):
             block, images = files[start : start + writer.block], []
-            for file, picture in zip(block, pool.map(read, block), strict=True):
+            for file, picture in zip(block, pool.map(read, block, source), strict=True):
                 digests[file.entry] = picture.file_digest
                 if picture.pixels is None:
                     unreadable.append((file.name, picture.why))
@@ -103,6 +108,7 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
         hashlib.sha256(file.group.encode()).digest() if file.group else digest
         for file, digest in content.items()
     ]
+    weights = np.array([file.weight for file in content], np.float32)
     return Records(
         np.array([class_names.index(file.class_name) for file in content], np.int64),
         [file.name for file in content],
@@ -111,6 +117,7 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
         content=np.frombuffer(b"".join(content.values()), np.uint8).reshape(-1, 32),
         split_keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
         source_split=np.array([SPLITS.get(file.split, UNASSIGNED) for file in content], np.uint8),
+        weights=weights if (weights != 1).any() else None,
         unreadable=(*unreadable, *skipped_entries(root, files)),
         identity=identity_of(digests),
     )
@@ -128,12 +135,12 @@ class _Picture(NamedTuple):
     why: str = ""
 
 
-def _read(file: PictureFile, size: int) -> _Picture:
-    digest = ""
+def _read(file: PictureFile, image: np.ndarray | None, *, size: int, digest: str) -> _Picture:
+    """Read a file, or take an image of a NumPy file with this digest."""
     try:
-        digest = sha256_of(file.path)
-        picture = decode_picture(file.path)
-        brightest = int(np.asarray(picture).max()) if picture.info["bits"] == 16 else None
+        digest = digest or sha256_of(file.path)
+        picture = decode_picture(file.path) if image is None else Image.fromarray(image).convert("RGB")
+        brightest = int(np.asarray(picture).max()) if picture.info.get("bits") == 16 else None
         return _Picture(digest, fit_picture(picture, size), digest_of_picture(picture), brightest)
     except DamagedFile as error:
         return _Picture(digest, None, why=str(error).removeprefix(f"{file.path}: "))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.datasets.folders import LISTED_FILES, list_first
+from pipeline.datasets.folders import list_first
 from pipeline.datasets.images import ImageWriter, map_images
 from pipeline.datasets.lookup import stored_dataset
 from pipeline.datasets.split import split_by_content, split_images, subset_images
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 DATASET_FILE, UNREADABLE, DUPLICATES = "dataset.h5", "unreadable.csv", "duplicates.csv"
 FEW_VAL, FEW_TRAIN = 50, 10  # pictures; with fewer in val or of a class in train, results are uncertain
+IMBALANCE = 0.1  # of the most frequent class's pictures; with fewer of the rarest, it is reported
 
 
 def prepare(
@@ -57,15 +58,16 @@ def prepare(
         hdf5.write_array(file, "index", rows.astype(np.int64))
         hdf5.write_array(file, "split", split[rows])
         hdf5.write_texts(file, "names", [records.names[row] for row in rows])
-        if records.content is not None:
-            hdf5.write_array(file, "content", records.content[rows])
+        for name, values in (("content", records.content), ("weights", records.weights)):
+            if values is not None:
+                hdf5.write_array(file, name, values[rows])
     counts = {name: int((split[rows] == code).sum()) for name, code in SPLITS.items()}
     facts: dict[str, Any] = {"class_names": list(records.class_names), "counts": counts}
     files = [DATASET_FILE, IMAGES_FILE]
     notes = [f"{pluralize(len(records.unreadable), 'file')} left out"] if records.unreadable else []
     tables = {UNREADABLE: pd.DataFrame(records.unreadable, columns=["file", "why"])}
     if records.content is not None:
-        _report_few(records, records.labels[rows], split[rows])
+        notes += _report_few(records, records.labels[rows], split[rows])
         tables[DUPLICATES], found = _report_duplicates(records, records.content, rows, split, source)
         notes += found
     for name, table in tables.items():
@@ -108,8 +110,8 @@ def _split(records: Records, settings: dict[str, Any], source: str | None) -> np
     return split
 
 
-def _report_few(records: Records, labels: np.ndarray, split: np.ndarray) -> None:
-    """Warn if val, or a class in train, has so few pictures that results are uncertain."""
+def _report_few(records: Records, labels: np.ndarray, split: np.ndarray) -> list[str]:
+    """Warn if val, or a class in train, has so few pictures that results are uncertain; return notes."""
     n_val, in_train = int((split == VAL).sum()), labels[split == TRAIN]
     counts = np.bincount(in_train, minlength=len(records.class_names))
     if n_val < FEW_VAL:
@@ -118,9 +120,14 @@ def _report_few(records: Records, labels: np.ndarray, split: np.ndarray) -> None
             "val has %s: choices made on it are uncertain; %s", pluralize(n_val, "picture"), advice
         )
     if few := [name for name, count in zip(records.class_names, counts, strict=True) if count < FEW_TRAIN]:
-        listed = ", ".join(few[:LISTED_FILES]) + ("…" if len(few) > LISTED_FILES else "")
         advice = "add pictures of these classes, or merge or remove them"
-        logger.warning("fewer than %d pictures for training: %s; %s", FEW_TRAIN, listed, advice)
+        logger.warning("fewer than %d pictures for training: %s; %s", FEW_TRAIN, list_first(few), advice)
+    (least, rarest), *_, (most, commonest) = sorted(zip(counts.tolist(), records.class_names, strict=True))
+    if least >= IMBALANCE * most:
+        return []
+    note = f"{pluralize(least, 'training picture')} of {rarest} and {most:,} of {commonest}"
+    logger.warning("%s: --class-weights balanced gives all classes the same weight in the loss", note)
+    return [f"{note} (see --class-weights)"]
 
 
 def _report_duplicates(
@@ -178,7 +185,8 @@ class ImageStore:
     images (N, S, S, 3) uint8, S = image_size, are mapped from their file, which reads only what is used.
     labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names (N strings),
     class_names (C strings), counts of images by split, row (the data set's row). content (N, 32) uint8 is the
-    sha256 of each picture's decoded pixels if the split depends on it, else None.
+    sha256 of each picture's decoded pixels if the split depends on it, else None. weights (N,) float32 are
+    those of a table, None if all are 1.
     """
 
     def __init__(self, folder: Path | str):
@@ -192,8 +200,9 @@ class ImageStore:
                 hdf5.read_array(file, name, kinds="iu") for name in ("labels", "index", "split")
             )
             self.names: list[str] = hdf5.read_texts(file, "names")
-            self.content: np.ndarray | None = (
-                hdf5.read_array(file, "content", kinds="u") if "content" in file else None
+            self.content, self.weights = (
+                hdf5.read_array(file, name, kinds=kinds) if name in file else None
+                for name, kinds in (("content", "u"), ("weights", "f"))
             )
         self.images_path = manifest.verified(IMAGES_FILE)
         self.images = map_images(self.images_path)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FOLDER = "folder:"  # prefix of a data set that is a folder of the user's pictures
-TABLES = ("csv:", "parquet:")  # prefixes of data sets that are tables of pictures and labels
+TABLES = ("csv:", "parquet:", "npz:")  # prefixes of data sets that are tables of pictures and labels
 PICTURES = (FOLDER, *TABLES)
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 512  # pixels per side of prepared images; VGG16's minimum is 32
 
@@ -28,6 +28,7 @@ class Records(NamedTuple):
     content: np.ndarray | None = None  # (N, 32) uint8, sha256 of each picture, if it comes from a file
     split_keys: np.ndarray | None = None  # (N, 32) uint8, what decides the split: content or a group
     source_split: np.ndarray | None = None  # (N,) uint8, the split set by the source, 255 if unassigned
+    weights: np.ndarray | None = None  # (N,) float32, of each image in the loss; None if all are 1
     unreadable: tuple[tuple[str, str], ...] = ()  # name of each file left out, and why
     identity: str | None = None  # of the bytes that were read; compared with the row's source
 

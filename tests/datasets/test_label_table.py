@@ -98,6 +98,19 @@ def test_a_group_follows_the_split_of_its_rows_and_two_splits_are_an_error(tmp_p
         table_files(write(tmp_path / "t.csv", pinned))
 
 
+def test_weights_are_stored_with_the_pictures_and_empty_ones_are_1(tmp_path):
+    texts = ("", "2", "0.25", "0")
+    store = prepared(write(tmp_path / "t.csv", rows_of(weight=lambda number: texts[number // 2 % 4])))
+    assert store.weights.dtype == np.float32
+    assert store.weights.tolist() == [(1, 2, 0.25, 0)[number // 2 % 4] for number in range(40)]
+
+
+def test_a_column_of_ones_is_the_table_without_weights(tmp_path):
+    plain = fingerprint_of(write(tmp_path / "t.csv", rows_of()))
+    ones = write(tmp_path / "t.csv", rows_of(weight=lambda number: ("1", "1.0", "")[number % 3]))
+    assert fingerprint_of(ones) == plain and prepared(ones).weights is None
+
+
 def test_rows_without_a_picture_or_a_label_are_listed(tmp_path):
     rows = [*rows_of(40), {"path": "absent.png", "label": "NA"}, {"path": "p/000.png", "label": ""}]
     (tmp_path / "p").mkdir()
@@ -109,15 +122,17 @@ def test_rows_without_a_picture_or_a_label_are_listed(tmp_path):
     assert [row["why"] for row in listed[::2]] == ["No such file or directory", "no label"]
 
 
-@pytest.mark.parametrize("column", ["label", "split", "group"])
+@pytest.mark.parametrize("column", ["label", "split", "group", "weight"])
 def test_a_changed_value_changes_the_key(tmp_path, column):
     rows = rows_of(
-        split=lambda number: ("train", "val", "test")[number % 3], group=lambda number: str(number)
+        split=lambda number: ("train", "val", "test")[number % 3],
+        group=lambda number: str(number),
+        weight=lambda number: "2",
     )
     before = fingerprint_of(write(tmp_path / "t.csv", rows))
-    rows[0][column] = {"label": "01", "split": "val", "group": "other"}[column]
+    rows[0][column] = {"label": "01", "split": "val", "group": "other", "weight": "1.5"}[column]
     assert fingerprint_of(write(tmp_path / "t.csv", rows))["source"] != before["source"]
-    rows[0][column] = {"label": "NA", "split": "train", "group": "0"}[column]
+    rows[0][column] = {"label": "NA", "split": "train", "group": "0", "weight": "2.0"}[column]
     assert fingerprint_of(write(tmp_path / "t.csv", rows[::-1])) == before, "the order of rows is no content"
 
 
@@ -146,6 +161,10 @@ def test_rows_in_another_order_or_repeated_give_the_same_data_set(tmp_path):
         ("path,label\na.png,x\nb.png,x\n", r"expected two classes or more; found 1 with pictures \(x\)"),
         ("path,label\na.png,Cat\nb.png,cat\n", "expected names of classes that differ, found 'Cat' twice"),
         ("path,label\n,x\n", r"row 1: expected a path"),
+        ("path,label,weight\na.png,x,-1\n", r"row 1: expected a weight of 0 or more, received '-1'"),
+        ("path,label,weight\na.png,x,nan\n", r"expected a weight of 0 or more, received 'nan'"),
+        ("path,label,weight\na.png,x,heavy\n", r"expected a weight of 0 or more, received 'heavy'"),
+        ("path,label,weight\na.png,x,1\nb.png,y,0\n", r"expected pictures of every class in train, .*'y'"),
         (b"path,label\n\xff.png,x\n", "expected a CSV file in UTF-8 with a header"),
         ("", "expected a column label, found no rows"),
     ],
