@@ -31,6 +31,11 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
+def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean recall, in 0..1, of the classes in labels."""
+    return float(class_recall(probabilities, labels)[np.unique(labels)].mean())
+
+
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean of -ln p(true class) in nats, at least 0; p is clipped to at least 1e-7."""
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)

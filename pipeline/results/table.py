@@ -27,6 +27,7 @@ class Score:
 SCORES = Table(
     "score",
     Score("accuracy", "accuracy", "pipeline.results.scores:accuracy", unit="%", share=True),
+    Score("balanced_accuracy", "balanced accuracy", "pipeline.results.scores:balanced_accuracy", unit="%"),
     Score("log_loss", "log loss", "pipeline.results.scores:log_loss", unit="nats"),
     Score("calibration_error", "calibration error", "pipeline.results.scores:calibration_error", unit="%"),
     Score("macro_f1", "macro F1", "pipeline.results.scores:macro_f1"),

@@ -23,10 +23,12 @@ from tasks.configuration import data_folder
 TEXTS = ("run", "scheme", "weights", "data_set", "differs")
 ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
 VAL_ACCURACIES = tuple(f"val_{name}" for name in ACCURACIES)
-NUMBERS = ("image_size", "input_size", "seed", *VAL_ACCURACIES, *ACCURACIES, "log_loss", "seconds")
+SHARES = (*VAL_ACCURACIES, *ACCURACIES, "balanced_accuracy")
+NUMBERS = ("image_size", "input_size", "seed", *SHARES, "log_loss", "seconds")
 COLUMNS = (*TEXTS, *NUMBERS)
 # Whether the highest value is first.
-SORTS = {"val_accuracy": True, "accuracy": True, "log_loss": False, "seconds": False, "run": False}
+SORTS = {"val_accuracy": True, "accuracy": True, "balanced_accuracy": True}
+SORTS |= {"log_loss": False, "seconds": False, "run": False}
 
 
 def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:

@@ -32,7 +32,8 @@ def describe(run: RunResult) -> list[str]:
         f"  {describe_sizes(recipe)}",
         f"  {data_of(recipe)}",
         f"  val accuracy {format_share(row, 'val_accuracy')}, "
-        f"test accuracy {format_share(row, 'accuracy')}, log loss {format_value(row['log_loss'], '')}",
+        f"test accuracy {format_share(row, 'accuracy')}, balanced accuracy "
+        f"{format_value(row['balanced_accuracy'], '%')}, log loss {format_value(row['log_loss'], '')}",
         f"  time: {format_duration(costs['total_seconds'])}, of which training "
         f"{format_duration(costs['train_seconds'])}; peak memory {costs['peak_memory_mb']:,.0f} MB",
     ]

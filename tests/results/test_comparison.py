@@ -82,7 +82,8 @@ def test_the_columns_are_exactly_these(two_runs):
         "parameters trainable_parameters"
     )
     assert tuple(first.split()) == COMPARISON_COLUMNS
-    assert list(compare(two_runs).table.columns) == [*COMPARISON_COLUMNS, "calibration_error", "macro_f1"]
+    others = ["balanced_accuracy", "calibration_error", "macro_f1"]
+    assert list(compare(two_runs).table.columns) == [*COMPARISON_COLUMNS, *others]
 
 
 def test_there_is_one_row_for_each_run_in_the_order_given(two_runs):

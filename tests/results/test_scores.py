@@ -42,6 +42,16 @@ def test_accuracy_and_macro_f1_agree_with_scikit_learn(random_split):
     assert scores.macro_f1(probabilities, labels) == pytest.approx(expected)
 
 
+def test_balanced_accuracy_agrees_with_scikit_learn_and_leaves_out_classes_without_images(random_split):
+    probabilities, labels = random_split
+    for kept in (labels >= 0, (labels != 2) & (np.arange(400) % 7 < labels + 1)):
+        predicted = probabilities[kept][:, [0, 1, 3, 4]].argmax(axis=1)
+        some = np.insert(np.eye(4, dtype=np.float32)[predicted], 2, 0, axis=1)
+        expected = sklearn.metrics.balanced_accuracy_score(labels[kept], some.argmax(axis=1))
+        assert scores.balanced_accuracy(some, labels[kept]) == pytest.approx(expected)
+    assert scores.balanced_accuracy(probabilities, labels) != scores.accuracy(probabilities, labels)
+
+
 def test_log_loss_agrees_with_scikit_learn(random_split):
     probabilities, labels = random_split
     clipped = probabilities.astype(np.float64).clip(1e-7, 1)
