@@ -65,7 +65,7 @@ class RecipeTask(DataTask):
     def common_fingerprint(self) -> dict[str, Any]:
         """The part of the fingerprint that all results of recipes share: settings, size and inputs."""
         inputs = {name: task.fingerprint for name, task in self.inputs.items()}
-        return {"settings": settings.as_dict(self.resolved), "input_size": self.pixels, **inputs}
+        return {"settings": settings.in_keys(self.resolved), "input_size": self.pixels, **inputs}
 
     @property
     def label(self) -> str:

@@ -39,13 +39,16 @@ class HeadData:
     """Examples of features with standardized rows; every view of a training image is a training row.
 
     Rows are standardized by moments, mean and variance (D,) float32; by default those of the training rows,
-    with variances of at least floor times their mean. train_labels (V * n,) and val_labels (n,) are int64.
+    with variances of at least floor times their mean. train_labels (V * n,) and val_labels (n,) are int64;
+    train_weights (V * n,) float32 are weights in the loss, None if all are 1.
     """
 
     def __init__(self, examples: Examples, *, floor: float = 0.0, standardize_by: Moments | None = None):
         self.examples, self.views, self.classes = examples, examples.views, examples.classes
         self.train_labels = np.tile(examples.labels[examples.train], examples.views)
         self.val_labels = examples.labels[examples.val]
+        weights = examples.loss_weights
+        self.train_weights = None if weights is None else np.tile(weights[examples.train], examples.views)
         self.moments = standardize_by or moments(self.raw(examples.train), floor)
 
     @property
@@ -57,6 +60,12 @@ class HeadData:
     def val(self) -> np.ndarray:
         """The val rows, (V * n, D) float32, one block per view; standardized on every access."""
         return self._standardize(self.examples.val)
+
+    @property
+    def votes(self) -> np.ndarray:
+        """The weight of each training row in its own class, (V * n, C) float32, 0 in all others."""
+        one_hot = np.eye(self.classes, dtype=np.float32)[self.train_labels]
+        return one_hot if self.train_weights is None else one_hot * self.train_weights[:, None]
 
     def with_train(self, rows: np.ndarray) -> "HeadData":
         """Return the same data with other training rows (n,), standardized as before."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from pipeline.datasets.store import ImageStore
 from pipeline.errors import DamagedFile
 from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
@@ -23,11 +24,14 @@ PREDICT_ROWS = 500  # rows per forward pass
 
 @dataclass(frozen=True, eq=False)
 class HeadDataLoader:
-    """Loads layers of a feature store with a recipe's views, training images and variance floor."""
+    """Loads layers of a feature store with a recipe's views, training images and variance floor.
+
+    images is the data set that the features are of.
+    """
 
     recipe: Head
     features: FeatureStore
-    classes: int
+    images: ImageStore
 
     @property
     def floor(self) -> float:
@@ -40,9 +44,9 @@ class HeadDataLoader:
 
     def examples(self, layers: tuple[str, ...]) -> Examples:
         """Return the examples of the concatenated layers."""
-        views, budget = self.recipe.views, self.recipe.label_budget
+        views = self.recipe.views
         inputs = np.concatenate([self.features.load(layers, view) for view in views])
-        examples = Examples.of(self.features, inputs, self.classes, len(views), budget=budget)
+        examples = Examples.of(self.images, inputs, self.recipe, len(views))
         return examples.with_val() if self.recipe.fits_val else examples
 
     def width(self, layer: str) -> int:

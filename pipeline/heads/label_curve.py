@@ -40,7 +40,7 @@ def head_curve(
     images, store = ImageStore(dataset), FeatureStore(features)
     with clock.stage("read features"):
         all_labels = override(recipe, {"label_budget": ALL_LABELS, "fit_on": "train"})
-        loader = HeadDataLoader(all_labels, store, len(images.class_names))
+        loader = HeadDataLoader(all_labels, store, images)
         val_and_test = np.concatenate([store.rows("val"), store.rows("test")])
         full_data = HeadData(replace(loader.examples(recipe.layers), val=val_and_test), floor=loader.floor)
     rows = []

@@ -12,6 +12,7 @@ import tensorflow as tf
 from pipeline.extensions import resolve
 from pipeline.heads.data import HeadData, Points, linear_model
 from pipeline.heads.penalised import solve_path
+from pipeline.heads.weighted import solve_weighted
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import LinearHead, LogisticHead, PrototypeHead, RidgeHead, SvmHead
 
@@ -37,25 +38,29 @@ def solve_penalised(
     recipe: LogisticHead | SvmHead, points: Points, data: HeadData, progress: Progress
 ) -> Solution:
     """Solve for each point's inverse penalty `c`, which weighs the loss per image, however many views."""
+    penalties = [point.get("c", recipe.c) / data.views for point in points]
+    if data.train_weights is not None:
+        return solve_weighted(data, recipe.loss, penalties, progress)
     return solve_path(
         data.train,
         data.train_labels,
         classes=data.classes,
         loss=recipe.loss,
-        inverse_penalties=[point.get("c", recipe.c) / data.views for point in points],
+        inverse_penalties=penalties,
         progress=progress,
     )
 
 
 def solve_ridge(recipe: RidgeHead, points: Points, data: HeadData, progress: Progress) -> Solution:
     """Solve least squares on targets of 1 and -1 for each penalty `alpha`, from one eigendecomposition."""
-    train = data.train
-    input_mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
-    inputs = tf.constant(train - input_mean)
+    train, weights = data.train, data.train_weights
+    roots = np.float32(1) if weights is None else np.sqrt(weights)[:, None]
+    input_mean = _mean(train, weights)
+    inputs = tf.constant((train - input_mean) * roots)
     targets = 2 * np.eye(data.classes, dtype=np.float32)[data.train_labels] - 1
-    target_mean = targets.mean(axis=0, dtype=np.float64).astype(np.float32)
+    target_mean = _mean(targets, weights)
     gram = tf.matmul(inputs, inputs, transpose_a=True).numpy().astype(np.float64)
-    products = tf.matmul(inputs, targets - target_mean, transpose_a=True).numpy().astype(np.float64)
+    products = tf.matmul(inputs, (targets - target_mean) * roots, transpose_a=True).numpy().astype(np.float64)
     values, basis = np.linalg.eigh(gram)
     alphas = np.array([point.get("alpha", recipe.alpha) for point in points])
     shrunk = np.maximum(values, 0) + alphas[:, None] * data.views  # (K, D)
@@ -64,9 +69,17 @@ def solve_ridge(recipe: RidgeHead, points: Points, data: HeadData, progress: Pro
     return weights.astype(np.float32), bias.astype(np.float32)
 
 
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return the mean (D,) float32 of values (n, D) with weights (n,), computed in float64."""
+    if weights is None:
+        return values.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return np.average(values, axis=0, weights=weights.astype(np.float64)).astype(np.float32)
+
+
 def solve_prototype(recipe: PrototypeHead, points: Points, data: HeadData, progress: Progress) -> Solution:
     """Return the nearest class mean m as a linear head: x m - |m|^2 / 2 = (|x|^2 - |x - m|^2) / 2."""
-    one_hot = np.eye(data.classes, dtype=np.float32)[data.train_labels]
-    means = (data.train.T @ one_hot) / np.maximum(one_hot.sum(axis=0), 1)
+    votes = data.votes
+    sums = votes.sum(axis=0)
+    means = (data.train.T @ votes) / np.where(sums, sums, 1)
     bias = -0.5 * (means**2).sum(axis=0)
     return np.stack([means] * len(points)), np.stack([bias] * len(points))

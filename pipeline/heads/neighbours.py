@@ -1,4 +1,5 @@
-"""Nearest neighbors by cosine similarity: the k nearest training images vote, weighted by similarity.
+"""Nearest neighbors by cosine similarity: the k nearest training images vote, weighted by similarity and by
+their weights in the loss of other heads.
 
 Votes are weighted by exp(cosine / 0.07) as in Wu et al., Unsupervised Feature Learning via Non-Parametric
 Instance Discrimination (CVPR 2018), and in DINO's evaluation. Features are standardized first.
@@ -16,6 +17,7 @@ from pipeline.recipes.heads import NeighborsHead
 
 SHARPNESS = 1 / 0.07
 FLOOR = 1e-3  # added to every class's share of the votes, so that its logarithm is finite
+TINY = 1e-30  # least sum of votes, so that neighbors without weight give shares of 0
 QUERIES = 500  # val images that are compared with all training images at a time
 
 
@@ -33,10 +35,10 @@ def fit(recipe: NeighborsHead, data: HeadData, **_: Any) -> keras.Model:
     values, nearest = keras.ops.top_k(cosines, min(recipe.neighbours, rows))
     weights = keras.ops.exp(SHARPNESS * (values - keras.ops.max(values, axis=1, keepdims=True)))
     votes = keras.ops.sum(keras.ops.expand_dims(weights, -1) * members(nearest), axis=1)
-    shares = votes / keras.ops.sum(votes, axis=1, keepdims=True)
+    shares = votes / keras.ops.maximum(keras.ops.sum(votes, axis=1, keepdims=True), TINY)
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(keras.ops.log(shares + FLOOR))
     bank.set_weights([_normalize(data.train).T])
-    members.set_weights([np.eye(data.classes, dtype=np.float32)[data.train_labels]])
+    members.set_weights([data.votes])
     return keras.Model(features, logits)
 
 
@@ -46,15 +48,15 @@ def predict_logits(
     """Return val logits (V, n, C) for each point's `neighbours`, from one pass over the training rows."""
     counts = [min(point.get("neighbours", recipe.neighbours), len(data.train_labels)) for point in points]
     bank = tf.constant(_normalize(data.train))
-    one_hot = tf.one_hot(data.train_labels, data.classes)
+    members = tf.constant(data.votes)
     chunks, queries = [], _normalize(data.val)
     for start in range(0, len(queries), QUERIES):
         similarity = tf.matmul(queries[start : start + QUERIES], bank, transpose_b=True)
         values, nearest = tf.math.top_k(similarity, max(counts))
         weights = tf.exp(SHARPNESS * (values - values[:, :1]))
-        totals = tf.cumsum(weights[..., None] * tf.gather(one_hot, nearest), axis=1)  # (B, count, C)
+        totals = tf.cumsum(weights[..., None] * tf.gather(members, nearest), axis=1)  # (B, count, C)
         votes = [totals[:, count - 1] for count in counts]
-        shares = [vote / tf.reduce_sum(vote, axis=1, keepdims=True) for vote in votes]
+        shares = [vote / tf.maximum(tf.reduce_sum(vote, axis=1, keepdims=True), TINY) for vote in votes]
         chunks.append([tf.math.log(share + FLOOR).numpy() for share in shares])
         progress("nearest neighbors", min(start + QUERIES, len(queries)), len(queries), "images")
     return [data.by_view(np.concatenate(parts)) for parts in zip(*chunks, strict=True)]

@@ -83,7 +83,8 @@ class _Stack:
         self.dtype = tf.as_dtype(precision)
         self.inputs = tf.constant(data.train, self.dtype)
         features = self.inputs.shape[1]
-        self.labels = tf.constant(data.train_labels)
+        self.labels, weights = tf.constant(data.train_labels), data.train_weights
+        self.weights = None if weights is None else tf.constant(weights / weights.mean(), tf.float32)
         self.learning_rate, self.weight_decay, self.dropout, self.label_smoothing = (
             np.array([point.get(name, getattr(recipe, name)) for point in points], np.float32)
             for name in STACKED[:4]
@@ -175,12 +176,12 @@ class _Stack:
         decays += [np.zeros_like(rate) for rate in rates[len(kernels) :]]
 
         def step(rows: tf.Tensor) -> None:
-            batch, labels = tf.gather(self.inputs, rows), tf.gather(self.labels, rows)
+            batch = tf.gather(self.inputs, rows)
             noise = self.draws + tf.stack([0, 1000 * (self.step_number + 1)])
             with tf.GradientTape() as tape:
                 cast_kernels = [tf.cast(kernel, self.dtype) for kernel in kernels]
                 tape.watch(cast_kernels)
-                loss = self._loss(self.forward(batch, cast_kernels, noise), labels)
+                loss = self._loss(self.forward(batch, cast_kernels, noise), rows)
             gradients = tape.gradient(loss, [*cast_kernels, *others])
             gradients[0] = self._masked(gradients[0])
             factor = tf.cast(schedule(self.step_number), tf.float32)
@@ -210,11 +211,13 @@ class _Stack:
             return np.repeat(values, weight.shape[1] // self.count)
         return values.reshape(-1, *([1] * (len(weight.shape) - 1)))
 
-    def _loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return the sum over heads of the mean cross-entropy with each head's label smoothing."""
-        smoothing = self.label_smoothing[:, None]
+    def _loss(self, logits: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Return the sum over heads of the mean cross-entropy at rows, with each head's label smoothing."""
+        smoothing, labels = self.label_smoothing[:, None], tf.gather(self.labels, rows)
         targets = tf.one_hot(labels, self.classes)[:, None] * (1 - smoothing) + smoothing / self.classes
         losses = tf.nn.softmax_cross_entropy_with_logits(tf.broadcast_to(targets, tf.shape(logits)), logits)
+        if self.weights is not None:
+            losses *= tf.gather(self.weights, rows)[:, None]
         return tf.reduce_sum(tf.reduce_mean(losses, axis=0))
 
     def predict_logits(self, rows: np.ndarray) -> np.ndarray:

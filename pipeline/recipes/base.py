@@ -10,6 +10,7 @@ from pipeline.views import IDENTITY, parse_views
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "triangle")
 AVERAGES = ("none", "lookahead")
+BALANCED = "balanced"
 
 N_BLOCKS = 5  # in every backbone, numbered from the input
 PATCH = 2  # side of a whitened patch in pixels
@@ -30,11 +31,16 @@ LESSON_DENSE_BLOCKS = {  # by name of the dense head; a recipe without a suffix 
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """The base class of recipes: name, title and label budget."""
+    """The base class of recipes: name, title, label budget and weights of classes."""
 
     name: str
     title: str
     label_budget: str = setting(ALL_LABELS, "label budget, such as 5% or 25/class; #1 for another draw")
+    class_weights: str = setting(
+        "none",
+        "weights of classes in the loss; balanced: n / (k * n_class)",
+        choices=("none", BALANCED),
+    )
 
     def check(self) -> None:
         """Raise BadInput if a setting cannot be parsed or settings contradict each other."""

@@ -111,6 +111,7 @@ def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
         # A top fitted to hard labels is overconfident: the first gradients would disturb the blocks below.
         "label_smoothing": recipe.label_smoothing,
         "label_budget": recipe.label_budget,
+        "class_weights": recipe.class_weights,
         "variance_floor": VARIANCE_FLOOR,
     }
 

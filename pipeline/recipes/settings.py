@@ -25,6 +25,8 @@ KINDS = {
     "tuple[int, ...]": _Kind(int, "whole numbers separated by commas", is_tuple=True),
     "tuple[str, ...]": _Kind(str, "names separated by commas", is_tuple=True),
 }
+# Settings that came later, with the value of all runs before. They are in keys only with another value.
+ADDED_SETTINGS: dict[str, Any] = {"class_weights": "none"}
 BOOLEANS = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
 
 
@@ -102,6 +104,11 @@ def override(recipe: Any, overrides: dict[str, Any]) -> Any:
 def as_dict(recipe: Any) -> dict[str, Any]:
     """Return the settings of a recipe as JSON values."""
     return {name: plain(getattr(recipe, name)) for name in fields_of(recipe)}
+
+
+def in_keys(recipe: Any) -> dict[str, Any]:
+    """Return the settings of a recipe that are stored with its results and are part of their keys."""
+    return {name: value for name, value in as_dict(recipe).items() if ADDED_SETTINGS.get(name) != value}
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from pipeline.recipes.space import bad_space
 
 MAX_COMBINATIONS = 4096  # a mistyped space should not run for a week
 SEED = "seed"
-SHARED_BY_HEADS = ("views", "fit_on", "label_budget", "temperature", "variance_floor")
+SHARED_BY_HEADS = ("views", "fit_on", "label_budget", "class_weights", "temperature", "variance_floor")
 STACKED = ("learning_rate", "weight_decay", "dropout", "label_smoothing", SEED)  # in one computation
 
 

@@ -147,7 +147,7 @@ def differing_settings(
         own, parts = run.recipe["settings"], []
         for name in sorted({name for recipe in group for name in recipe["settings"]}):
             if any(recipe["settings"].get(name) != own.get(name) for recipe in group):
-                parts.append(f"{name} {_short(own.get(name))}")
+                parts.append(f"{name} {_short(own.get(name, 'default'))}")
         for field, unit in {**DISTINCT_FIELDS, **extra}.items():
             if any(recipe[field] != run.recipe[field] for recipe in group):
                 parts.append(f"{run.recipe[field]}{unit}")

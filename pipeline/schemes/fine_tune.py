@@ -44,7 +44,7 @@ def fine_tune(job: Job[FineTuneRecipe]) -> TrainingResult:
     recipe, images, history = job.recipe, job.images, History()
     row = BACKBONES[job.backbone]
     choice: dict[str, Any] = read_choice(job.sweep) if job.sweep else {"settings": {}, "seconds": 0.0}
-    examples = Examples.of(images, images.images, len(images.class_names), budget=recipe.label_budget)
+    examples = Examples.of(images, images.images, recipe)
     with job.clock.stage(TOP_STAGE):
         top = _fitted_top(job, examples, history, choice["settings"])
     with job.clock.stage("read weights"):

@@ -33,7 +33,7 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
     """Train the recipe's network (pixels in) on the training images."""
     recipe, images, history = job.recipe, job.images, History()
     pixels = images.images
-    examples = Examples.of(images, pixels, len(images.class_names), budget=recipe.label_budget)
+    examples = Examples.of(images, pixels, recipe)
     if recipe.fit_on == FINAL:
         examples = examples.with_val()
     with job.clock.stage("read images"):

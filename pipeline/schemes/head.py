@@ -6,7 +6,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import FINAL
 from pipeline.heads.fit import HeadDataLoader, fit_head, read_choice
 from pipeline.recipes.heads import Head
-from pipeline.recipes.settings import as_dict, override
+from pipeline.recipes.settings import in_keys, override
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History
 from pipeline.training.job import Job, TrainingResult
@@ -17,7 +17,7 @@ def train_head(job: Job[Head]) -> TrainingResult:
     recipe = job.recipe
     assert job.features is not None
     with job.clock.stage("read features"):
-        data = HeadDataLoader(recipe, job.features, len(job.images.class_names))(recipe.layers)
+        data = HeadDataLoader(recipe, job.features, job.images)(recipe.layers)
     history, rows = History(), job.rows()
     with job.clock.stage("head"):
         model = fit_head(recipe, data, seed=job.seed, history=history, progress=job.progress)
@@ -40,7 +40,7 @@ def train_tuned_head(job: Job[Head]) -> TrainingResult:
     recipe = override(job.recipe, settings)
     recipe.check()
     trained = train_head(replace(job, recipe=recipe))
-    return replace(trained, settings=as_dict(recipe), tune_seconds=choice["seconds"])
+    return replace(trained, settings=in_keys(recipe), tune_seconds=choice["seconds"])
 
 
 def parameters_below(backbone: str, layers: tuple[str, ...]) -> int:

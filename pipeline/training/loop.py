@@ -43,9 +43,10 @@ def fit(
 ) -> None:
     """Train the trainable weights of a classifier, and add one row per epoch to history.
 
-    The loss is cross-entropy with label smoothing. Train loss and accuracy are means over the epoch's steps
-    (with augmentation and dropout); val loss is plain cross-entropy after the epoch. Raises Diverged if the
-    loss or a weight is not finite; a fused ReLU turns NaN into 0, so the loss alone can hide it.
+    The loss is cross-entropy with label smoothing; weights of examples count relative to their mean. Train
+    loss and accuracy are means over the epoch's steps (with augmentation and dropout); val loss is plain
+    cross-entropy after the epoch. Raises Diverged if the loss or a weight is not finite; a fused ReLU turns
+    NaN into 0, so the loss alone can hide it.
 
     With a checkpoint, each epoch's state is saved, and an interrupted stage resumes after its last completed
     epoch with the same result. multipliers returns learning-rate multipliers by variable for a number of
@@ -136,17 +137,25 @@ def _update_function(
     labels, weights = tf.constant(examples.labels), model.trainable_variables
     optimizer.build(weights)
     smoothing, classes = stage.label_smoothing, examples.classes
+    if (loss_weights := examples.loss_weights) is not None:
+        loss_weights = tf.constant(loss_weights / loss_weights[examples.train].mean(), tf.float32)
 
     def step(batch: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch_labels, number = tf.gather(labels, rows), tf.cast(optimizer.iterations, tf.int32)
         if feed.augments and not examples.cached_augmentation:
             batch = augment(batch, **feed.augmentation(rows, number))
         targets = tf.one_hot(batch_labels, classes) * (1 - smoothing) + smoothing / classes
+        if loss_weights is not None:
+            targets *= tf.gather(loss_weights, rows)[:, None]
         if stage.mixup:
             batch, targets = mix_pairs(batch, targets, feed.step_seed(number), stage.mixup)
         with tf.GradientTape() as tape:
             logits = model(batch, training=True)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            if loss_weights is None:
+                losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            else:  # the targets of an example sum to its weight
+                losses = -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=1)
+            loss = tf.reduce_mean(losses)
         optimizer.apply(tape.gradient(loss, weights), weights)
         if average:
             average.after_update(number + 1)

@@ -36,7 +36,7 @@ def tune_head(
     sweep_spec = SweepSpec(**spec)
     recipe, space = sweep_spec.head(), sweep_spec.axes()
     images, store = ImageStore(dataset), FeatureStore(features)
-    loader = HeadDataLoader(override(recipe, {"fit_on": "train"}), store, len(images.class_names))
+    loader = HeadDataLoader(override(recipe, {"fit_on": "train"}), store, images)
     trials = sweep(recipe, space, loader, precision=sweep_spec.precision, progress=progress)
     axes = [name for name in space if name != SEED]
     table = sweep_table(trials, axes, images.counts["val"])

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import HeadstartError
 from pipeline.features.sections import base_fingerprint, missing_sections
 from pipeline.recipes.schemes import SCHEMES
-from pipeline.recipes.settings import as_dict
+from pipeline.recipes.settings import ADDED_SETTINGS, as_dict
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import canonical, key_of
 from pipeline.storage.publishing import explain_disk_errors, is_held, is_orphaned, is_scratch
@@ -142,7 +142,7 @@ def _is_of_earlier_version(entry: Entry) -> bool:
     rows = SCHEMES[scheme].recipes if scheme in SCHEMES else {}
     if recipe not in rows or not isinstance(fingerprint.get("settings"), dict):
         return False  # a row of an extension that is not loaded, or a recipe from a search
-    return as_dict(rows[recipe]).keys() != fingerprint["settings"].keys()
+    return not as_dict(rows[recipe]).keys() ^ fingerprint["settings"].keys() <= ADDED_SETTINGS.keys()
 
 
 def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) -> str | None:

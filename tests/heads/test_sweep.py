@@ -8,6 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
+from pipeline.datasets.store import ImageStore
 from pipeline.errors import BadInput, Diverged
 from pipeline.features.store import FeatureStore
 from pipeline.heads import linear
@@ -27,8 +28,9 @@ QUICK = dataclasses.replace(HEADS["linear"], epochs=3, batch_size=16, layers=BLO
 class RecordingLoader:
     """A loader of the digits' features that records which layer sets it loaded."""
 
-    def __init__(self, features):
-        self._loader, self.loaded = HeadDataLoader(HEADS["ridge"], FeatureStore(features), 10), []
+    def __init__(self, features, digits):
+        store, images = FeatureStore(features), ImageStore(digits)
+        self._loader, self.loaded = HeadDataLoader(HEADS["ridge"], store, images), []
         self.width = self._loader.width
 
     def __call__(self, layers: tuple[str, ...]) -> HeadData:
@@ -38,9 +40,9 @@ class RecordingLoader:
 
 
 @pytest.fixture
-def loader(features) -> RecordingLoader:
+def loader(features, digits) -> RecordingLoader:
     """A loader for the features of a hundred digits."""
-    return RecordingLoader(features)
+    return RecordingLoader(features, digits)
 
 
 def accuracy(logits: np.ndarray, data: HeadData) -> float:

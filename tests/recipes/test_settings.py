@@ -13,7 +13,7 @@ from pipeline.errors import BadInput
 from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 from pipeline.recipes.heads import HEADS
-from pipeline.recipes.settings import as_dict, checked, describe, override, parse, setting
+from pipeline.recipes.settings import as_dict, checked, describe, in_keys, override, parse, setting
 
 RECIPES = [recipe for table in (HEADS, FINE_TUNE_RECIPES, SCRATCH_RECIPES) for recipe in table.values()]
 
@@ -173,6 +173,14 @@ def test_settings_as_a_dict_are_json_values_without_name_and_title():
     assert list(settings) == ["epochs", "rate", "loss", "flip", "neck", "note", "units", "layers"]
     assert json.loads(json.dumps(settings)) == settings
     assert settings["units"] == [3, 4]
+
+
+def test_keys_have_later_settings_only_with_another_value_than_before():
+    recipe = HEADS["ridge"]
+    assert in_keys(recipe).keys() == as_dict(recipe).keys() - {"class_weights"}
+    balanced = override(recipe, {"class_weights": "balanced"})
+    assert in_keys(balanced) == as_dict(balanced)
+    assert override(recipe, in_keys(balanced)) == balanced
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{type(recipe).__name__}-{recipe.name}")

@@ -135,12 +135,23 @@ def test_a_tuned_head_is_fitted_on_train_and_val_together(tuned, swept, sources)
     mean, variance = moments(store.load(chosen["layers"])[both])
     np.testing.assert_allclose(np.ravel(model.get_layer("standardise").mean), mean, rtol=1e-5)
     np.testing.assert_allclose(np.ravel(model.get_layer("standardise").variance), variance, rtol=1e-5)
-    examples = HeadDataLoader(HEADS["ridge"], store, 10)(tuple(chosen["layers"])).examples
+    examples = HeadDataLoader(HEADS["ridge"], store, ImageStore(sources["dataset"]))(
+        tuple(chosen["layers"])
+    ).examples
     data = HeadData(type(examples)(examples.inputs, examples.labels, both, both[:0], 10))
     recipe = SCHEMES["head"].recipe("ridge", {"alpha": chosen["alpha"]})
     expected = linear.fit(recipe, data).get_layer("logits").get_weights()
     for pair in zip(model.get_layer("logits").get_weights(), expected, strict=True):
         np.testing.assert_allclose(*pair, atol=1e-5)
+
+
+def test_balanced_classes_are_recorded_with_the_run(sources, tmp_path):
+    settings = {"layers": ["block1_pool"], "c": 1.0}
+    runs = [
+        read_run(trained("head:logistic", settings | more, tmp_path / str(number), sources))
+        for number, more in enumerate(({}, {"class_weights": "balanced"}))
+    ]
+    assert [run.recipe["settings"]["class_weights"] for run in runs] == ["none", "balanced"]
 
 
 @pytest.mark.parametrize("name", ["linear", "logistic"])
@@ -177,10 +188,10 @@ def test_an_edited_choice_is_rejected(swept, sources, tmp_path, flip_byte):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loader_returns_no_val_rows_if_val_is_trained_on(features):
+def test_a_loader_returns_no_val_rows_if_val_is_trained_on(features, digits):
     store = FeatureStore(features)
     recipe = replace(HEADS["ridge"], views=("identity", "hflip"), fit_on="train+val")
-    load = HeadDataLoader(recipe, store, 10)
+    load = HeadDataLoader(recipe, store, ImageStore(digits))
     data = load(("block1_pool",))
     assert data.examples.inputs.shape == (200, 64)
     assert data.train.shape == (2 * (len(store.rows("train")) + len(store.rows("val"))), 64)

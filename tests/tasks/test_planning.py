@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
+
+import pytest
 
 from pipeline.backbones.engines import ENGINES
 from pipeline.extensions import resolve
@@ -14,6 +17,7 @@ from pipeline.recipes import base
 from pipeline.recipes.heads import HEADS
 from pipeline.report.table import FINDINGS
 from pipeline.training import optimizers, weight_copies
+from tasks import FineTune, TrainFromScratch, TrainHead, TrainTunedHead
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("tensorflow", "keras", "h5py", "pandas", "sklearn", "matplotlib", "numpy")
@@ -50,6 +54,18 @@ def test_every_function_that_the_graph_names_exists():
     checked = [name for name in names if name.partition(":")[0] not in missing]
     assert [name for name in checked if not callable(resolve(name))] == []
     assert [name for name in modules if importlib.import_module(name) is None] == []
+
+
+@pytest.mark.parametrize("task", [TrainHead, TrainTunedHead, FineTune, TrainFromScratch])
+def test_a_class_weight_is_in_keys_only_if_it_is_not_the_default(task):
+    plain, balanced = task(dataset="digits"), task(dataset="digits", class_weights="balanced")
+    assert "class_weights" not in json.dumps([plain.fingerprint, plain.spec.settings])
+    assert balanced.spec.load_recipe().class_weights == balanced.spec.settings["class_weights"] == "balanced"
+    assert (
+        task(dataset="digits", class_weights="none").fingerprint == plain.fingerprint != balanced.fingerprint
+    )
+    if hasattr(balanced, "sweep_task"):
+        assert balanced.sweep_task.fingerprint["settings"]["class_weights"] == "balanced"
 
 
 def test_names_in_recipes_match_the_tables_that_load_tensorflow():

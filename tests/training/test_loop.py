@@ -135,6 +135,46 @@ def test_an_epochs_loss_is_the_mean_over_all_training_rows_with_smoothed_labels(
     assert row["train_accuracy"] == (probabilities.argmax(axis=1) == toy.labels[toy.train]).mean()
 
 
+def full_batch(examples: Examples, stage: Stage) -> tuple[list[np.ndarray], list[float]]:
+    """Train the same new network with one step per epoch; return its weights and its losses."""
+    keras.utils.set_random_seed(0)
+    classifier, history = trained(toy_classifier, examples, stage)
+    return classifier.model.get_weights(), [row["train_loss"] for row in history.rows]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_weight_is_the_number_of_times_that_a_row_comes(toy, make_stage, optimizer):
+    times = np.arange(48) % 4
+    stage = make_stage(epochs=6, batch_size=8192, optimizer=optimizer, label_smoothing=0.1)
+    weighted = full_batch(dataclasses.replace(toy, weights=times.astype(np.float32)), stage)
+    repeated = full_batch(dataclasses.replace(toy, train=np.repeat(toy.train, times[toy.train])), stage)
+    for one, other in zip([*weighted[0], weighted[1]], [*repeated[0], repeated[1]], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert weighted[1] != full_batch(toy, stage)[1]
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_equal_weights_of_any_size_change_nothing(toy, make_stage, mixup):
+    stage = make_stage(epochs=3, mixup=mixup)
+    losses = [
+        full_batch(dataclasses.replace(toy, weights=weights), stage)[1]
+        for weights in (None, np.full(48, 7, np.float32))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_mixup_mixes_the_weights_with_the_targets(toy, make_stage):
+    weights = (toy.labels == 0).astype(
+        np.float32
+    )  # the loss of class 1 does not count wherever it is mixed in
+    examples, stage = dataclasses.replace(toy, weights=weights), make_stage(batch_size=36, mixup=1.0)
+    classifier, history = linear_classifier(), History()
+    logits = classifier.model.get_layer("logits")
+    logits.set_weights([np.zeros_like(logits.kernel), np.float32([0, -30, 0])])
+    fit(classifier, examples, stage, seed=0, history=history)
+    assert 0.5 * math.log(2) < history.rows[0]["train_loss"] < 1.5 * math.log(2)
+
+
 def test_loss_and_accuracy_match_a_direct_computation(toy, monkeypatch):
     monkeypatch.setattr(
         "pipeline.training.classifier.EVALUATION_BATCH", 5

@@ -228,6 +228,13 @@ def renamed_settings(little) -> dict:
     return {"rate" if name == "learning_rate" else name: value for name, value in settings.items()}
 
 
+def test_a_run_with_a_setting_that_came_later_is_not_of_an_earlier_version(little, headstart):
+    settings = read_manifest(only(little, "runs/*")).fingerprint["settings"]
+    assert "class_weights" not in settings
+    rewritten(little, settings={**settings, "class_weights": "balanced"})
+    assert "earlier version" not in headstart("clean")[1]
+
+
 def test_a_run_whose_settings_were_renamed_is_unused_and_so_are_its_sources(little, headstart, monkeypatch):
     monkeypatch.delitem(PRESETS, "little")
     run = rewritten(little, settings=renamed_settings(little))
