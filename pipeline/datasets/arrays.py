@@ -59,7 +59,8 @@ def _opened(path: Path) -> Iterator[tuple[NpzFile, IO[bytes], tuple[int, ...]]]:
             with file.zip.open("images.npy") as stream:
                 npy.read_magic(stream)  # 1.0, which np.savez writes for arrays of a plain type
                 shape, is_fortran, dtype = npy.read_array_header_1_0(stream)
-                if dtype != np.uint8 or is_fortran or shape[3:] not in ((), (3,)) or math.prod(shape[:3]) < 1:
+                is_valid = len(shape) > 2 and shape[3:] in ((), (3,)) and min(shape) > 0
+                if dtype != np.uint8 or is_fortran or not is_valid:
                     expected = "images as uint8 (N, height, width, 3) or (N, height, width) in C order"
                     found = f"{dtype} {shape}{' in Fortran order' if is_fortran else ''}"
                     raise BadInput(f"{path}: expected {expected}, found {found}")

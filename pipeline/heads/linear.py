@@ -54,7 +54,7 @@ def solve_penalised(
 def solve_ridge(recipe: RidgeHead, points: Points, data: HeadData, progress: Progress) -> Solution:
     """Solve least squares on targets of 1 and -1 for each penalty `alpha`, from one eigendecomposition."""
     train, weights = data.train, data.train_weights
-    roots = np.float32(1) if weights is None else np.sqrt(weights)[:, None]
+    roots = np.ones(1, np.float32) if weights is None else np.sqrt(weights)[:, None]
     input_mean = _mean(train, weights)
     inputs = tf.constant((train - input_mean) * roots)
     targets = 2 * np.eye(data.classes, dtype=np.float32)[data.train_labels] - 1
