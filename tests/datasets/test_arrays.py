@@ -119,6 +119,7 @@ def test_a_changed_value_changes_the_key(tmp_path, name):
         ({"images": np.zeros((24, 32, 32, 3))}, r"images as uint8 .* found float64 \(24, 32, 32, 3\)"),
         ({"images": np.zeros((24, 3, 32, 32), np.uint8)}, r"found uint8 \(24, 3, 32, 32\)"),
         ({"images": np.zeros((24, 32, 32, 3), np.uint8, order="F")}, "in Fortran order"),
+        ({"images": np.zeros((24, 1024), np.uint8)}, r"found uint8 \(24, 1024\)"),
         ({"images": np.zeros((0, 32, 32), np.uint8)}, r"found uint8 \(0, 32, 32\)"),
         ({"labels": np.arange(23)}, r"labels as .* \(24,\), one for each image, found int64 \(23,\)"),
         ({"labels": np.eye(24)}, r"found float64 \(24, 24\)"),

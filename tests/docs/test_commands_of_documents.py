@@ -58,6 +58,9 @@ def place(tmp_path_factory):
         Image.fromarray(pixels.astype(np.uint8)).save(kind / f"{number}.png")
     rows = [f"{picture.relative_to(folder)},{picture.parent.name}" for picture in folder.glob("photos/*/*")]
     (folder / "labels.csv").write_text("\n".join(["path,label", *sorted(rows)]))
+    brightness = 150 * (np.arange(60) % 2).reshape(60, 1, 1, 1)
+    images = np.random.default_rng(0).integers(0, 100, (60, 32, 32, 3)) + brightness
+    np.savez(folder / "pictures.npz", images=images.astype(np.uint8), labels=np.arange(60) % 2)
     (folder / "pictures").mkdir()
     for name in ("photo.jpg", "pictures/other.png"):
         Image.new("RGB", (60, 40), "navy").save(folder / name)
