@@ -134,7 +134,7 @@ def test_no_size_and_no_format_moves_a_picture(root, tmp_path):
 def test_few_pictures_are_reported_with_what_to_do(tmp_path, caplog):
     prepared(fill(tmp_path / "few", each=12), tmp_path / "set")
     assert re.search(r"val has \d pictures: .*sort at least 50 into a folder named val", caplog.text)
-    assert "fewer than 10 pictures for training: daisy, rose, tulip; add pictures" in caplog.text
+    assert "fewer than 10 pictures for training: daisy; rose; tulip; add pictures" in caplog.text
     caplog.clear()
     for part in ("train", "val", "test"):
         fill(tmp_path / "many" / part, each=20)
