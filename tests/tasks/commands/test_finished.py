@@ -94,7 +94,7 @@ def test_runs_are_filtered(two_runs, headstart, arguments, count):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sort", "colour"], "--sort: expected one of val_accuracy, accuracy, log_loss, seconds"),
+        (["--sort", "colour"], "--sort: expected one of val_accuracy, accuracy, balanced_accuracy, log_loss"),
         (["--only", "colour=red"], "--only 'colour=red': expected one of run, scheme"),
         (["--only", "accuracy>high"], "expected a number after >, received 'high'"),
         (["--only", "scheme>3"], "scheme is text; filter it with ="),
