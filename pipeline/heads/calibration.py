@@ -5,6 +5,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
+from pipeline.training.classifier import cross_entropy
+
 MAX_LOG_TEMPERATURE = 12.0  # natural log; temperatures from exp(-12) to exp(12) times the spread are tried
 
 
@@ -31,12 +33,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     bounds = (start - step, start + step)
     result = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
     return float(spread * np.exp(result.x))
-
-
-def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean of -ln p(label) in nats; probabilities (n, C) are clipped at 1e-38."""
-    likelihood = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
-    return float(-np.log(likelihood).mean())
 
 
 def with_probabilities(model: keras.Model, temperature: float | None) -> keras.Model:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -67,9 +67,8 @@ def fit_head(recipe: Head, data: HeadData, **options: Any) -> keras.Model:
     """Return the fitted head, which maps features (B, D) to probabilities (B, C)."""
     model = resolve(f"{recipe.module}:fit")(recipe, data, **options)
     temperature = None
-    if not recipe.calibrated:
-        temperature = cast(UncalibratedHead, recipe).temperature
-        temperature = temperature or fit_temperature(_val_logits(model, data), data.val_labels)
+    if isinstance(recipe, UncalibratedHead):
+        temperature = recipe.temperature or fit_temperature(_val_logits(model, data), data.val_labels)
     return with_probabilities(model, temperature)
 
 

@@ -10,19 +10,20 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import Diverged
 from pipeline.extensions import resolve
-from pipeline.heads.calibration import cross_entropy, fit_temperature, probabilities_of
+from pipeline.heads.calibration import fit_temperature, probabilities_of
 from pipeline.heads.data import HeadData, Points
 from pipeline.heads.fit import HeadDataLoader
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import Head, UncalibratedHead
 from pipeline.recipes.settings import override
 from pipeline.recipes.sweep import SEED, groups_of, layers_of, points_of, separate_settings
+from pipeline.training.classifier import cross_entropy
 
 Load = Callable[[tuple[str, ...]], HeadData]
 
@@ -91,8 +92,8 @@ def _score(recipe: Head, logits: np.ndarray, labels: np.ndarray) -> tuple[Any, .
     if not np.isfinite(logits).all():
         return 0.0, math.inf, None
     temperature = None
-    if not recipe.calibrated:
-        temperature = cast(UncalibratedHead, recipe).temperature or fit_temperature(logits, labels)
+    if isinstance(recipe, UncalibratedHead):
+        temperature = recipe.temperature or fit_temperature(logits, labels)
     probabilities = probabilities_of(logits, temperature or 1.0)
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return accuracy, cross_entropy(probabilities, labels), temperature

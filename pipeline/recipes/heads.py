@@ -12,7 +12,7 @@ divided by a temperature.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from pipeline.backbones.table import Backbone
 from pipeline.datasets.table import FIT_ON
@@ -35,17 +35,11 @@ class Head(BaseRecipe):
     space: dict[str, tuple[Any, ...]] = field(default_factory=dict, compare=False)
 
     module: ClassVar[str]
-    calibrated: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise BadInput if views cannot be parsed, or no images are left to fit a temperature on."""
+        """Raise BadInput if views cannot be parsed."""
         super().check()
         parse_views(",".join(self.views))
-        if not self.calibrated and self.fit_on != "train" and not cast(UncalibratedHead, self).temperature:
-            raise BadInput(
-                f"{self.name}: expected a temperature with fit_on={self.fit_on}, which leaves no images to "
-                "fit it on; received 0"
-            )
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,14 @@ class UncalibratedHead(Head):
         0.0, "temperature that divides the logits; 0: fit it on val", low=0.0, high=1e9
     )
 
-    calibrated: ClassVar[bool] = False
+    def check(self) -> None:
+        """Raise BadInput if views cannot be parsed, or no images are left to fit a temperature on."""
+        super().check()
+        if self.fits_val and not self.temperature:
+            raise BadInput(
+                f"{self.name}: expected a temperature with fit_on={self.fit_on}, which leaves no images to "
+                "fit it on; received 0"
+            )
 
 
 @dataclass(frozen=True)

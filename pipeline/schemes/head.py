@@ -5,7 +5,7 @@ from dataclasses import replace
 from pipeline.backbones.table import BACKBONES
 from pipeline.datasets.table import FINAL
 from pipeline.heads.fit import HeadDataLoader, fit_head, read_choice
-from pipeline.recipes.heads import Head
+from pipeline.recipes.heads import Head, UncalibratedHead
 from pipeline.recipes.settings import in_keys, override
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History
@@ -35,7 +35,7 @@ def train_tuned_head(job: Job[Head]) -> TrainingResult:
     assert job.sweep is not None
     choice = read_choice(job.sweep)
     settings = {**choice["settings"], "fit_on": FINAL}
-    if not job.recipe.calibrated:
+    if isinstance(job.recipe, UncalibratedHead):
         settings["temperature"] = choice["temperature"]
     recipe = override(job.recipe, settings)
     recipe.check()

@@ -55,9 +55,13 @@ class Classifier:
             return math.nan, math.nan
         probabilities = self.predict(examples.inputs, rows, examples.views)
         labels = examples.labels[rows]
-        likelihoods = np.maximum(probabilities[np.arange(len(rows)), labels], np.finfo(np.float32).tiny)
-        correct = probabilities.argmax(axis=1) == labels
-        return float(-np.log(likelihoods).mean()), float(correct.mean())
+        return cross_entropy(probabilities, labels), float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean of -ln p(label) in nats; probabilities (n, C) are clipped at 1e-38."""
+    likelihood = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
+    return float(-np.log(likelihood).mean())
 
 
 def evaluation_batch(shape: tuple[int, ...], input_size: int = 0) -> int:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from pipeline.heads.calibration import cross_entropy, fit_temperature, probabilities_of
+from pipeline.heads.calibration import fit_temperature, probabilities_of
+from pipeline.training.classifier import cross_entropy
 
 
 def sample(temperature: float, count: int = 4000, views: int = 1) -> tuple[np.ndarray, np.ndarray]:

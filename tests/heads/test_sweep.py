@@ -17,7 +17,7 @@ from pipeline.heads.data import HeadData
 from pipeline.heads.fit import HeadDataLoader, fit_head
 from pipeline.heads.stacked import train_stack
 from pipeline.heads.sweep import _pool_seeds, sweep
-from pipeline.recipes.heads import HEADS
+from pipeline.recipes.heads import HEADS, UncalibratedHead
 from pipeline.recipes.settings import override
 from pipeline.recipes.sweep import MAX_COMBINATIONS, checked_space, layers_of, points_of
 
@@ -137,7 +137,7 @@ def test_a_trial_scores_the_same_as_its_head_alone(loader, name):
         assert trial.val_accuracy == pytest.approx(accuracy(probabilities, data))
         loss = -np.log(probabilities[np.arange(len(probabilities)), data.val_labels]).mean()
         assert trial.val_loss == pytest.approx(loss, rel=0.02)
-        assert (trial.temperature is None) == recipe.calibrated
+        assert (trial.temperature is None) == (not isinstance(recipe, UncalibratedHead))
         assert (trial.seeds, trial.spread) == (1, None)
 
 

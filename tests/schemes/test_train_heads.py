@@ -17,7 +17,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.heads import linear
 from pipeline.heads.data import HeadData, moments
 from pipeline.heads.fit import SWEEP_CHOICE, HeadDataLoader, read_choice
-from pipeline.recipes.heads import HEADS, NetworkHead
+from pipeline.recipes.heads import HEADS, NetworkHead, UncalibratedHead
 from pipeline.recipes.schemes import SCHEMES, find_scheme
 from pipeline.recipes.settings import as_dict, plain
 from pipeline.recipes.sweep import SweepSpec, checked_space
@@ -163,7 +163,9 @@ def test_a_head_that_is_calibrated_by_its_loss_can_be_fitted_on_train_and_val(na
         assert {row["val_loss"] for row in csv.DictReader(file)} <= {""}
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in HEADS.items() if not recipe.calibrated])
+@pytest.mark.parametrize(
+    "name", [name for name, recipe in HEADS.items() if isinstance(recipe, UncalibratedHead)]
+)
 def test_an_uncalibrated_head_without_val_needs_a_temperature(name):
     with pytest.raises(
         BadInput, match=f"{name}: expected a temperature with fit_on=train.val, .* received 0"
