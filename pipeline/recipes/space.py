@@ -62,16 +62,6 @@ def text_of(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def value_of(recipe: Any, name: str, sampled: Any) -> Any:
-    """Return a sampled value in the type of its setting; values of a list are sampled as text."""
-    return parse(_field(recipe, name), sampled) if isinstance(sampled, str) else sampled
-
-
-def is_integer(recipe: Any, name: str) -> bool:
-    """Return whether a setting takes whole numbers."""
-    return kind_name(_field(recipe, name)) == "int"
-
-
 def bad_space(recipe: Any, message: str) -> BadInput:
     """Return the error for the space of a recipe; message says what was expected and received."""
     return BadInput(f"space of {recipe.name}: {message}")

@@ -21,7 +21,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from pipeline.errors import HeadstartError
-from pipeline.recipes.space import Axis, is_integer, text_of, value_of
+from pipeline.recipes.settings import fields_of, kind_name, parse
+from pipeline.recipes.space import Axis, text_of
 from pipeline.storage.publishing import claimed, publish_sealed, read_sealed
 
 STUDY_LOG, DAMAGED_LOG, STUDY_NAME = "study.log", "damaged-study.log", "headstart"
@@ -100,7 +101,7 @@ def distributions(recipe: Any, axes: dict[str, Axis]) -> dict[str, optuna.distri
     for name, axis in axes.items():
         if isinstance(axis, tuple):
             result[name] = CategoricalDistribution([text_of(value) for value in axis])
-        elif is_integer(recipe, name):
+        elif kind_name(fields_of(recipe)[name]) == "int":
             low, high, step = (cast(int, number) for number in (axis.low, axis.high, axis.step or 1))
             result[name] = IntDistribution(low, high, log=axis.log, step=step)
         else:
@@ -109,8 +110,9 @@ def distributions(recipe: Any, axes: dict[str, Axis]) -> dict[str, optuna.distri
 
 
 def settings_of(recipe: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """Convert the parameters of a trial to settings."""
-    return {name: value_of(recipe, name, value) for name, value in params.items()}
+    """Return the parameters of a trial as settings; values of a list are sampled as text."""
+    fields = fields_of(recipe)
+    return {n: parse(fields[n], value) if isinstance(value, str) else value for n, value in params.items()}
 
 
 def prepare_study(study: optuna.Study, recipe: Any, axes: dict[str, Axis]) -> None:

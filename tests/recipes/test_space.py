@@ -9,8 +9,8 @@ import pytest
 from pipeline.errors import BadInput
 from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
-from pipeline.recipes.settings import override
-from pipeline.recipes.space import Range, checked_axes, plain_axes, read_axes, text_of, value_of
+from pipeline.recipes.settings import fields_of, override, parse
+from pipeline.recipes.space import Range, checked_axes, plain_axes, read_axes, text_of
 
 LESSON = SCRATCH_RECIPES["lesson"]
 
@@ -49,8 +49,8 @@ def test_read_axes_returns_exactly_the_written_axes():
     [("filters", (16, 32)), ("flip", False), ("conv_blocks", "conv - maxpool"), ("shift", 3)],
 )
 def test_a_value_of_a_choice_survives_conversion_to_text(name, value):
-    assert value_of(LESSON, name, text_of(value)) == value
-    assert getattr(override(LESSON, {name: value_of(LESSON, name, text_of(value))}), name) == value
+    parsed = parse(fields_of(LESSON)[name], text_of(value))
+    assert parsed == value == getattr(override(LESSON, {name: parsed}), name)
 
 
 @pytest.mark.parametrize(
