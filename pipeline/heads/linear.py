@@ -12,6 +12,7 @@ import tensorflow as tf
 from pipeline.extensions import resolve
 from pipeline.heads.data import HeadData, Points, linear_model
 from pipeline.heads.penalised import solve_path
+from pipeline.heads.weighted import solve_weighted
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import LinearHead, LogisticHead, PrototypeHead, RidgeHead, SvmHead
 
@@ -38,13 +39,14 @@ def solve_penalised(
 ) -> Solution:
     """Solve for each point's inverse penalty `c`, which weighs the loss per image, however many views."""
     penalties = [point.get("c", recipe.c) / data.views for point in points]
+    if data.train_weights is not None:
+        return solve_weighted(data, recipe.loss, penalties, progress)
     return solve_path(
         data.train,
         data.train_labels,
         classes=data.classes,
         loss=recipe.loss,
         inverse_penalties=penalties,
-        weights=data.train_weights,
         progress=progress,
     )
 

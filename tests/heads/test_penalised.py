@@ -101,7 +101,7 @@ def test_the_loss_of_every_penalty_matches_the_minimum_of_scikit_learn(problem, 
         loss = softmax_loss(inputs, labels, weights[number], bias[number], c)
         assert abs(loss - lowest) < max_gap, c
         logits = inputs @ weights[number] + bias[number]
-        assert (logits.argmax(axis=1) == reference.predict(inputs)).mean() >= 0.99, c
+        assert (logits.argmax(axis=1) == reference.predict(inputs)).mean() >= 0.995, c
 
 
 def test_the_squared_hinge_matches_the_minimum_of_scipy_with_an_unpenalized_bias(problem):
