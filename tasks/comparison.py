@@ -148,7 +148,7 @@ class CompareSchemes(DerivedTask):
             parts.append(prepared.label)
         if prepared.pictures or self.schemes or self.only:
             parts.append(key_of([str(prepared.pictures or prepared.dataset), self.schemes, self.only])[:6])
-        return layout.report_folder(data_folder(), "-".join(parts))
+        return data_folder() / layout.folder_of("comparison") / "-".join(parts)
 
     @property
     def sources(self) -> list[Task]:

@@ -58,7 +58,7 @@ class DownloadCifar10(Task):
             name=self.label,
             fingerprint=self.fingerprint,
             folder=self.folder,
-            raw=layout.raw_folder(data_folder()),
+            raw=data_folder() / layout.folder_of("download"),
             urls=mirrors(self.label),
         )
 
@@ -127,7 +127,7 @@ class DownloadWeights(Task):
             fingerprint=self.fingerprint,
             location=self.choice.location,
             folder=self.folder,
-            raw=layout.raw_folder(data_folder()),
+            raw=data_folder() / layout.folder_of("download"),
             urls=urls or (list(row.urls) if row else []),
         )
 

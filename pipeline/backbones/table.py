@@ -356,7 +356,7 @@ def choose_weights(text: str, backbone: str, data: Path | None = None) -> Weight
 @functools.lru_cache(maxsize=8)
 def _identify(path: Path, _changed: int, backbone: str, data: Path | None) -> str:
     """Return the identity of the arrays in a file, kept by its sha256 in the data folder."""
-    record = data and layout.weights_record(data, f"{sha256_of(path)}-{backbone}")
+    record = data and data / layout.IDENTITIES / f"{sha256_of(path)}-{backbone}.json"
     if record:
         with contextlib.suppress(DamagedFile, OSError, KeyError):
             return str(read_sealed(record)["identity"])

@@ -78,21 +78,6 @@ def list_folders(data: Path, kind: str) -> list[Path]:
     return [path for path in sorted((data / folder_of(kind)).glob("*")) if path.is_dir()]
 
 
-def weights_record(data: Path, name: str) -> Path:
-    """Return the file that keeps the identity of the arrays in a file of weights."""
-    return data / IDENTITIES / f"{name}.json"
-
-
-def raw_folder(data: Path) -> Path:
-    """Return the folder of downloads, where users can also put their own copies."""
-    return data / folder_of("download")
-
-
-def report_folder(data: Path, name: str) -> Path:
-    """Return the folder of a comparison."""
-    return data / folder_of("comparison") / name
-
-
 def run_reports(data: Path, run: Path) -> Path:
     """Return the folder of the reports on a run."""
     return data / folder_of("metrics") / run.name

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         raise BadInput(f"expected at least two runs to compare, received {len(folders)}")
     runs = with_distinct_names([read_run(folder) for folder in folders])
     check_writable()
-    target, names = layout.report_folder(data_folder(), name), [folder.name for folder in folders]
+    target, names = data_folder() / layout.folder_of("comparison") / name, [folder.name for folder in folders]
     command = shlex.join(["headstart", "compare", *names, "--name", name])
     text, files = write_with_commands(target, runs, f"Comparison of {len(runs)} runs", command=command)
     publish_manifest(target, {"compared": names}, files)

