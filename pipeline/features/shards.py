@@ -23,7 +23,6 @@ def claim(section: Section, number: int) -> BaseFileLock | None:
     path = section.folder / LOCKS / f"{section.shard(number).stem}.lock"
     lock = FileLock(path, thread_local=False)
     with publishing.explain_disk_errors(path), contextlib.suppress(Timeout):
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     return lock if lock.is_locked else None
 

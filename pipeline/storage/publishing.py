@@ -94,7 +94,6 @@ def claimed(path: Path) -> Iterator[None]:
     It is a lock of the operating system, so it is released when the process that holds it ends.
     """
     with explain_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path).acquire()
     with lock:
         yield

@@ -5,7 +5,6 @@ import multiprocessing
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import luigi
 from filelock import FileLock, Timeout
@@ -58,7 +57,6 @@ def _in_use(roots: Sequence[Task]) -> Iterator[None]:
     data, key = data_folder(), key_of([root.fingerprint for root in roots])
     lock = FileLock(layout.lock_of(data, data / layout.folder_of("run") / f"build-{key}"))
     with contextlib.suppress(Timeout, OSError):  # another process that runs the same tasks holds it
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     try:
         yield
