@@ -12,7 +12,6 @@ from pipeline.recipes import settings
 from pipeline.recipes.named import check_name
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.space import checked_axes, plain_axes
-from pipeline.runs.spec import RunInputs
 from pipeline.storage.publishing import read_manifest
 from tasks.parameters import SettingsParameter, WholeNumber
 from tasks.progress import ProgressReporter
@@ -95,7 +94,7 @@ class SearchTask(RecipeTask):
         with ProgressReporter(self) as progress:
             search(
                 SearchSpec(run, self.fingerprint["space"], self.choice_name, **limits),
-                RunInputs(**{name: str(folder) for name, folder in self.folders.items()}),
+                self.folders,
                 folder=self.folder,
                 recipes=recipes_folder(),
                 n_val=self.prepared.counts["val"],

@@ -102,7 +102,7 @@ class FeatureStore:
             _check_rows(section, len(arrays[-1]), len(self.labels))
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
-    def map_layer(self, layer: str, views: tuple[str, ...] = (IDENTITY,)) -> "MappedRows":
+    def map_layer(self, layer: str, views: Sequence[str] = (IDENTITY,)) -> "MappedRows":
         """Return the feature maps (V * N, height, width, channels) of a layer, a block of N rows per view.
 
         They stay on disk in the cache's own type; index them with row numbers. Raises BadInput for a layer

@@ -5,8 +5,8 @@ views, the maps at the cut are cached for each view, and a step computes only th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.backbones.table import Backbone
 from pipeline.errors import BadInput
@@ -27,15 +27,10 @@ class Prefix:
     why: str
     layer: str = ""
     pooling: str = "none"
-    views: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Prefix":
-        """Return the Prefix from the JSON form of dataclasses.asdict, which has lists for tuples."""
-        return cls(**{**values, "views": tuple(values["views"])})
+    views: Sequence[str] = ()
 
 
-def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> "Prefix":
+def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> Prefix:
     """Return where a recipe's frozen blocks are computed; recipe.prefix can force either way.
 
     "auto" uses the cache if that is cheaper: a view costs as much as an epoch from images. Raises BadInput if

@@ -60,15 +60,4 @@ class RunSpec:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the specification that as_json wrote; raises TypeError for unknown fields."""
         prefix = values["prefix"]
-        return cls(**{**values, "prefix": Prefix.from_json(prefix) if prefix else None})
-
-
-@dataclass(frozen=True)
-class RunInputs:
-    """The folders that a training reads, None if its scheme does not need them."""
-
-    dataset: str
-    weights: str | None = None
-    features: str | None = None
-    sweep: str | None = None
-    maps: str | None = None
+        return cls(**{**values, "prefix": Prefix(**prefix) if prefix else None})

@@ -18,7 +18,7 @@ from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
 from pipeline.progress import Progress, silent
 from pipeline.runs.result import CURVES, HISTORY, HISTORY_COLUMNS, PREDICTIONS, write_predictions
-from pipeline.runs.spec import RunInputs, RunSpec
+from pipeline.runs.spec import RunSpec
 from pipeline.storage.layout import COSTS, MODEL, RECIPE
 from pipeline.storage.publishing import MANIFEST, publish_csv, publish_json, publish_manifest, published
 from pipeline.training.checkpoint import Checkpoint
@@ -32,7 +32,7 @@ RUN_FILES = [RECIPE, HISTORY, MODEL, PREDICTIONS, EVENTS, COSTS]
 def train_run(
     spec: dict[str, Any], inputs: dict[str, str], folder: str, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Train a RunSpec from RunInputs, both as JSON; publish the run's folder and return its costs.
+    """Train a RunSpec, as JSON, from the folders of its inputs; publish the run's folder, return its costs.
 
     Raises Diverged if the loss or the predictions are not finite.
     """
@@ -41,7 +41,7 @@ def train_run(
         checkpoint = Checkpoint(target, clock)
         job, state = prepare_job(
             run,
-            RunInputs(**inputs),
+            inputs,
             clock=clock,
             progress=progress,
             checkpoint=checkpoint,
@@ -58,21 +58,19 @@ def train_run(
     return costs
 
 
-def prepare_job(spec: RunSpec, inputs: RunInputs, **more: Any) -> tuple[Job[Any], dict[str, Any]]:
+def prepare_job(spec: RunSpec, inputs: dict[str, str], **more: Any) -> tuple[Job[Any], dict[str, Any]]:
     """Set up TensorFlow for a training; return its job, with more fields, and the state of TensorFlow."""
     state = numerics.configure(seed=spec.seed, precision=spec.scheme_row.precision or spec.precision)
+    stores: dict[str, Any] = {"dataset": ImageStore, "features": FeatureStore, "maps": FeatureStore}
+    opened = {name: stores.get(name, Path)(folder) for name, folder in inputs.items()}
     job = Job(
         recipe=spec.load_recipe(),
         seed=spec.seed,
-        images=ImageStore(inputs.dataset),
-        features=FeatureStore(inputs.features) if inputs.features else None,
-        weights=Path(inputs.weights) if inputs.weights else None,
-        sweep=Path(inputs.sweep) if inputs.sweep else None,
-        maps=FeatureStore(inputs.maps) if inputs.maps else None,
+        images=opened.pop("dataset"),
         prefix=spec.prefix,
         backbone=spec.backbone,
         input_size=spec.input_size,
-        **more,
+        **{"features": None, "weights": None, **opened, **more},
     )
     return job, state
 

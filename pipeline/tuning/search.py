@@ -1,7 +1,7 @@
 """Run a search and publish its folder: the study, a table, plots, and the chosen recipe."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -21,7 +21,7 @@ from pipeline.recipes.space import Range, read_axes
 from pipeline.report import studies as report
 from pipeline.results.replicates import mean_interval
 from pipeline.results.scores import wilson_interval
-from pipeline.runs.spec import RunInputs, RunSpec
+from pipeline.runs.spec import RunSpec
 from pipeline.storage import publishing
 from pipeline.storage.fingerprint import key_of
 from pipeline.tuning import study as studies
@@ -51,7 +51,7 @@ class SearchSpec:
 
 def search(
     spec: SearchSpec,
-    inputs: RunInputs,
+    inputs: dict[str, Path],
     *,
     folder: Path,
     recipes: Path,
@@ -71,7 +71,7 @@ def search(
     study = studies.open_study(path)
     studies.prepare_study(study, recipe, axes)
     studies.seal_study(path)
-    shared = {"spec": spec.run.as_json(), "space": spec.space, "inputs": asdict(inputs), "study": str(path)}
+    shared = {"spec": spec.run.as_json(), "space": spec.space, "inputs": inputs, "study": str(path)}
 
     def run_one(draw: int) -> None:
         trial_progress = _prefixed(f"trial {draw + 1}: ", progress) if spec.jobs == 1 else silent
@@ -110,7 +110,7 @@ def _confirm(
     path: Path,
     spec: SearchSpec,
     chosen: dict[str, Any],
-    inputs: RunInputs,
+    inputs: dict[str, Path],
     progress: Progress,
 ) -> dict[str, Any] | None:
     """Return val accuracies of the unchanged recipe and of the chosen settings with new seeds.
@@ -126,7 +126,7 @@ def _confirm(
             run = spec.run.with_settings(changes, seed)
             key = f"confirmed:{key_of(run.settings)}:{seed}"
             if key not in study.user_attrs:
-                arguments = {"spec": run.as_json(), "inputs": asdict(inputs)}
+                arguments = {"spec": run.as_json(), "inputs": inputs}
                 run_progress = _prefixed(f"confirmation {number + 1}/{count}: ", progress)
                 accuracy = run_in_child(f"{TRIAL_MODULE}:val_accuracy", arguments, run_progress)
                 study.set_user_attr(key, float(accuracy))

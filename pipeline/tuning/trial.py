@@ -12,7 +12,7 @@ from pipeline.extensions import resolve
 from pipeline.progress import Progress, silent
 from pipeline.recipes.settings import override
 from pipeline.recipes.space import read_axes
-from pipeline.runs.spec import RunInputs, RunSpec
+from pipeline.runs.spec import RunSpec
 from pipeline.runs.train import prepare_job
 from pipeline.training.history import Clock, History
 from pipeline.tuning.study import FAILURE_REASON, distributions, open_study, seal_study, settings_of
@@ -28,7 +28,7 @@ def run_trial(
 ) -> None:
     """Ask the study in a file for settings, train with them, and report val accuracy or failure to it.
 
-    spec and inputs are a RunSpec and RunInputs as JSON, space the axes; draw seeds the sampler. If the loss
+    spec is a RunSpec as JSON, inputs are folders, space is the axes; draw seeds the sampler. If the loss
     diverges or the settings contradict each other, the trial is marked as failed and nothing is raised.
     """
     run = RunSpec.from_json(spec)
@@ -62,7 +62,7 @@ def val_accuracy(
 ) -> float:
     """Train a network by a RunSpec as JSON and return its accuracy on val, 0 … 1; test is not used."""
     run, options = RunSpec.from_json(spec), {"clock": Clock(), "progress": progress}
-    job, _ = prepare_job(run, RunInputs(**inputs), **options, splits=("val",), on_epoch_end=on_epoch_end)
+    job, _ = prepare_job(run, inputs, **options, splits=("val",), on_epoch_end=on_epoch_end)
     trained = resolve(run.scheme_row.train)(job)
     correct = trained.probabilities.argmax(axis=1) == job.images.labels[trained.rows]
     return float(correct.mean())

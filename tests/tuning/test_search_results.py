@@ -15,7 +15,7 @@ from pipeline.recipes.named import named_recipe
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import as_dict
 from pipeline.recipes.space import checked_axes, plain_axes
-from pipeline.runs.spec import RunInputs, RunSpec
+from pipeline.runs.spec import RunSpec
 from pipeline.storage.publishing import read_manifest
 from pipeline.tuning import search as search_module
 from pipeline.tuning.search import SearchSpec, search
@@ -62,7 +62,7 @@ def finished_search(tmp_path_factory):
         patch.setattr(search_module, "run_in_child", in_this_process)
         choice = search(
             SearchSpec(run, plain_axes(AXES), "mine", trials=6, minutes=0, confirmations=2, jobs=1),
-            RunInputs("no folder"),
+            {"dataset": "no folder"},
             folder=folder / "study",
             recipes=folder / "recipes",
             n_val=100,
