@@ -130,12 +130,12 @@ def _network(recipe, arrays: dict, examples):
 
     from pipeline.backbones.model import build_backbone
     from pipeline.networks.build import add_block, add_classifier, add_neck
-    from pipeline.notation import parse_dense_blocks
+    from pipeline.notation import parse_blocks
     from pipeline.schemes.fine_tune import freeze_blocks
 
     backbone = build_backbone(VGG16, arrays, input_size=examples.inputs.shape[1])
     x = add_neck(backbone.output, "average")
-    (block,) = parse_dense_blocks(recipe.dense_blocks, 1)
+    (block,) = parse_blocks(recipe.dense_blocks, 1, dense=True)
     x = add_block(x, block, name="dense1", width=recipe.units[0], dropout=recipe.dropout)
     model = keras.Model(backbone.input, add_classifier(x, examples.classes))
     freeze_blocks(model, VGG16, recipe.freeze_through)

@@ -57,17 +57,8 @@ class LayerSpec:
 Block = tuple[LayerSpec, ...]
 
 
-def parse_conv_blocks(text: str, count: int) -> tuple[Block, ...]:
-    """Return count convolutional blocks; text has one block for all or one for each. Raises BadInput."""
-    return _parse_blocks(text, count, dense=False)
-
-
-def parse_dense_blocks(text: str, count: int) -> tuple[Block, ...]:
-    """Return count dense blocks in the same way, or () if count is 0. Raises BadInput."""
-    return _parse_blocks(text, count, dense=True) if count else ()
-
-
-def _parse_blocks(text: str, count: int, *, dense: bool) -> tuple[Block, ...]:
+def parse_blocks(text: str, count: int, *, dense: bool) -> tuple[Block, ...]:
+    """Return count conv or dense blocks; text has one block for all or one for each. Raises BadInput."""
     blocks = tuple(parse_block(part, dense=dense) for part in text.split("|"))
     if len(blocks) == 1:
         return blocks * count

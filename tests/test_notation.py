@@ -10,8 +10,7 @@ from pipeline.notation import (
     Word,
     names_activation,
     parse_block,
-    parse_conv_blocks,
-    parse_dense_blocks,
+    parse_blocks,
 )
 
 CONV_WORDS = [word.name for word in WORDS.values() if word.in_conv_blocks]
@@ -125,12 +124,12 @@ def test_a_conv_block_needs_a_conv_and_a_dense_block_a_dense():
 
 
 def test_a_single_conv_block_is_repeated():
-    blocks = parse_conv_blocks("conv - maxpool", 3)
+    blocks = parse_blocks("conv - maxpool", 3, dense=False)
     assert blocks == (parse_block("conv - maxpool", dense=False),) * 3
 
 
 def test_several_conv_blocks_are_used_in_order():
-    blocks = parse_conv_blocks("conv - maxpool | conv - conv | conv 5x5", 3)
+    blocks = parse_blocks("conv - maxpool | conv - conv | conv 5x5", 3, dense=False)
     assert blocks == tuple(
         parse_block(text, dense=False) for text in ("conv - maxpool", "conv - conv", "conv 5x5")
     )
@@ -139,22 +138,22 @@ def test_several_conv_blocks_are_used_in_order():
 def test_a_wrong_number_of_conv_blocks_is_rejected_with_both_numbers():
     message = "expected one block, or one for each of the 3 filter counts, received 2"
     with pytest.raises(BadInput, match=message):
-        parse_conv_blocks("conv | conv - maxpool", 3)
+        parse_blocks("conv | conv - maxpool", 3, dense=False)
 
 
 def test_a_single_dense_block_is_repeated_and_a_linear_head_has_none():
-    assert parse_dense_blocks("dense - dropout", 2) == (parse_block("dense - dropout", dense=True),) * 2
-    assert parse_dense_blocks("dense - dropout", 0) == ()
+    assert parse_blocks("dense - dropout", 2, dense=True) == (parse_block("dense - dropout", dense=True),) * 2
+    assert parse_blocks("dense - dropout", 0, dense=True) == ()
 
 
 def test_several_dense_blocks_need_one_unit_count_each():
-    blocks = parse_dense_blocks("dense - batch norm | dense - dropout", 2)
+    blocks = parse_blocks("dense - batch norm | dense - dropout", 2, dense=True)
     assert blocks == (
         parse_block("dense - batch norm", dense=True),
         parse_block("dense - dropout", dense=True),
     )
     with pytest.raises(BadInput, match=r"dense blocks 'dense \| dense': .* each of the 3 unit counts"):
-        parse_dense_blocks("dense | dense", 3)
+        parse_blocks("dense | dense", 3, dense=True)
 
 
 @pytest.mark.parametrize(

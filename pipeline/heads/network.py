@@ -9,7 +9,7 @@ from pipeline.heads.calibration import with_probabilities
 from pipeline.heads.data import HeadData, Points, standardized_input
 from pipeline.heads.stacked import train_stack
 from pipeline.networks.build import add_block, add_logits
-from pipeline.notation import parse_dense_blocks
+from pipeline.notation import parse_blocks
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import NetworkHead
 from pipeline.training.classifier import Classifier
@@ -32,7 +32,7 @@ def fit(
 def build_head(data: HeadData, text: str, units: tuple[int, ...], dropout: float) -> keras.Model:
     """Return an untrained head of dense blocks; it ends in the layer "logits"."""
     features, x = standardized_input(data)
-    blocks = parse_dense_blocks(text, len(units))
+    blocks = parse_blocks(text, len(units), dense=True)
     for number, (block, width) in enumerate(zip(blocks, units, strict=True), start=1):
         x = add_block(x, block, name=f"dense{number}", width=width, dropout=dropout)
     return keras.Model(features, add_logits(x, data.classes))

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.heads.data import HeadData, Points
-from pipeline.notation import LayerSpec, parse_dense_blocks
+from pipeline.notation import LayerSpec, parse_blocks
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import NetworkHead
 from pipeline.recipes.sweep import STACKED, dense_parts
@@ -98,7 +98,7 @@ class _Stack:
         self.step_number = tf.Variable(0, dtype=tf.int32)
 
     def _build(self, rngs: list[np.random.Generator], features: int, fan_ins: np.ndarray) -> list[_Layer]:
-        blocks = parse_dense_blocks(self.recipe.dense_blocks, len(self.recipe.units))
+        blocks = parse_blocks(self.recipe.dense_blocks, len(self.recipe.units), dense=True)
         units = zip(blocks, self.recipe.units, strict=True)
         parts = [(*part, width) for block, width in units for part in dense_parts(block)]
         layers: list[_Layer] = []

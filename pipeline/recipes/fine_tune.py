@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pipeline.errors import BadInput, Table
-from pipeline.notation import parse_dense_blocks
+from pipeline.notation import parse_blocks
 from pipeline.recipes.base import LESSON_DENSE_BLOCKS, N_BLOCKS, SIX_VIEWS, ImageRecipe
 from pipeline.recipes.heads import HEADS, NetworkHead
 from pipeline.recipes.settings import override, setting
@@ -58,7 +58,7 @@ class FineTuneRecipe(ImageRecipe):
     def check(self) -> None:
         """Raise BadInput if the dense blocks cannot be parsed, or not all blocks get unfrozen."""
         super().check()
-        parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
+        parse_blocks(self.dense_blocks, len(self.units), dense=True)
         before = self.unfreeze_epochs * max(0, N_BLOCKS - 1 - self.freeze_through)
         if self.epochs and before >= self.epochs:
             raise BadInput(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from pipeline.datasets.table import FIT_ON
 from pipeline.errors import BadInput, Table
-from pipeline.notation import parse_conv_blocks, parse_dense_blocks
+from pipeline.notation import parse_blocks
 from pipeline.recipes import base
 from pipeline.recipes.settings import setting
 from pipeline.recipes.space import Axis, Range
@@ -51,10 +51,10 @@ class ScratchRecipe(base.ImageRecipe):
     def check(self) -> None:
         """Raise BadInput if a block cannot be parsed."""
         super().check()
-        parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
+        parse_blocks(self.dense_blocks, len(self.units), dense=True)
         if not self.filters:
             raise BadInput("setting filters: expected at least one number, received none")
-        parse_conv_blocks(self.conv_blocks, len(self.filters))
+        parse_blocks(self.conv_blocks, len(self.filters), dense=False)
 
     def check_size(self, input_size: int) -> None:
         """Raise BadInput if a pool is larger than its feature map."""
@@ -65,7 +65,7 @@ class ScratchRecipe(base.ImageRecipe):
         sides, channels, total = [input_size if self.stem == "none" else input_size - base.PATCH + 1], 3, 0
         if self.stem != "none":
             channels = 2 * base.PATCH**2 * channels
-        blocks = parse_conv_blocks(self.conv_blocks, len(self.filters))
+        blocks = parse_blocks(self.conv_blocks, len(self.filters), dense=False)
         for number, (block, filters) in enumerate(zip(blocks, self.filters, strict=True), start=1):
             for layer in block:
                 if layer.word.kind == "conv":

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from pipeline.backbones.table import Backbone
 from pipeline.datasets.table import FIT_ON
 from pipeline.errors import BadInput, Table
-from pipeline.notation import parse_dense_blocks
+from pipeline.notation import parse_blocks
 from pipeline.recipes.base import BaseRecipe, TrainingRecipe
 from pipeline.recipes.settings import setting
 from pipeline.views import IDENTITY, parse_views
@@ -56,7 +56,7 @@ class NetworkHead(Head, TrainingRecipe):
     def check(self) -> None:
         """Raise BadInput if the dense blocks or the views cannot be parsed."""
         super().check()
-        parse_dense_blocks(self.dense_blocks, max(1, len(self.units)))
+        parse_blocks(self.dense_blocks, len(self.units), dense=True)
 
 
 class LinearHead(Head):

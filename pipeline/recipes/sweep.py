@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.notation import Block, LayerSpec, names_activation, parse_dense_blocks
+from pipeline.notation import Block, LayerSpec, names_activation, parse_blocks
 from pipeline.recipes.heads import HEADS, Head, NetworkHead
 from pipeline.recipes.settings import checked_all, override
 from pipeline.recipes.space import bad_space
@@ -71,7 +71,7 @@ def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple[Any, .
         shared = override(recipe, separate_settings(recipe, points[group[0]]))
         shared.check()
         if isinstance(shared, NetworkHead):
-            for block in parse_dense_blocks(shared.dense_blocks, len(shared.units)):
+            for block in parse_blocks(shared.dense_blocks, len(shared.units), dense=True):
                 dense_parts(block)  # raises if heads with this block cannot be trained together
     return axes
 

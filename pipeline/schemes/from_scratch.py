@@ -12,7 +12,7 @@ from pipeline.datasets.table import FINAL
 from pipeline.networks.build import add_block, add_classifier, add_neck, average_over_views
 from pipeline.networks.fast_copy import fast_copy
 from pipeline.networks.initializers import WHITENED_PIXELS, initialize_dirac, whitening_kernel
-from pipeline.notation import parse_conv_blocks, parse_dense_blocks
+from pipeline.notation import parse_blocks
 from pipeline.recipes.base import PATCH
 from pipeline.recipes.from_scratch import ScratchRecipe
 from pipeline.training.classifier import Classifier
@@ -71,11 +71,11 @@ def build_network(
     if recipe.stem == "whitening":
         x = keras.layers.Conv2D(8 * x.shape[-1], PATCH, name=WHITENING)(x)
         x = keras.layers.Activation("gelu", name=f"{WHITENING}_activation")(x)
-    blocks = parse_conv_blocks(recipe.conv_blocks, len(recipe.filters))
+    blocks = parse_blocks(recipe.conv_blocks, len(recipe.filters), dense=False)
     for number, (block, filters) in enumerate(zip(blocks, recipe.filters, strict=True), start=1):
         x = add_block(x, block, name=f"block{number}", width=filters, dropout=recipe.dropout)
     x = add_neck(x, recipe.neck)
-    dense_blocks = parse_dense_blocks(recipe.dense_blocks, len(recipe.units))
+    dense_blocks = parse_blocks(recipe.dense_blocks, len(recipe.units), dense=True)
     for number, (block, units) in enumerate(zip(dense_blocks, recipe.units, strict=True), start=1):
         x = add_block(x, block, name=f"dense{number}", width=units, dropout=recipe.dense_dropout)
     return keras.Model(pixels, add_classifier(x, classes, scale=recipe.logit_scale))

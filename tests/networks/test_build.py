@@ -12,7 +12,7 @@ from pipeline.backbones.model import load_arrays
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import random_arrays
 from pipeline.networks.build import LAYERS, add_block, add_classifier, add_neck, logits_model
-from pipeline.notation import WORDS, Word, parse_block, parse_conv_blocks
+from pipeline.notation import WORDS, Word, parse_block, parse_blocks
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
 
 VGG16_CONVOLUTIONS = 14_714_688  # keras.applications.VGG16(include_top=False).count_params()
@@ -22,7 +22,7 @@ def trunk(text: str, filters: tuple[int, ...]) -> keras.Model:
     """Return only the conv blocks: 32 px float images in, the last feature map out."""
     images = keras.Input((32, 32, 3))
     x = images
-    for number, block in enumerate(parse_conv_blocks(text, len(filters)), start=1):
+    for number, block in enumerate(parse_blocks(text, len(filters), dense=False), start=1):
         x = add_block(x, block, name=f"block{number}", width=filters[number - 1], dropout=0.2)
     return keras.Model(images, x)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.notation import WORDS, parse_block, parse_conv_blocks
+from pipeline.notation import WORDS, parse_block, parse_blocks
 
 
 def steps(dense: bool):
@@ -74,9 +74,9 @@ def test_a_block_with_an_unknown_word_is_refused_and_the_word_named(block, word)
 def test_blocks_are_given_once_for_all_or_one_for_each(drawn, count):
     texts = [" - ".join(f"{name}{argument}" for name, argument, *_ in block) for block in drawn]
     if len(texts) in (1, count):
-        result = parse_conv_blocks(" | ".join(texts), count)
+        result = parse_blocks(" | ".join(texts), count, dense=False)
         assert len(result) == count
         assert result[-1] == parse_block(texts[-1], dense=False)
     else:
         with pytest.raises(BadInput, match=f"one for each of the {count} filter counts"):
-            parse_conv_blocks(" | ".join(texts), count)
+            parse_blocks(" | ".join(texts), count, dense=False)
