@@ -23,10 +23,10 @@ class Preset:
     name: str
     title: str
     dataset: str
-    subset: int
-    weights: str
-    seeds: tuple[int, ...]
     plans: tuple[Plan, ...]
+    subset: int = 0
+    weights: str = "imagenet"
+    seeds: tuple[int, ...] = (0,)
     input_size: int | None = None  # pixels per side that networks see; None: the image size
 
 
@@ -42,9 +42,6 @@ PRESETS = Table(
         name="demo",
         title="Cached features compared with training from scratch",
         dataset="cifar10-sample",
-        subset=0,
-        weights="imagenet",
-        seeds=(0,),
         plans=(
             *HEADS,
             Plan("tuned-head:linear"),
@@ -59,8 +56,6 @@ PRESETS = Table(
         title="All schemes, trained briefly",
         dataset="cifar10",
         subset=10_000,
-        weights="imagenet",
-        seeds=(0,),
         plans=(
             Plan("fine-tune:block5", {"epochs": 4}),
             *TUNED_HEADS,
@@ -75,9 +70,6 @@ PRESETS = Table(
         name="full",
         title="All schemes",
         dataset="cifar10",
-        subset=0,
-        weights="imagenet",
-        seeds=(0,),
         plans=(
             Plan("fine-tune:block5"),
             *TUNED_HEADS,

@@ -34,7 +34,7 @@ TINY = Preset(
         Plan("from-scratch:lesson", TINY_NET),
     ),
 )
-SCRATCH = Preset("scratch", "From scratch only", "digits", 100, "random", (0,), (TINY.plans[2],))
+SCRATCH = Preset("scratch", "From scratch only", "digits", (TINY.plans[2],), 100, "random")
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ def test_the_recipe_file_of_a_run_has_everything_to_reproduce_it(finished):
 def test_a_run_of_a_finished_graph_takes_under_a_second(finished, call, tmp_path):
     (tmp_path / "small_preset.py").write_text(
         "from pipeline.recipes.presets import PRESETS, Plan, Preset\n"
-        f"PRESETS['scratch'] = Preset('scratch', 'From scratch only', 'digits', 100, 'random', (0,), "
-        f"(Plan('from-scratch:lesson', {TINY_NET!r}),))\n"
+        f"PRESETS['scratch'] = Preset('scratch', 'From scratch only', 'digits', "
+        f"(Plan('from-scratch:lesson', {TINY_NET!r}),), 100, 'random')\n"
     )
     extension = {"HEADSTART_EXTENSIONS": "small_preset", "PYTHONPATH": str(tmp_path)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -28,7 +28,7 @@ PRESET = """
 from pipeline.recipes.presets import PRESETS, Plan, Preset
 PLANS = [Plan("head:linear", {"epochs": 2, "layers": ["block1_pool"]})]
 PLANS += [Plan("head:ridge", {"layers": ["block1_pool"]})]
-PRESETS["little"] = Preset("little", "Two heads", "digits", 100, "random", (0,), tuple(PLANS))
+PRESETS["little"] = Preset("little", "Two heads", "digits", tuple(PLANS), 100, "random")
 """
 # The command line, with a single input size to recommend.
 MAIN = """
