@@ -2,10 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 from pipeline.errors import DamagedFile
@@ -39,7 +38,8 @@ def read_initializers(path: Path) -> dict[str, np.ndarray]:
     """
     if path.stat().st_size > LARGEST_FILE:
         raise DamagedFile(f"{path}: expected an ONNX file of at most {LARGEST_FILE >> 20} MB")
-    model = _model_class()()
+    schema = text_format.Parse(SCHEMA, descriptor_pb2.FileDescriptorProto())
+    model = message_factory.GetMessages([schema])["arrays.Model"]()
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError as error:
@@ -53,10 +53,3 @@ def read_initializers(path: Path) -> dict[str, np.ndarray]:
                 raise DamagedFile(f"{path}: {tensor.name}: the values do not have the shape {sides}")
             arrays[tensor.name] = np.frombuffer(tensor.raw_data, "<f4").reshape(sides)
     return arrays
-
-
-def _model_class() -> Any:
-    """Return the message class of a model."""
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(text_format.Parse(SCHEMA, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("arrays.Model"))
