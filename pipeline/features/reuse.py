@@ -22,29 +22,26 @@ class ReusableFeatures:
     """A section's features that other caches already hold: same images, layers, view and settings."""
 
     def __init__(self, section: Section, store: ImageStore):
-        self._layers, self._content = section.layers, store.content
-        self._locations: dict[bytes, tuple[Path, int]] = {}
+        self._layers = section.layers
+        self._places: list[tuple[Path, int] | None] = [None] * len(store)  # a shard and a row of it
         self._read = functools.lru_cache(maxsize=OPEN_SHARDS)(self._read_shard)
-        if self._content is None:
+        if store.content is None:
             return
-        digests = {digest.tobytes() for digest in self._content}
+        places: dict[bytes, tuple[Path, int]] = {}
         for other in _matching_sections(section):
             for path in sorted(other.folder / name for name in undamaged_files(other.folder)):
                 for row, digest in enumerate(_content(path)):
-                    if digest in digests:
-                        self._locations.setdefault(digest, (path, row))
+                    places.setdefault(digest, (path, row))
+        self._places = [places.get(digest.tobytes()) for digest in store.content]
 
     def available(self, start: int, stop: int) -> np.ndarray:
         """Return a mask (stop - start,) of the images whose features can be reused."""
-        if self._content is None or not self._locations:
-            return np.zeros(stop - start, bool)
-        return np.array([digest.tobytes() in self._locations for digest in self._content[start:stop]], bool)
+        return np.array([place is not None for place in self._places[start:stop]], bool)
 
     def features(self, rows: np.ndarray) -> list[np.ndarray]:
         """Return the features of available images at rows (n,), one (n, …) array per layer."""
-        assert self._content is not None
-        locations = [self._locations[self._content[row].tobytes()] for row in rows]
-        parts = [[layer[row] for layer in self._read(path)] for path, row in locations]
+        places = filter(None, (self._places[row] for row in rows))
+        parts = [[layer[row] for layer in self._read(path)] for path, row in places]
         return [np.stack(layer) for layer in zip(*parts, strict=True)]
 
     def _read_shard(self, path: Path) -> list[np.ndarray]:
