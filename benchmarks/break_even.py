@@ -94,9 +94,8 @@ def _extract(options: argparse.Namespace) -> dict[str, float]:
     from pipeline.features.extract import extract
 
     folders = {name: str(getattr(options, name)) for name in ("dataset", "weights")}
-    (costs,) = extract(
-        _base(options), TAPS, ["identity"], folder=str(options.folder / "features"), **folders
-    ).values()
+    request = {**_base(options), "layers": TAPS, "views": ["identity"]}
+    (costs,) = extract(request, folder=str(options.folder / "features"), **folders).values()
     return {"seconds": costs["images"] / costs["images_per_second"]}
 
 

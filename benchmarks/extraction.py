@@ -225,7 +225,8 @@ def _headstart(folder: Path, size: int, **options: str) -> Measure:
     def measure():
         with tempfile.TemporaryDirectory(dir=folder) as target:
             folders = {"dataset": str(folder / "dataset"), "weights": str(folder / "weights")}
-            (costs,) = extract(_base(size, **options), TAPS, ["identity"], **folders, folder=target).values()
+            request = {**_base(size, **options), "layers": TAPS, "views": ["identity"]}
+            (costs,) = extract(request, **folders, folder=target).values()
         return costs["images_per_second"]
 
     return measure

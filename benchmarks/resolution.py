@@ -35,7 +35,7 @@ from pipeline.storage.publishing import read_manifest
 from tasks import ScoreRun
 from tasks.commands.plan import estimates_of, steps, tasks_of
 from tasks.configuration import data_folder
-from tasks.features import FeatureTask, request_of
+from tasks.features import FeatureTask
 
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
 SCHEMES: dict[str, tuple[str, dict[str, Any]]] = {  # in the order of the table
@@ -142,7 +142,7 @@ def _feature_bytes(task: ScoreRun) -> int:
     """Return the bytes of all cached features that a run reads."""
     sizes = {}
     for features in (part for part in tasks_of(task) if isinstance(part, FeatureTask)):
-        _, layers, views = request_of(features.fingerprint)
+        layers, views = (features.fingerprint[name] for name in ("layers", "views"))
         store = FeatureStore(features.folder)
         for section in store.sections_of(layers, views):
             sizes[section.folder] = read_manifest(section.folder).bytes

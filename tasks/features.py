@@ -31,11 +31,6 @@ MAPS_FIRST = 1000  # Luigi's priority
 logger = logging.getLogger("luigi-interface")
 
 
-def request_of(fingerprint: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """Split a task's fingerprint into the cache's base fingerprint, the layers and the views."""
-    return base_fingerprint(fingerprint), tuple(fingerprint["layers"]), tuple(fingerprint["views"])
-
-
 def warn_of_scaling(dataset: dict[str, Any], size: int) -> None:
     """Log a line if a default input size leaves out more than half of the images' pixels per side."""
     if note := scaling_note(dataset, size):
@@ -129,7 +124,7 @@ class FeatureTask(NetworkTask):
 
     def why_missing(self) -> str | None:
         """Return which layer of which view is not in a finished section, or None if all are."""
-        return why_missing(self.folder, *request_of(self.fingerprint))
+        return why_missing(self.folder, self.fingerprint)
 
     def requires(self) -> dict[str, luigi.Task]:
         return {"dataset": self.prepared, "weights": self.clone(DownloadWeights)}
@@ -147,7 +142,6 @@ class FeatureTask(NetworkTask):
     def make(self) -> None:
         if self.input_size is None:
             warn_of_scaling(self.prepared.fingerprint, self.fingerprint["input_size"])
-        base, layers, views = request_of(self.fingerprint)
         function = "pipeline.features.extract:extract"
         more: dict[str, Any] = {"averages": self.by_products, **self.share}
         if self.dask:
@@ -157,9 +151,7 @@ class FeatureTask(NetworkTask):
             more = {"scheduler": self.dask, "allow_mixed": self.allow_mixed_workers}
         self.in_child(
             function,
-            base=base,
-            layers=layers,
-            views=views,
+            request=self.fingerprint,
             dataset=self.prepared.folder,
             weights=self.clone(DownloadWeights).folder,
             folder=self.folder,
@@ -173,8 +165,7 @@ class FeatureTask(NetworkTask):
         if not self.averages or self.pooling == "average" or self.share or self.dask:
             return None
         task = self.clone(ExtractFeatures, layers="all", pooling="average", storage="float32", averages=False)
-        base, layers, _ = request_of(task.fingerprint)
-        return {"base": base, "layers": layers, "folder": task.folder}
+        return {"request": task.fingerprint, "folder": task.folder}
 
 
 class ExtractFeatures(FeatureTask):
@@ -215,6 +206,6 @@ class ExtractPart(FeatureTask):
         count = sum(self.prepared.counts.values())
         return all(
             section.has_shard(number)
-            for section in missing_sections(self.folder, *request_of(self.fingerprint))
+            for section in missing_sections(self.folder, self.fingerprint)
             for number in range(self.part, len(section.spans(count)), self.of)
         )

@@ -9,7 +9,7 @@ from luigi.util import inherits
 
 from pipeline.backbones.table import BACKBONES
 from tasks.data import DataTask, DownloadWeights
-from tasks.features import ExtractFeatures, request_of
+from tasks.features import ExtractFeatures
 from tasks.parameters import WholeNumber
 from tasks.task import command_of
 
@@ -35,7 +35,7 @@ class Recommend(DataTask):
         """The budget, and the features of each input size: SIZES and the images' own."""
         sizes = {*filter(BACKBONES[self.backbone].accepts, SIZES), self.network_size(None)}
         tasks = [self.clone(ExtractFeatures, layers="all", input_size=size) for size in sorted(sizes)]
-        return {"budget": self.budget, "features": [request_of(task.fingerprint)[0] for task in tasks]}
+        return {"budget": self.budget, "features": [task.identity for task in tasks]}
 
     @property
     def label(self) -> str:

@@ -89,7 +89,8 @@ def features(made_once, digits, weights) -> Path:
 
     def make(folder: Path) -> None:
         folders = {"dataset": str(digits), "weights": str(weights), "folder": str(folder)}
-        extract(base, list(BACKBONES["vgg16"].taps), ["identity", "hflip"], **folders)
+        columns = {"layers": list(BACKBONES["vgg16"].taps), "views": ["identity", "hflip"]}
+        extract({**base, **columns}, **folders)
 
     return made_once("features", make)
 

@@ -80,9 +80,7 @@ def test_a_float32_shard_keeps_its_bytes(tmp_path):
     prepare(DIGITS, None, str(tmp_path / "digits"))
     base = cache_fingerprint(DIGITS, backbone="vgg16", weights=random, precision="float32", pooling="none")
     extract(
-        base,
-        ["block1_pool"],
-        ["hflip"],
+        {**base, "layers": ["block1_pool"], "views": ["hflip"]},
         folder=str(tmp_path / "cache"),
         dataset=str(tmp_path / "digits"),
         weights=str(tmp_path / "weights"),

@@ -32,9 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def extract(
-    base: dict[str, Any],
-    layers: list[str],
-    views: list[str],
+    request: dict[str, Any],
     dataset: str,
     weights: str,
     folder: str,
@@ -43,7 +41,7 @@ def extract(
     allow_mixed: bool = False,
     progress: Progress = silent,
 ) -> None:
-    """Compute the missing layers and views of the cache at folder on the workers of a Dask scheduler.
+    """Compute what the cache at folder lacks of a request, on the workers of a Dask scheduler.
 
     scheduler is its address, or "local" for a new one with a worker on this machine, reachable from it alone.
     The other arguments are those of features.extract. Raises HeadstartError if the scheduler cannot be
@@ -51,19 +49,19 @@ def extract(
     differ from this machine's; one that joins later gets no task. Finished shards are kept.
     """
     count, eligibility = len(ImageStore(dataset)), _Eligibility(None if allow_mixed else machine.traits())
-    sections = missing_sections(Path(folder), base, tuple(layers), tuple(views))
+    sections = missing_sections(Path(folder), request)
     check_free_space(Path(folder), sum(one.missing_bytes(count) for one in sections), "the features")
     sources = {"dataset": dataset, "weights": weights, "folder": folder, "batch_size": batch_size}
     lock = Path(folder) / LOCKS / f"{process_name()}.lock"  # finish removes the folders of sections' locks
     with claimed(lock), _connected(scheduler) as client:
         client.register_plugin(eligibility)
         for section in sections:
-            request = {"base": base, "layers": section.layers, "view": section.view, **sources}
+            columns = {"base": section.base, "layers": section.layers, "view": section.view}
             shards, notes, done = {}, {}, 0
             for number in range(len(section.spans(count))):
                 options = {"key": f"{section.key}-{number}-{lock.stem}", "retries": RETRIES}
                 options["resources"] = {eligibility.name: 1}
-                shards[client.submit(_compute, request, number, lock, **options)] = number
+                shards[client.submit(_compute, {**columns, **sources}, number, lock, **options)] = number
             for shard in distributed.as_completed(shards):
                 note = notes[shards[shard]] = shard.result()
                 done += note["span"][1] - note["span"][0]

@@ -32,9 +32,7 @@ POLL_SECONDS = 0.2  # between checks for shards that other processes compute
 
 
 def extract(
-    base: dict[str, Any],
-    layers: list[str],
-    views: list[str],
+    request: dict[str, Any],
     dataset: str,
     weights: str,
     folder: str,
@@ -44,26 +42,26 @@ def extract(
     averages: dict[str, Any] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Compute the missing layers and views of the cache at folder; return the costs of each section by key.
+    """Compute what the cache at folder lacks of a request; return the costs of each section by key.
 
-    base is the cache's fingerprint; dataset and weights are the folders of a prepared data set and of a
-    backbone's weights. Each shard stores, for consecutive images, `index`, `names`, `labels`, `split` and
-    `features/<layer>`: (n, channels) averaged over space, or (n, height, width, channels) maps if pooling
-    is "none", as float32 or float16. Memory use does not depend on the number of images. With parts > 1,
-    only shards with number % parts == part are computed; the process that completes a section writes its
-    manifest. Images in other caches with the same settings are not computed again (see features.reuse).
-    averages, {"base", "layers", "folder"}, is another cache: averages over space that the same passes compute
-    as by-products, where the cache lacks the deepest of its layers. Raises DamagedFile if features are not
-    finite numbers, and HeadstartError if they do not fit on the disk.
+    request is the cache's fingerprint with layers and views; dataset and weights are the folders of a
+    prepared data set and of a backbone's weights. Each shard stores, for consecutive images, `index`,
+    `names`, `labels`, `split` and `features/<layer>`: (n, channels) averaged over space, or (n, height,
+    width, channels) maps if pooling is "none", as float32 or float16. Memory use does not depend on the
+    number of images. With parts > 1, only shards with number % parts == part are computed; the process that
+    completes a section writes its manifest. Images in other caches with the same settings are not computed
+    again (see features.reuse). averages, {"request", "folder"}, is for another cache: averages over space
+    that the same passes compute as by-products, where it lacks the deepest of the layers. Raises DamagedFile
+    if features are not finite numbers, and HeadstartError if they do not fit on the disk.
     """
     began = time.perf_counter()
     store, costs, passes = ImageStore(dataset), {}, {}
-    missing = missing_sections(Path(folder), base, tuple(layers), tuple(views))
+    missing = missing_sections(Path(folder), request)
     by_products: dict[str, Section] = {}  # by view
     if averages:
-        extra_layers, needed = tuple(averages["layers"]), tuple({section.view for section in missing})
-        others = missing_sections(Path(averages["folder"]), averages["base"], extra_layers, needed)
-        by_products = {other.view: other for other in others if extra_layers[-1] in other.layers}
+        wanted = {**averages["request"], "views": list({section.view for section in missing})}
+        others = missing_sections(Path(averages["folder"]), wanted)
+        by_products = {other.view: other for other in others if wanted["layers"][-1] in other.layers}
     sections = (*missing, *by_products.values())
     check_free_space(Path(folder), sum(one.missing_bytes(len(store)) for one in sections), "the features")
     arrays = read_weights(Path(weights)) if missing else {}
@@ -96,7 +94,8 @@ def extract_shard(
 ) -> dict[str, Any]:
     """Compute one shard of a section unless it is finished; return its note.
 
-    The other arguments are those of extract. The network stays in memory for further shards of the section.
+    base, layers and view define the section; the other arguments are those of extract. The network stays in
+    memory for further shards of the section.
     """
     began = time.perf_counter()
     section = Section(Path(folder), base, view, tuple(layers))

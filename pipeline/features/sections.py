@@ -231,18 +231,18 @@ def finished_sections(cache: Path) -> list[Section]:
     return [section for section in published_sections(cache) if section.why_missing() is None]
 
 
-def missing_sections(
-    cache: Path, base: dict[str, Any], layers: tuple[str, ...], views: tuple[str, ...]
-) -> list[Section]:
-    """Return the sections to compute so that the cache holds every layer of every view.
+def missing_sections(cache: Path, request: dict[str, Any]) -> list[Section]:
+    """Return the sections to compute so that the cache holds every layer of every view of a request.
 
-    A finished section that has lost files is returned as it was, so that only the lost shards are computed.
-    Layers of a view that no section holds form one new section.
+    A request is the fingerprint of the cache with layers and views. A finished section that has lost files is
+    returned as it was, so that only the lost shards are computed. Layers of a view that no section holds form
+    one new section.
     """
+    base, layers = base_fingerprint(request), request["layers"]
     published = published_sections(cache)
     finished = [section for section in published if section.why_missing() is None]
     missing = []
-    for view in views:
+    for view in request["views"]:
         covered = {layer for section in finished if section.view == view for layer in section.layers}
         for section in published:
             needed = set(section.layers) & set(layers) - covered
@@ -254,11 +254,9 @@ def missing_sections(
     return missing
 
 
-def why_missing(
-    cache: Path, base: dict[str, Any], layers: tuple[str, ...], views: tuple[str, ...]
-) -> str | None:
-    """Return a message why a cache does not hold every layer of every view, or None if it does."""
-    missing = missing_sections(cache, base, layers, views)
+def why_missing(cache: Path, request: dict[str, Any]) -> str | None:
+    """Return a message why a cache lacks a layer of a view of a request, or None if it holds all."""
+    missing = missing_sections(cache, request)
     if not missing:
         return None
     first = missing[0]

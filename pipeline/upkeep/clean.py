@@ -29,16 +29,15 @@ SOURCES = ("download", "weights", "dataset", "cache", "section")  # what downstr
 PREPARED = ("download", "weights", "dataset")  # what extraction or preparation reads
 
 
-# What a task uses of a feature cache: its fingerprint, layers and views.
-Request = tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]
-
-
 @dataclass(frozen=True)
 class Needs:
-    """What is in use: folders, by path below the data folder or by key, and features, by their content."""
+    """What is in use: folders, by path below the data folder or by key, and requests for features.
+
+    A request is the fingerprint of a cache with layers and views.
+    """
 
     folders: frozenset[str]
-    requests: tuple[Request, ...]
+    requests: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,7 @@ def needs_of_runs(inventory: list[Entry]) -> Needs:
             for features in (fingerprint[name] for name in ("features", "maps") if name in fingerprint):
                 if not isinstance(features["weights"], str):
                     continue  # a cache of an earlier version, which no command reads
-                base = base_fingerprint(features)
-                requests.append((base, tuple(features["layers"]), tuple(features["views"])))
+                requests.append({**features, "layers": [*features["layers"]], "views": [*features["views"]]})
                 folders.add(key_of({name: features[name] for name in ("backbone", "weights")}))
     return Needs(frozenset(folders), tuple(requests))
 
@@ -165,34 +163,34 @@ def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) ->
     return None if used else f"{what} that no preset or run uses"
 
 
-def satisfies(entry: Entry, request: Request) -> bool:
+def satisfies(entry: Entry, request: dict[str, Any]) -> bool:
     """Return whether an entry holds features that a request asks for."""
-    (base, layers, views), fingerprint = request, entry.manifest.fingerprint if entry.manifest else {}
-    if canonical(base_fingerprint(fingerprint)) != canonical(base):
+    fingerprint = entry.manifest.fingerprint if entry.manifest else {}
+    if canonical(base_fingerprint(fingerprint)) != canonical(base_fingerprint(request)):
         return False
     if entry.kind == "cache":
         return True
-    common_layers = {*fingerprint.get("layers", ())} & {*layers}
-    return fingerprint.get("view") in views and bool(common_layers)
+    common_layers = {*fingerprint.get("layers", ())} & {*request["layers"]}
+    return fingerprint.get("view") in request["views"] and bool(common_layers)
 
 
-def _unfinished_sections(data: Path, requests: tuple[Request, ...]) -> set[Path]:
+def _unfinished_sections(data: Path, requests: tuple[dict[str, Any], ...]) -> set[Path]:
     """Return the folders of sections that the next run would resume."""
     return {
         section.folder
-        for base, layers, views in requests
+        for request in requests
         for cache in layout.list_folders(data, "cache")
-        if cache.name.endswith(f"-{key_of(base)}")
-        for section in missing_sections(cache, base, layers, views)
+        if cache.name.endswith(f"-{key_of(base_fingerprint(request))}")
+        for section in missing_sections(cache, request)
     }
 
 
 def _unused_caches(inventory: list[Entry], unused: dict[Path, str], needs: Needs) -> dict[Path, str]:
     """Return the caches of which nothing is used; they are listed in place of their sections."""
-    bases = {key_of(base) for base, *_ in needs.requests}
+    keys = {key_of(base_fingerprint(request)) for request in needs.requests}
     used = {entry.folder.parent for entry in inventory if entry.folder not in unused}
     caches = [one.folder for one in inventory if one.kind == "cache" and not (one.manifest or one.fault)]
-    paths = [path for path in caches if path.name.rpartition("-")[2] not in bases and path not in used]
+    paths = [path for path in caches if path.name.rpartition("-")[2] not in keys and path not in used]
     return dict.fromkeys(paths, "features that no preset or run uses")
 
 

@@ -131,10 +131,10 @@ def _rebuild(folder: Path, intact: list[Entry], progress: Progress) -> str | Non
     sources, missing = sources_of(section.fingerprint, intact)
     if missing:
         return missing
-    columns = {"base": section.base, "layers": list(section.layers), "views": [section.view]}
-    request = {**columns, "folder": str(section.cache), **sources}
+    request = {**section.base, "layers": list(section.layers), "views": [section.view]}
+    arguments = {"request": request, "folder": str(section.cache), **sources}
     try:
-        run_in_child("pipeline.features.extract:extract", request, progress)
+        run_in_child("pipeline.features.extract:extract", arguments, progress)
     except HeadstartError as error:
         return str(error)
     return section.why_missing()

@@ -22,7 +22,7 @@ from tasks import CompareSchemes, PrepareDataset
 from tasks.commands.options import add_task_options, task_of
 from tasks.commands.shared import short_path, show
 from tasks.configuration import data_folder
-from tasks.features import FeatureTask, request_of
+from tasks.features import FeatureTask
 from tasks.task import Task
 from tasks.training import TrainTask, TuneHead
 
@@ -59,7 +59,8 @@ def estimates_of(plan: "list[Step]") -> dict[Task, Estimate]:
         estimates[task] = estimate_of(task, sections, measured)
         covered = covered.union(*map(columns_of, sections))
         if isinstance(task, FeatureTask) and sections and (averages := task.by_products):
-            columns = itertools.product([averages["folder"]], task.fingerprint["views"], averages["layers"])
+            wanted = averages["request"]
+            columns = itertools.product([averages["folder"]], wanted["views"], wanted["layers"])
             covered |= set(columns)
     return estimates
 
@@ -154,7 +155,7 @@ def missing_of(task: Task) -> list[Section]:
     """Return the sections of features that a task still has to compute; none if it extracts no features."""
     if not isinstance(task, FeatureTask):
         return []
-    return missing_sections(task.folder, *request_of(task.fingerprint))
+    return missing_sections(task.folder, task.fingerprint)
 
 
 def columns_of(section: Section) -> set[Column]:

@@ -24,7 +24,7 @@ from tasks.commands.options import add_task_options, task_of
 from tasks.commands.plan import DONE, Step, missing_of, steps, tasks_of
 from tasks.commands.shared import short_path, show
 from tasks.configuration import data_folder
-from tasks.features import FeatureTask, request_of
+from tasks.features import FeatureTask
 
 SHORTEST_PREFIX = 3  # letters of a folder's name; fewer would match half of the data folder
 
@@ -67,7 +67,7 @@ def nearest(kind: str, fingerprint: dict[str, Any], inventory: list[Entry]) -> t
 def needs_of(roots: list[CompareSchemes]) -> Needs:
     """Return what the graphs of roots use: folders by path, and features by content."""
     tasks = dict.fromkeys(task for root in roots for task in tasks_of(root))
-    requests = [request_of(task.fingerprint) for task in tasks if isinstance(task, FeatureTask)]
+    requests = [task.fingerprint for task in tasks if isinstance(task, FeatureTask)]
     folders = {short_path(task.folder) for task in tasks if not isinstance(task, FeatureTask)}
     return Needs(frozenset(folders), tuple(requests))
 
@@ -126,9 +126,9 @@ def _used_by(entry: Entry, stored: dict[str, Any], graph: list[Step]) -> list[st
     for task in (step.task for step in graph):
         kind, fingerprint = task.kind, task.fingerprint
         if isinstance(task, FeatureTask):
-            base, layers, views = request_of(fingerprint)
+            base, views = task.identity, fingerprint["views"]
             view = stored["view"] if stored.get("view") in views else views[0]
-            kind, fingerprint = "section", {**base, "view": view, "layers": list(layers)}
+            kind, fingerprint = "section", {**base, "view": view, "layers": fingerprint["layers"]}
         if kind == entry.kind and (fields_apart := differences(stored, fingerprint)):
             candidates.append((fields_apart, task))
     if not candidates:

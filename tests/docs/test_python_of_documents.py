@@ -32,7 +32,7 @@ def maps(digits, weights, tmp_path):
         pooling="none",
     )
     places = {"dataset": str(digits), "weights": str(weights), "folder": str(tmp_path / "maps")}
-    extract(base, ["block4_pool"], ["identity"], **places)
+    extract({**base, "layers": ["block4_pool"], "views": ["identity"]}, **places)
     return tmp_path / "maps"
 
 

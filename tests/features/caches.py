@@ -39,7 +39,8 @@ def extract_to(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sections, "SHARD_BYTES", 1)  # a shard holds at least one pass
         patch.setattr(sections, "shard_step", lambda base: shard_rows)
-        return extract(base_of(**changes), list(layers), list(views), **folders, **options)
+        request = {**base_of(**changes), "layers": list(layers), "views": list(views)}
+        return extract(request, **folders, **options)
 
 
 def section_of(folder: Path, *, layers=LAYERS, view: str = "identity", **changes) -> sections.Section:

@@ -50,8 +50,8 @@ def progress(stage, done, total, unit):
         time.sleep(60)
 
 sections.SHARD_BYTES, sections.shard_step = 1, lambda base: 10
-extract.extract(json.loads(sys.argv[1]), ["block1_pool", "block2_pool"], ["identity"], sys.argv[2],
-                sys.argv[3], sys.argv[6], progress=progress)
+request = {**json.loads(sys.argv[1]), "layers": ["block1_pool", "block2_pool"], "views": ["identity"]}
+extract.extract(request, sys.argv[2], sys.argv[3], sys.argv[6], progress=progress)
 print("finished", flush=True)
 """
 
@@ -348,7 +348,8 @@ def test_every_dataset_of_a_shard_has_checksums(cached):
 
 @pytest.mark.slow
 def test_the_passes_for_maps_also_fill_the_cache_of_averages(sources, tmp_path, extracted):
-    averages = {"base": base_of(), "layers": list(TAPS), "folder": str(tmp_path / "averages")}
+    request = {**base_of(), "layers": list(TAPS), "views": ["identity"]}
+    averages = {"request": request, "folder": str(tmp_path / "averages")}
     maps, layer = {"pooling": "none", "storage": "float16", "layers": ["block4_pool"]}, ["block4_pool"]
     folder = extracted("maps", shard_rows=40, averages=averages, **maps)
     alone, store = FeatureStore(extracted("alone", layers=TAPS)), FeatureStore(tmp_path / "averages")
@@ -363,7 +364,8 @@ def test_the_passes_for_maps_also_fill_the_cache_of_averages(sources, tmp_path, 
 
 @pytest.mark.slow
 def test_by_products_are_not_computed_where_the_deepest_layer_is_cached(sources, tmp_path, extracted):
-    averages = {"base": base_of(), "layers": list(TAPS), "folder": str(tmp_path / "averages")}
+    request = {**base_of(), "layers": list(TAPS), "views": ["identity"]}
+    averages = {"request": request, "folder": str(tmp_path / "averages")}
     extract_to(tmp_path / "averages", sources, layers=["block5_pool"])
     extracted("maps", pooling="none", layers=["block4_pool"], averages=averages)
     assert FeatureStore(tmp_path / "averages").layers == ["block5_pool"]

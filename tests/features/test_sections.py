@@ -61,29 +61,34 @@ def test_shapes_depend_on_pooling_and_input_size(tmp_path):
     assert maps.row_bytes == 2 * (112 * 112 * 64 + 7 * 7 * 512)
 
 
+def request_of(layers, *views) -> dict:
+    """Return the fingerprint of layers of views, by default identity."""
+    return {**base_of(), "layers": list(layers), "views": list(views or ("identity",))}
+
+
 def test_only_missing_layers_of_each_view_are_computed(cached):
     three = ("block1_pool", "block2_pool", "block3_pool")
-    missing = missing_sections(cached, base_of(), three, ("identity", "hflip"))
+    missing = missing_sections(cached, request_of(three, "identity", "hflip"))
     assert [(section.view, section.layers) for section in missing] == [
         ("identity", ("block3_pool",)),
         ("hflip", three),
     ]
-    assert missing_sections(cached, base_of(), LAYERS[:1], ("identity",)) == []
-    assert why_missing(cached, base_of(), LAYERS, ("identity",)) is None
-    reason = why_missing(cached, base_of(), three, ("identity",))
+    assert missing_sections(cached, request_of(LAYERS[:1])) == []
+    assert why_missing(cached, request_of(LAYERS)) is None
+    reason = why_missing(cached, request_of(three))
     assert reason.endswith("block3_pool of view identity not cached")
 
 
 def test_section_that_lost_a_shard_is_missing_and_names_the_shard(copied):
     section = section_of(copied)
     section.shard(3).unlink()
-    assert missing_sections(copied, base_of(), LAYERS[:1], ("identity",)) == [section]
-    assert "shard-00003.h5: expected" in why_missing(copied, base_of(), LAYERS, ("identity",))
+    assert missing_sections(copied, request_of(LAYERS[:1])) == [section]
+    assert "shard-00003.h5: expected" in why_missing(copied, request_of(LAYERS))
 
 
 def test_interrupted_section_reports_its_finished_shards(copied):
     (section_of(copied).folder / "manifest.json").unlink()
-    assert why_missing(copied, base_of(), LAYERS, ("identity",)).endswith(" (10 shards are finished)")
+    assert why_missing(copied, request_of(LAYERS)).endswith(" (10 shards are finished)")
 
 
 def test_fault_16_section_copied_to_another_folder_is_ignored(copied):

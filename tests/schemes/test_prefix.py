@@ -81,7 +81,7 @@ def job(digits, weights, features):
                 input_size=size,
             )
             places = {"dataset": str(digits), "weights": str(weights), "folder": str(folder / "maps")}
-            extract(base, [plan.layer], list(plan.views), **places)
+            extract({**base, "layers": [plan.layer], "views": list(plan.views)}, **places)
             maps = FeatureStore(folder / "maps")
         numerics.configure(seed=0, precision=precision)
         store, images = FeatureStore(features), ImageStore(digits)

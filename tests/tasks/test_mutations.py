@@ -30,7 +30,6 @@ from pipeline.features.store import FeatureStore
 from pipeline.storage import hdf5
 from pipeline.storage.publishing import read_manifest
 from tasks import DownloadWeights, ExtractFeatures, TrainHead
-from tasks.features import request_of
 
 ANOTHER_KEY, REFUSED, HIT = "another key", "refused", "hit"
 CACHED = {"layers": "block1_pool,block2_pool", "image_size": 40, "input_size": 32, "precision": "float32"}
@@ -75,13 +74,13 @@ class Place:
         The images are read as well, as by a training, and the weights are verified, as by an extraction.
         """
         task = self.task
-        base, layers, views = request_of(task.fingerprint)
-        missing = missing_sections(task.folder, base, layers, views)
+        request = task.fingerprint
+        missing = missing_sections(task.folder, request)
         if not missing:
             try:
                 ImageStore(task.prepared.folder)
                 read_manifest(task.clone(DownloadWeights).folder).verified(WEIGHTS_FILE)
-                self.features = FeatureStore(task.folder).load(layers, views[0])
+                self.features = FeatureStore(task.folder).load(request["layers"], request["views"][0])
             except DamagedFile:
                 return REFUSED
             return HIT
@@ -107,9 +106,8 @@ def make(root: Path) -> None:
             weights = task.clone(DownloadWeights)
             places = (weights.choice.location, str(weights.folder), str(root), [])
             obtain_weights(weights.fingerprint, *places)
-            base, layers, views = request_of(task.fingerprint)
             source = (str(task.prepared.folder), str(weights.folder), str(task.folder))
-            extract(base, list(layers), list(views), *source)
+            extract(task.fingerprint, *source)
 
 
 def write_weights(path: Path, seed: int, *, names: tuple[str, str] = ("kernel", "bias")) -> None:
@@ -281,7 +279,7 @@ def copy_cache_to_another(place: Place) -> None:
 def copy_section_to_another(place: Place) -> None:
     source = place.section
     place.options["views"] = "hflip"
-    (section,) = missing_sections(place.task.folder, *request_of(place.task.fingerprint))
+    (section,) = missing_sections(place.task.folder, place.task.fingerprint)
     shutil.copytree(source, section.folder)
 
 

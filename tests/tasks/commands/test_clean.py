@@ -268,8 +268,8 @@ def test_a_run_trained_from_cached_maps_uses_them(tmp_path):
     maps = {**shared, "pooling": "none", "layers": ["block4_pool"]}
     fingerprint = {"dataset": {"name": "digits"}, "features": features, "maps": maps}
     run = Entry("run", tmp_path, Manifest(tmp_path, fingerprint, {}))
-    used = {(base["pooling"], layers) for base, layers, _ in needs_of_runs([run]).requests}
-    assert used == {("average", ("block5_pool",)), ("none", ("block4_pool",))}
+    used = {(request["pooling"], *request["layers"]) for request in needs_of_runs([run]).requests}
+    assert used == {("average", "block5_pool"), ("none", "block4_pool")}
 
 
 def test_keep_frees_maps_before_averages_and_the_oldest_first(little, maps, headstart):
