@@ -1,19 +1,23 @@
 """Forward passes: fixed-size batches of images through the backbone, one batch per core at a time."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.backbones.engines import ENGINES, Engine, PassSpec
-from pipeline.backbones.table import BACKBONES
-from pipeline.backbones.weights import Arrays
+from pipeline.backbones.table import BACKBONES, DEFAULT_BACKBONE, choose_weights
+from pipeline.backbones.weights import Arrays, random_arrays
 from pipeline.extensions import resolve
-from pipeline.features.sections import Section, engine_of
+from pipeline.features.sections import Section, cache_fingerprint, engine_of
+from pipeline.progress import Progress, silent
 from pipeline.views import parse_view
 
 MEMORY_BYTES = 1 << 30  # limit for the feature maps of all concurrent passes
 PIXEL_BYTES = 3 * 64 * 4  # at the widest layers of a VGG three maps of 64 channels are alive
+MEASURED_SECONDS = 2.0  # of an engine
 
 
 def images_within_memory(engine: Engine, input_size: int, precision: str, passes: int) -> int:
@@ -83,3 +87,21 @@ def apply_view(images: Any, view: str, library: Any = np) -> Any:
         padded = library.pad(images, padding, mode="reflect")
         images = padded[:, top : top + height, left : left + width]
     return np.ascontiguousarray(images) if library is np else images
+
+
+def images_per_second(engine: str, precision: str, input_size: int, progress: Progress = silent) -> float:
+    """Return how many images of an input size VGG16 computes in a second, up to its last tap."""
+    progress(f"measure {engine}", 0, 1, "engines")
+    row, weights = BACKBONES[DEFAULT_BACKBONE], choose_weights("random", DEFAULT_BACKBONE)
+    options: dict[str, Any] = {"precision": precision, "input_size": input_size, "engine": engine}
+    base = cache_fingerprint({"image_size": input_size}, backbone=row.name, weights=weights, **options)
+    section = Section(Path(), base, "identity", row.taps)
+    one_pass = Pass(section, random_arrays(row, seed=0), image_size=input_size)
+    images = np.random.default_rng(0).integers(0, 256, (one_pass.size, input_size, input_size, 3), np.uint8)
+    rows = np.tile(np.arange(one_pass.size), 2 * one_pass.at_once)
+    one_pass.features_of(images, "identity", rows)  # warm up
+    done, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < MEASURED_SECONDS:
+        one_pass.features_of(images, "identity", rows)
+        done += len(rows)
+    return done / seconds

@@ -73,7 +73,7 @@ def _engines() -> Findings:
         for engine in installed:
             arguments = {"engine": engine, "precision": precision, "input_size": size}
             try:
-                rates[engine] = run_in_child("pipeline.features.speed:images_per_second", arguments)
+                rates[engine] = run_in_child("pipeline.features.passes:images_per_second", arguments)
             except HeadstartError as error:
                 yield "broken", f"engine {engine}: {str(error).splitlines()[0]}"
         best = max(rates, key=lambda engine: rates[engine], default=DEFAULT_ENGINE)
