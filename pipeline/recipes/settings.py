@@ -84,21 +84,27 @@ def checked(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def checked_all(recipe: Any, name: str, values: Iterable[Any]) -> tuple[Any, ...]:
-    """Return values of one setting in its type; raise BadInput for an unknown setting or value."""
-    return tuple(getattr(override(recipe, {name: value}), name) for value in values)
+    """Return values of one setting in its type, each once; those of a tuple can be text. Raises BadInput."""
+    field, unique = field_of(recipe, name), dict[Any, None]()
+    for value in values:
+        is_text = _kind(field).is_tuple and isinstance(value, str)
+        unique[parse(field, value) if is_text else checked(field, value)] = None
+    return tuple(unique)
+
+
+def field_of(recipe: Any, name: str) -> dataclasses.Field[Any]:
+    """Return a setting of a recipe by its name; raise BadInput, which lists all names, for an unknown one."""
+    fields = fields_of(recipe)
+    if name not in fields:
+        expected = f"expected one of {', '.join(fields)}"
+        raise BadInput(f"unknown setting {name!r} for {type(recipe).__name__}: {expected}")
+    return fields[name]
 
 
 def override(recipe: Any, overrides: dict[str, Any]) -> Any:
     """Return recipe with settings replaced; raise BadInput if a setting is unknown or a value is invalid."""
-    fields = fields_of(recipe)
-    unknown = sorted(set(overrides) - set(fields))
-    if unknown:
-        raise BadInput(
-            f"unknown setting {unknown[0]!r} for {type(recipe).__name__}: expected one of {', '.join(fields)}"
-        )
-    return dataclasses.replace(
-        recipe, **{name: checked(fields[name], value) for name, value in overrides.items()}
-    )
+    changes = {name: checked(field_of(recipe, name), value) for name, value in overrides.items()}
+    return dataclasses.replace(recipe, **changes)
 
 
 def as_dict(recipe: Any) -> dict[str, Any]:

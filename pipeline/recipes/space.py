@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.recipes.settings import checked_all, fields_of, kind_name, parse, plain
+from pipeline.recipes.settings import checked_all, field_of, kind_name, plain
 
 SHARED_BY_TRIALS = ("label_budget", "stretch", "fit_on")  # all trials train on the same images
 EXPECTED = 'expected {"low": …, "high": …} with optional "log" or "step", or a list of values'
@@ -75,16 +75,13 @@ def _read(recipe: Any, name: str, axis: Any) -> Axis:
             raise _invalid(recipe, name, dict(axis)) from None
     if not isinstance(axis, (list, tuple)):
         raise _invalid(recipe, name, axis)
-    field = _field(recipe, name)
-    is_tuple = kind_name(field).startswith("tuple")
-    values = [parse(field, value) if is_tuple and isinstance(value, str) else value for value in axis]
-    return tuple(dict.fromkeys(checked_all(recipe, name, values)))
+    return checked_all(recipe, name, axis)
 
 
 def _check(recipe: Any, name: str, axis: Axis) -> None:
     if name in SHARED_BY_TRIALS:
         raise bad_space(recipe, f"{name} is the same in all trials; set it outside the space")
-    field = _field(recipe, name)
+    field = field_of(recipe, name)
     if isinstance(axis, tuple):
         checked_all(recipe, name, axis)
         return
@@ -98,13 +95,6 @@ def _check(recipe: Any, name: str, axis: Axis) -> None:
     if axis.log and axis.step is not None:
         raise bad_space(recipe, f"expected log or step in {name}, received both")
     checked_all(recipe, name, (axis.low, axis.high))
-
-
-def _field(recipe: Any, name: str) -> dataclasses.Field[Any]:
-    fields = fields_of(recipe)
-    if name not in fields:
-        raise bad_space(recipe, f"unknown setting {name!r}; expected one of {', '.join(fields)}")
-    return fields[name]
 
 
 def _invalid(recipe: Any, name: str, received: Any) -> BadInput:

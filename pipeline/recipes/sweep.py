@@ -53,7 +53,7 @@ def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple[Any, .
     for name, values in {**recipe.space, **space}.items():
         if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
             raise bad_space(recipe, f"expected a list of values for {name}, received {values!r}")
-        axis = tuple(_split(value) if name in ("layers", "units") else value for value in values)
+        axis = tuple(values)
         if not axis:
             continue  # an empty list leaves the setting as the recipe has it
         if name in SHARED_BY_HEADS:
@@ -74,10 +74,6 @@ def checked_space(recipe: Head, space: dict[str, Any]) -> dict[str, tuple[Any, .
             for block in parse_blocks(shared.dense_blocks, len(shared.units), dense=True):
                 dense_parts(block)  # raises if heads with this block cannot be trained together
     return axes
-
-
-def _split(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
 def points_of(space: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def test_a_value_of_a_choice_survives_conversion_to_text(name, value):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"speed": [1]}, "unknown setting 'speed'; expected one of label_budget"),
+        ({"speed": [1]}, "unknown setting 'speed' for ScratchRecipe: expected one of label_budget"),
         ({"speed": {"low": 0, "high": 1}}, "unknown setting 'speed'"),
         ({"learning_rate": 0.1}, "for learning_rate, received 0.1"),
         ({"learning_rate": {"low": 0.1}}, "expected .* for learning_rate"),

@@ -34,7 +34,7 @@ DEAD_MIRROR = "http://127.0.0.1:9/cifar-10-python.tar.gz"
         (["TrainHead", "--recipe", "huge"], "unknown head recipe 'huge': expected one of dense"),
         (
             ["TuneFromScratch", "--space", '{"speed": [1]}'],
-            "unknown setting 'speed'; expected one of label_budget",
+            "unknown setting 'speed' for ScratchRecipe: expected one of label_budget",
         ),
         (
             ["TuneFineTune", "--trials", "0"],
