@@ -48,10 +48,7 @@ class FeatureStore:
         labels, index, split, names = zip(*columns, strict=True)
         self.labels, self.index, self.split = map(np.concatenate, (labels, index, split))
         self.names: list[str] = list(itertools.chain.from_iterable(names))
-        rows = self._manifests[first].facts.get("rows")
-        if len(self.labels) != rows:
-            count = len(self.labels)
-            raise DamagedFile(f"{first.folder}: expected {rows} rows, found {count}; delete it and run again")
+        _check_rows(first, len(self.labels), self._manifests[first].facts.get("rows"))
 
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test", ascending; raise BadInput."""
@@ -200,9 +197,9 @@ def _checked_shape(values: np.ndarray, path: Path, layer: str, section: Section)
     return values
 
 
-def _check_rows(section: Section, rows: int, expected: int) -> None:
+def _check_rows(section: Section, rows: int, expected: int | None) -> None:
     if rows != expected:
-        what = f"expected {expected} rows of features, found {rows}"
+        what = f"expected {expected} rows, found {rows}"
         raise DamagedFile(f"{section.folder}: {what}; delete it and run again")
 
 

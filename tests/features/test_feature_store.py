@@ -127,7 +127,7 @@ def test_fault_15_layer_with_fewer_rows_than_labels_is_an_error_even_with_a_mani
         file.create_dataset("features/block1_pool", shape=(8, 64), dtype=np.float32)
     manifest = read_manifest(section.folder)
     publish_manifest(section.folder, manifest.fingerprint, list(manifest.files), manifest.facts)
-    with pytest.raises(DamagedFile, match="expected 100 rows of features, found 98"):
+    with pytest.raises(DamagedFile, match="expected 100 rows, found 98"):
         FeatureStore(copied).load(["block1_pool"])
 
 
