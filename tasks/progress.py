@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from typing import Any, Self
+from typing import Any
 
 import luigi
 from tqdm import tqdm
@@ -11,7 +11,7 @@ from tqdm import tqdm
 REPORT_SECONDS = 1.0  # between messages to the scheduler, which may be on another machine
 
 
-class ProgressReporter:
+class ProgressReporter(contextlib.AbstractContextManager["ProgressReporter"]):
     """A `pipeline.progress.Progress` callback, with or without a Luigi task.
 
     A context manager: on a terminal it draws a bar of stage, rate and time left, and removes it on exit.
@@ -21,9 +21,6 @@ class ProgressReporter:
         self._task: Any = task  # Luigi's workers add the methods that message the scheduler
         self._bar: tqdm | None = None
         self._reported = 0.0
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:

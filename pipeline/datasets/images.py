@@ -1,5 +1,6 @@
 """The images of a prepared data set: one .npy file that is written in blocks and mapped for reading."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from pipeline.errors import DamagedFile
 BLOCK_BYTES = 64 << 20  # copied or decoded at a time
 
 
-class ImageWriter:
+class ImageWriter(contextlib.AbstractContextManager["ImageWriter"]):
     """Writes images (n, size, size, 3) uint8 one after another, so that memory does not depend on n."""
 
     def __init__(self, path: Path, size: int):
@@ -43,9 +44,6 @@ class ImageWriter:
         self._write_header()
         self._file.truncate(self._file.tell() + self.count * 3 * self.size**2)
         self._file.seek(0, 2)
-
-    def __enter__(self) -> "ImageWriter":
-        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         with self._file:
