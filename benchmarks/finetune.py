@@ -146,7 +146,7 @@ def _headstart(side: Side, recipe, model, examples, arrays: dict, *, passes: int
     import dataclasses
 
     from pipeline.networks.fast_copy import fast_copy
-    from pipeline.recipes.prefix import plan_prefix
+    from pipeline.recipes.fine_tune import plan_prefix
     from pipeline.schemes.fine_tune import block_multipliers, cut_of
     from pipeline.training.classifier import Classifier
     from pipeline.training.history import History

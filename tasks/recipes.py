@@ -12,9 +12,9 @@ from luigi.util import inherits
 from pipeline.backbones.table import BACKBONES, DEFAULT_BACKBONE, Backbone
 from pipeline.errors import BadInput
 from pipeline.recipes import settings
+from pipeline.recipes.fine_tune import Prefix
 from pipeline.recipes.heads import Head, resolve_layers
 from pipeline.recipes.named import find_named, named_recipe, row_and_settings
-from pipeline.recipes.prefix import Prefix
 from pipeline.recipes.schemes import Scheme
 from pipeline.recipes.sweep import SweepSpec
 from pipeline.runs.spec import RunSpec

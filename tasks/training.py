@@ -6,9 +6,8 @@ from typing import Any
 
 from pipeline.machine import resolve_precision
 from pipeline.recipes import settings
-from pipeline.recipes.fine_tune import top_row, top_settings
+from pipeline.recipes.fine_tune import Prefix, plan_prefix, top_row, top_settings
 from pipeline.recipes.heads import NetworkHead
-from pipeline.recipes.prefix import Prefix, plan_prefix
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.sweep import checked_space, layers_of
 from tasks.features import ExtractFeatures, warn_of_scaling

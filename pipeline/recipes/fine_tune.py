@@ -1,19 +1,24 @@
-"""The table of fine-tuning recipes, and the new top that each of them starts with."""
+"""The table of fine-tuning recipes, the new top of each, and whether frozen blocks are computed once."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from pipeline.backbones.table import Backbone
 from pipeline.errors import BadInput, Table
+from pipeline.formatting import pluralize
 from pipeline.notation import parse_blocks
 from pipeline.recipes.base import LESSON_DENSE_BLOCKS, N_BLOCKS, SIX_VIEWS, ImageRecipe
 from pipeline.recipes.heads import HEADS, NetworkHead
 from pipeline.recipes.settings import override, setting
 from pipeline.recipes.space import Axis, Range
-from pipeline.views import HFLIP, IDENTITY
+from pipeline.views import HFLIP, IDENTITY, augmentation_views
 
 # Half of VGG16's last features are 0 for nearly all images of 32 px. Divided by their own deviations, they
 # would grow a thousandfold as soon as the blocks below are trained, and training would diverge.
 VARIANCE_FLOOR = 1.0
+MAP_VALUE_BYTES = 2  # of a cached feature map
 
 FINE_TUNE_SPACE: dict[str, Axis] = {
     "freeze_through": (0, 2, 3, 4),
@@ -31,7 +36,7 @@ class FineTuneRecipe(ImageRecipe):
     """A pretrained backbone with a new top: the top is fitted first, then trained with the unfrozen blocks.
 
     The top is the best head of a sweep on cached features. Blocks that stay frozen throughout training can be
-    computed once and cached (see recipes.prefix).
+    computed once and cached (see plan_prefix).
     """
 
     freeze_through: int = setting(0, "number of frozen blocks, counted from the input", low=0, high=N_BLOCKS)
@@ -119,3 +124,55 @@ def top_settings(recipe: FineTuneRecipe, layer: str) -> dict[str, Any]:
 def top_head(recipe: FineTuneRecipe, layer: str, chosen: dict[str, Any] | None = None) -> NetworkHead:
     """Return a recipe's top as a head, with the settings that a sweep chose, if any."""
     return override(top_row(recipe), {**top_settings(recipe, layer), **(chosen or {})})
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The decision for the frozen blocks of one recipe: whether their maps are cached, and why.
+
+    If they are cached, layer is the tap at the cut and views are the views that training draws from.
+    """
+
+    cached: bool
+    why: str
+    layer: str = ""
+    pooling: str = "none"
+    views: Sequence[str] = ()
+
+
+def plan_prefix(recipe: FineTuneRecipe, row: Backbone, input_size: int) -> Prefix:
+    """Return where a recipe's frozen blocks are computed; recipe.prefix can force either way.
+
+    Frozen blocks always give the same feature maps for the same view of an image. If training draws from few
+    views, the maps at the cut are cached for each, and a step computes only the trainable blocks. "auto" uses
+    the cache if that is cheaper: a view costs as much as an epoch from images. Raises BadInput if prefix is
+    "cache" and no block stays frozen, or if the backbone has no such block.
+    """
+    cut = recipe.freeze_through
+    if cut > len(row.taps):
+        raise BadInput(
+            f"freeze-through {cut}: expected at most {len(row.taps)}, the blocks of {row.title}, which end "
+            f"in {', '.join(row.taps)}"
+        )
+    if row.bypassed and (cut or recipe.unfreeze_epochs):
+        raise BadInput(
+            f"freeze-through {cut}: connections of {row.title} bypass {row.bypassed}, so it is no chain of "
+            "blocks; train all of it with --recipe whole"
+        )
+    if cut == 0 or recipe.unfreeze_epochs:
+        if recipe.prefix == "cache":
+            raise BadInput(
+                "prefix cache: expected blocks that stay frozen throughout training (--freeze-through 1 to 5 "
+                f"and --unfreeze-epochs 0), received {cut} and {recipe.unfreeze_epochs}"
+            )
+        return Prefix(False, "from images, because no block stays frozen throughout training")
+    if recipe.prefix == "images":
+        return Prefix(False, "from images, because --prefix is images")
+    layer, views = row.taps[cut - 1], augmentation_views(flip=recipe.flip, shift=recipe.shift)
+    amount = f"{pluralize(len(views), 'view')} per image"
+    if recipe.prefix == "auto" and len(views) > recipe.epochs:
+        why = f"from images, because {amount} cost more than {recipe.epochs} epochs; --shift 0 needs fewer"
+        return Prefix(False, why)
+    size = MAP_VALUE_BYTES * math.prod(row.map_shape(layer, input_size)) * len(views)
+    why = f"from cached maps of {layer}: {amount}, {size / 1024:.0f} KB, computed once"
+    return Prefix(True, why, layer, "average" if cut == len(row.taps) else "none", views)

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from pipeline.backbones.table import BACKBONES
+from pipeline.recipes.fine_tune import Prefix
 from pipeline.recipes.heads import resolve_layers
-from pipeline.recipes.prefix import Prefix
 from pipeline.recipes.schemes import SCHEMES, Scheme
 
 

@@ -20,8 +20,7 @@ from pipeline.heads.fit import read_choice
 from pipeline.heads.network import build_head
 from pipeline.networks.build import NECK, add_neck, average_over_views
 from pipeline.networks.fast_copy import fast_copy
-from pipeline.recipes.fine_tune import FineTuneRecipe, top_head
-from pipeline.recipes.prefix import Prefix
+from pipeline.recipes.fine_tune import FineTuneRecipe, Prefix, top_head
 from pipeline.storage.publishing import read_manifest
 from pipeline.training.classifier import Classifier
 from pipeline.training.examples import Examples, Inputs

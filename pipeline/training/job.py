@@ -14,7 +14,7 @@ from pipeline.datasets.table import SPLITS
 from pipeline.features.store import FeatureStore
 from pipeline.progress import Progress
 from pipeline.recipes.base import BaseRecipe
-from pipeline.recipes.prefix import Prefix
+from pipeline.recipes.fine_tune import Prefix
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.history import Clock, History
 from pipeline.training.loop import fit

@@ -15,7 +15,7 @@ from pipeline.features.extract import extract
 from pipeline.features.sections import cache_fingerprint
 from pipeline.features.store import FeatureStore
 from pipeline.progress import silent
-from pipeline.recipes.prefix import plan_prefix
+from pipeline.recipes.fine_tune import plan_prefix
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.schemes.fine_tune import fine_tune
 from pipeline.training import loop
