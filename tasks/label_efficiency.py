@@ -111,10 +111,6 @@ class LabelEfficiency(NetworkTask, DerivedTask):
     def label(self) -> str:
         return f"{self.prepared.label}-{self.weights_choice.name}"
 
-    @property
-    def sources(self) -> list[Task]:
-        return [task for _, _, task in self.parts]
-
     def make(self) -> None:
         facts = [self.prepared.description, f"weights {self.weights_choice.name}"]
         facts += [self.sizes_text(self.input_size), f"{self.draws} draws", "settings chosen on val"]

@@ -27,11 +27,6 @@ class StudyTask(DataTask, DerivedTask):
     seeds = WholeNumbers(default=(0, 1, 2), description="comma-separated seeds")
 
     @functools.cached_property
-    def parts(self) -> list[tuple[dict[str, str], Task]]:
-        """The factors of each run and its task, with the seeds innermost."""
-        raise NotImplementedError
-
-    @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """The runs with their factors."""
         return {"runs": [[factors, task.fingerprint] for factors, task in self.parts]}
@@ -39,10 +34,6 @@ class StudyTask(DataTask, DerivedTask):
     @property
     def label(self) -> str:
         return self.prepared.label
-
-    @property
-    def sources(self) -> list[Task]:
-        return [task for _, task in self.parts]
 
     @property
     def unique_seeds(self) -> tuple[int, ...]:
