@@ -120,15 +120,15 @@ def budget_rows(labels: np.ndarray, rows: np.ndarray, text: str, positions: np.n
     """Return the rows, out of rows (n,), that a label budget selects: stratified, in ascending order.
 
     labels and positions (N,) are of all images. A draw selects by position, so it selects the same images
-    whatever the subset, and a smaller budget of a draw is part of a larger one. Raises BadInput.
+    whatever the subset, and a smaller budget of a draw is part of a larger one. A share selects at least as
+    many rows as there are classes. Raises BadInput.
     """
-    budget = parse_budget(text)
+    budget, names = parse_budget(text), np.unique(labels[rows])
     if budget.share == 1:
         return rows
-    classes = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
     selected = []
-    for group in classes if budget.share is None else [rows]:
-        count = budget.count(len(group), len(np.unique(labels[group])))
+    for group in [rows[labels[rows] == name] for name in names] if budget.per_class else [rows]:
+        count = budget.per_class or max(len(names), round((budget.share or 0) * len(group)))
         ranking = {"seed": budget.draw, "purpose": "labels", "positions": positions[group]}
-        selected.append(group[stratified_sample(labels[group], count, **ranking)])
+        selected.append(group[stratified_sample(labels[group], min(count, len(group)), **ranking)])
     return np.sort(np.concatenate(selected))

@@ -114,13 +114,6 @@ class LabelBudget:
     per_class: int | None
     draw: int
 
-    def count(self, total: int, classes: int) -> int:
-        """Return the number of labels out of total in so many classes, at least one per class."""
-        if self.per_class is not None:
-            return min(total, self.per_class * classes)
-        assert self.share is not None
-        return max(min(total, classes), round(self.share * total))
-
 
 def parse_budget(text: str) -> LabelBudget:
     """Parse a label budget: `5%` or `25/class`, with the suffix `#2` for draw 2 (draws count from 0).
