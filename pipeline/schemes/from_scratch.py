@@ -121,7 +121,7 @@ def channel_moments(images: np.ndarray, rows: np.ndarray) -> Moments:
     """
     counts, values = np.zeros((3, 256), np.int64), np.arange(256)
     block = max(1, BLOCK_PIXELS // images[0, ..., 0].size)
-    for part in prefetch(lambda start: images[rows[start : start + block]], range(0, len(rows), block)):
+    for part in prefetch(images[rows[start : start + block]] for start in range(0, len(rows), block)):
         counts += [np.bincount(part[..., channel].ravel(), minlength=256) for channel in range(3)]
     mean = [float(count @ values / count.sum()) for count in counts]
     square = [float(count @ values**2 / count.sum()) for count in counts]

@@ -46,7 +46,7 @@ class Classifier:
 
     def _predict_rows(self, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
         size = evaluation_batch(inputs.shape[1:], self._input_size)
-        batches = prefetch(lambda start: inputs[rows[start : start + size]], range(0, len(rows), size))
+        batches = prefetch(inputs[rows[start : start + size]] for start in range(0, len(rows), size))
         return np.concatenate([self._forward(tf.constant(batch)).numpy() for batch in batches])
 
     def evaluate(self, examples: Examples, rows: np.ndarray) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Gather batches from arrays in memory or from mapped files, ahead of the step that needs them."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,20 +13,17 @@ from pipeline.training.stage import Stage
 
 CHUNK_BYTES = 64 << 20  # of the inputs that are gathered at once; two chunks are in memory
 
-Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
-def prefetch(gather: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-    """Yield gather(item) for each of items; a thread computes the next value while one is in use."""
+def prefetch(values: Iterable[Value]) -> Iterator[Value]:
+    """Yield values, none of which is None; a thread computes the next one while one is in use."""
+    iterator = iter(values)
     with ThreadPoolExecutor(1) as pool:
-        ahead: Future[Value] | None = None
-        for item in items:
-            current, ahead = ahead, pool.submit(gather, item)
-            if current:
-                yield current.result()
-        if ahead:
-            yield ahead.result()
+        ahead = pool.submit(lambda: next(iterator, None))
+        while (value := ahead.result()) is not None:
+            ahead = pool.submit(lambda: next(iterator, None))
+            yield value
 
 
 class Feed:
@@ -44,24 +41,31 @@ class Feed:
         self._views = tf.function(self._draw_views, input_signature=signature)
         row_bytes = examples.inputs.dtype.itemsize * int(np.prod(examples.inputs.shape[1:]))
         self.largest_chunk = max(1, CHUNK_BYTES // (row_bytes * self.batch_size))  # in steps
+        self.chunk_steps = 1  # of the next chunk that is asked for
 
     def epochs(self) -> Iterator[np.ndarray]:
         """Yield the rows (steps, B) of the inputs in each epoch: another order, and random views."""
         generator = np.random.Generator(np.random.PCG64([self._seed, self.stage.salt]))
         for _ in range(self.stage.epochs):
             rows = generator.permutation(self.examples.train)[: self.steps * self.batch_size]
-            yield self.examples.sample_views(rows.reshape(self.steps, self.batch_size), generator)
+            if self.examples.views > 1:
+                rows = rows + self._count * generator.integers(0, self.examples.views, rows.shape)
+            yield rows.reshape(self.steps, self.batch_size)
 
-    def __call__(self, rows: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the inputs (n, B, …) of n steps and their rows (n, B) of the data set.
+    def chunks(self, rows: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the inputs (n, B, …) of chunk_steps steps at a time, and their rows (n, B) of the data set.
 
-        rows (n, B) are rows of the inputs; first is the number of the first step.
+        rows (steps, B) are an epoch's rows of the inputs; first is the number of its first step.
         """
-        gathered = rows
-        if self.examples.cached_augmentation and self.augments:
-            gathered = self._views(tf.constant(rows, tf.int32), tf.constant(first, tf.int32)).numpy()
-        inputs = self.examples.inputs[gathered.ravel()]
-        return inputs.reshape(*rows.shape, *inputs.shape[1:]), rows % self._count
+        start = 0
+        while start < len(rows):
+            chunk = gathered = rows[start : start + self.chunk_steps]
+            if self.examples.cached_augmentation and self.augments:
+                number = tf.constant(first + start, tf.int32)
+                gathered = self._views(tf.constant(chunk, tf.int32), number).numpy()
+            inputs = self.examples.inputs[gathered.ravel()]
+            yield inputs.reshape(*chunk.shape, *inputs.shape[1:]), chunk % self._count
+            start += len(chunk)
 
     def augmentation(self, rows: tf.Tensor, number: tf.Tensor) -> dict[str, Any]:
         """Return the options of augmentation for rows (B,) of the data set in a step."""

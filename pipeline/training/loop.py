@@ -6,7 +6,7 @@ An epoch is a matrix of row numbers; their inputs are gathered ahead of the step
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def fit(
     optimizer = make_optimizer(stage, total, multipliers=multipliers(steps) if multipliers else None)
     averages = AVERAGES[stage.averaging]
     average = averages(classifier.model, total) if averages else None
-    chunks = _Chunks(feed, _update_function(classifier.logits, feed, optimizer, average))
+    update = _update_function(classifier.logits, feed, optimizer, average)
     stopping = EarlyStopping(classifier.model, stage.patience) if stage.patience else None
     owners = [classifier.model, optimizer, *(part for part in (average, stopping) if part)]
     state = [variable for owner in owners for variable in owner.variables]
@@ -67,9 +67,14 @@ def fit(
     for epoch, epoch_rows in itertools.islice(enumerate(feed.epochs()), completed, None):
         if stopping and stopping.should_stop:
             break
-        start, sums = time.perf_counter(), np.zeros(2)
-        for done, chunk_sums in chunks.run(epoch_rows, first=epoch * steps):
-            sums += chunk_sums
+        start, sums, done = time.perf_counter(), np.zeros(2), 0
+        for inputs, rows in prefetch(feed.chunks(epoch_rows, first=epoch * steps)):
+            called = time.perf_counter()
+            sums += update(inputs, rows)
+            step_seconds = max((time.perf_counter() - called) / len(rows), 1e-6)
+            enough = math.ceil(REPORT_SECONDS / step_seconds)  # few in the first call, which builds the graph
+            feed.chunk_steps = max(1, min(4 * feed.chunk_steps, enough, feed.largest_chunk))
+            done += len(rows)
             _check_finite(stage, epoch, finite=math.isfinite(sums[0]), problem=f"the loss is {sums[0]}")
             progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
         if average and epoch + 1 == stage.epochs:
@@ -94,39 +99,6 @@ def fit(
             on_epoch_end(history)
     if stopping:
         stopping.finish()
-
-
-class _Chunks:
-    """Runs the steps of an epoch in calls of the graph that take about REPORT_SECONDS each."""
-
-    def __init__(self, feed: Feed, update: Update) -> None:
-        self._feed, self._update = feed, update
-        self._steps, self._traced = 1, False
-
-    def run(self, epoch_rows: np.ndarray, *, first: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the number of finished steps and the sums of each call; first is the epoch's first step."""
-
-        def spans() -> Iterator[tuple[int, int]]:
-            start = 0
-            while start < len(epoch_rows):
-                stop = start + self._steps  # decided when it is asked for
-                yield start, stop
-                start = stop
-
-        def gather(span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-            return self._feed(epoch_rows[slice(*span)], first + span[0])
-
-        done = 0
-        for inputs, rows in prefetch(gather, spans()):
-            start = time.perf_counter()
-            sums = self._update(inputs, rows)
-            step_seconds = max((time.perf_counter() - start) / len(rows), 1e-6)
-            if self._traced:
-                steps = math.ceil(REPORT_SECONDS / step_seconds)
-                self._steps = max(1, min(4 * self._steps, steps, self._feed.largest_chunk))
-            self._traced = True  # the first call builds the graph and takes longer
-            done += len(rows)
-            yield done, sums
 
 
 def _update_function(

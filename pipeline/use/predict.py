@@ -31,10 +31,9 @@ def predict(run: str, weights: str | None, paths: list[str], progress: Progress 
     size = evaluation_batch((side, side, 3), finished_run.recipe["input_size"])
     rows: list[dict[str, Any]] = []
     unreadable: list[str] = []
-    starts = range(0, len(paths), size)
-    pictures = prefetch(lambda start: read_pictures(paths[start : start + size], side), starts)
-    for start, results in zip(starts, pictures, strict=True):
-        named = list(zip(paths[start : start + size], results, strict=True))
+    batches = (paths[start : start + size] for start in range(0, len(paths), size))
+    for batch, results in prefetch((batch, read_pictures(batch, side)) for batch in batches):
+        named = list(zip(batch, results, strict=True))
         unreadable += [str(result) for result in results if isinstance(result, DamagedFile)]
         images = [(path, result) for path, result in named if not isinstance(result, DamagedFile)]
         if images:

@@ -365,7 +365,7 @@ def test_the_next_value_is_gathered_while_one_is_in_use():
         started.append(number)
         return number
 
-    values = prefetch(gather, iter(range(3)))
+    values = prefetch(gather(number) for number in range(3))
     assert next(values) == 0
     time.sleep(0.2)
     assert started == [0, 1]
