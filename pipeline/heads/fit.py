@@ -46,8 +46,7 @@ class HeadDataLoader:
         """Return the examples of the concatenated layers."""
         views = self.recipe.views
         inputs = np.concatenate([self.features.load(layers, view) for view in views])
-        examples = Examples.of(self.images, inputs, self.recipe, len(views))
-        return examples.with_val() if self.recipe.fits_val else examples
+        return Examples.of(self.images, inputs, self.recipe, len(views))
 
     def width(self, layer: str) -> int:
         """Return a layer's number of features."""

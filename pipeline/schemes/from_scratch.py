@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.backbones.model import resized
-from pipeline.datasets.table import FINAL
 from pipeline.networks.build import add_block, add_classifier, add_neck, average_over_views
 from pipeline.networks.fast_copy import fast_copy
 from pipeline.networks.initializers import WHITENED_PIXELS, initialize_dirac, whitening_kernel
@@ -34,8 +33,6 @@ def train_from_scratch(job: Job[ScratchRecipe]) -> TrainingResult:
     recipe, images, history = job.recipe, job.images, History()
     pixels = images.images
     examples = Examples.of(images, pixels, recipe)
-    if recipe.fit_on == FINAL:
-        examples = examples.with_val()
     with job.clock.stage("read images"):
         moments = channel_moments(pixels, examples.train)
     sizes = {"image_size": images.image_size, "input_size": job.input_size}

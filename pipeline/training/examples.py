@@ -1,7 +1,7 @@
 """Training data of a classifier: inputs, labels, and which rows are train and val."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self, TypeAlias
 
 import numpy as np
@@ -42,13 +42,18 @@ class Examples:
     def of(cls, images: ImageStore, inputs: Inputs, recipe: BaseRecipe, views: int = 1) -> Self:
         """Return the examples of a data set, with a recipe's label budget and class weights.
 
-        inputs has a block of the data set's rows for each view.
+        inputs has a block of the data set's rows for each view. A recipe that is fitted on val as well has
+        all of it in train.
         """
-        rows, labels = images.rows("train"), images.labels
+        rows, labels, val = images.rows("train"), images.labels, images.rows("val")
         train = budget_rows(labels, rows, recipe.label_budget, images.index)
         classes, share = len(images.class_names), len(train) / len(rows)
-        examples = cls(inputs, labels, train, images.rows("val"), classes, views, share)
-        return replace(examples, weights=images.weights, balanced=recipe.class_weights == BALANCED)
+        if recipe.fits_val:
+            train, val = np.sort(np.concatenate([train, val])), val[:0]
+        balanced = recipe.class_weights == BALANCED
+        return cls(
+            inputs, labels, train, val, classes, views, share, weights=images.weights, balanced=balanced
+        )
 
     @property
     def loss_weights(self) -> np.ndarray | None:
@@ -70,14 +75,3 @@ class Examples:
     def epochs(self, recipe: TrainingRecipe) -> int:
         """Return how many epochs to train: the recipe's, divided by sqrt(share) if it sets stretch."""
         return math.ceil(recipe.epochs / math.sqrt(self.share)) if recipe.stretch else recipe.epochs
-
-    def with_val(self) -> Self:
-        """Return the examples with val merged into train; val becomes empty."""
-        merged = np.sort(np.concatenate([self.train, self.val]))
-        return replace(self, train=merged, val=self.val[:0])
-
-    def sample_views(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return rows of inputs, with a random view of each of rows."""
-        if self.views == 1:
-            return rows
-        return rows + len(self.labels) * generator.integers(0, self.views, rows.shape)
