@@ -194,13 +194,14 @@ def keras_seconds(recipe, model, examples, *, batch: int, passes: int, xla: bool
     """Return the seconds per step of each pass of Keras `fit` except the first."""
     import keras
 
-    from pipeline.training.optimizers import make_optimizer
+    from pipeline.training import optimizers
     from pipeline.training.stage import Stage
 
+    optimizers.OPTIMIZERS["adamw"] = keras.optimizers.AdamW  # Keras's own, not the fused one
     steps = len(examples.train) // batch
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     stage = Stage.of(recipe, "fit", epochs=passes)
-    optimizer = make_optimizer(stage, steps * passes, fused=False)
+    optimizer = optimizers.make_optimizer(stage, steps * passes)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
     starts, ends = [], []
 

@@ -88,13 +88,12 @@ def warmup_updates(share: float, updates: int) -> int:
 
 
 def make_optimizer(
-    stage: Stage, updates: int, *, multipliers: dict[str, Multiplier] | None = None, fused: bool = True
+    stage: Stage, updates: int, *, multipliers: dict[str, Multiplier] | None = None
 ) -> keras.optimizers.Optimizer:
     """Return a Keras optimizer with the stage's learning-rate schedule over so many updates.
 
     Weight decay skips biases and batch normalization unless the stage sets decay_biases. multipliers maps the
     path of a variable to a factor of its learning rate (not of its decay), a function of the update number.
-    With fused=False, AdamW is Keras's own.
     """
     warmup = warmup_updates(stage.warmup, updates)
     rate = SCHEDULES[stage.lr_schedule](stage.learning_rate, max(1, updates), warmup)
@@ -102,8 +101,6 @@ def make_optimizer(
     settings: dict[str, Any] = {"weight_decay": stage.weight_decay}
     if stage.optimizer == "sgd":
         settings |= {"momentum": stage.momentum, "nesterov": True}
-    elif not fused:
-        optimizer_class = keras.optimizers.AdamW
     if multipliers:
         optimizer_class = type("Multiplied", (_Multipliers, optimizer_class), {"multipliers": multipliers})
     optimizer = optimizer_class(rate, **settings)
