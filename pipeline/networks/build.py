@@ -1,48 +1,35 @@
 """Build Keras networks from the notation: conv blocks, a neck, dense blocks, probabilities, views."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import keras
 from keras import KerasTensor
 
 from pipeline.features.passes import apply_view
-from pipeline.notation import Block, LayerSpec, names_activation
+from pipeline.notation import Block, names_activation
 from pipeline.views import IDENTITY
 
 NECK = "neck"  # layer name
 
-
-class Options(NamedTuple):
-    """What a layer gets from its block: width (filters or units), the default activation or None, the
-    recipe's dropout rate, and the layer's name."""
-
-    width: int
-    activation: str | None
-    dropout: float
-    name: str
-
-
-def _activation(spec: LayerSpec, options: Options) -> keras.layers.Layer:
-    return keras.layers.Activation(spec.word.name, name=options.name)
-
-
-# The Keras layer of each row of notation.WORDS.
-LAYERS: dict[str, Callable[[LayerSpec, Options], keras.layers.Layer]] = {
-    "conv": lambda spec, o: keras.layers.Conv2D(
-        o.width, spec.size or 3, padding="same", activation=o.activation, name=o.name
+# The Keras layer of each row of notation.WORDS. A function gets the word, the layer's name, and of its block
+# the width (filters or units), the default activation or None, and the default dropout rate.
+LAYERS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "conv": lambda spec, name, width, activation, **_: keras.layers.Conv2D(
+        width, spec.size or 3, padding="same", activation=activation, name=name
     ),
-    "dense": lambda spec, o: keras.layers.Dense(o.width, activation=o.activation, name=o.name),
-    "batch norm": lambda spec, o: keras.layers.BatchNormalization(
-        momentum=0.9 if spec.rate is None else spec.rate, name=o.name
+    "dense": lambda spec, name, width, activation, **_: keras.layers.Dense(
+        width, activation=activation, name=name
     ),
-    "maxpool": lambda spec, o: keras.layers.MaxPooling2D(spec.size or 2, name=o.name),
-    "avgpool": lambda spec, o: keras.layers.AveragePooling2D(spec.size or 2, name=o.name),
-    "dropout": lambda spec, o: keras.layers.Dropout(
-        o.dropout if spec.rate is None else spec.rate, name=o.name
+    "batch norm": lambda spec, name, **_: keras.layers.BatchNormalization(
+        momentum=0.9 if spec.rate is None else spec.rate, name=name
     ),
-    "relu": _activation,
-    "gelu": _activation,
+    "maxpool": lambda spec, name, **_: keras.layers.MaxPooling2D(spec.size or 2, name=name),
+    "avgpool": lambda spec, name, **_: keras.layers.AveragePooling2D(spec.size or 2, name=name),
+    "dropout": lambda spec, name, dropout, **_: keras.layers.Dropout(
+        dropout if spec.rate is None else spec.rate, name=name
+    ),
+    "relu": lambda spec, name, **_: keras.layers.Activation("relu", name=name),
+    "gelu": lambda spec, name, **_: keras.layers.Activation("gelu", name=name),
 }
 
 
@@ -52,13 +39,13 @@ def add_block(x: KerasTensor, block: Block, *, name: str, width: int, dropout: f
     Layers are named `<name>_<kind><n>`, and the first pool `<name>_pool`. With name "block1" the layers of a
     VGG have the same names as in keras.applications. Convolutions are padded to keep the size.
     """
-    activation = None if names_activation(block) else "relu"
+    options = {"width": width, "activation": None if names_activation(block) else "relu", "dropout": dropout}
     counts: dict[str, int] = {}
     for spec in block:
         kind = spec.word.kind
         counts[kind] = counts.get(kind, 0) + 1
         suffix = "pool" if kind == "pool" and counts[kind] == 1 else f"{kind}{counts[kind]}"
-        x = LAYERS[spec.word.name](spec, Options(width, activation, dropout, f"{name}_{suffix}"))(x)
+        x = LAYERS[spec.word.name](spec, f"{name}_{suffix}", **options)(x)
     return x
 
 
@@ -83,11 +70,6 @@ def add_logits(x: KerasTensor, classes: int, *, scale: float = 1.0) -> KerasTens
         return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
     unscaled = keras.layers.Dense(classes, dtype="float32", name="unscaled_logits")(x)
     return keras.layers.Rescaling(scale, dtype="float32", name="logits")(unscaled)
-
-
-def logits_model(model: keras.Model, inputs: KerasTensor | None = None) -> keras.Model:
-    """Return the part of a classifier from its input or an inner tensor to its logits; it shares layers."""
-    return keras.Model(model.input if inputs is None else inputs, model.get_layer("logits").output)
 
 
 def average_over_views(model: keras.Model, views: tuple[str, ...]) -> keras.Model:

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from keras import KerasTensor
 
-from pipeline.networks.build import logits_model
 from pipeline.training.examples import Examples, Inputs
 from pipeline.training.feed import prefetch
 
@@ -34,7 +33,7 @@ class Classifier:
     @functools.cached_property
     def logits(self) -> keras.Model:
         """The model up to its logits."""
-        return logits_model(self._full_model, self._inputs)
+        return keras.Model(self._inputs, self._full_model.get_layer("logits").output)
 
     def predict(self, inputs: Inputs, rows: np.ndarray, views: int = 1) -> np.ndarray:
         """Return probabilities (n, C) float32 at rows (n,), averaged over views, each a block of inputs."""

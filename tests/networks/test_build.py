@@ -11,9 +11,10 @@ import pytest
 from pipeline.backbones.model import load_arrays
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import random_arrays
-from pipeline.networks.build import LAYERS, add_block, add_classifier, add_neck, logits_model
+from pipeline.networks.build import LAYERS, add_block, add_classifier, add_neck
 from pipeline.notation import WORDS, Word, parse_block, parse_blocks
 from pipeline.recipes.from_scratch import SCRATCH_RECIPES
+from pipeline.training.classifier import Classifier
 
 VGG16_CONVOLUTIONS = 14_714_688  # keras.applications.VGG16(include_top=False).count_params()
 
@@ -134,7 +135,7 @@ def test_logits_and_probabilities_are_float32_under_mixed_precision(bfloat16):
     x = add_block(features, parse_block("dense", dense=True), name="dense1", width=4, dropout=0.5)
     model = keras.Model(features, add_classifier(x, 3))
     assert model.get_layer("dense1_dense1").compute_dtype == "bfloat16"
-    assert logits_model(model).output.dtype == model.output.dtype == "float32"
+    assert Classifier(model).logits.output.dtype == model.output.dtype == "float32"
     probabilities = model(np.ones((2, 6), np.float32)).numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
@@ -142,7 +143,7 @@ def test_logits_and_probabilities_are_float32_under_mixed_precision(bfloat16):
 def test_the_logits_model_shares_weights_with_the_classifier():
     features = keras.Input((6,))
     model = keras.Model(features, add_classifier(features, 3))
-    logits = logits_model(model)
+    logits = Classifier(model).logits
     model.get_layer("logits").kernel.assign(np.full((6, 3), 0.5))
     inputs = np.ones((1, 6), np.float32)
     np.testing.assert_allclose(logits(inputs), [[3.0] * 3])
@@ -150,8 +151,8 @@ def test_the_logits_model_shares_weights_with_the_classifier():
 
 
 def test_a_new_word_builds(monkeypatch):
-    def noise(spec, options):
-        return keras.layers.GaussianNoise(spec.rate, name=options.name)
+    def noise(spec, name, **_):
+        return keras.layers.GaussianNoise(spec.rate, name=name)
 
     monkeypatch.setitem(WORDS, "noise", Word("noise", "noise", argument="rate"))
     monkeypatch.setitem(LAYERS, "noise", noise)
