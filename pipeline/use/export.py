@@ -13,7 +13,6 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,30 +41,6 @@ BOUNDS = {"float32": (1e-3, 0.995), "bfloat16": (0.03, 0.97)}
 NAMES_FILE, CARD_FILE = "class_names.json", "card.md"
 
 
-@dataclass(frozen=True)
-class Parity:
-    """An export's predictions compared with the stored ones: mean distance 0..1, share of equal classes."""
-
-    images: int
-    distance: float
-    agreement: float
-    precision: str
-
-    def __str__(self) -> str:
-        maximum, minimum = BOUNDS[self.precision]
-        return (
-            f"{self.images} images: same class on {100 * self.agreement:.2f} % (at least "
-            f"{100 * minimum:g}), mean distance of probabilities {self.distance:.2g} (at most "
-            f"{maximum:g}, {self.precision})"
-        )
-
-    @property
-    def holds(self) -> bool:
-        """Whether the export reproduces the run's predictions."""
-        maximum, minimum = BOUNDS[self.precision]
-        return self.distance <= maximum and self.agreement >= minimum
-
-
 def export(
     run: str, weights: str | None, dataset: str, out: str, formats: list[str], progress: Progress = silent
 ) -> dict[str, Any]:
@@ -80,7 +55,7 @@ def export(
     model = standalone_model(finished_run, Path(weights) if weights else None)
     rows, stored = stored_predictions(finished_run, images)
     names = json.dumps(finished_run.recipe["class_names"], indent=2) + "\n"
-    parities: dict[str, Parity] = {}
+    parities: dict[str, str] = {}
     files = [target.with_suffix(f".{kind}") for kind in formats]
     with contextlib.ExitStack() as unpublished:
         for number, (kind, path) in enumerate(zip(formats, files, strict=True)):
@@ -89,10 +64,10 @@ def export(
             _write(kind, model, scratch)
             size = evaluation_batch(model.input_shape[1:], finished_run.recipe["input_size"])
             probabilities = _predict_without_project(kind, scratch, images, rows, size)
-            parities[kind] = result = parity(probabilities, stored, finished_run.recipe["precision"])
-            if not result.holds:
+            holds, parities[kind] = parity(probabilities, stored, finished_run.recipe["precision"])
+            if not holds:
                 export_name = f"{kind} export of {finished_run.folder.name}"
-                raise DamagedFile(f"{export_name} does not reproduce the run's predictions: {result}")
+                raise DamagedFile(f"{export_name} does not reproduce the run's predictions: {parities[kind]}")
             if kind == "keras":
                 with zipfile.ZipFile(scratch, "a") as file:  # Keras ignores other files in the archive
                     for name, text in ((NAMES_FILE, names), (CARD_FILE, model_card(finished_run, parities))):
@@ -100,10 +75,7 @@ def export(
         for name, text in ((NAMES_FILE, names), (CARD_FILE, model_card(finished_run, parities))):
             files.append(target.with_suffix(f".{name}"))
             unpublished.enter_context(published(files[-1])).write_text(text, encoding="utf-8")
-    return {
-        "files": [str(path) for path in files],
-        "parity": {kind: str(result) for kind, result in parities.items()},
-    }
+    return {"files": [str(path) for path in files], "parity": parities}
 
 
 def _write(kind: str, model: keras.Model, path: Path) -> None:
@@ -173,14 +145,19 @@ def stored_predictions(run: RunResult, images: ImageStore) -> tuple[np.ndarray, 
     return rows, np.concatenate([split.probabilities for split in splits])
 
 
-def parity(probabilities: np.ndarray, stored: np.ndarray, precision: str) -> Parity:
-    """Compare probabilities (n, C) with the stored ones (n, C)."""
-    distance = np.abs(probabilities - stored).sum(axis=1).mean() / 2
-    agreement = (probabilities.argmax(axis=1) == stored.argmax(axis=1)).mean()
-    return Parity(len(stored), float(distance), float(agreement), precision)
+def parity(probabilities: np.ndarray, stored: np.ndarray, precision: str) -> tuple[bool, str]:
+    """Return whether probabilities (n, C) reproduce the stored ones (n, C), and how they compare, as text."""
+    distance = float(np.abs(probabilities - stored).sum(axis=1).mean() / 2)
+    agreement = float((probabilities.argmax(axis=1) == stored.argmax(axis=1)).mean())
+    maximum, minimum = BOUNDS[precision]
+    text = (
+        f"{len(stored)} images: same class on {100 * agreement:.2f} % (at least {100 * minimum:g}), mean "
+        f"distance of probabilities {distance:.2g} (at most {maximum:g}, {precision})"
+    )
+    return distance <= maximum and agreement >= minimum, text
 
 
-def model_card(run: RunResult, parities: dict[str, Parity]) -> str:
+def model_card(run: RunResult, parities: dict[str, str]) -> str:
     """Return the model card: input and output, data, training, accuracy and settings."""
     recipe, scores = run.recipe, score(run.split("test"))
     share, low, high = (100 * scores[f"accuracy{end}"] for end in ("", "_low", "_high"))
