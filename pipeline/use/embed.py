@@ -121,8 +121,9 @@ def embed(
         section = Section(Path(), request["base"], request["views"][0], tuple(request["layers"]))
         return Pass(section, read_weights(Path(weights)), image_size=size)
 
-    def compute(block: np.ndarray) -> np.ndarray:
-        return _mean_over_views(network(), block, request["views"])
+    def compute(block: np.ndarray) -> np.ndarray:  # (n, S, S, 3) uint8 to (n, D) float32
+        views = [np.concatenate(network().features_of(block, view), axis=1) for view in request["views"]]
+        return np.asarray(sum(views) / len(views), np.float32)
 
     digests: list[str | None] = []
     unreadable: list[str] = []
@@ -137,12 +138,6 @@ def embed(
         digests += [key.hex() if key else None for key in keys]
         progress("embed", stop, count, "images")
     return {"digests": digests, "unreadable": unreadable}
-
-
-def _mean_over_views(one_pass: Pass, images: np.ndarray, views: list[str]) -> np.ndarray:
-    """Return the features (n, D) float32 of images (n, S, S, 3) uint8, averaged over views."""
-    totals = [np.concatenate(one_pass.features_of(images, view), axis=1) for view in views]
-    return np.asarray(sum(totals) / len(views), np.float32)
 
 
 def blocks_of(cache: Path, request: dict[str, Any], digests: Sequence[str]) -> Iterator[np.ndarray]:
