@@ -14,6 +14,7 @@ from pipeline.formatting import format_duration
 from pipeline.report import drawing
 from pipeline.results import replicates
 from pipeline.results.comparison import caption_of
+from pipeline.results.scores import result_row
 from pipeline.runs.result import RunResult, read_run
 from pipeline.storage.publishing import publish_csv, publish_text
 
@@ -61,7 +62,7 @@ def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
 def _read(runs: Runs, by: Sequence[str]) -> tuple[list[RunResult], pd.DataFrame]:
     results = [read_run(folder) for _, folder in runs]
     pairs = zip(runs, results, strict=True)
-    rows = [{**levels, **replicates.replicate_row(run)} for (levels, _), run in pairs]
+    rows = [{**result_row(run), **levels} for (levels, _), run in pairs]
     return results, pd.DataFrame(rows, columns=[*by, *replicates.REPLICATE_COLUMNS])
 
 

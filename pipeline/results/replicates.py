@@ -7,25 +7,17 @@ standard deviation s. It covers the choice of seeds; each run's Wilson interval 
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t
 
 from pipeline.formatting import format_duration, format_share, format_value, markdown_table
-from pipeline.results.scores import CONFIDENCE, result_row
-from pipeline.runs.result import RunResult
+from pipeline.results.scores import CONFIDENCE
 
 SCORED = ("val_accuracy", "accuracy")  # of the final weights, fractions; NaN for val if val was trained on
 COUNTS = ("n_val", "n_test", "n_train", "epochs")
 REPLICATE_COLUMNS = ("seed", *SCORED, "accuracy_low", "accuracy_high", *COUNTS, "train_seconds")
-
-
-def replicate_row(run: RunResult) -> dict[str, Any]:
-    """Return the values of REPLICATE_COLUMNS for a run, in that order."""
-    row = result_row(run)
-    return {name: row[name] for name in REPLICATE_COLUMNS}
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
