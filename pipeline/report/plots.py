@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from sklearn.metrics import confusion_matrix as count_confusions
 
+from pipeline.extensions import resolve
 from pipeline.formatting import format_ci, format_duration, format_points, format_value
 from pipeline.report import drawing
 from pipeline.report.table import COMPARISON_PLOTS, Plot
@@ -223,7 +224,7 @@ def publish_plots(
     names = {f"{name}.png": plot for name, plot in plots.items()}
     for name, plot in names.items():
         if name not in up_to_date:
-            drawing.publish_figure(folder / name, plot.draw, result)
+            drawing.publish_figure(folder / name, resolve(plot.function), result)
     return list(names)
 
 

@@ -1,10 +1,8 @@
 """The plots and findings, one row each. Planning reads only names: functions are named, not imported."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.errors import Table
-from pipeline.extensions import resolve
 
 
 @dataclass(frozen=True)
@@ -14,10 +12,6 @@ class Plot:
     name: str
     title: str
     function: str  # module:function
-
-    def draw(self, result: Any) -> Any:
-        """Return the figure of a result."""
-        return resolve(self.function)(result)
 
 
 PLOTS = Table(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
+from pipeline.extensions import resolve
 from pipeline.report import drawing, plots
 from pipeline.report.plots import publish_plots
 from pipeline.report.table import COMPARISON_PLOTS, PLOTS, Plot
@@ -93,7 +94,7 @@ def test_every_comparison_plot_draws_a_small_png(runs, tmp_path, name):
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_caption_has_data_sizes_weights_precision_and_seed(fine_tuned, name):
-    text = caption_under(PLOTS[name].draw(fine_tuned))
+    text = caption_under(resolve(PLOTS[name].function)(fine_tuned))
     assert text == (
         "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet · "
         "images 32 px, input 32 px · bfloat16 · seed 0"
@@ -108,29 +109,29 @@ def test_the_caption_of_a_demonstration_on_digits_says_so(make_run, name):
         dataset_note="a demonstration, not CIFAR-10",
         stages={"train": 2},
     )
-    text = caption_under(PLOTS[name].draw(run))
+    text = caption_under(resolve(PLOTS[name].function)(run))
     assert text.startswith("digits: a demonstration, not CIFAR-10")
 
 
 @pytest.mark.parametrize("name", COMPARISON_PLOTS)
 def test_a_comparison_plot_has_its_caption(runs, name):
-    drawn = COMPARISON_PLOTS[name].draw(compare(runs))
+    drawn = resolve(COMPARISON_PLOTS[name].function)(compare(runs))
     assert "weights imagenet, none" in caption_under(drawn)
 
 
 def test_the_stages_of_fine_tuning_are_marked(fine_tuned):
-    axes = PLOTS["accuracy_over_time"].draw(fine_tuned).axes[0]
+    axes = plots.accuracy_over_time(fine_tuned).axes[0]
     assert [text.get_text() for text in axes.texts] == ["top ◂", "▸ blocks"]
     assert axes.lines[-1].get_xdata()[0] == 2.5
 
 
 def test_a_run_without_epochs_has_a_message_instead_of_a_curve(make_run):
-    axes = PLOTS["loss_over_time"].draw(make_run(stages={})).axes[0]
+    axes = plots.loss_over_time(make_run(stages={})).axes[0]
     assert axes.texts[0].get_text() == "no epochs: fitted in one step"
 
 
 def test_the_confusion_matrix_has_counts_and_shares_of_each_true_class(counted):
-    axes = PLOTS["confusion_matrix"].draw(counted).axes[0]
+    axes = plots.confusion_matrix(counted).axes[0]
     shares = [[75, 25, 0], [40, 40, 20], [0, 0, 100]]
     assert axes.images[0].get_array().tolist() == shares
     assert axes.images[0].get_clim() == (0, 100)
@@ -145,7 +146,7 @@ def test_the_confusion_matrix_has_counts_and_shares_of_each_true_class(counted):
 
 
 def test_bars_of_classes_end_at_their_accuracy_with_wilsons_interval_best_on_top(counted):
-    axes = PLOTS["per_class_accuracy"].draw(counted).axes[0]
+    axes = plots.per_class_accuracy(counted).axes[0]
     bars, intervals = axes.containers
     assert [name.get_text() for name in axes.get_yticklabels()] == ["dog", "cat", "fox"]
     assert [bar.get_width() for bar in bars] == pytest.approx([40, 75, 100])
@@ -160,7 +161,7 @@ def test_bars_of_classes_end_at_their_accuracy_with_wilsons_interval_best_on_top
 
 def test_accuracies_lie_at_their_values_with_their_intervals_best_on_top(runs):
     comparison = compare(runs)
-    axes = COMPARISON_PLOTS["accuracy_with_intervals"].draw(comparison).axes[0]
+    axes = plots.accuracy_with_intervals(comparison).axes[0]
     table = comparison.table.sort_values("accuracy", ignore_index=True)
     names = [
         "head:linear · imagenet · 32 px",
@@ -183,7 +184,7 @@ def test_costs_lie_at_seconds_and_accuracy_and_the_front_steps_from_best_to_best
         for number, (name, (seconds, skill)) in enumerate(plan.items())
     ]
     comparison = compare(made)
-    axes = COMPARISON_PLOTS["accuracy_against_cost"].draw(comparison).axes[0]
+    axes = plots.accuracy_against_cost(comparison).axes[0]
     linear, dense, whole = (100 * comparison.table["accuracy"]).tolist()
     assert dense < linear < whole
     points = points_of(axes)
@@ -199,7 +200,7 @@ def test_costs_lie_at_seconds_and_accuracy_and_the_front_steps_from_best_to_best
 
 def test_plots_of_many_classes_have_no_numbers_and_stay_small(make_run, tmp_path):
     run = make_run(class_names=[f"class {number}" for number in range(100)], n_test=1000)
-    assert not PLOTS["confusion_matrix"].draw(run).axes[0].texts
+    assert not plots.confusion_matrix(run).axes[0].texts
     for name in ("confusion_matrix", "per_class_accuracy"):
         publish_plots(tmp_path, {name: PLOTS[name]}, run)
         assert (tmp_path / f"{name}.png").stat().st_size < LARGEST
@@ -217,7 +218,7 @@ def test_the_pareto_front_has_the_runs_that_no_cheaper_run_matches(runs):
 
 def test_labels_of_coinciding_points_do_not_overlap(make_run):
     several = [make_run(f"run{number}", scheme=f"head:{number}", total_seconds=10) for number in range(5)]
-    drawn = COMPARISON_PLOTS["accuracy_against_cost"].draw(compare(several))
+    drawn = plots.accuracy_against_cost(compare(several))
     renderer = drawn.canvas.get_renderer()
     boxes = [text.get_window_extent(renderer) for text in drawn.axes[0].texts if text.arrow_patch is None]
     names = [box for box in boxes if box.width > 5]

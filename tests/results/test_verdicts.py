@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.formatting import format_ci, format_p, format_points, join_names
-from pipeline.report.plots import publish_plots
+from pipeline.report.plots import differences, publish_plots
 from pipeline.report.table import COMPARISON_PLOTS
 from pipeline.results.comparison import compare, comparison_markdown, comparison_text
 
@@ -67,7 +67,7 @@ def test_text_and_plot_say_if_no_two_schemes_can_be_compared(compared):
     result, message = compared(1), "No two schemes were tested on the same images"
     assert message in comparison_text(result)
     assert message in comparison_markdown(result, "Comparison")
-    figure = COMPARISON_PLOTS["differences"].draw(result)
+    figure = differences(result)
     assert figure.axes[0].texts[0].get_text() == message.lower()
 
 
@@ -87,7 +87,7 @@ def test_the_note_explains_how_several_seeds_are_tested(compared):
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_the_matrix_has_a_cell_for_each_pair_and_hatches_those_not_significant(compared, count):
     result = compared(count)
-    patches = COMPARISON_PLOTS["differences"].draw(result).axes[0].patches
+    patches = differences(result).axes[0].patches
     hatched = [cell for cell in patches if cell.get_hatch()]
     assert len(patches) == len(result.differences) == count * (count - 1) // 2
     assert len(hatched) == (~result.differences["real"]).sum()
@@ -95,7 +95,7 @@ def test_the_matrix_has_a_cell_for_each_pair_and_hatches_those_not_significant(c
 
 def test_the_matrix_has_a_legend_and_the_numbers_of_the_table(compared):
     result = compared(4)
-    axes = COMPARISON_PLOTS["differences"].draw(result).axes[0]
+    axes = differences(result).axes[0]
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend == ["significant (darker: larger difference)", "not significant after Holm's correction"]
     rows = result.differences
@@ -118,7 +118,7 @@ def test_the_plot_is_not_blank(compared, tmp_path, count):
 def test_cells_and_labels_follow_the_ranking(make_run):
     skills = {"head:linear": 1.0, "head:dense": 2.0, "head:knn": 0.3}
     runs = [make_run(name[5:], scheme=name, skill=skill) for name, skill in skills.items()]
-    axes = COMPARISON_PLOTS["differences"].draw(compare(runs)).axes[0]
+    axes = differences(compare(runs)).axes[0]
     assert [cell.get_xy() for cell in axes.patches] == [(-0.48, -0.46), (0.52, -0.46), (0.52, 0.54)]
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["head:linear · imagenet · 32 px", "head:knn · imagenet · 32 px"]
