@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser, _: list[str]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from pipeline.report.page.index import publish_index, reports  # loads pandas
+    from pipeline.report.page.templating import publish_index, reports  # loads pandas
 
     data = data_folder()
     files = reports(data)
