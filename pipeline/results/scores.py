@@ -79,18 +79,15 @@ def class_support(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.bincount(labels, minlength=probabilities.shape[1])
 
 
-def wilson_interval(correct: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the confidence interval (low, high) of a proportion, correct out of n, as fractions in 0..1.
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval (low, high) of a proportion, correct out of n, as fractions in 0..1.
 
     The score interval of Wilson, Probable Inference, JASA 22 (1927). It stays within 0..1 and is accurate
-    for proportions near either end. Raises BadInput unless 0 <= correct <= n, n >= 1 and 0 < confidence < 1.
+    for proportions near either end. Raises BadInput unless 0 <= correct <= n and n >= 1.
     """
-    if not (0 <= correct <= n and n >= 1 and 0 < confidence < 1):
-        raise BadInput(
-            f"expected 0 <= correct <= n, n >= 1 and 0 < confidence < 1, "
-            f"received correct={correct}, n={n}, confidence={confidence}"
-        )
-    interval = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    if not (0 <= correct <= n and n >= 1):
+        raise BadInput(f"expected 0 <= correct <= n and n >= 1, received correct={correct}, n={n}")
+    interval = binomtest(correct, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -92,10 +92,9 @@ def test_a_class_without_images_has_no_share_and_support_zero():
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 1), (1, 1), (0, 50), (50, 50), (37, 50), (6123, 10_000)])
-@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
-def test_wilson_interval_agrees_with_scipy(correct, n, confidence):
-    expected = binomtest(correct, n).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(correct, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+def test_wilson_interval_agrees_with_scipy(correct, n):
+    expected = binomtest(correct, n).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(correct, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @pytest.mark.parametrize(("correct", "n"), [(1, 0), (0, 0), (-1, 5), (6, 5)])
