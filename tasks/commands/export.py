@@ -14,7 +14,6 @@ from pipeline.children import run_in_child
 from pipeline.errors import BadInput
 from pipeline.runs.result import read_run
 from pipeline.storage import layout
-from pipeline.storage.publishing import read_manifest
 from tasks.commands.predict import weights_of
 from tasks.commands.shared import RUN_HELP, find_run, show
 from tasks.configuration import data_folder
@@ -48,5 +47,4 @@ def _dataset_of(recipe: dict[str, Any]) -> Path:
             f"missing; prepare it with `luigi --module tasks "
             f"PrepareDataset --dataset {dataset_text(recipe['dataset'])} --image-size {recipe['image_size']}`"
         )
-    read_manifest(folders[0])
     return folders[0]
