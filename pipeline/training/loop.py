@@ -24,8 +24,6 @@ from pipeline.training.optimizers import Multiplier, make_optimizer
 from pipeline.training.stage import Stage
 from pipeline.training.weight_copies import AVERAGES, EarlyStopping, Lookahead
 
-Update = Callable[[np.ndarray, np.ndarray], np.ndarray]  # from inputs and rows (n, B) to sums over n steps
-
 REPORT_SECONDS = 1.0  # how long one call of the graph should take, so that progress is reported
 
 
@@ -103,7 +101,7 @@ def fit(
 
 def _update_function(
     model: keras.Model, feed: Feed, optimizer: keras.optimizers.Optimizer, average: Lookahead | None
-) -> Update:
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function from inputs (n, B, …) and rows (n, B) to sums of losses and correct predictions."""
     examples, stage = feed.examples, feed.stage
     labels, weights = tf.constant(examples.labels), model.trainable_variables
