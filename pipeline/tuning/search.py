@@ -25,7 +25,6 @@ from pipeline.runs.spec import RunSpec
 from pipeline.storage import publishing
 from pipeline.storage.fingerprint import key_of
 from pipeline.tuning import study as studies
-from pipeline.tuning.trial import recipe_of
 
 STUDY_CHOICE = "choice.json"
 MIN_TRIALS_FOR_IMPORTANCE = 4  # completed trials
@@ -65,7 +64,7 @@ def search(
     only and runs in its own process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    recipe, path = recipe_of(spec.run), folder / studies.STUDY_LOG
+    recipe, path = spec.run.load_recipe(), folder / studies.STUDY_LOG
     axes = read_axes(recipe, spec.space)
     studies.rename_if_damaged(path)
     study = studies.open_study(path)

@@ -10,7 +10,6 @@ from optuna.trial import TrialState
 from pipeline.errors import BadInput, Diverged
 from pipeline.extensions import resolve
 from pipeline.progress import Progress, silent
-from pipeline.recipes.settings import override
 from pipeline.recipes.space import read_axes
 from pipeline.runs.spec import RunSpec
 from pipeline.runs.train import prepare_job
@@ -32,7 +31,7 @@ def run_trial(
     diverges or the settings contradict each other, the trial is marked as failed and nothing is raised.
     """
     run = RunSpec.from_json(spec)
-    path, recipe = Path(study), recipe_of(run)
+    path, recipe = Path(study), run.load_recipe()
     optuna_study = open_study(path, draw, run.seed)
     trial = optuna_study.ask(distributions(recipe, read_axes(recipe, space)))
 
@@ -66,8 +65,3 @@ def val_accuracy(
     trained = resolve(run.scheme_row.train)(job)
     correct = trained.probabilities.argmax(axis=1) == job.images.labels[trained.rows]
     return float(correct.mean())
-
-
-def recipe_of(spec: RunSpec) -> Any:
-    """Return the recipe whose settings a study searches."""
-    return override(spec.scheme_row.recipes[spec.row], spec.settings)

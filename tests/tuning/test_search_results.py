@@ -20,7 +20,6 @@ from pipeline.storage.publishing import read_manifest
 from pipeline.tuning import search as search_module
 from pipeline.tuning.search import SearchSpec, search
 from pipeline.tuning.study import distributions, open_study, seal_study, settings_of
-from pipeline.tuning.trial import recipe_of
 
 LESSON = SCRATCH_RECIPES["lesson"]
 AXES = checked_axes(
@@ -40,7 +39,7 @@ def in_this_process(name: str, arguments: dict, progress) -> float | None:
     run = RunSpec.from_json(arguments["spec"])
     if name == "pipeline.tuning.trial:val_accuracy":
         return accuracy(run.settings["learning_rate"], run.seed)
-    recipe = recipe_of(run)
+    recipe = run.load_recipe()
     path = Path(arguments["study"])
     study = open_study(path, arguments["draw"], run.seed)
     trial = study.ask(distributions(recipe, AXES))
