@@ -17,7 +17,7 @@ from pipeline.formatting import (
     markdown_table,
 )
 from pipeline.results.paired import paired_differences
-from pipeline.results.scores import highest_row, result_row
+from pipeline.results.scores import result_row
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import ranking_of, ties_sentence, verdicts_markdown, verdicts_text
 from pipeline.runs.result import LABELED, RunResult, data_of, family_of, label, label_of
@@ -115,7 +115,7 @@ def comparison_text(comparison: Comparison) -> str:
 def headline(comparison: Comparison) -> str:
     """Return one line: what the cached features buy or, without heads, the best scheme."""
     schemes = _by_scheme(comparison.table)
-    best = highest_row(schemes, "accuracy")
+    best = schemes.iloc[0]
     is_head = schemes["family"].str.endswith("head") & ~schemes["weights"].str.startswith("random")
     if not (heads := schemes[is_head]).empty:
         return _headline_of_cache(heads, best, schemes[schemes["family"] == "from-scratch"])
@@ -123,7 +123,7 @@ def headline(comparison: Comparison) -> str:
     result = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
     if len(schemes) == 1:
         return f"{best['label']} reaches {result} in {duration}."
-    baseline, kind, is_cheapest = _baseline(best, schemes)
+    baseline, kind, is_cheapest = _baseline(schemes)
     lead = _points(best["accuracy"] - baseline["accuracy"])
     if is_cheapest:
         return f"{best['label']}, the cheapest {kind}, is also the best: {result}, {lead} ahead."
@@ -136,7 +136,7 @@ def headline(comparison: Comparison) -> str:
 def summary(comparison: Comparison) -> str:
     """Return one sentence: the most accurate scheme, its lead, cost and ties."""
     schemes = _by_scheme(comparison.table)
-    best = highest_row(schemes, "accuracy")
+    best = schemes.iloc[0]
     duration = format_duration(best["total_seconds"])
     images = f"the {best['n_test']:,} test images of {best['data_set']}"
     result = f"{best['label']} is the most accurate on {images}, with {format_share(best, 'accuracy')}"
@@ -144,7 +144,7 @@ def summary(comparison: Comparison) -> str:
         result += f" (mean of {best['seeds']} seeds)"
     if (ranking := ranking_of(comparison.differences)) is None:
         return f"{result} in {duration}; there is no other scheme to compare with."
-    baseline, kind, is_cheapest = _baseline(best, schemes)
+    baseline, kind, is_cheapest = _baseline(schemes)
     lead = f"{_points(best['accuracy'] - baseline['accuracy'])} above {baseline['label']}"
     times = f"{duration} vs. {format_duration(baseline['total_seconds'])}"
     if is_cheapest:
@@ -174,12 +174,9 @@ def choices(comparison: Comparison) -> list[str]:
 def _within(schemes: pd.DataFrame, seconds: pd.Series) -> str:
     winners: dict[str, list[str]] = {}
     for budget, limit in BUDGETS.items():
-        affordable = schemes[seconds <= limit]
-        name = "nothing"
-        if not affordable.empty:
-            best = highest_row(affordable, "accuracy")
-            name = f"{best['label']} ({format_value(best['accuracy'], '%')})"
-        winners.setdefault(name, []).append(budget)
+        affordable = schemes[seconds <= limit].to_dict("records")
+        names = (f"{row['label']} ({format_value(row['accuracy'], '%')})" for row in affordable)
+        winners.setdefault(next(names, "nothing"), []).append(budget)
     return "; ".join(f"{name} within {join_names(budgets)}" for name, budgets in winners.items())
 
 
@@ -212,7 +209,7 @@ def _format_row(row: dict[Hashable, Any]) -> dict[str, str]:
 
 def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFrame) -> str:
     """Return what extraction and each head cost and reach, then the best scheme or training from scratch."""
-    head = highest_row(heads, "accuracy")
+    head = heads.iloc[0]
     trained = heads[heads["family"] == "head"]  # without those whose sweep takes time as well
     once, each = head["extract_seconds"], (heads if trained.empty else trained)["train_seconds"].median()
     text = (
@@ -224,7 +221,7 @@ def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFra
         text += f" {best['label']} reaches {_result_in_time(best)}."
     if scratch.empty:
         return text
-    return f"{text} Training from scratch reaches {_result_in_time(highest_row(scratch, 'accuracy'))}."
+    return f"{text} Training from scratch reaches {_result_in_time(scratch.iloc[0])}."
 
 
 def _result_in_time(row: pd.Series) -> str:
@@ -232,30 +229,31 @@ def _result_in_time(row: pd.Series) -> str:
 
 
 def _by_scheme(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each scheme: the mean over its seeds, and an interval that spans all of theirs."""
+    """Return the mean over seeds of each scheme, most accurate first; intervals span those of all seeds."""
     means = dict.fromkeys(("accuracy", *DURATIONS), "mean")
     ends = {"accuracy_low": "min", "accuracy_high": "max"}
     facts = {"data_set": "first", "n_test": "first", "seed": "size"}
     groups = rows.groupby([*LABELED], sort=False, as_index=False)
     schemes = groups.agg({**facts, **means, **ends}).rename(columns={"seed": "seeds"})
     names = [label_of(*values) for values in schemes[[*LABELED]].itertuples(index=False)]
-    return schemes.assign(label=names, family=schemes["scheme"].map(family_of))
+    schemes = schemes.assign(label=names, family=schemes["scheme"].map(family_of))
+    return schemes.sort_values("accuracy", ascending=False, kind="stable")
 
 
-def _baseline(best: pd.Series, schemes: pd.DataFrame) -> tuple[pd.Series, str, bool]:
-    """Return the scheme to compare best with, "head" or "scheme", and whether best is itself the cheapest.
+def _baseline(schemes: pd.DataFrame) -> tuple[pd.Series, str, bool]:
+    """Return the scheme to compare the best with, "head" or "scheme", and whether the best is the cheapest.
 
-    The baseline is the cheapest head, or the second best scheme if best is that head. Heads on random
+    The baseline is the cheapest head, or the second best scheme if the best is that head. Heads on random
     features are controls and count only if there are no others. Without any head, the cheapest scheme counts.
     """
     heads = schemes[schemes["family"] == "head"]
     pretrained = heads[~heads["weights"].str.startswith("random")]
     heads = heads if pretrained.empty else pretrained
     kind, pool = ("scheme", schemes) if heads.empty else ("head", heads)
-    cheapest = pool.nsmallest(1, "total_seconds").iloc[0]
-    if cheapest["label"] != best["label"]:
+    cheapest = pool.sort_index().nsmallest(1, "total_seconds").iloc[0]  # in a tie, the first in the table
+    if cheapest["label"] != schemes["label"].iloc[0]:
         return cheapest, kind, False
-    return highest_row(schemes.drop(index=best.name), "accuracy"), kind, True
+    return schemes.iloc[1], kind, True
 
 
 def _cost_ratio(expensive: pd.Series, cheap: pd.Series) -> str:

@@ -192,11 +192,6 @@ def metrics_markdown(run: RunResult) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def highest_row(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return the first row of a table with the highest value in a column."""
-    return table.nlargest(1, column).iloc[0]
-
-
 def _evaluated(run: RunResult) -> list[str]:
     return [split for split in EVALUATED if len(run.split(split))]
 
