@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import luigi
 from filelock import FileLock, Timeout
@@ -95,10 +95,9 @@ def _reported(estimates: dict[Task, Estimate], reasons: list[str]) -> Iterator[N
             failures.flush()
 
     event = luigi.Event
-    handlers: dict[str, Callable[..., object]] = {event.START: start, event.PROCESSING_TIME: finish}
-    handlers[event.FAILURE] = fail
+    handlers = ((event.START, start), (event.PROCESSING_TIME, finish), (event.FAILURE, fail))
     with tempfile.TemporaryFile("a+", encoding="utf-8") as failures, contextlib.ExitStack() as stack:
-        for name, handler in handlers.items():
+        for name, handler in handlers:
             Task.event_handler(name)(handler)
             stack.callback(Task.remove_event_handler, name, handler)
         yield
