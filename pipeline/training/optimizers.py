@@ -20,8 +20,6 @@ def _constant(rate: float, updates: int, warmup: int) -> schedules.LearningRateS
 
 
 def _cosine(rate: float, updates: int, warmup: int) -> schedules.LearningRateSchedule:
-    if not warmup:
-        return schedules.CosineDecay(rate, updates)
     decay_steps = max(1, updates - warmup)
     return schedules.CosineDecay(0.0, decay_steps, warmup_target=rate, warmup_steps=warmup)
 
