@@ -56,11 +56,10 @@ def svg(name: str, alt: str, function: Callable[..., Figure], *arguments: object
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", LINK)
     root = ElementTree.fromstring(text.getvalue())
-    # Global styles and metadata do not belong in an inline element.
+    # Global styles do not belong in an inline element.
     for parent in list(root.iter()):
-        for tag in ("metadata", "style"):
-            for child in parent.findall(f"{{{SVG}}}{tag}"):
-                parent.remove(child)
+        for child in parent.findall(f"{{{SVG}}}style"):
+            parent.remove(child)
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, _page_attribute(key, value, name))
