@@ -96,7 +96,7 @@ FINE_TUNE_RECIPES = Table(
     _fine_tune("top_only", "all blocks frozen", 5, learning_rate=1e-3, mixup=0.0),
     _fine_tune("block5", "block 5 trainable", 4),
     _fine_tune("blocks4_5", "blocks 4 and 5 trainable", 3),
-    _fine_tune("whole", "all blocks trainable", 0, epochs=15, learning_rate=4e-4, test_views=SIX_VIEWS),
+    _fine_tune("whole", "all blocks trainable", 0, epochs=20, learning_rate=4e-4, test_views=SIX_VIEWS),
     _fine_tune("gradual", "one more block unfrozen after each epoch", 0, unfreeze_epochs=1, mixup=0.0),
 )
 
