@@ -88,7 +88,7 @@ class LabelEfficiency(NetworkTask, DerivedTask):
     )
 
     @functools.cached_property
-    def parts(self) -> list[tuple[str, str, Task]]:
+    def shown(self) -> list[tuple[str, str, Task]]:
         """(scheme, label budget, task) of each curve and run; the budget is "" for a curve, which has all."""
         parts: list[tuple[str, str, Task]] = []
         budgets = expand_budgets(self.budgets, self.draws)
@@ -105,7 +105,7 @@ class LabelEfficiency(NetworkTask, DerivedTask):
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """The curves and runs in the report."""
-        return {"parts": [[scheme, labels, task.fingerprint] for scheme, labels, task in self.parts]}
+        return {"parts": [[scheme, labels, task.fingerprint] for scheme, labels, task in self.shown]}
 
     @property
     def label(self) -> str:
@@ -114,7 +114,7 @@ class LabelEfficiency(NetworkTask, DerivedTask):
     def make(self) -> None:
         facts = [self.prepared.description, f"weights {self.weights_choice.name}"]
         facts += [self.sizes_text(self.input_size), f"{self.draws} draws", "settings chosen on val"]
-        parts = [(scheme, labels, task.folder) for scheme, labels, task in self.parts]
+        parts = [(scheme, labels, task.folder) for scheme, labels, task in self.shown]
         arguments = {"folder": self.folder, "parts": parts, "caption": " · ".join(facts)}
         self.publish(self.in_process("pipeline.report.efficiency:publish_efficiency", **arguments))
 

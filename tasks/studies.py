@@ -29,7 +29,7 @@ class StudyTask(DataTask, DerivedTask):
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """The runs with their factors."""
-        return {"runs": [[factors, task.fingerprint] for factors, task in self.parts]}
+        return {"runs": [[factors, task.fingerprint] for factors, task in self.shown]}
 
     @property
     def label(self) -> str:
@@ -43,7 +43,7 @@ class StudyTask(DataTask, DerivedTask):
         return tuple(dict.fromkeys(self.seeds))
 
     def make(self) -> None:
-        runs = [(factors, task.folder) for factors, task in self.parts]
+        runs = [(factors, task.folder) for factors, task in self.shown]
         self.publish(self.in_process(self.report, folder=self.folder, runs=runs, by=self.by))
 
 
@@ -60,7 +60,7 @@ class CompareSeeds(NetworkTask, StudyTask):
     )
 
     @functools.cached_property
-    def parts(self) -> list[tuple[dict[str, str], Task]]:
+    def shown(self) -> list[tuple[dict[str, str], Task]]:
         """Every scheme with every seed."""
         return [
             ({"variant": text}, self.clone(training_task(scheme.name), recipe=name, seed=seed, **values))
@@ -94,7 +94,7 @@ class BlockStudy(StudyTask):
     input_size = ExtractFeatures.input_size
 
     @functools.cached_property
-    def parts(self) -> list[tuple[dict[str, str], Task]]:
+    def shown(self) -> list[tuple[dict[str, str], Task]]:
         """Every conv block with every dense block and every seed."""
         values, blocks = settings.plain(self.settings), dict[str, list[str]]()
         for name in ("conv_blocks", "dense_blocks"):

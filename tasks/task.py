@@ -106,14 +106,14 @@ class DerivedTask(Task):
     """A report on the results of other tasks, which is made again when one of them changes."""
 
     @property
-    def parts(self) -> Sequence[tuple[Any, ...]]:
+    def shown(self) -> Sequence[tuple[Any, ...]]:
         """What the report shows: values of each part, then the task of its result."""
         raise NotImplementedError
 
     @property
     def sources(self) -> Sequence[Task]:
-        """The tasks whose results are in the report: those of its parts."""
-        return [part[-1] for part in self.parts]
+        """The tasks whose results are in the report: those that it shows."""
+        return [part[-1] for part in self.shown]
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_heads_and_networks_share_one_table_and_nothing_is_repeated(data_folder)
         assert rows["n_train"].tolist() == [20, 20, 35, 35, 140]
         assert rows["accuracy"].between(0, 1).all()
     trained = table[table["scheme"] == "from-scratch:lesson"]
-    hits = [hits_of(run.folder) for scheme, _, run in task.parts if scheme == "from-scratch:lesson"]
+    hits = [hits_of(run.folder) for scheme, _, run in task.shown if scheme == "from-scratch:lesson"]
     assert sorted(trained["accuracy"]) == pytest.approx(sorted(right / n for right, n in hits))
     assert (task.folder / "labels.png").stat().st_size > 5_000
     assert "2/class" in (task.folder / "labels.md").read_text()

@@ -14,7 +14,7 @@ SMALL = {"filters": [4], "units": [8], "epochs": 2, "batch_size": 16}
 
 
 def test_a_block_study_has_the_lessons_blocks_with_three_seeds_each():
-    parts = BlockStudy().parts
+    parts = BlockStudy().shown
     assert len(parts) == 4 * 3 * 3
     assert len({task.task_id for _, task in parts}) == len(parts)
     budgets = {(task.resolved.epochs, task.resolved.learning_rate, task.subset) for _, task in parts}
@@ -22,7 +22,7 @@ def test_a_block_study_has_the_lessons_blocks_with_three_seeds_each():
 
 
 def test_a_seed_given_twice_is_run_once():
-    assert len(CompareSeeds(schemes="from-scratch:lesson", seeds=(1, 1, 2), **DIGITS).parts) == 2
+    assert len(CompareSeeds(schemes="from-scratch:lesson", seeds=(1, 1, 2), **DIGITS).shown) == 2
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_block_study_writes_a_table_and_a_plot_and_nothing_is_repeated(data_fo
     table = pd.read_csv(task.folder / "blocks.csv")
     assert len(table) == 4
     assert set(table["conv block"]) == {"conv - maxpool", "conv - batch norm - maxpool"}
-    hits = [hits_of(run.folder) for _, run in task.parts]
+    hits = [hits_of(run.folder) for _, run in task.shown]
     assert table["accuracy"].tolist() == pytest.approx([right / n for right, n in hits])
     assert "## Effect of the dense block" in (task.folder / "blocks.md").read_text()
     assert (task.folder / "blocks.png").stat().st_size > 5_000
@@ -72,7 +72,7 @@ def test_a_comparison_of_seeds_writes_tables_and_curves(data_folder):
     table = pd.read_csv(task.folder / "seeds.csv")
     assert table["seed"].tolist() == [0, 1, 0, 1]
     assert table["val_accuracy"].isna().tolist() == [False, False, True, True]
-    hits = [hits_of(run.folder) for _, run in task.parts]
+    hits = [hits_of(run.folder) for _, run in task.shown]
     assert table["accuracy"].tolist() == pytest.approx([right / n for right, n in hits])
     assert "from-scratch:lesson+dense" in (task.folder / "seeds.md").read_text()
     assert (task.folder / "curves.png").stat().st_size > 5_000

@@ -45,7 +45,7 @@ def test_help_shows_the_values_of_the_recipe_and_no_option_twice(headstart, caps
     text = capsys.readouterr().out
     options = re.findall(r"^  (--[a-z-]+) VALUE", text, re.MULTILINE)
     assert len(options) == len(set(options)) > 30
-    assert re.search(r"--epochs VALUE +passes over the training images; [^(]+\(default:\s+15\)", text)
+    assert re.search(r"--epochs VALUE +passes over the training images; [^(]+\(default:\s+20\)", text)
     assert [title for title in ("data:", "features:", "settings:") if f"\n{title}\n" in text] == [
         "data:",
         "features:",
