@@ -46,7 +46,7 @@ PRESETS = Table(
             *HEADS,
             Plan("tuned-head:linear"),
             CONTROL,
-            Plan("fine-tune:block5"),
+            Plan("fine-tune:block5", {"warmup": 0.4}),  # an epoch has nine steps
             Plan("from-scratch:lesson-long", input_size=32),
         ),
         input_size=96,
