@@ -21,10 +21,10 @@ from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.sections import cache_fingerprint, network_size, parse_layers
 from pipeline.schemes.fine_tune import blocks_of
 
-FAST = ("MobileNetV3Small",)
+FAST = ("MobileNetV3Small", "ResNet50V2")
 SMALLEST = (  # of the other families
     *("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionResNetV2"),
-    *("InceptionV3", "NASNetMobile", "ResNet50V2", "ResNet101", "Xception"),
+    *("InceptionV3", "NASNetMobile", "ResNet101", "Xception"),
 )
 families = pytest.mark.parametrize(
     "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SMALLEST)]

@@ -29,6 +29,7 @@ OTHERS = Preset(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("backbone", ["vgg19", "resnet50", "MobileNetV3Small"])
 def test_another_backbone_runs_the_whole_graph(monkeypatch, data_folder, backbone):
     monkeypatch.setitem(PRESETS, "others", OTHERS)
