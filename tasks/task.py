@@ -107,7 +107,7 @@ class DerivedTask(Task):
 
     @property
     def shown(self) -> Sequence[tuple[Any, ...]]:
-        """What the report shows: values of each part, then the task of its result."""
+        """What the report shows: for each result, the values that tell it from the others, then its task."""
         raise NotImplementedError
 
     @property

@@ -15,9 +15,8 @@ from pipeline.progress import Progress, silent
 
 CURVATURE = 0.2  # a typical second derivative of both losses
 OPTIONS = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-12, "gtol": 1e-7}  # of the mean loss
-LOSSES: dict[
-    str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-] = {  # (n,) of one-hot targets and logits (n, C)
+# Losses (n,) of one-hot targets and logits (n, C).
+LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "softmax": tf.nn.softmax_cross_entropy_with_logits,
     "squared hinge": lambda y, logits: tf.reduce_sum(tf.nn.relu(1 - (2 * y - 1) * logits) ** 2, axis=1),
 }
