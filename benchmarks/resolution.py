@@ -1,6 +1,7 @@
 """VGG16 by input size and by what is trained: accuracy, time and disk space of each cell of a table.
 
-    python benchmarks/resolution.py [--sizes 32,64] [--schemes dense,block5] [--budget 2.5] [--plan]
+    python benchmarks/resolution.py [--sizes 32,64] [--schemes dense,block5] [--budget 2.5]
+        [--engine openvino] [--plan]
 
 A cell is one run of a scheme at one input size (by default on all of CIFAR-10 with ImageNet's weights), a
 task of the graph: what is in the data folder is not run again, and an interrupted cell resumes. First, the
@@ -23,6 +24,7 @@ import luigi
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.backbones.engines import DEFAULT_ENGINE, ENGINES
 from pipeline.errors import HeadstartError
 from pipeline.features.store import FeatureStore
 from pipeline.formatting import format_bytes, format_duration, format_share, markdown_table
@@ -61,16 +63,7 @@ def main() -> int:
     """Estimate and run the cells, and write the table and the picture."""
     options = _options()
     tasks = {
-        (scheme, size): ScoreRun(
-            scheme=SCHEMES[scheme][0],
-            settings=SCHEMES[scheme][1],
-            dataset=options.dataset,
-            subset=options.subset,
-            weights=options.weights,
-            input_size=size,
-        )
-        for scheme in options.schemes
-        for size in options.sizes
+        (scheme, size): _cell(options, scheme, size) for scheme in options.schemes for size in options.sizes
     }
     try:
         _run(tasks, options.budget * 3600, only_plan=options.plan)
@@ -83,6 +76,7 @@ def main() -> int:
     comparison = compare([*runs.values()])
     table = comparison.table.assign(
         cell=[scheme for scheme, _ in runs],
+        engine=[tasks[cell].engine for cell in runs],
         bytes=[run.costs["bytes"] + _feature_bytes(tasks[cell]) for cell, run in runs.items()],
     )
     folder = options.out or data_folder() / "reports" / "resolution"
@@ -103,6 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dataset", default="cifar10", help="data set (default: cifar10)")
     parser.add_argument("--subset", type=int, default=0, help="images in a subset (default: all)")
     parser.add_argument("--weights", default="imagenet", help="weights (default: imagenet)")
+    parser.add_argument("--engine", default=DEFAULT_ENGINE, choices=ENGINES, help="engine of extraction")
     parser.add_argument("--plan", action="store_true", help="run nothing; print estimates, write the table")
     parser.add_argument("--out", type=Path, help="folder of the results")
     options = parser.parse_args()
@@ -114,6 +109,23 @@ def _options() -> argparse.Namespace:
     except ValueError:
         parser.error(f"--sizes: expected numbers such as {sizes}, received {options.sizes!r}")
     return options
+
+
+def _cell(options: argparse.Namespace, scheme: str, size: int) -> ScoreRun:
+    """Return the task of a cell: with the engine that was asked for, or with one that has run it already."""
+    first, *others = (
+        ScoreRun(
+            scheme=SCHEMES[scheme][0],
+            settings=SCHEMES[scheme][1],
+            dataset=options.dataset,
+            subset=options.subset,
+            weights=options.weights,
+            engine=engine,
+            input_size=size,
+        )
+        for engine in sorted(ENGINES, key=lambda engine: engine != options.engine)
+    )
+    return next((task for task in (first, *others) if task.run_task.complete()), first)
 
 
 def _run(tasks: dict[tuple[str, int], ScoreRun], seconds: float, *, only_plan: bool) -> None:
@@ -167,9 +179,13 @@ def _markdown(table: pd.DataFrame, options: argparse.Namespace) -> str:
         [str(size), *(text(cells.get((scheme, size))) for scheme in options.schemes)]
         for size in options.sizes
     ]
+    engines = "; ".join(
+        f"{engine} at {', '.join(map(str, sorted(set(rows['input_size']))))} px"
+        for engine, rows in table.groupby("engine")
+    )
     note = (
         "Test accuracy with its 95 % Wilson interval; time of extraction + sweep and training; bytes on "
-        "disk, with the cached features."
+        f"disk, with the cached features. Engines of extraction: {engines}."
     )
     return f"{markdown_table(header, rows)}\n\n{note}\n"
 
