@@ -1,6 +1,8 @@
 """Shared by all heads: load their data, read a sweep's choice, fit a head that outputs probabilities."""
 
 import json
+import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ from pipeline.errors import DamagedFile
 from pipeline.extensions import resolve
 from pipeline.features.store import FeatureStore
 from pipeline.heads.calibration import fit_temperature, with_probabilities
-from pipeline.heads.data import HeadData
+from pipeline.heads.data import HeadData, blocks
 from pipeline.recipes.heads import Head, NetworkHead, UncalibratedHead
-from pipeline.storage.publishing import read_manifest
+from pipeline.storage.publishing import explain_disk_errors, read_manifest
 from pipeline.training.examples import Examples
 
 SWEEP_CHOICE = "choice.json"  # the best settings of a sweep, in its folder
 PREDICT_ROWS = 500  # rows per forward pass
+MEMORY_BYTES = 1 << 30  # joined features above this are mapped from a file; of others, heads make two copies
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +48,26 @@ class HeadDataLoader:
     def examples(self, layers: tuple[str, ...]) -> Examples:
         """Return the examples of the concatenated layers."""
         views = self.recipe.views
-        inputs = np.concatenate([self.features.load(layers, view) for view in views])
+        shape = len(views) * len(self.images.labels), sum(map(self.width, layers))
+        if 4 * math.prod(shape) > MEMORY_BYTES:
+            inputs = self._mapped(layers, shape)
+        else:
+            inputs = np.concatenate([self.features.load(layers, view) for view in views])
         return Examples.of(self.images, inputs, self.recipe, len(views))
+
+    def _mapped(self, layers: tuple[str, ...], shape: tuple[int, int]) -> np.ndarray:
+        """Return the features (V * N, D) in an unnamed file, which is freed with the last reference.
+
+        It is in the cache's folder, because the folder for temporary files can be a part of memory.
+        """
+        folder = self.features.folder
+        with explain_disk_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+            for view in self.recipe.views:
+                for block in self.features.blocks(layers, view):
+                    file.write(np.ascontiguousarray(block, np.float32))
+            if file.tell() != 4 * math.prod(shape):
+                raise DamagedFile(f"{folder}: expected features of shape {shape}; extract them again")
+            return np.memmap(file, np.float32, "r", shape=shape)
 
     def width(self, layer: str) -> int:
         """Return a layer's number of features."""
@@ -74,6 +95,5 @@ def fit_head(recipe: Head, data: HeadData, **options: Any) -> keras.Model:
 def _val_logits(model: keras.Model, data: HeadData) -> np.ndarray:
     """Return a model's logits (V, n, C) on the val rows of all views."""
     rows = data.raw(data.examples.val)
-    starts = range(0, len(rows), PREDICT_ROWS)
-    parts = [model(rows[start : start + PREDICT_ROWS], training=False).numpy() for start in starts]
+    parts = [model(part, training=False).numpy() for _, part in blocks(rows, PREDICT_ROWS)]
     return data.by_view(np.concatenate(parts))

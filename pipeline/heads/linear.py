@@ -7,12 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from pipeline.extensions import resolve
-from pipeline.heads.data import HeadData, Points, linear_model
+from pipeline.heads.data import HeadData, Points, blocks, linear_model, scatter
 from pipeline.heads.penalised import solve_path
-from pipeline.heads.weighted import solve_weighted
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import LinearHead, LogisticHead, PrototypeHead, RidgeHead, SvmHead
 
@@ -29,9 +27,11 @@ def predict_logits(
     recipe: LinearHead, points: Points, data: HeadData, *, progress: Progress = silent, **_: Any
 ) -> list[np.ndarray]:
     """Return val logits (V, n, C) of a head for each point."""
-    solutions = zip(*resolve(recipe.solver)(recipe, points, data, progress), strict=True)
-    val = data.val
-    return [data.by_view(val @ weights + bias) for weights, bias in solutions]
+    weights, bias = resolve(recipe.solver)(recipe, points, data, progress)
+    columns = np.concatenate(list(weights), axis=1)  # (D, K * C): one product for all points
+    parts = [features @ columns for _, features in blocks(data.val)]
+    logits = np.concatenate(parts).reshape(-1, len(points), data.classes) + bias
+    return [data.by_view(logits[:, number]) for number in range(len(points))]
 
 
 def solve_penalised(
@@ -39,47 +39,28 @@ def solve_penalised(
 ) -> Solution:
     """Solve for each point's inverse penalty `c`, which weighs the loss per image, however many views."""
     penalties = [point.get("c", recipe.c) / data.views for point in points]
-    if data.train_weights is not None:
-        return solve_weighted(data, recipe.loss, penalties, progress)
-    return solve_path(
-        data.train,
-        data.train_labels,
-        classes=data.classes,
-        loss=recipe.loss,
-        inverse_penalties=penalties,
-        progress=progress,
-    )
+    rows = data.train, data.train_labels, data.train_weights
+    options: dict[str, Any] = {"classes": data.classes, "loss": recipe.loss, "progress": progress}
+    return solve_path(*rows, inverse_penalties=penalties, **options)[:2]
 
 
 def solve_ridge(recipe: RidgeHead, points: Points, data: HeadData, progress: Progress) -> Solution:
     """Solve least squares on targets of 1 and -1 for each penalty `alpha`, from one eigendecomposition."""
-    train, weights = data.train, data.train_weights
-    roots = np.ones(1, np.float32) if weights is None else np.sqrt(weights)[:, None]
-    input_mean = _mean(train, weights)
-    inputs = tf.constant((train - input_mean) * roots)
-    targets = 2 * np.eye(data.classes, dtype=np.float32)[data.train_labels] - 1
-    target_mean = _mean(targets, weights)
-    gram = tf.matmul(inputs, inputs, transpose_a=True).numpy().astype(np.float64)
-    products = tf.matmul(inputs, (targets - target_mean) * roots, transpose_a=True).numpy().astype(np.float64)
-    values, basis = np.linalg.eigh(gram)
+    input_mean, products = scatter(data.train, data.train_weights)
+    counts, sums = data.class_sums()
+    target_mean = 2 * counts / counts.sum() - 1
+    values, basis = np.linalg.eigh(products)
     alphas = np.array([point.get("alpha", recipe.alpha) for point in points])
     shrunk = np.maximum(values, 0) + alphas[:, None] * data.views  # (K, D)
-    weights = basis @ ((basis.T @ products) / shrunk[..., None])
+    targets = 2 * (sums - counts[:, None] * input_mean)  # of centered rows, summed over the rows of a class
+    weights = basis @ ((basis.T @ targets.T) / shrunk[..., None])
     bias = target_mean - input_mean @ weights
     return weights.astype(np.float32), bias.astype(np.float32)
 
 
-def _mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Return the mean (D,) float32 of values (n, D) with weights (n,), computed in float64."""
-    if weights is None:
-        return values.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return np.average(values, axis=0, weights=weights.astype(np.float64)).astype(np.float32)
-
-
 def solve_prototype(recipe: PrototypeHead, points: Points, data: HeadData, progress: Progress) -> Solution:
     """Return the nearest class mean m as a linear head: x m - |m|^2 / 2 = (|x|^2 - |x - m|^2) / 2."""
-    votes = data.votes
-    sums = votes.sum(axis=0)
-    means = (data.train.T @ votes) / np.where(sums, sums, 1)
+    counts, sums = data.class_sums()
+    means = (sums / np.where(counts, counts, 1)[:, None]).T.astype(np.float32)
     bias = -0.5 * (means**2).sum(axis=0)
     return np.stack([means] * len(points)), np.stack([bias] * len(points))

@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.heads.data import HeadData, Points, standardized_input
+from pipeline.heads.data import HeadData, Points, Rows, blocks, standardized_input
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import NeighborsHead
 
 SHARPNESS = 1 / 0.07
 FLOOR = 1e-3  # added to every class's share of the votes, so that its logarithm is finite
 TINY = 1e-30  # least sum of votes, so that neighbors without weight give shares of 0
-QUERIES = 500  # val images that are compared with all training images at a time
+QUERIES, TILE_ROWS = 1000, 16_384  # val and training images that are compared with each other at a time
 
 
 def fit(recipe: NeighborsHead, data: HeadData, **_: Any) -> keras.Model:
@@ -37,7 +37,7 @@ def fit(recipe: NeighborsHead, data: HeadData, **_: Any) -> keras.Model:
     votes = keras.ops.sum(keras.ops.expand_dims(weights, -1) * members(nearest), axis=1)
     shares = votes / keras.ops.maximum(keras.ops.sum(votes, axis=1, keepdims=True), TINY)
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(keras.ops.log(shares + FLOOR))
-    bank.set_weights([_normalize(data.train).T])
+    bank.set_weights([_normalize(data.train[:]).T])
     members.set_weights([data.votes])
     return keras.Model(features, logits)
 
@@ -47,19 +47,28 @@ def predict_logits(
 ) -> list[np.ndarray]:
     """Return val logits (V, n, C) for each point's `neighbours`, from one pass over the training rows."""
     counts = [min(point.get("neighbours", recipe.neighbours), len(data.train_labels)) for point in points]
-    bank = tf.constant(_normalize(data.train))
-    members = tf.constant(data.votes)
-    chunks, queries = [], _normalize(data.val)
-    for start in range(0, len(queries), QUERIES):
-        similarity = tf.matmul(queries[start : start + QUERIES], bank, transpose_b=True)
-        values, nearest = tf.math.top_k(similarity, max(counts))
-        weights = tf.exp(SHARPNESS * (values - values[:, :1]))
+    members, val, chunks = tf.constant(data.votes), data.val, []
+    for block, queries in blocks(val, QUERIES):
+        similarities, nearest = _nearest(data.train, _normalize(queries), max(counts))
+        weights = tf.exp(SHARPNESS * (similarities - similarities[:, :1]))
         totals = tf.cumsum(weights[..., None] * tf.gather(members, nearest), axis=1)  # (B, count, C)
         votes = [totals[:, count - 1] for count in counts]
         shares = [vote / tf.maximum(tf.reduce_sum(vote, axis=1, keepdims=True), TINY) for vote in votes]
         chunks.append([tf.math.log(share + FLOOR).numpy() for share in shares])
-        progress("nearest neighbors", min(start + QUERIES, len(queries)), len(queries), "images")
+        progress("nearest neighbors", min(block.stop, len(val)), len(val), "images")
     return [data.by_view(np.concatenate(parts)) for parts in zip(*chunks, strict=True)]
+
+
+def _nearest(bank: Rows, queries: np.ndarray, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return similarities and numbers (B, count) of the rows of a bank that are nearest to queries (B, D)."""
+    values, numbers = tf.zeros((len(queries), 0)), tf.zeros((len(queries), 0), tf.int32)
+    for block, rows in blocks(bank, TILE_ROWS):
+        similarities = tf.matmul(queries, _normalize(rows), transpose_b=True)
+        best, places = tf.math.top_k(similarities, min(count, len(rows)))
+        values, numbers = tf.concat([values, best], 1), tf.concat([numbers, places + block.start], 1)
+        values, order = tf.math.top_k(values, min(count, values.shape[1]))  # of equal ones, the first
+        numbers = tf.gather(numbers, order, batch_dims=1)
+    return values, numbers
 
 
 def _normalize(rows: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipeline.heads.data import HeadData, Points
+from pipeline.heads.data import HeadData, Points, Rows, blocks
 from pipeline.notation import LayerSpec, parse_blocks
 from pipeline.progress import Progress, silent
 from pipeline.recipes.heads import NetworkHead
 from pipeline.recipes.sweep import STACKED, dense_parts
+from pipeline.training.feed import prefetch
 from pipeline.training.optimizers import SCHEDULES, warmup_updates
 
 Norm = tuple[tf.Variable, ...]  # scale, offset, moving mean, moving variance
@@ -55,9 +56,11 @@ def train_stack(
         epoch_rows = rng.permutation(len(examples.train))[: steps * batch].reshape(steps, batch)
         if data.views > 1:
             epoch_rows = epoch_rows + len(examples.train) * rng.integers(0, data.views, epoch_rows.shape)
-        for start in range(0, steps, STEPS_PER_CALL):
-            update(tf.constant(epoch_rows[start : start + STEPS_PER_CALL], tf.int32))
-            done = epoch * steps + min(start + STEPS_PER_CALL, steps)
+        parts = (epoch_rows[start : start + STEPS_PER_CALL] for start in range(0, steps, STEPS_PER_CALL))
+        done = epoch * steps
+        for batches in prefetch(map(stack.gather, parts)):
+            update(*batches)
+            done += len(batches[-1])
             progress(f"{len(points)} heads at once", done, steps * epochs, "steps")
     return stack.predict_logits(data.val)
 
@@ -81,10 +84,10 @@ class _Stack:
     ):
         self.recipe, self.count, self.classes = recipe, len(points), data.classes
         self.dtype = tf.as_dtype(precision)
-        self.inputs = tf.constant(data.train, self.dtype)
-        features = self.inputs.shape[1]
-        self.labels, weights = tf.constant(data.train_labels), data.train_weights
-        self.weights = None if weights is None else tf.constant(weights / weights.mean(), tf.float32)
+        rows = data.train
+        self.inputs = tf.constant(rows, self.dtype) if isinstance(rows, np.ndarray) else rows
+        self.labels, self.weights = data.train_labels, data.train_weights / data.train_weights.mean()
+        features = rows.shape[1]
         self.learning_rate, self.weight_decay, self.dropout, self.label_smoothing = (
             np.array([point.get(name, getattr(recipe, name)) for point in points], np.float32)
             for name in STACKED[:4]
@@ -163,8 +166,20 @@ class _Stack:
             apply = tf.function(apply, jit_compile=True, autograph=False)
         return apply(x, tf.cast(layer.bias, x.dtype), *draws)
 
-    def update_function(self, updates: int) -> Callable[[tf.Tensor], None]:
-        """Return a function that makes one training step per row of row numbers (steps, B)."""
+    def gather(self, rows: np.ndarray) -> tuple[tf.Tensor | np.ndarray, ...]:
+        """Return what the update function takes, for training rows (steps, B).
+
+        These are inputs (n, D), labels (n,), weights (n,), and the places (steps, B) of the rows in them.
+        Inputs in memory are returned as they are; of mapped ones, the rows are read.
+        """
+        if isinstance(self.inputs, tf.Tensor):
+            return self.inputs, self.labels, self.weights, rows
+        which = rows.ravel()
+        inputs = tf.constant(self.inputs[which], self.dtype)
+        return inputs, self.labels[which], self.weights[which], np.arange(rows.size).reshape(rows.shape)
+
+    def update_function(self, updates: int) -> Callable[..., None]:
+        """Return a function of what gather returns; it makes one training step per row of places."""
         recipe = self.recipe
         schedule = SCHEDULES[recipe.lr_schedule](1.0, updates, warmup_updates(recipe.warmup, updates))
         kernels = [layer.kernel for layer in self.layers]
@@ -175,13 +190,13 @@ class _Stack:
         decays = [self._spread(self.weight_decay, weight) for weight in kernels]
         decays += [np.zeros_like(rate) for rate in rates[len(kernels) :]]
 
-        def step(rows: tf.Tensor) -> None:
-            batch = tf.gather(self.inputs, rows)
+        def step(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor) -> None:
+            batch, labels, weights = (tf.gather(values, rows) for values in (inputs, labels, weights))
             noise = self.draws + tf.stack([0, 1000 * (self.step_number + 1)])
             with tf.GradientTape() as tape:
                 cast_kernels = [tf.cast(kernel, self.dtype) for kernel in kernels]
                 tape.watch(cast_kernels)
-                loss = self._loss(self.forward(batch, cast_kernels, noise), rows)
+                loss = self._loss(self.forward(batch, cast_kernels, noise), labels, weights)
             gradients = tape.gradient(loss, [*cast_kernels, *others])
             gradients[0] = self._masked(gradients[0])
             factor = tf.cast(schedule(self.step_number), tf.float32)
@@ -191,10 +206,13 @@ class _Stack:
                 rate = base_rate * factor
                 update(gradient, rate, rate * decay, number)
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=True)
-        def run(batches: tf.Tensor) -> None:
+        inputs_spec = tf.TensorSpec([None, self.inputs.shape[1]], self.dtype)
+        specs = [inputs_spec, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
+
+        @tf.function(input_signature=[*specs, tf.TensorSpec([None, None], tf.int64)], autograph=True)
+        def run(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, batches: tf.Tensor) -> None:
             for rows in batches:
-                step(rows)
+                step(inputs, labels, weights, rows)
 
         return run
 
@@ -211,20 +229,17 @@ class _Stack:
             return np.repeat(values, weight.shape[1] // self.count)
         return values.reshape(-1, *([1] * (len(weight.shape) - 1)))
 
-    def _loss(self, logits: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """Return the sum over heads of the mean cross-entropy at rows, with each head's label smoothing."""
-        smoothing, labels = self.label_smoothing[:, None], tf.gather(self.labels, rows)
+    def _loss(self, logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Return the sum over heads of the mean weighted cross-entropy with each head's label smoothing."""
+        smoothing = self.label_smoothing[:, None]
         targets = tf.one_hot(labels, self.classes)[:, None] * (1 - smoothing) + smoothing / self.classes
         losses = tf.nn.softmax_cross_entropy_with_logits(tf.broadcast_to(targets, tf.shape(logits)), logits)
-        if self.weights is not None:
-            losses *= tf.gather(self.weights, rows)[:, None]
-        return tf.reduce_sum(tf.reduce_mean(losses, axis=0))
+        return tf.reduce_sum(tf.reduce_mean(losses * weights[:, None], axis=0))
 
-    def predict_logits(self, rows: np.ndarray) -> np.ndarray:
+    def predict_logits(self, rows: Rows) -> np.ndarray:
         """Return the logits (n, K, C) of standardized rows (n, D), computed in float32."""
         kernels = [layer.kernel for layer in self.layers]
-        parts = (rows[start : start + PREDICT_ROWS] for start in range(0, len(rows), PREDICT_ROWS))
-        return np.concatenate([self.forward(part, kernels).numpy() for part in parts])
+        return np.concatenate([self.forward(part, kernels).numpy() for _, part in blocks(rows, PREDICT_ROWS)])
 
 
 def _activate(x: tf.Tensor, name: str | None) -> tf.Tensor:

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from pipeline.formatting import format_duration
 from pipeline.report import drawing
 from pipeline.results import replicates
-from pipeline.results.comparison import caption_of
 from pipeline.results.scores import result_row
-from pipeline.runs.result import RunResult, read_run
+from pipeline.runs.result import RunResult, caption, read_run
 from pipeline.storage.publishing import publish_csv, publish_text
 
 Runs = Sequence[tuple[dict[str, str], Path]]  # factor levels by column, and the folder of the run
@@ -28,7 +27,7 @@ LABEL_WIDTH = 28  # characters per line of a tick label
 def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     """Write seeds.csv, seeds.md, seeds.png and curves.png to folder; return their names."""
     results, table = _read(runs, by)
-    caption = caption_of(results)
+    text = caption(*results)
     histories: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for (levels, _), run in zip(runs, results, strict=True):
         histories[" · ".join(levels.values())].append(run.history)
@@ -36,9 +35,9 @@ def publish_seeds(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
     parts = [summary, "## Runs", replicates.runs_markdown(table, [*by])]
     title = "Test accuracy across seeds"
     publish_csv(folder / "seeds.csv", table)
-    publish_text(folder / "seeds.md", _page("Results across seeds", caption, parts))
-    drawing.publish_figure(folder / "seeds.png", draw_replicates, table, title, caption)
-    drawing.publish_figure(folder / "curves.png", draw_curves, histories, caption)
+    publish_text(folder / "seeds.md", _page("Results across seeds", text, parts))
+    drawing.publish_figure(folder / "seeds.png", draw_replicates, table, title, text)
+    drawing.publish_figure(folder / "curves.png", draw_curves, histories, text)
     return ["seeds.csv", "seeds.md", "seeds.png", "curves.png"]
 
 
@@ -51,7 +50,7 @@ def publish_blocks(folder: Path, runs: Runs, by: Sequence[str]) -> list[str]:
         effects = replicates.effects_markdown(replicates.effects(table, factor), factor)
         parts += [f"## Effect of the {factor}", effects]
     duration = format_duration(table["train_seconds"].sum())
-    budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {duration} · {caption_of(results)}"
+    budget = f"{len(table)} runs of {table['epochs'].iloc[0]} epochs in {duration} · {caption(*results)}"
     title = "Effect of each block"
     publish_csv(folder / "blocks.csv", table)
     publish_text(folder / "blocks.md", _page(title, budget, parts))

@@ -20,7 +20,7 @@ from pipeline.results.paired import paired_differences
 from pipeline.results.scores import result_row
 from pipeline.results.table import SCORES
 from pipeline.results.verdicts import ranking_of, ties_sentence, verdicts_markdown, verdicts_text
-from pipeline.runs.result import LABELED, RunResult, data_of, family_of, label, label_of
+from pipeline.runs.result import LABELED, RunResult, caption, family_of, label, label_of
 
 COMPARISON_COLUMNS = (
     "scheme", "weights", "image_size", "input_size", "data_set", "n_train", "n_test", "seed",
@@ -65,7 +65,7 @@ def compare(runs: Sequence[RunResult]) -> Comparison:
     )
     columns = list(dict.fromkeys((*COMPARISON_COLUMNS, *SCORES)))
     table = pd.DataFrame([result_row(run) for run in runs], columns=columns)
-    return Comparison(table, paired_differences(runs), caption_of(runs), warnings)
+    return Comparison(table, paired_differences(runs), caption(*runs), warnings)
 
 
 def comparison_markdown(comparison: Comparison, title: str) -> str:
@@ -113,24 +113,28 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """Return one line: what the cached features buy or, without heads, the best scheme."""
+    """Return what extraction and each head cost and reach, then the best scheme or training from scratch.
+
+    Without heads on pretrained features, it is what the best scheme reaches.
+    """
     schemes = _by_scheme(comparison.table)
-    best = schemes.iloc[0]
+    best, scratch = schemes.iloc[0], schemes[schemes["family"] == "from-scratch"]
     is_head = schemes["family"].str.endswith("head") & ~schemes["weights"].str.startswith("random")
-    if not (heads := schemes[is_head]).empty:
-        return _headline_of_cache(heads, best, schemes[schemes["family"] == "from-scratch"])
-    duration = format_duration(best["total_seconds"])
-    result = f"{format_value(best['accuracy'], '%')} on {best['data_set']}"
-    if len(schemes) == 1:
-        return f"{best['label']} reaches {result} in {duration}."
-    baseline, kind, is_cheapest = _baseline(schemes)
-    lead = _points(best["accuracy"] - baseline["accuracy"])
-    if is_cheapest:
-        return f"{best['label']}, the cheapest {kind}, is also the best: {result}, {lead} ahead."
-    ratio = _cost_ratio(best, baseline)
-    times = f"in {duration} instead of {format_duration(baseline['total_seconds'])}"
-    cost = f"at {ratio} times the total time" if ratio else times
-    return f"{best['label']} gains {lead} over {baseline['label']}, {cost}: {result}."
+    if (heads := schemes[is_head]).empty:
+        return f"{best['label']} reaches {_result_in_time(best)} on {best['data_set']}."
+    head = heads.iloc[0]
+    trained = heads[heads["family"] == "head"]  # without those whose sweep takes time as well
+    once, each = head["extract_seconds"], (heads if trained.empty else trained)["train_seconds"].median()
+    text = (
+        f"Features were extracted once, in {format_duration(once)}. "
+        f"Each head then trains in {format_duration(each)}; "
+        f"{head['label']} reaches {format_value(head['accuracy'], '%')} on {head['data_set']}."
+    )
+    if best["family"] != "from-scratch" and best["label"] != head["label"]:
+        text += f" {best['label']} reaches {_result_in_time(best)}."
+    if scratch.empty:
+        return text
+    return f"{text} Training from scratch reaches {_result_in_time(scratch.iloc[0])}."
 
 
 def summary(comparison: Comparison) -> str:
@@ -180,18 +184,6 @@ def _within(schemes: pd.DataFrame, seconds: pd.Series) -> str:
     return "; ".join(f"{name} within {join_names(budgets)}" for name, budgets in winners.items())
 
 
-def caption_of(runs: Sequence[RunResult]) -> str:
-    """Return the caption of runs of one data set: data, weights, sizes, precisions, seeds, each once."""
-    recipes = [run.recipe for run in runs]
-    weights, image_sizes, sizes, precisions, seeds = (
-        dict.fromkeys(str(recipe.get(name, "–")) for recipe in recipes)
-        for name in ("weights", "image_size", "input_size", "precision", "seed")
-    )
-    pixels = f"images {', '.join(image_sizes)} px, input {', '.join(sizes)} px"
-    text = f"{data_of(recipes[0])} · weights {', '.join(weights)} · {pixels} · {', '.join(precisions)}"
-    return f"{text} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
-
-
 def _format_row(row: dict[Hashable, Any]) -> dict[str, str]:
     """Return the formatted values of a row by column; label is the scheme with its weights and input size."""
     return {
@@ -205,23 +197,6 @@ def _format_row(row: dict[Hashable, Any]) -> dict[str, str]:
         "peak_memory_mb": f"{row['peak_memory_mb']:,.0f} MB",
         **{name: format_count(row[name]) for name in ("parameters", "trainable_parameters")},
     }
-
-
-def _headline_of_cache(heads: pd.DataFrame, best: pd.Series, scratch: pd.DataFrame) -> str:
-    """Return what extraction and each head cost and reach, then the best scheme or training from scratch."""
-    head = heads.iloc[0]
-    trained = heads[heads["family"] == "head"]  # without those whose sweep takes time as well
-    once, each = head["extract_seconds"], (heads if trained.empty else trained)["train_seconds"].median()
-    text = (
-        f"Features were extracted once, in {format_duration(once)}. "
-        f"Each head then trains in {format_duration(each)}; "
-        f"{head['label']} reaches {format_value(head['accuracy'], '%')} on {head['data_set']}."
-    )
-    if best["family"] != "from-scratch" and best["label"] != head["label"]:
-        text += f" {best['label']} reaches {_result_in_time(best)}."
-    if scratch.empty:
-        return text
-    return f"{text} Training from scratch reaches {_result_in_time(scratch.iloc[0])}."
 
 
 def _result_in_time(row: pd.Series) -> str:

@@ -177,11 +177,15 @@ def data_of(recipe: dict[str, Any]) -> str:
     return describe_data(recipe["dataset_title"], recipe.get("dataset_note", ""), counts)
 
 
-def caption(run: RunResult) -> str:
-    """Return the caption of a run's figures: data set, sizes, weights, precision, seed."""
-    recipe = run.recipe
-    parts = [data_of(recipe), f"weights {recipe['weights']}", describe_sizes(recipe), recipe["precision"]]
-    return " · ".join([*parts, f"seed {recipe['seed']}"])
+def caption(*runs: RunResult) -> str:
+    """Return the caption of runs of one data set: data, weights, sizes, precisions, seeds, each once."""
+    weights, image_sizes, sizes, precisions, seeds = (
+        ", ".join(dict.fromkeys(str(run.recipe.get(name, "–")) for run in runs))
+        for name in ("weights", "image_size", "input_size", "precision", "seed")
+    )
+    pixels = describe_sizes({"image_size": image_sizes, "input_size": sizes})
+    parts = [data_of(runs[0].recipe), f"weights {weights}", pixels, precisions]
+    return " · ".join([*parts, f"seed{'s' * (',' in seeds)} {seeds}"])
 
 
 def _read_object(path: Path, fields: dict[str, str]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def sweep_table(trials: list[SweepTrial], axes: list[str], n_val: int) -> pd.Dat
     rows = [
         {
             "rank": rank,
-            **{name: _joined(trial.settings[name]) for name in axes},
+            **{n: ",".join(map(str, v)) if isinstance(v := trial.settings[n], tuple) else v for n in axes},
             "seeds": trial.seeds,
             **with_interval("val_accuracy", trial.val_accuracy, n_val),
             "val_accuracy_spread": trial.spread,
@@ -87,7 +87,3 @@ def sweep_table(trials: list[SweepTrial], axes: list[str], n_val: int) -> pd.Dat
         for rank, trial in enumerate(trials, start=1)
     ]
     return pd.DataFrame(rows)
-
-
-def _joined(value: Any) -> Any:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else value

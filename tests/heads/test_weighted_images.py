@@ -13,8 +13,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from pipeline.errors import BadInput
 from pipeline.heads.data import HeadData
 from pipeline.heads.fit import fit_head
-from pipeline.heads.penalised import solve_path
-from pipeline.heads.weighted import LOSSES, solve_weighted
+from pipeline.heads.penalised import LOSSES, solve_path
 from pipeline.recipes.heads import HEADS, Head
 
 TIMES = np.arange(320) % 3  # how often each row comes, or its weight
@@ -69,12 +68,12 @@ def test_a_fitted_head_predicts_what_its_sweep_scored(overlapping, name):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_equal_weights_give_the_minimum_of_images_without_weights(overlapping, loss):
-    rows, labels, penalties = overlapping.train, overlapping.train_labels, [1e-4, 1e-2, 1.0, 100.0]
-    weighted = solve_weighted(changed(overlapping, weights=np.ones(320, np.float32)), loss, penalties)
-    options = {"classes": 4, "loss": loss, "inverse_penalties": penalties}
-    plain = solve_path(rows, labels, **options, tolerance=1e-8)
-    for one, other in zip(weighted, plain, strict=True):
+def test_a_path_treats_weights_as_repeated_rows_up_to_weak_penalties(overlapping, loss):
+    rows, labels, times = overlapping.train, overlapping.train_labels, TIMES[overlapping.examples.train]
+    options = {"classes": 4, "loss": loss, "inverse_penalties": [1e-4, 1e-2, 1.0, 100.0], "tolerance": 1e-6}
+    weighted = solve_path(rows, labels, times.astype(np.float32), **options)
+    repeated = solve_path(np.repeat(rows, times, axis=0), np.repeat(labels, times), **options)
+    for one, other in zip(weighted[:2], repeated[:2], strict=True):
         np.testing.assert_allclose(one, other, atol=0.01)
 
 

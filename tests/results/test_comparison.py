@@ -14,7 +14,6 @@ from pipeline.formatting import format_count, format_duration
 from pipeline.results.comparison import (
     COMPARISON_COLUMNS,
     Comparison,
-    caption_of,
     choices,
     compare,
     comparison_markdown,
@@ -23,7 +22,7 @@ from pipeline.results.comparison import (
 )
 from pipeline.results.paired import DIFFERENCE_COLUMNS
 from pipeline.results.table import SCORES, Score
-from pipeline.runs.result import LABELED
+from pipeline.runs.result import LABELED, caption
 
 
 def row(scheme, accuracy, *, half=0.01, seconds=10.0, weights="imagenet", seed=0) -> dict:
@@ -236,7 +235,7 @@ def test_a_caption_has_each_fact_once(make_run):
     runs = [
         make_run(f"{seed}", seed=seed, weights=weights) for seed, weights in ((0, "imagenet"), (1, "none"))
     ]
-    assert caption_of(runs) == (
+    assert caption(*runs) == (
         "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet, none · images 32 px, "
         "input 32 px · bfloat16 · seeds 0, 1"
     )

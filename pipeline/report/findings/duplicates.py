@@ -6,6 +6,8 @@ import itertools
 import numpy as np
 import pandas as pd
 from scipy.ndimage import uniform_filter
+from sklearn.metrics import pairwise_distances_argmin_min
+from sklearn.preprocessing import StandardScaler
 
 from pipeline.datasets.table import TRAIN
 from pipeline.report.findings.pictures import Cell, shorten_middle, side_by_side
@@ -21,7 +23,6 @@ RANDOM_PAIRS = 2000  # of one class; 1 s
 RANDOM_QUANTILE = 0.999  # of their detail; near-identical pairs must exceed it
 SIMILAR_COSINE = 0.9  # above it, most pairs not confirmed by pixels show similar objects and backgrounds
 ALWAYS_LISTED = 20  # pairs with the largest cosines, listed in any case
-CHUNK = 512  # images at a time: 92 MB of cosines with 45,000 training images
 MAX_SHIFT = 3  # pixels: copies of a photograph are cropped and scaled slightly differently
 MARGIN = 3  # pixels ignored at each edge: different images may have the same frame
 BLUR = 5  # pixels: the square whose mean is subtracted, so that skies and lawns do not count
@@ -47,25 +48,12 @@ def nearest(features: np.ndarray, train: np.ndarray, others: np.ndarray) -> tupl
     """Return for each row of others its nearest row of train, (k,) int64, and their cosine, (k,) float32.
 
     features is (N, D) float32; train and others are row numbers. Features are standardized with mean and
-    standard deviation of train, clipped at 5 standard deviations, and scaled to length 1. Memory is a copy
-    of the train features and CHUNK rows of cosines; time is len(train) * len(others) * D multiply-adds.
+    standard deviation of train and clipped at 5 standard deviations.
     """
-    points = features[train]
-    mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
-    points -= mean
-    variance = np.einsum("nd,nd->d", points, points, dtype=np.float64) / len(points)
-    scale = np.divide(1, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
-    scale = scale.astype(np.float32)
-    _normalize(points, scale)
-    neighbors, cosines = np.empty(len(others), dtype=np.int64), np.empty(len(others), dtype=np.float32)
-    for start in range(0, len(others), CHUNK):
-        part = slice(start, start + CHUNK)
-        chunk = features[others[part]] - mean
-        _normalize(chunk, scale)
-        similarities = chunk @ points.T
-        best = similarities.argmax(axis=1)
-        neighbors[part], cosines[part] = train[best], similarities[np.arange(len(best)), best]
-    return neighbors, cosines.clip(-1.0, 1.0)
+    scaler = StandardScaler().fit(features[train])
+    points, queries = (scaler.transform(features[rows]).clip(-CLIP, CLIP) for rows in (train, others))
+    neighbors, distances = pairwise_distances_argmin_min(queries, points, metric="cosine")
+    return train[neighbors], (1 - distances).astype(np.float32).clip(-1.0, 1.0)
 
 
 def verdicts(cosine: np.ndarray, rms: np.ndarray, detail: np.ndarray, *, near: float) -> np.ndarray:
@@ -144,13 +132,6 @@ def cell(sources: FindingSources, row: pd.Series) -> Cell:
         f"{row['verdict']}: cos {row['cosine']:.3f}, rms {row['rms']:.1f}",
     )
     return Cell(side_by_side(sources.image(row["index"]), other), lines)
-
-
-def _normalize(points: np.ndarray, scale: np.ndarray) -> None:
-    """Scale centered points, clip them, and normalize each row to length 1, in place."""
-    points *= scale
-    np.clip(points, -CLIP, CLIP, out=points)
-    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
 
 
 def compare(one: np.ndarray, other: np.ndarray) -> pd.DataFrame:

@@ -67,8 +67,7 @@ def test_the_summary_counts_verdicts_and_pairs_with_two_labels(make_sources, pla
     assert "(4 in test, 1 in val), 5 have two different labels" in summary
 
 
-def test_the_nearest_row_matches_the_full_cosine_matrix(monkeypatch):
-    monkeypatch.setattr(duplicates, "CHUNK", 7)
+def test_the_nearest_row_matches_the_full_cosine_matrix():
     features = np.random.default_rng(0).normal(2, 3, size=(100, 12)).astype(np.float32)
     train, others = np.arange(0, 100, 2), np.arange(1, 100, 2)
     before = features.copy()
