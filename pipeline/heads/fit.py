@@ -64,7 +64,7 @@ class HeadDataLoader:
         with explain_disk_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
             for view in self.recipe.views:
                 for block in self.features.blocks(layers, view):
-                    file.write(np.ascontiguousarray(block, np.float32))
+                    file.write(np.ascontiguousarray(block, np.float32).data)
             if file.tell() != 4 * math.prod(shape):
                 raise DamagedFile(f"{folder}: expected features of shape {shape}; extract them again")
             return np.memmap(file, np.float32, "r", shape=shape)
