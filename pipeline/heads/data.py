@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import keras
 import numpy as np
@@ -142,8 +142,7 @@ class HeadData:
 
     def _rows(self, rows: np.ndarray, standardize_by: Moments | None) -> Rows:
         """Return the rows in memory, or, of mapped features, what reads them."""
-        inputs = self.examples.inputs
-        assert isinstance(inputs, np.ndarray)
+        inputs = cast("np.ndarray", self.examples.inputs)
         count = len(inputs) // self.views
         places = np.concatenate([rows + count * view for view in range(self.views)])
         features = MappedFeatures(inputs, places, standardize_by)
