@@ -96,9 +96,9 @@ def solve_path(
 
     inputs (n, D) float32 should be standardized, labels (n,) in 0 … classes - 1, weights (n,) float32 at
     least 0. The bias is not penalized. gradients are norms of the loss's gradient at the solutions, for
-    centered inputs, relative to that at zero; a penalty has converged when its norm is at most tolerance, by
-    default TOLERANCE.
-    Raises BadInput for an unknown loss and Diverged when inputs or a loss contain NaN or infinity.
+    centered inputs, relative to that at zero; a penalty has converged when its norm is at most tolerance: by
+    default TOLERANCE, and a tenth of it for inputs below LARGE_BYTES. A solution that has not converged after
+    MAX_ITERATIONS is returned with its norm. Raises BadInput for an unknown loss and Diverged for NaN or inf.
     """
     if loss not in LOSSES:
         raise unknown_name("loss", loss, LOSSES)
