@@ -21,8 +21,8 @@ from pipeline.storage.publishing import read_manifest
 from tasks.configuration import data_folder
 from tasks.features import NetworkTask
 from tasks.parameters import SettingsParameter, WholeNumber
-from tasks.recipes import HeadTask, parse_schemes, recipes_folder, takes_recipe
-from tasks.task import DerivedTask, Task
+from tasks.recipes import HeadTask, RecipeTask, parse_schemes, recipes_folder, takes_recipe
+from tasks.task import DerivedTask
 from tasks.training import training_task
 
 BUDGETS = "1/class,5/class,10/class,25/class,100/class,1%,2%,5%,10%,25%,50%,100%"
@@ -88,18 +88,23 @@ class LabelEfficiency(NetworkTask, DerivedTask):
     )
 
     @functools.cached_property
-    def shown(self) -> list[tuple[str, str, Task]]:
+    def shown(self) -> list[tuple[str, str, RecipeTask]]:
         """(scheme, label budget, task) of each curve and run; the budget is "" for a curve, which has all."""
-        parts: list[tuple[str, str, Task]] = []
-        budgets = expand_budgets(self.budgets, self.draws)
+        parts: list[tuple[str, str, RecipeTask]] = []
+        budgets, images = expand_budgets(self.budgets, self.draws), self.prepared.fingerprint["image_size"]
         for text, scheme, name, values in parse_schemes(self.schemes, self.settings):
             recipe = named_recipe(recipes_folder(), scheme, name, values)
             if scheme.name == "head" and not isinstance(recipe, NetworkHead):
                 parts.append((text, "", self.clone(HeadCurve, recipe=name, **values)))
                 continue
+            size = self.input_size
+            if scheme.name == "from-scratch" and size:
+                size = min(size, images)  # as in a comparison: no more pixels than the images have
             for budget in budgets:
-                values |= {"label_budget": budget, "stretch": True, "seed": parse_budget(budget).draw}
-                parts.append((text, budget, self.clone(training_task(scheme.name), recipe=name, **values)))
+                fewer = parse_budget(budget).share != 1  # on all labels, the run is that of the recipe
+                values |= {"label_budget": budget, "stretch": fewer, "seed": parse_budget(budget).draw}
+                run = self.clone(training_task(scheme.name), recipe=name, input_size=size, **values)
+                parts.append((text, budget, run))
         return parts
 
     @functools.cached_property
@@ -113,7 +118,9 @@ class LabelEfficiency(NetworkTask, DerivedTask):
 
     def make(self) -> None:
         facts = [self.prepared.description, f"weights {self.weights_choice.name}"]
-        facts += [self.sizes_text(self.input_size), f"{self.draws} draws", "settings chosen on val"]
+        pixels, size = {name: task.pixels for name, _, task in self.shown}, self.network_size(self.input_size)
+        others = [f"{name} {own} px" for name, own in pixels.items() if own != size]
+        facts += [self.sizes_text(self.input_size), *others, f"{self.draws} draws", "settings chosen on val"]
         parts = [(scheme, labels, task.folder) for scheme, labels, task in self.shown]
         arguments = {"folder": self.folder, "parts": parts, "caption": " · ".join(facts)}
         self.publish(self.in_process("pipeline.report.efficiency:publish_efficiency", **arguments))

@@ -35,8 +35,8 @@ COMPARISON_PLOTS = Table(
 class Finding:
     """A finding about the data: name is the stem of its files, module implements it.
 
-    In module, find(sources) returns the table, summary(sources, table) a sentence about it,
-    cell(sources, row) a row's cell in the figure; EXPLANATION is its text.
+    In module, find(sources) returns the table and summary(sources, table) a sentence about it; EXPLANATION
+    is its text. cell(sources, row) returns a row's cell in the figure, by default the image and prediction.
     """
 
     name: str

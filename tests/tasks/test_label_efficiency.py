@@ -9,7 +9,7 @@ from small_graphs import LITTLE, build, hits_of
 from pipeline.errors import BadInput
 from pipeline.recipes.presets import PRESETS
 from pipeline.runs.result import read_run
-from tasks import CompareSchemes, HeadCurve, LabelEfficiency, TrainFromScratch
+from tasks import CompareSchemes, FineTune, HeadCurve, LabelEfficiency, TrainFromScratch
 from tasks.label_efficiency import expand_budgets
 
 DIGITS = {"dataset": "digits", "subset": 200, "weights": "random", "precision": "float32"}
@@ -39,6 +39,18 @@ def test_malformed_budgets_are_rejected(budgets, message):
 def test_settings_of_a_scheme_that_is_not_listed_are_rejected():
     with pytest.raises(BadInput, match="expected settings of the schemes head:ridge"):
         LabelEfficiency(schemes="head:ridge", settings={"head:linear": {"epochs": 1}}, **DIGITS)
+
+
+def test_a_run_on_all_labels_is_the_run_of_the_recipe_and_scratch_networks_keep_the_size_of_the_images():
+    task = LabelEfficiency(
+        schemes="fine-tune:block5,from-scratch:lesson", budgets="5%,100%", draws=1, input_size=64, **DIGITS
+    )
+    few, whole, few_from_scratch, from_scratch = (run for _, _, run in task.shown)
+    assert whole.folder == FineTune(recipe="block5", input_size=64, **DIGITS).folder
+    own = {"dataset": "digits", "subset": 200, "precision": "float32"}
+    assert from_scratch.folder == TrainFromScratch(recipe="lesson", input_size=32, **own).folder
+    assert (few.pixels, few_from_scratch.pixels) == (64, 32)
+    assert (few.resolved.stretch, few.resolved.label_budget) == (True, "5%")
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from pipeline.report.findings.pictures import Cell, prediction_cell
 from pipeline.report.findings.sources import FindingSources
 
 MAX_ROWS = 100  # images in the table: more than anyone reviews
@@ -37,8 +36,3 @@ def summary(sources: FindingSources, table: pd.DataFrame) -> str:
         f"The {len(table):,} hardest of {len(sources.held_out):,} images have losses of "
         f"{table['loss'].min():.2f} to {table['loss'].max():.2f} nats; a uniform guess has {uniform:.2f}."
     )
-
-
-def cell(sources: FindingSources, row: pd.Series) -> Cell:
-    """Return a row of the table as a cell of the picture."""
-    return prediction_cell(sources, row, f"loss {row['loss']:.2f}, p {row['p_predicted']:.3f}")

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
 
-from pipeline.report.findings.pictures import Cell, prediction_cell
 from pipeline.report.findings.sources import FindingSources
 
 EXPLANATION = (
@@ -55,8 +54,3 @@ def summary(sources: FindingSources, table: pd.DataFrame) -> str:
         f"{len(table):,} of {len(held_out):,} images are suspects{f' ({parts})' if parts else ''}. "
         f"The model disagrees with the label of {wrong:,} images."
     )
-
-
-def cell(sources: FindingSources, row: pd.Series) -> Cell:
-    """Return a row of the table as a cell of the picture."""
-    return prediction_cell(sources, row, f"p {row['p_label']:.3f} → {row['p_predicted']:.3f}")

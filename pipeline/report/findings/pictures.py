@@ -30,10 +30,11 @@ class Cell:
     lines: tuple[str, ...]
 
 
-def prediction_cell(sources: FindingSources, row: pd.Series, numbers: str) -> Cell:
-    """Return a cell with an image, its name, its label and prediction, and the given numbers."""
+def prediction_cell(sources: FindingSources, row: pd.Series) -> Cell:
+    """Return a cell with an image, its name, its label and prediction, and the probabilities of both."""
     classes = f"{shorten_middle(row['label'])} → {shorten_middle(row['predicted'])}"
-    return Cell(sources.image(row["index"]), (row["name"], classes, f"{row['split']}: {numbers}"))
+    numbers = f"{row['split']}: p {row['p_label']:.3f} → {row['p_predicted']:.3f}"
+    return Cell(sources.image(row["index"]), (row["name"], classes, numbers))
 
 
 def shorten_middle(text: str, max_length: int = MAX_CLASS_LENGTH) -> str:

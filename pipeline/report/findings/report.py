@@ -9,7 +9,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.formatting import format_value, markdown_table
 from pipeline.progress import Progress, silent
 from pipeline.report.drawing import publish_figure
-from pipeline.report.findings.pictures import MAX_CELLS, draw_cells
+from pipeline.report.findings.pictures import MAX_CELLS, draw_cells, prediction_cell
 from pipeline.report.findings.sources import FindingSources
 from pipeline.report.table import FINDINGS
 from pipeline.results.scores import score
@@ -38,7 +38,8 @@ def publish_findings(
         module = importlib.import_module(row.module)
         table = module.find(sources)
         publish_csv(target / f"{row.name}.csv", table)
-        cells = [module.cell(sources, entry) for _, entry in table.head(MAX_CELLS).iterrows()]
+        cell = getattr(module, "cell", prediction_cell)
+        cells = [cell(sources, entry) for _, entry in table.head(MAX_CELLS).iterrows()]
         figure = cells, f"{row.title}: {name}", line
         publish_figure(target / f"{row.name}.png", draw_cells, *figure, colors=None)
         summary = module.summary(sources, table)
