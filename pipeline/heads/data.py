@@ -17,6 +17,7 @@ Points = list[dict[str, Any]]  # settings to try with one recipe
 Moments = tuple[np.ndarray, np.ndarray]  # mean and variance (D,) float32 of each feature
 
 BLOCK_ROWS = 4096  # that are read and computed at a time
+CACHED_ROWS = 128  # that are copied and standardized at a time: they stay in the processor's cache
 CONSTANT_VARIANCE = 1e-11  # of its mean square: below this a float32 feature is constant up to rounding
 
 
@@ -41,11 +42,15 @@ class MappedFeatures:
 
     def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
         """Return rows (m, D) float32 in a new array."""
-        features: np.ndarray = self.inputs[self.places[which]]
-        if self.moments:
-            mean, variance = self.moments
-            features -= mean
-            features /= np.sqrt(variance)
+        places = self.places[which]
+        features = np.empty((len(places), self.inputs.shape[1]), self.inputs.dtype)
+        for start in range(0, len(places), CACHED_ROWS):
+            rows = features[start : start + CACHED_ROWS]
+            np.take(self.inputs, places[start : start + CACHED_ROWS], axis=0, out=rows, mode="clip")
+            if self.moments:
+                mean, variance = self.moments
+                rows -= mean
+                rows /= np.sqrt(variance)
         return features
 
 

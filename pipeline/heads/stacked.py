@@ -175,7 +175,7 @@ class _Stack:
         if isinstance(self.inputs, tf.Tensor):
             return self.inputs, self.labels, self.weights, rows
         which = rows.ravel()
-        inputs = tf.constant(self.inputs[which], self.dtype)
+        inputs = tf.cast(self.inputs[which], self.dtype)
         return inputs, self.labels[which], self.weights[which], np.arange(rows.size).reshape(rows.shape)
 
     def update_function(self, updates: int) -> Callable[..., None]:

@@ -51,7 +51,7 @@ POINTS: dict[str, Any] = {"linestyle": "none", "markersize": 5.5, "capsize": 3} 
 OFFSET: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False}
 CENTERED: dict[str, Any] = {"ha": "center", "va": "center"}
 MAX_NAMED_CLASSES = 40  # with more, tick labels overlap
-MAX_NAME_LENGTH = 22  # of a class, in characters; a longer one would shrink the plot
+MAX_NAME_LENGTH = 22  # of a class, in characters; a longer one would shrink a plot
 FAMILIES: dict[str, dict[str, Any]] = {  # shape and color both distinguish the families of schemes
     "head": {"label": "head on cached features", "color": BLUE, "marker": "o"},
     "tuned-head": {"label": "tuned head", "color": SKY, "marker": "P"},
@@ -95,9 +95,12 @@ def percent(fraction: float, _: object = None) -> str:
     return f"{100 * fraction:g} %"
 
 
-def shorten(name: str) -> str:
-    """Return the name of a class, truncated to fit as a tick label."""
-    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
+def shorten(text: str, max_length: int = MAX_NAME_LENGTH) -> str:
+    """Return text without its middle if it is too long: names often differ only at the end."""
+    if len(text) <= max_length:
+        return text
+    head = (max_length - 1) // 3
+    return f"{text[:head]}…{text[len(text) - (max_length - 1 - head) :]}"
 
 
 def error_bars(rows: pd.DataFrame, value: str, stem: str | None = None) -> list[pd.Series] | None:

@@ -10,7 +10,8 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.preprocessing import StandardScaler
 
 from pipeline.datasets.table import TRAIN
-from pipeline.report.findings.pictures import Cell, shorten_middle, side_by_side
+from pipeline.report.drawing import shorten
+from pipeline.report.findings.pictures import MAX_CLASS_LENGTH, Cell, side_by_side
 from pipeline.report.findings.sources import FindingSources
 from pipeline.views import IDENTITY
 
@@ -128,7 +129,7 @@ def cell(sources: FindingSources, row: pd.Series) -> Cell:
     lines = (
         f"{row['split']} {row['name']}",
         f"train {row['train_name']}",
-        f"{shorten_middle(row['label'])} | {shorten_middle(row['train_label'])}{note}",
+        f"{shorten(row['label'], MAX_CLASS_LENGTH)} | {shorten(row['train_label'], MAX_CLASS_LENGTH)}{note}",
         f"{row['verdict']}: cos {row['cosine']:.3f}, rms {row['rms']:.1f}",
     )
     return Cell(side_by_side(sources.image(row["index"]), other), lines)

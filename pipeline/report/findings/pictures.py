@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from pipeline.report.drawing import GRAY, empty_figure
+from pipeline.report.drawing import GRAY, empty_figure, shorten
 from pipeline.report.findings.sources import FindingSources
 
 MAX_CELLS = 24  # more do not fit on one screen
@@ -32,17 +32,9 @@ class Cell:
 
 def prediction_cell(sources: FindingSources, row: pd.Series) -> Cell:
     """Return a cell with an image, its name, its label and prediction, and the probabilities of both."""
-    classes = f"{shorten_middle(row['label'])} → {shorten_middle(row['predicted'])}"
+    classes = f"{shorten(row['label'], MAX_CLASS_LENGTH)} → {shorten(row['predicted'], MAX_CLASS_LENGTH)}"
     numbers = f"{row['split']}: p {row['p_label']:.3f} → {row['p_predicted']:.3f}"
     return Cell(sources.image(row["index"]), (row["name"], classes, numbers))
-
-
-def shorten_middle(text: str, max_length: int = MAX_CLASS_LENGTH) -> str:
-    """Return text without its middle if it is too long: names often differ only at the end."""
-    if len(text) <= max_length:
-        return text
-    head = (max_length - 1) // 3
-    return f"{text[:head]}…{text[len(text) - (max_length - 1 - head) :]}"
 
 
 def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -80,7 +72,7 @@ def _fit_line(line: str, figure: Figure, width: float) -> str:
     """Return a line shortened to fit into width, in inches."""
     renderer, font = cast(Any, figure.canvas).get_renderer(), FontProperties(size=LINE_SIZE)
     for length in range(len(line), 3, -1):
-        text = shorten_middle(line, length)
+        text = shorten(line, length)
         if renderer.get_text_width_height_descent(text, font, ismath=False)[0] <= width * figure.dpi:
             return text
-    return shorten_middle(line, 3)
+    return shorten(line, 3)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from small_data import photographs
 
-from pipeline.report.drawing import publish_figure
+from pipeline.report.drawing import publish_figure, shorten
 from pipeline.report.findings import pictures
-from pipeline.report.findings.pictures import Cell, draw_cells, shorten_middle, side_by_side
+from pipeline.report.findings.pictures import Cell, draw_cells, side_by_side
 
 CAPTION = "synthetic (60 train / 12 val / 18 test) · weights random"
 
@@ -49,7 +49,7 @@ def test_a_picture_without_cells_says_none_found():
 
 
 def test_a_long_name_keeps_its_start_and_end():
-    assert shorten_middle("short.png", 27) == "short.png"
-    assert shorten_middle("some_very_long_name_of_an_image_000123.png", 27) == "some_ver…n_image_000123.png"
-    assert len(shorten_middle("x" * 99, 27)) == 27
-    assert len(shorten_middle("x" * 99, 3)) == 3
+    assert shorten("short.png", 27) == "short.png"
+    assert shorten("some_very_long_name_of_an_image_000123.png", 27) == "some_ver…n_image_000123.png"
+    assert len(shorten("x" * 99, 27)) == 27
+    assert len(shorten("x" * 99, 3)) == 3
