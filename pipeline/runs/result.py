@@ -184,7 +184,8 @@ def caption(*runs: RunResult) -> str:
         for name in ("weights", "image_size", "input_size", "precision", "seed")
     )
     pixels = describe_sizes({"image_size": image_sizes, "input_size": sizes})
-    parts = [data_of(runs[0].recipe), f"weights {weights}", pixels, precisions]
+    data = dict.fromkeys(data_of(run.recipe) for run in runs)  # runs that are fitted on val have other counts
+    parts = [*data, f"weights {weights}", pixels, precisions]
     return " · ".join([*parts, f"seed{'s' * (',' in seeds)} {seeds}"])
 
 

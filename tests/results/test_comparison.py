@@ -239,6 +239,10 @@ def test_a_caption_has_each_fact_once(make_run):
         "CIFAR-10 (1,600 train / 100 val / 300 test) · weights imagenet, none · images 32 px, "
         "input 32 px · bfloat16 · seeds 0, 1"
     )
+    runs.append(make_run("final", n_train=1700, n_val=0))
+    assert caption(*runs).startswith(
+        "CIFAR-10 (1,600 train / 100 val / 300 test) · CIFAR-10 (1,700 train / 0 val / 300 test) · weights"
+    )
 
 
 @pytest.mark.parametrize(
