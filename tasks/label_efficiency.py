@@ -98,8 +98,8 @@ class LabelEfficiency(NetworkTask, DerivedTask):
                 parts.append((text, "", self.clone(HeadCurve, recipe=name, **values)))
                 continue
             size = self.input_size
-            if scheme.name == "from-scratch" and size:
-                size = min(size, images)  # as in a comparison: no more pixels than the images have
+            if scheme.name == "from-scratch":  # as in a comparison: no more pixels than the images have
+                size = size and min(size, images)
             for budget in budgets:
                 fewer = parse_budget(budget).share != 1  # on all labels, the run is that of the recipe
                 values |= {"label_budget": budget, "stretch": fewer, "seed": parse_budget(budget).draw}

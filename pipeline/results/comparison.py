@@ -155,10 +155,8 @@ def summary(comparison: Comparison) -> str:
         cost = f"and is also the cheapest {kind} ({duration})"
     elif (ratio := _cost_ratio(best, baseline)) == "1.0":
         cost = f"the cheapest {kind}, in about the same time ({times})"
-    elif ratio:
-        cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
     else:
-        cost = f"the cheapest {kind} ({times})"
+        cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
     return f"{result}, {lead}, {cost}; {ties_sentence(ranking, best['label'])}."
 
 
@@ -232,10 +230,8 @@ def _baseline(schemes: pd.DataFrame) -> tuple[pd.Series, str, bool]:
 
 
 def _cost_ratio(expensive: pd.Series, cheap: pd.Series) -> str:
-    """Return the formatted ratio of two total times, or "" if the cheap one took no time."""
-    if cheap["total_seconds"] <= 0:
-        return ""
-    ratio = expensive["total_seconds"] / cheap["total_seconds"]
+    """Return the formatted ratio of two total times, the cheap one as at least a millisecond."""
+    ratio = expensive["total_seconds"] / max(1e-3, cheap["total_seconds"])
     return f"{ratio:,.{0 if ratio >= 10 else 1}f}"
 
 

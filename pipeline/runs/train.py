@@ -126,7 +126,7 @@ def _description(
         **{f"n_{split}": count for split, count in counts.items()},
         "precision": spec.precision,
         **trained.facts,
-        "epochs": len(trained.history.rows),
+        "epochs": max((row["epoch"] for row in trained.history.rows), default=0),
         "parameters": model.count_params() + trained.backbone_parameters,
         "trainable_parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
         "versions": machine.versions(),

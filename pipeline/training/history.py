@@ -9,14 +9,15 @@ from typing import Any
 
 @dataclass
 class History:
-    """One row per epoch, over all stages of a run; seconds count from the start of training."""
+    """Rows of one epoch or several, over all stages of a run; seconds count from the start of training."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, **row: Any) -> None:
-        """Append one epoch, numbered from 1."""
-        self.rows.append({"epoch": len(self.rows) + 1, "seconds": round(self.seconds, 3), **row})
+    def add(self, epochs: int = 1, **row: Any) -> None:
+        """Append a row after so many more epochs, which are numbered from 1."""
+        last = self.rows[-1]["epoch"] if self.rows else 0
+        self.rows.append({"epoch": last + epochs, "seconds": round(self.seconds, 3), **row})
 
 
 @dataclass

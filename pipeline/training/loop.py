@@ -39,17 +39,17 @@ def fit(
     multipliers: Callable[[int], dict[str, Multiplier]] | None = None,
     on_epoch_end: Callable[[History], None] | None = None,
 ) -> None:
-    """Train the trainable weights of a classifier, and add one row per epoch to history.
+    """Train the trainable weights of a classifier, and add a row to history every epochs_per_row epochs.
 
     The loss is cross-entropy with label smoothing; weights of examples count relative to their mean. Train
-    loss and accuracy are means over the epoch's steps (with augmentation and dropout); val loss is plain
-    cross-entropy after the epoch. Raises Diverged if the loss or a weight is not finite; a fused ReLU turns
-    NaN into 0, so the loss alone can hide it.
+    loss and accuracy are means over a row's steps (with augmentation and dropout); val loss is plain
+    cross-entropy after its last epoch. Raises Diverged if the loss or a weight is not finite; a fused ReLU
+    turns NaN into 0, so the loss alone can hide it.
 
-    With a checkpoint, each epoch's state is saved, and an interrupted stage resumes after its last completed
-    epoch with the same result. multipliers returns learning-rate multipliers by variable for a number of
-    steps per epoch (see make_optimizer). An exception from on_epoch_end ends the training. With patience in
-    the stage, training stops after so many epochs without better val accuracy and restores the best weights.
+    With a checkpoint, the state is saved with each row, and an interrupted stage resumes after its last row
+    with the same result. multipliers returns learning-rate multipliers by variable for a number of steps per
+    epoch (see make_optimizer). An exception from on_epoch_end ends the training. With patience in the stage,
+    training stops after so many epochs without better val accuracy and restores the best weights.
     """
     feed = Feed(examples, stage, seed=seed)
     steps, total = feed.steps, feed.steps * stage.epochs
@@ -61,11 +61,12 @@ def fit(
     owners = [classifier.model, optimizer, *(part for part in (average, stopping) if part)]
     state = [variable for owner in owners for variable in owner.variables]
     completed = checkpoint.restore(stage.name, state, history) if checkpoint else 0
+    start, sums, epochs = time.perf_counter(), np.zeros(2), 0  # of the next row
     # The random numbers of completed epochs are drawn, so that the next epochs get theirs.
     for epoch, epoch_rows in itertools.islice(enumerate(feed.epochs()), completed, None):
         if stopping and stopping.should_stop:
             break
-        start, sums, done = time.perf_counter(), np.zeros(2), 0
+        done, epochs = 0, epochs + 1
         for inputs, rows in prefetch(feed.chunks(epoch_rows, first=epoch * steps)):
             called = time.perf_counter()
             sums += update(inputs, rows)
@@ -77,6 +78,8 @@ def fit(
             progress(f"{stage.name}, epoch {epoch + 1}/{stage.epochs}", epoch * steps + done, total, "steps")
         if average and epoch + 1 == stage.epochs:
             average.finish()
+        if epochs < stage.epochs_per_row and epoch + 1 < stage.epochs:
+            continue
         finite = all(np.isfinite(array).all() for array in classifier.model.get_weights())
         _check_finite(stage, epoch, finite=finite, problem="weights are not finite numbers")
         val_loss, val_accuracy = classifier.evaluate(examples, examples.val)
@@ -84,9 +87,10 @@ def fit(
             stopping.after_epoch(val_accuracy)
         history.seconds += time.perf_counter() - start
         history.add(
+            epochs,
             stage=stage.name,
-            train_loss=float(sums[0] / steps),
-            train_accuracy=float(sums[1] / epoch_rows.size),
+            train_loss=float(sums[0] / (epochs * steps)),
+            train_accuracy=float(sums[1] / (epochs * epoch_rows.size)),
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             learning_rate=float(np.asarray(optimizer.learning_rate)),
@@ -95,6 +99,7 @@ def fit(
             checkpoint.save(stage.name, epoch + 1, state, history)
         if on_epoch_end:
             on_epoch_end(history)
+        start, sums, epochs = time.perf_counter(), np.zeros(2), 0
     if stopping:
         stopping.finish()
 

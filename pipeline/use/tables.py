@@ -47,12 +47,7 @@ def _write_parquet(path: Path, columns: Columns, rows: int, width: int, blocks: 
             writer.write_table(pyarrow.table(arrays, schema=schema))
 
 
-FORMATS: dict[str, Any] = {
-    ".npy": _write_npy,
-    ".h5": _write_hdf5,
-    ".hdf5": _write_hdf5,
-    ".parquet": _write_parquet,
-}
+FORMATS: dict[str, Any] = {".npy": _write_npy, ".h5": _write_hdf5, ".parquet": _write_parquet}
 
 
 def check_table(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tracemalloc
 import zipfile
@@ -44,7 +45,7 @@ def train(pictures, make_stage):
         lr_schedule="triangle",
     )
 
-    def run(folder, stop_after: int | None = None) -> tuple[list, list]:
+    def run(folder, stop_after: int | None = None, epochs_per_row: int = 1) -> tuple[list, list]:
         numerics.configure(seed=0, precision="float32")
         network, history = picture_classifier(), History()
         checkpoint = Checkpoint(folder, Clock())
@@ -53,19 +54,20 @@ def train(pictures, make_stage):
             if stop_after is not None and done > stop_after * total / 3:
                 raise Interrupted
 
-        fit(network, pictures, stage, seed=0, history=history, checkpoint=checkpoint, progress=watch)
+        options = {"seed": 0, "history": history, "checkpoint": checkpoint, "progress": watch}
+        fit(network, pictures, dataclasses.replace(stage, epochs_per_row=epochs_per_row), **options)
         return network.model.get_weights(), rows_without_seconds(history)
 
     return run
 
 
-@pytest.mark.parametrize("stop_after", [1, 2])
-def test_an_interrupted_training_gives_the_same_result(train, tmp_path, stop_after):
-    expected, history = train(tmp_path / "uninterrupted")
+@pytest.mark.parametrize(("stop_after", "epochs_per_row"), [(1, 1), (2, 1), (2, 2)])
+def test_an_interrupted_training_gives_the_same_result(train, tmp_path, stop_after, epochs_per_row):
+    expected, history = train(tmp_path / "uninterrupted", epochs_per_row=epochs_per_row)
     with pytest.raises(Interrupted):
-        train(tmp_path / "interrupted", stop_after)
+        train(tmp_path / "interrupted", stop_after, epochs_per_row)
     assert (tmp_path / "interrupted" / CHECKPOINT).exists()
-    weights, resumed_history = train(tmp_path / "interrupted")
+    weights, resumed_history = train(tmp_path / "interrupted", epochs_per_row=epochs_per_row)
     for array, expected_array in zip(weights, expected, strict=True):
         np.testing.assert_array_equal(array, expected_array)
     assert resumed_history == history

@@ -111,6 +111,25 @@ def test_history_has_one_row_per_epoch_over_all_stages(toy, make_stage):
     assert (history.rows[-1]["val_loss"], history.rows[-1]["val_accuracy"]) == (loss, accuracy)
 
 
+def test_a_row_of_several_epochs_has_their_means_and_the_weights_do_not_depend_on_rows(toy, make_stage):
+    stage = make_stage(epochs=7)
+    each, rows = trained(toy_classifier, toy, stage)
+    some, few_rows = trained(toy_classifier, toy, dataclasses.replace(stage, epochs_per_row=3))
+    assert weights_of(each) == weights_of(some)
+    assert [row["epoch"] for row in few_rows.rows] == [3, 6, 7]
+    losses = [row["train_loss"] for row in rows.rows]
+    expected = [np.mean(losses[:3]), np.mean(losses[3:6]), losses[6]]
+    assert [row["train_loss"] for row in few_rows.rows] == pytest.approx(expected)
+    assert few_rows.rows[1]["val_loss"] == rows.rows[5]["val_loss"]
+
+
+def test_stretched_epochs_are_evaluated_as_often_as_the_recipe_has_epochs():
+    recipe = dataclasses.replace(SCRATCH_RECIPES["lesson"], epochs=10)
+    assert Stage.of(recipe, "blocks", epochs=671).epochs_per_row == 68
+    assert Stage.of(recipe, "blocks", epochs=10).epochs_per_row == 1
+    assert Stage.of(recipe, "blocks", epochs=0).epochs_per_row == 1
+
+
 def test_val_rows_are_never_trained_on(toy, make_stage):
     inputs, labels = toy.inputs.copy(), toy.labels.copy()
     inputs[toy.val], labels[toy.val] = 100.0, 0
