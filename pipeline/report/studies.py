@@ -1,13 +1,11 @@
-"""Tables and plots of a study: its trials, optimization history, importances, parallel coordinates."""
+"""Tables and plots of a study: its trials, settings, optimization history and importances."""
 
 import math
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import matplotlib
 import numpy as np
 import optuna
 import pandas as pd
@@ -15,33 +13,33 @@ from matplotlib.figure import Figure
 
 from pipeline.formatting import format_share, format_value, markdown_table
 from pipeline.report.drawing import BLUE, GRAY, ORANGE, new_figure, publish_figure, write_placeholder
+from pipeline.report.sweeps import draw_sweep
 from pipeline.results.scores import with_interval
 from pipeline.storage.publishing import publish_csv, publish_text
 
 STATES = COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
-TICK_WIDTH = 18  # characters per line of a tick label
 MAX_TRIALS = 30  # on the page of a study; trials.csv has all
 
 
 def publish_study(
     folder: Path,
     table: pd.DataFrame,
-    axes: Mapping[str, bool],
+    axes: Sequence[str],
     importance: dict[str, float],
     paragraphs: Sequence[str],
     caption: str,
 ) -> list[str]:
     """Write trials.csv, study.md and the plots of a study to folder; return their names.
 
-    axes maps the searched settings to whether their axis is logarithmic; paragraphs open the page.
+    axes are the searched settings; paragraphs open the page.
     """
-    names, logs = [*axes], [name for name, is_log in axes.items() if is_log]
     publish_csv(folder / "trials.csv", table)
-    publish_text(folder / "study.md", study_markdown(table, names, [*paragraphs, f"{caption}."]))
+    publish_text(folder / "study.md", study_markdown(table, axes, [*paragraphs, f"{caption}."]))
     publish_figure(folder / "history.png", draw_history, table, caption)
     publish_figure(folder / "importance.png", draw_importance, importance, caption)
-    publish_figure(folder / "parallel.png", draw_parallel, table, names, logs, caption)
-    return ["trials.csv", "study.md", "history.png", "importance.png", "parallel.png"]
+    complete = table[table["state"] == COMPLETE]
+    publish_figure(folder / "settings.png", draw_sweep, complete, axes, "Complete trials", caption)
+    return ["trials.csv", "study.md", "history.png", "importance.png", "settings.png"]
 
 
 def trial_table(trials: Sequence[optuna.trial.FrozenTrial], axes: Sequence[str], n_val: int) -> pd.DataFrame:
@@ -107,49 +105,6 @@ def draw_importance(importance: dict[str, float], caption: str) -> Figure:
     return figure
 
 
-def draw_parallel(table: pd.DataFrame, axes: Sequence[str], logs: Sequence[str], caption: str) -> Figure:
-    """Draw parallel coordinates: each complete trial is a line from its settings to its val accuracy.
-
-    Better trials are darker, the best one is orange. logs names the axes with a log scale.
-    """
-    rows = table[table["state"] == COMPLETE].iloc[::-1]  # the best is drawn last, on top
-    rows = rows.assign(val_accuracy=100 * rows["val_accuracy"])
-    columns = [*axes, "val_accuracy"]
-    figure, panel = new_figure(caption, width=max(8.0, 1.9 * len(columns)), height=5.4)
-    coordinates = [_coordinates(rows[name].tolist(), log=name in logs) for name in columns]
-    lines = np.transpose([heights for heights, _ in coordinates])  # (n, columns)
-    colors = matplotlib.colormaps["viridis_r"]
-    for line in lines[:-1]:
-        panel.plot(line, linewidth=1.1, color=colors(0.15 + 0.75 * line[-1]), alpha=0.8)
-    panel.plot(lines[-1], linewidth=2.4, color=ORANGE)
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
-    style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7, "bbox": box}
-    for x, (_, ticks) in enumerate(coordinates):
-        panel.axvline(x, color=GRAY, linewidth=0.8)
-        for y, name in ticks:
-            panel.annotate(name, (x, y), (3, 0), **style)
-    panel.set_xticks(range(len(columns)), [name.replace("_", " ") for name in columns], fontsize=9)
-    panel.set(yticks=[], xlim=(-0.1, len(columns) - 0.4))
-    panel.grid(False)
-    panel.spines["left"].set_visible(False)
-    panel.set_title("Parallel coordinates of complete trials (orange: best)")
-    return figure
-
-
-def _coordinates(values: list[Any], *, log: bool) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Return the heights of values on their axis, (n,) in 0..1, and the ticks (height, label) of the axis."""
-    if any(isinstance(value, str) for value in values):
-        choices = sorted({str(value) for value in values}, key=_sort_key)
-        heights = dict(zip(choices, np.linspace(0, 1, len(choices)), strict=True))
-        ticks = [(height, textwrap.fill(text, TICK_WIDTH)) for text, height in heights.items()]
-        return np.array([heights[str(value)] for value in values]), ticks
-    numbers = np.log(values) if log else np.asarray(values, float)
-    low, extent = numbers.min(), np.ptp(numbers)
-    marked = [(height, low + height * extent) for height in ((0.0, 0.5, 1.0) if extent else (0.0,))]
-    ticks = [(height, f"{math.exp(value) if log else value:.3g}") for height, value in marked]
-    return (numbers - low) / (extent or 1.0), ticks
-
-
 def study_markdown(table: pd.DataFrame, axes: Sequence[str], paragraphs: Sequence[str]) -> str:
     """Return the page of a study: the paragraphs, then a table of its best trials."""
     rows = []
@@ -171,9 +126,3 @@ def _format_setting(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _sort_key(text: str) -> list[tuple[float, str]]:
-    """Return the sort key of comma-separated values: numbers by value, before words."""
-    parts = text.split(",")
-    return [(float(part), "") if part.replace(".", "", 1).isdigit() else (math.inf, part) for part in parts]

@@ -48,7 +48,7 @@ def tune_head(
         f"weights {sweep_spec.weights} · {sizes} · "
         f"{len(points_of(space))} heads in {clock.total():.1f} s, chosen on val"
     )
-    publish_figure(target / SWEEP_PLOT, draw_sweep, table, axes, recipe.title, caption)
+    publish_figure(target / SWEEP_PLOT, draw_sweep, table, axes, f"Sweep of {recipe.title}", caption)
     best = trials[0]
     choice = {
         "recipe": recipe.name,

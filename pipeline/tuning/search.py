@@ -17,7 +17,7 @@ from pipeline.progress import Progress, silent
 from pipeline.recipes.named import changed_settings, publish_recipe
 from pipeline.recipes.schemes import SCHEMES
 from pipeline.recipes.settings import override, plain
-from pipeline.recipes.space import Range, read_axes
+from pipeline.recipes.space import read_axes
 from pipeline.report import studies as report
 from pipeline.results.replicates import mean_interval
 from pipeline.results.scores import wilson_interval
@@ -85,9 +85,8 @@ def search(
     choice = _choice(spec, study, chosen, reruns, n_val)
     minutes = studies.seconds_of(study) / 60
     caption = f"{caption} · {len(table)} trials in {minutes:.0f} minutes, ranked on val"
-    are_logs = {name: isinstance(axis, Range) and axis.log for name, axis in axes.items()}
     paragraphs = [f"# Search from {spec.run.name}", *_summary(choice)]
-    files = report.publish_study(folder, table, are_logs, importance_of(study), paragraphs, caption)
+    files = report.publish_study(folder, table, [*axes], importance_of(study), paragraphs, caption)
     publishing.publish_json(folder / STUDY_CHOICE, choice)
     files += [path.name, studies.seal_path(path).name, STUDY_CHOICE]
     publishing.publish_manifest(folder, spec.run.fingerprint, files)

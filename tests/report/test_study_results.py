@@ -11,13 +11,12 @@ from optuna.trial import TrialState, create_trial
 
 from pipeline.report.drawing import publish_figure
 from pipeline.report.studies import (
-    _sort_key,
     draw_history,
     draw_importance,
-    draw_parallel,
     study_markdown,
     trial_table,
 )
+from pipeline.report.sweeps import draw_sweep
 
 AXES = {
     "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
@@ -82,27 +81,11 @@ def test_plots_draw_one_trial_or_several(trials, count, tmp_path):
     plots = {
         "history": (draw_history, table, "caption"),
         "importance": (draw_importance, importance, "caption"),
-        "parallel": (draw_parallel, table, [*AXES], ["learning_rate"], "caption"),
+        "settings": (draw_sweep, table[table["state"] == "complete"], [*AXES], "Complete trials", "caption"),
     }
     for name, (function, *arguments) in plots.items():
         publish_figure(tmp_path / f"{name}.png", function, *arguments)
         assert (tmp_path / f"{name}.png").stat().st_size > 3_000
-
-
-def test_lines_of_parallel_coordinates_end_at_their_accuracy_and_the_best_is_last(trials):
-    table = trial_table(trials, [*AXES], 100)
-    axes = draw_parallel(table, [*AXES], ["learning_rate"], "caption").axes[0]
-    lines = [line.get_ydata().tolist() for line in axes.lines if len(line.get_ydata()) == 3]
-    assert len(lines) == 3
-    assert lines[0][-1] == 0.0  # the worst of the complete trials
-    assert lines[-1][-1] == 1.0
-    assert lines[-1][0] == 0.0  # the lowest learning rate, on a log axis
-    assert lines[1][0] == pytest.approx(math.log(2) / math.log(10))
-
-
-def test_choices_are_sorted_by_their_numbers():
-    texts = ["64,128", "8", "256", "64", "conv - maxpool"]
-    assert sorted(texts, key=_sort_key) == ["8", "64", "64,128", "256", "conv - maxpool"]
 
 
 def test_the_line_of_the_best_so_far_never_decreases(trials):

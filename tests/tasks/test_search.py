@@ -44,7 +44,7 @@ def test_a_search_saves_a_recipe_that_can_be_trained_by_name(data_folder):
     assert {path.name for path in task.folder.glob("*.png")} == {
         "history.png",
         "importance.png",
-        "parallel.png",
+        "settings.png",
     }
     choice = json.loads((task.folder / "choice.json").read_text())
     assert choice["val_accuracy"] == table["val_accuracy"].max()

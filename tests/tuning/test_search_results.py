@@ -75,7 +75,7 @@ def test_all_files_are_listed_and_exist(finished_search):
     files = read_manifest(finished_search[0]).files
     assert set(files) == {
         *("study.log", "study.seal.json", "trials.csv", "study.md", "choice.json"),
-        *("history.png", "importance.png", "parallel.png"),
+        *("history.png", "importance.png", "settings.png"),
     }
     assert read_manifest(finished_search[0]).missing() is None
 
