@@ -13,6 +13,7 @@ Everything is read from the data folder, HEADSTART_DATA_DIR or data/.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,9 @@ def open_features(name: str | Path) -> FeatureStore:
 
     Raises HeadstartError, which lists the caches that there are.
     """
-    if Path(name).is_dir():
-        return FeatureStore(name)
+    with contextlib.suppress(OSError):  # a name that is too long
+        if str(name) and _finished_sections(Path(name)):
+            return FeatureStore(name)
     folders = {folder.name: folder for folder in _layout.list_folders(_data_folder(), "cache")}
     return FeatureStore(folders[_match_name(str(name), list(folders), "feature cache")])
 

@@ -36,7 +36,7 @@ QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", 
 KERAS_CACHE = "HEADSTART_KERAS_CACHE"  # for children, because Keras writes a keras.json into its KERAS_HOME
 UNSET = (  # starts of the names of variables that would change results
     *("TF_", "XLA_", "ONEDNN_", "DNNL_", "NVIDIA_TF32_OVERRIDE", "PYTHONOPTIMIZE"),
-    *("OMP_", "OPENBLAS_", "MKL_", "NPY_"),  # threads and kernels of NumPy's libraries
+    *("OMP_", "OPENBLAS_", "GOTO_", "MKL_", "NPY_", "ATEN_", "TORCH_", "PYTORCH_"),  # threads and kernels
 )
 
 logger = logging.getLogger(__name__)

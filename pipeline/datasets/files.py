@@ -1,13 +1,21 @@
 """Picture files: their formats, and the files in and below a folder."""
 
 import json
+import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+from pipeline.errors import BadInput
+from pipeline.formatting import printable
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF", "PPM")  # Pillow's names
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".avif", ".pbm", ".pgm", ".ppm", ".pnm"),
+)
 # Of pictures that Pillow does not read, or of which it reads a small preview (raw files of cameras).
 OTHER_SUFFIX = re.compile(
     r"\.(hei[cf]|hif|jxl|jp2|j2k|svgz?|ps[bd]|xcf|eps|tga|ico|3fr|arw|cr[23w]|dcr|dng|erf|iiq|kdc|mef|mrw"
@@ -15,14 +23,21 @@ OTHER_SUFFIX = re.compile(
     re.IGNORECASE,
 )
 ARRAYS = ".npz"  # suffix of a NumPy file of images and labels
-SPLIT_WORDS = {"train": ("training",), "val": ("valid", "validation", "dev"), "test": ("testing", "eval")}
+SPLIT_WORDS = {
+    "train": ("training",),
+    "val": ("valid", "validation", "dev"),
+    "test": ("testing", "eval", "evaluation"),
+}
 SPLIT_NAMES = {  # every spelling of a split, in lower case
     f"{word}{end}": split
     for split, words in SPLIT_WORDS.items()
     for word in (split, *words)
     for end in ("", "_set", "-set", "set")
 }
-LEFT_BEHIND = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information")
+LEFT_BEHIND = (  # by operating systems and network drives
+    *("__macosx", "temporary items", "network trash folder", "lost+found", "system volume information"),
+    *("$recycle.bin", "recycler", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,27 @@ class PictureFile:
         """What is part of the data set's identity beside the bytes of the file."""
         weight = [self.weight] if self.weight != 1 else []
         return json.dumps([self.name, self.class_name, self.split, self.group, *weight])
+
+
+def split_in(name: str) -> str:
+    """Return the split that a word in a folder's name means, such as train in 01_train_images; else ""."""
+    splits = {SPLIT_NAMES[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_NAMES}
+    return splits.pop() if len(splits) == 1 else ""
+
+
+def text_of_name(name: str) -> str:
+    """Return a file name with bytes that are not UTF-8, and control characters, as escapes."""
+    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def check_class_names(source: Path, names: Iterable[str]) -> None:
+    """Raise BadInput if two names of classes look the same: in case, spaces, forms of letters, or escapes."""
+    seen: dict[str, str] = {}
+    for name in sorted(set(names)):
+        look = " ".join(unicodedata.normalize("NFKC", text_of_name(name)).split()).casefold()
+        if seen.setdefault(look, name) != name:
+            same = f"{text_of_name(seen[look])!r} and {text_of_name(name)!r}"
+            raise BadInput(f"{source}: expected names of classes that look different, found {same}")
 
 
 def pictures_below(folder: Path) -> Iterator[Path]:

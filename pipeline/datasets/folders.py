@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import time
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +23,19 @@ from pipeline.datasets.files import (
     SPLIT_NAMES,
     SUFFIXES,
     PictureFile,
+    check_class_names,
     entries_of,
     files_below,
     is_picture,
     pictures_below,
+    split_in,
+    text_of_name,
     why_unread,
 )
 from pipeline.datasets.label_table import read_table, table_files, unlabeled
 from pipeline.datasets.table import FOLDER, LARGEST_IMAGE, PICTURES, SMALLEST_IMAGE, TABLES, Dataset
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.extensions import resolve
-from pipeline.formatting import printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
 
@@ -76,7 +77,8 @@ def source_path(text: str) -> Path | None:
 
 def _checked_path(text: str) -> Path:
     root, is_folder = source_path(text), text.startswith(FOLDER)
-    assert root is not None
+    if root is None or text.endswith(":"):
+        raise BadInput(f"{text}: {EXPECTED_FOLDER if is_folder else EXPECTED_TABLE}, received no path")
     if root.is_dir() != is_folder or not root.exists():
         expected = EXPECTED_FOLDER if is_folder else EXPECTED_TABLE
         problem = f"it is a {'file' if is_folder else 'folder'}" if root.exists() else "it does not exist"
@@ -112,11 +114,10 @@ def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
     if not root.exists():
         raise BadInput(f"{root}: expected pictures, but it does not exist")
     files = table_files(root) if root.is_file() else _files_of_folder(root, layout)
-    counts = dict.fromkeys((file.class_name for file in files), 0)
-    alike = {unicodedata.normalize("NFC", name).casefold(): name for name in counts}
-    if twins := [name for name in counts if alike[unicodedata.normalize("NFC", name).casefold()] != name]:
-        raise BadInput(f"{root}: expected names of classes that differ, found {twins[0]!r} twice")
+    counts, paths = dict.fromkeys((file.class_name for file in files), 0), dict[str, Path]()
     for file in files:
+        if paths.setdefault(file.name, file.path) != file.path:
+            raise BadInput(f"{root}: expected names that differ, found two pictures shown as {file.name!r}")
         counts[file.class_name] += file.split in ("", "train") and file.weight > 0
     if len(counts) < 2:
         classes = ", ".join(counts) or "none"
@@ -132,13 +133,13 @@ def picture_files(root: Path, layout: str = "auto") -> list[PictureFile]:
 
 def _files_of_folder(root: Path, layout: str) -> list[PictureFile]:
     below = [path for path in _folders(root) if any(pictures_below(path))]
-    splits = {path: split for path in below if (split := SPLIT_NAMES.get(path.name.lower()))}
+    splits = {path: split for path in below if (split := split_in(path.name))}
+    exact = [path for path in splits if path.name.lower() in SPLIT_NAMES]
+    if layout == "auto" and not exact and len(set(splits.values())) < 2:
+        splits = {}  # classes such as test tube
     others = [path.name for path in below if path not in splits]
-    if (
-        layout == "auto"
-        and splits
-        and (others or "train" not in splits.values() or not any(map(_folders, splits)))
-    ):
+    unsure = others or len(exact) < len(splits) or "train" not in splits.values()
+    if layout == "auto" and splits and (unsure or not any(map(_folders, splits))):
         raise BadInput(
             f"{FOLDER}{root}: the folders {', '.join(path.name for path in splits)} could be splits"
             + (f", without {', '.join(others[:LISTED_FILES])}, " if others else " ")
@@ -146,12 +147,22 @@ def _files_of_folder(root: Path, layout: str) -> list[PictureFile]:
         )
     has_splits = layout == "splits" or (layout == "auto" and bool(splits))
     parents = [*splits.items()] if has_splits else [(root, "")]
-    return [
+    folders = [(folder, split) for parent, split in parents for folder in _folders(parent)]
+    for folder in below if layout == "auto" and not has_splits else []:
+        names = [path.name for path in _folders(folder) if path.name.lower() in SPLIT_NAMES]
+        if len({SPLIT_NAMES[name.lower()] for name in names}) > 1:
+            raise BadInput(
+                f"{FOLDER}{root}: the folders {', '.join(names)} in {text_of_name(folder.name)} could be "
+                "splits; put the classes into the splits, list the pictures in a table with a column split, "
+                "or read them as one class with --layout classes"
+            )
+    files = [
         PictureFile(_relative_name(root, path), path, text_of_name(folder.name), split)
-        for parent, split in parents
-        for folder in _folders(parent)
+        for folder, split in folders
         for path in pictures_below(folder)
     ]
+    check_class_names(root, [file.path.relative_to(root).parts[has_splits] for file in files])
+    return files
 
 
 def find_pictures(names: Sequence[str]) -> list[str]:
@@ -239,11 +250,6 @@ def _relative_name(root: Path, path: Path) -> str:
     return text_of_name(path.relative_to(root).as_posix())
 
 
-def text_of_name(name: str) -> str:
-    """Return a file name with bytes that are not UTF-8, and control characters, as escapes."""
-    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
-
-
 def _folders(parent: Path) -> list[Path]:
     return [path for path in entries_of(parent) if path.is_dir()]
 
@@ -254,7 +260,7 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
     files = picture_files(root, layout)
     path, base = _index_file(root, index) if index else None, root.parent if root.is_file() else root
     (_, cached), began = _read_index(path), time.time_ns()
-    names = {file.path: text_of_name(root.name) if file.row else file.name for file in files}
+    names = {file.path: os.path.relpath(file.path, base) for file in files}
     with ThreadPoolExecutor(usable_cores()) as pool:
         read = pool.map(lambda item: _index_entry(item[0], cached.get(item[1])), names.items())
         entries = dict(zip(names, read, strict=True))
@@ -262,9 +268,8 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
         name: entries[place]
         for place, name in names.items()
         if entries[place][-1] and max(entries[place][1:3]) < began - RECENT_NS
-        if base / name == place  # no character of its name is replaced
     }
-    if path and kept != cached:
+    if path and kept != cached and path.parent.parent.is_dir():  # planning makes no data folder
         with contextlib.suppress(HeadstartError):  # a data folder that cannot be written
             publish_sealed(path, {"folder": str(base), "files": kept})
     return files, identity_of({file.entry: entries[file.path][-1] for file in files})

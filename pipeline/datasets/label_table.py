@@ -10,7 +10,7 @@ import importlib.util
 import math
 from pathlib import Path
 
-from pipeline.datasets.files import ARRAYS, SPLIT_NAMES, PictureFile
+from pipeline.datasets.files import ARRAYS, SPLIT_NAMES, PictureFile, check_class_names
 from pipeline.errors import BadInput
 from pipeline.extensions import resolve
 from pipeline.formatting import printable
@@ -35,6 +35,7 @@ def table_files(path: Path) -> list[PictureFile]:
         group = row.setdefault("group", "")
         if group and split and split_of.setdefault(group, row["split"]) != row["split"]:
             raise BadInput(f"{path}: row {number}: expected group {group!r} in one split, found two")
+    check_class_names(path, [row["label"] for row in rows])
     for number, row in enumerate(rows, start=1):
         weight = _weight(row.get("weight") or "1", f"{path}: row {number}")
         if row["label"]:
@@ -72,7 +73,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise BadInput(f"{path}: expected {kind} ({error})") from None
     for number, row in enumerate(rows, start=1):
         if not row.get("path"):
-            raise BadInput(f"{path}: row {number}: expected a path in the column path, found {row}")
+            raise BadInput(f"{path}: row {number}: expected a path in the column path, found none")
     return rows
 
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
@@ -20,6 +20,12 @@ SRGB = ImageCms.createProfile("sRGB")
 RENDERING = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
 SAME_COLOR = 2  # of 255 levels; profiles that are all called sRGB differ by 1
 ORIENTATIONS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
+
+
+PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+JPEG_METADATA, START_OF_SCAN = (*range(0xE0, 0xEE), 0xEF, 0xFE), b"\xda"  # markers; 0xEE is about colors
+# The messages of other errors are about Pillow's objects.
+READABLE = OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError
 
 
 class _Clamped(io.BufferedReader):
@@ -48,29 +54,59 @@ def decode_picture(path: Path) -> Image.Image:
     if why := why_unread(path):
         raise DamagedFile(f"{path}: {why}")
     try:
-        with _Clamped(path) as stream, Image.open(stream, formats=FORMATS) as file:
-            tags = getattr(file, "tag_v2", {})  # of TIFF, whose tiles may be larger than the picture
-            tile = float(tags.get(TILE_WIDTH, 0)), float(tags.get(TILE_LENGTH, 0))
-            for width, height in (file.size, tile):
-                if width * height > LARGEST_PIXELS:
-                    found = f"{width:,.0f} x {height:,.0f}"
-                    raise DamagedFile(f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {found}")
-            if file.format == "TIFF" and file.mode in ("I", "F"):
-                raise DamagedFile(
-                    f"{path}: expected values of 8 or 16 bits, found 32; convert it to PNG or JPEG"
-                )
-            bits = 16 if file.mode.startswith("I") or ";16" in str(file.tile) and file.format != "BMP" else 8
-            file.load()  # before the metadata, which may be damaged
-            picture = _srgb(_upright(file))
-            picture.info = {"bits": bits}
-            return picture
+        with _Clamped(path) as stream:
+            try:
+                return _decode(path, stream)
+            except DamagedFile:
+                raise
+            except Exception:  # Pillow raises many exception types for damaged files
+                stream.seek(0)
+                if not (pixels := _without_metadata(path, stream)):
+                    raise
+                return _decode(path, io.BytesIO(pixels))
     except DamagedFile:
         raise
     except UnidentifiedImageError:
         raise DamagedFile(f"{path}: not a readable picture (expected one of {', '.join(FORMATS)})") from None
-    except Exception as problem:  # Pillow raises many exception types for damaged files
-        reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
-        raise DamagedFile(f"{path}: not a readable picture ({reason})") from None
+    except Exception as problem:
+        reason = getattr(problem, "strerror", None) or (isinstance(problem, READABLE) and str(problem))
+        raise DamagedFile(f"{path}: not a readable picture ({reason or 'damaged'})") from None
+
+
+def _decode(path: Path, stream: BinaryIO) -> Image.Image:
+    with Image.open(stream, formats=FORMATS) as file:
+        tags = getattr(file, "tag_v2", {})  # of TIFF, whose tiles may be larger than the picture
+        tile = float(tags.get(TILE_WIDTH, 0)), float(tags.get(TILE_LENGTH, 0))
+        for width, height in (file.size, tile):
+            if width * height > LARGEST_PIXELS:
+                found = f"{width:,.0f} x {height:,.0f}"
+                raise DamagedFile(f"{path}: expected {LARGEST_PIXELS:,} pixels at most, found {found}")
+        if file.format == "TIFF" and file.mode in ("I", "F"):
+            raise DamagedFile(f"{path}: expected values of 8 or 16 bits, found 32; convert it to PNG or JPEG")
+        bits = 16 if file.mode.startswith("I") or ";16" in str(file.tile) and file.format != "BMP" else 8
+        file.load()  # before the metadata, which may be damaged
+        picture = _srgb(_upright(file))
+        picture.info = {"bits": bits}
+        return picture
+
+
+def _without_metadata(path: Path, stream: BinaryIO) -> bytes:
+    """Return a PNG or JPEG file without what its pixels do not need, else b""; raise DamagedFile for HEIC."""
+    head = stream.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] != b"avif":
+        raise DamagedFile(f"{path}: HEIC is not read, whatever its name; convert it to PNG or JPEG")
+    is_png, is_jpeg = head.startswith(b"\x89PNG\r\n\x1a\n"), head.startswith(b"\xff\xd8")
+    content, start = head + stream.read() if is_png or is_jpeg else b"", 8 if is_png else 2
+    kept = [content[:start]]
+    while is_png and start < len(content):  # chunks: length of the data, type, data, CRC
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        kept += [content[start:end]] if content[start + 4 : start + 8] in PNG_CHUNKS else []
+        start = end
+    while is_jpeg and content[start + 1 : start + 2] not in (b"", START_OF_SCAN):  # marker, length, data
+        end = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
+        kept += [content[start:end]] if content[start + 1] not in JPEG_METADATA else []
+        start = end
+    return b"".join([*kept, content[start:]])
 
 
 def fit_picture(picture: Image.Image, size: int) -> np.ndarray:

@@ -99,11 +99,11 @@ def read_folder(root: Path, writer: ImageWriter, progress: Progress, layout: str
             if images:
                 writer.add(np.stack(images))
             progress("read pictures", start + len(block), len(files), "pictures")
-    if deep and max(deep.values()) <= DARK:
-        count, brightest = pluralize(len(deep), "picture"), max(deep.values())
-        reason = f"none of {count} with 16 bits per value is brighter than {brightest} of 255"
+    if dark := [name for name, brightest in deep.items() if brightest <= DARK]:
+        count = pluralize(len(deep), "picture")
+        reason = f"{len(dark)} of {count} with 16 bits per value have no value above {DARK} of 255"
         advice = "if their values have 10, 12 or 14 bits, scale them to 16"
-        logger.warning("%s: %s: %s; %s", root, reason, list_first(list(deep)), advice)
+        logger.warning("%s: %s: %s; %s", root, reason, list_first(dark), advice)
     keys = [
         hashlib.sha256(file.group.encode()).digest() if file.group else digest
         for file, digest in content.items()

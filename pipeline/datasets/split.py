@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 
 from pipeline.datasets.table import SPLITS, TEST, TRAIN, VAL, parse_budget
+from pipeline.errors import unknown_name
 
 
 def split_images(
@@ -132,3 +133,10 @@ def budget_rows(labels: np.ndarray, rows: np.ndarray, text: str, positions: np.n
         ranking = {"seed": budget.draw, "purpose": "labels", "positions": positions[group]}
         selected.append(group[stratified_sample(labels[group], min(count, len(group)), **ranking)])
     return np.sort(np.concatenate(selected))
+
+
+def rows_of(split: np.ndarray, name: str) -> np.ndarray:
+    """Return the positions (n,) int64 of "train", "val" or "test" in codes (N,); raise BadInput."""
+    if name not in SPLITS:
+        raise unknown_name("split", name, SPLITS)
+    return np.flatnonzero(split == SPLITS[name])

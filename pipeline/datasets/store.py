@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.datasets.folders import list_first
 from pipeline.datasets.images import ImageWriter, map_images
 from pipeline.datasets.lookup import stored_dataset
-from pipeline.datasets.split import split_by_content, split_images, subset_images
+from pipeline.datasets.split import rows_of, split_by_content, split_images, subset_images
 from pipeline.datasets.table import SPLIT_NAMES, SPLITS, TRAIN, VAL, Records
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.extensions import resolve
@@ -222,5 +222,5 @@ class ImageStore:
         return f"ImageStore({self.row.name}: {len(self):,} images of {size} ({counts}), {classes} classes)"
 
     def rows(self, split: str) -> np.ndarray:
-        """Return the positions (n,) int64 of "train", "val" or "test" in this store, ascending."""
-        return np.flatnonzero(self.split == SPLITS[split])
+        """Return the positions (n,) int64 of "train", "val" or "test", ascending; raise BadInput."""
+        return rows_of(self.split, split)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.backbones.table import BACKBONES
-from pipeline.datasets.table import SPLITS
+from pipeline.datasets.split import rows_of
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.features.sections import Section, finished_sections, published_sections
 from pipeline.machine import allow_open_files
@@ -52,9 +52,7 @@ class FeatureStore:
 
     def rows(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of "train", "val" or "test", ascending; raise BadInput."""
-        if split not in SPLITS:
-            raise BadInput(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-        return np.flatnonzero(self.split == SPLITS[split])
+        return rows_of(self.split, split)
 
     def blocks(self, layers: Sequence[str], view: str = IDENTITY, size: int = 4096) -> Iterator[np.ndarray]:
         """Yield the features that load returns, in blocks (n, D) of size rows; a shard is read at a time."""
@@ -172,6 +170,9 @@ class MappedRows:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"MappedRows({self.shape} {self.dtype}, {len(self._parts)} files)"
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows (n, …) at row numbers (n,) in a new array."""

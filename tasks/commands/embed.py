@@ -16,7 +16,8 @@ from typing import Any
 
 from pipeline.backbones.table import BACKBONES, WeightsChoice
 from pipeline.children import run_in_child
-from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, find_pictures, text_of_name
+from pipeline.datasets.files import text_of_name
+from pipeline.datasets.folders import FOLDER_IMAGE_SIZE, find_pictures
 from pipeline.errors import BadInput
 from pipeline.features.sections import cache_fingerprint, parse_layers
 from pipeline.machine import resolve_precision

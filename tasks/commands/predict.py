@@ -16,7 +16,8 @@ from typing import Any
 
 from pipeline.backbones.table import weights_name
 from pipeline.children import run_in_child
-from pipeline.datasets.folders import find_pictures, text_of_name
+from pipeline.datasets.files import text_of_name
+from pipeline.datasets.folders import find_pictures
 from pipeline.errors import BadInput
 from pipeline.formatting import cell_of
 from pipeline.runs.result import needs_weights, read_run

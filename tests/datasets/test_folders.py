@@ -447,7 +447,7 @@ def test_splits_are_recognized_in_every_spelling_beside_what_systems_leave_behin
     root = tmp_path / "set"
     for split in (train, test):
         fill(root / split)
-    for name in ("__MACOSX", ".thumbnails", "@eaDir"):
+    for name in ("__MACOSX", ".thumbnails", "@eaDir", "#snapshot", "@Recycle", "Temporary Items"):
         fill(root / name, each=1)
     (root / "models").mkdir()
     files = picture_files(root)
@@ -474,17 +474,82 @@ def test_folders_that_could_be_splits_or_classes_are_an_error_that_names_both_an
     assert ImageStore(tmp_path / "prepared").class_names == sorted(["train", "test", more])
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train_images", "test_images"),
+        ("Training Set", "Test Set"),
+        ("train2017", "val2017"),
+        ("01_train", "02_test"),
+        ("training_data", "evaluation"),
+    ],
+)
+def test_other_names_that_contain_the_words_of_two_splits_are_an_error_and_can_be_chosen(
+    tmp_path, train, test
+):
+    for split in (train, test):
+        fill(tmp_path / "set" / split, each=2)
+    with pytest.raises(BadInput, match="could be splits or classes like any other; choose with --layout"):
+        picture_files(tmp_path / "set")
+    assert {file.class_name for file in picture_files(tmp_path / "set", "classes")} == {train, test}
+    files = picture_files(tmp_path / "set", "splits")
+    assert {file.class_name for file in files} == set(CLASSES)
+    assert {file.split for file in files} == {"train", "val" if test == "val2017" else "test"}
+
+
+def test_a_class_whose_name_contains_the_word_of_a_split_is_a_class(tmp_path):
+    fill(tmp_path / "set", classes=("test tube", "beaker"))
+    assert {file.class_name for file in picture_files(tmp_path / "set")} == {"test tube", "beaker"}
+
+
+def test_splits_inside_the_folders_of_classes_are_an_error_that_says_what_to_do(tmp_path):
+    for name in ("bottle", "cable"):
+        fill(tmp_path / "set" / name, classes=("train", "test"), each=2)
+    with pytest.raises(BadInput, match="the folders test, train in bottle could be splits; put the classes"):
+        picture_files(tmp_path / "set")
+    files = picture_files(tmp_path / "set", "classes")
+    assert {(file.class_name, file.split) for file in files} == {("bottle", ""), ("cable", "")}
+
+
 def test_split_folders_with_pictures_but_no_classes_are_an_error(tmp_path):
     fill(tmp_path / "set", classes=("train", "test"))
     with pytest.raises(BadInput, match="test, train could be splits or classes like any other"):
         picture_files(tmp_path / "set")
 
 
-@pytest.mark.parametrize("names", [("caf\u00e9", "cafe\u0301"), ("Rose", "rose")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("caf\u00e9", "cafe\u0301"),
+        ("Rose", "rose"),
+        ("rose", "rose "),
+        ("red rose", "red\u00a0rose"),
+        ("A", "\uff21"),
+        ("caf\udce9", r"caf\xe9"),
+        ("a\nb", r"a\nb"),
+    ],
+)
 def test_names_of_classes_that_look_the_same_are_an_error(tmp_path, names):
     fill(tmp_path / "set", classes=names)
-    with pytest.raises(BadInput, match="expected names of classes that differ"):
+    with pytest.raises(BadInput, match="expected names of classes that look different"):
         picture_files(tmp_path / "set")
+    for split in ("train", "test"):
+        fill(tmp_path / "splits" / split, classes=names)
+    with pytest.raises(BadInput, match="expected names of classes that look different"):
+        picture_files(tmp_path / "splits")
+
+
+def test_two_pictures_whose_names_are_shown_in_the_same_way_are_an_error(root):
+    picture(1).save(root / "rose" / "caf\udce9.png")
+    picture(2).save(root / "rose" / r"caf\xe9.png")
+    with pytest.raises(BadInput, match=r"found two pictures shown as 'rose/caf\\\\xe9.png'"):
+        picture_files(root)
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv", "npz"])
+def test_a_data_set_without_a_path_is_an_error(kind):
+    with pytest.raises(BadInput, match=f"{kind}:: expected a .*, received no path"):
+        find_dataset(f"{kind}:")
 
 
 def left_out(target: Path) -> dict[str, str]:
@@ -582,7 +647,7 @@ def test_pictures_of_fewer_bits_in_files_of_16_are_reported_once_and_not_changed
     assert ("16 bits per value" in caplog.text) is dark
     if dark:
         assert re.search(
-            rf"none of 3 pictures with 16 bits per value is brighter than {round(2**bits / 257)} of 255: "
+            r"3 of 3 pictures with 16 bits per value have no value above 64 of 255: "
             rf"daisy/deep{suffix}; rose/deep{suffix}; tulip/deep{suffix}; if .* scale them to 16",
             caplog.text,
         )
@@ -603,14 +668,25 @@ def test_dark_colors_of_16_bits_are_reported_and_those_of_8_bits_are_not(root, t
         for name, data in chunks.items()
     ]
     (root / "rose" / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    bright = np.full((32, 32), 60_000, np.uint16)
+    Image.fromarray(bright).save(root / "rose" / "bright.png")
     prepared(root, tmp_path / "other")
-    assert "none of 1 picture with 16 bits per value is brighter than 15 of 255: rose/deep.png" in caplog.text
+    message = "1 of 2 pictures with 16 bits per value have no value above 64 of 255: rose/deep.png"
+    assert message in caplog.text
 
 
-def test_an_index_lists_only_files_that_its_names_lead_to(root, tmp_path, monkeypatch):
+def test_an_index_leads_to_files_of_any_name(root, tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "RECENT_NS", 0)
     (root / "rose" / "0000.png").rename(root / "rose" / "a\nb.png")
+    (root / "rose" / "0001.png").rename(root / "rose" / "caf\udce9.png")
     before = fingerprint_of(root, tmp_path / "index")
     assert fingerprint_of(root, tmp_path / "index") == before
     (path,) = (tmp_path / "index").glob("*.json")
     assert folders.check_index(path) == (str(root), {})
+    (root / "rose" / "caf\udce9.png").unlink()
+    assert folders.check_index(path) == (str(root), {folders.MISSING: ["rose/caf\udce9.png"]})
+
+
+def test_planning_makes_no_data_folder(root, tmp_path):
+    fingerprint_of(root, tmp_path / "data" / ".folders")
+    assert not (tmp_path / "data").exists()

@@ -159,7 +159,10 @@ def test_rows_in_another_order_or_repeated_give_the_same_data_set(tmp_path):
         ("path,label\na.png,x,y\n", "line 2 has more values than the header"),
         ("path,label,split\na.png,x,holdout\n", "expected the split train, val or test, received 'holdout'"),
         ("path,label\na.png,x\nb.png,x\n", r"expected two classes or more; found 1 with pictures \(x\)"),
-        ("path,label\na.png,Cat\nb.png,cat\n", "expected names of classes that differ, found 'Cat' twice"),
+        (
+            "path,label\na.png,Cat\nb.png,cat\n",
+            "classes that look different, found 'Cat' and 'cat'",
+        ),
         ("path,label\n,x\n", r"row 1: expected a path"),
         ("path,label,weight\na.png,x,-1\n", r"row 1: expected a weight of 0 or more, received '-1'"),
         ("path,label,weight\na.png,x,nan\n", r"expected a weight of 0 or more, received 'nan'"),

@@ -34,13 +34,24 @@ def smooth(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".PNG"])
 def test_every_format_is_read(tmp_path, suffix):
     path = tmp_path / f"one{suffix}"
-    lossy = suffix in (".jpg", ".jpeg", ".jfif", ".avif")
+    lossy = suffix in (".jpg", ".jpeg", ".jpe", ".jfif", ".avif")
+    if suffix in (".pbm", ".pgm"):
+        pytest.skip("the format has no colors; see below")
     options = {"lossless": True} if suffix == ".webp" else {"quality": 95} if lossy else {}
-    smooth(32, 32).save(path, **options)
+    smooth(32, 32).save(path, format="DIB" if suffix == ".dib" else None, **options)
     pixels = read_picture(path, 32)
     assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
     tolerance = 12 if lossy else 60 if suffix == ".gif" else 0  # GIF has 256 colors
     assert np.abs(pixels.astype(int) - np.asarray(smooth(32, 32), int)).max() <= tolerance
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [(".pgm", np.uint8), (".pgm", np.uint16), (".pbm", bool)])
+def test_formats_without_colors_are_read(tmp_path, suffix, dtype):
+    values = np.zeros((32, 32), dtype)
+    values[:16] = True if dtype is bool else np.iinfo(dtype).max
+    Image.fromarray(values).save(tmp_path / f"one{suffix}")
+    pixels = read_picture(tmp_path / f"one{suffix}", 32)
+    assert np.array_equal(pixels, np.repeat(np.where(values, 255, 0).astype(np.uint8)[..., None], 3, axis=2))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
@@ -120,8 +131,8 @@ def test_truncated_picture_is_an_error(tmp_path):
 
 
 def test_unlisted_format_is_an_error(tmp_path):
-    smooth(32, 32).save(tmp_path / "one.ppm")
-    (tmp_path / "one.ppm").rename(tmp_path / "one.png")
+    smooth(32, 32).save(tmp_path / "one.pcx")
+    (tmp_path / "one.pcx").rename(tmp_path / "one.png")
     with pytest.raises(DamagedFile, match="expected one of PNG"):
         read_picture(tmp_path / "one.png", 32)
 
@@ -267,6 +278,29 @@ def _with_text(picture: Image.Image, path) -> None:
     picture.save(path, pnginfo=notes)
 
 
+def _with_chunk(name: bytes, data: bytes, crc: int | None = None):
+    """Return a function that saves a picture as PNG with a chunk before its pixels."""
+
+    def save(picture: Image.Image, path: Path) -> None:
+        picture.save(path)
+        content, check = path.read_bytes(), zlib.crc32(name + data) if crc is None else crc
+        chunk = struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+        path.write_bytes(content[:33] + chunk + content[33:])  # after the signature and IHDR
+
+    return save
+
+
+def _with_segment(marker: int, data: bytes):
+    """Return a function that saves a picture as JPEG with a segment of metadata before all others."""
+
+    def save(picture: Image.Image, path: Path) -> None:
+        picture.save(path, quality=95)
+        content, segment = path.read_bytes(), struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+        path.write_bytes(content[:2] + segment + content[2:])
+
+    return save
+
+
 METADATA = {  # what a picture may carry beside its pixels
     "half a color profile": lambda picture, path: picture.save(
         path, icc_profile=small_profiles.SWAPPED[:300]
@@ -276,6 +310,24 @@ METADATA = {  # what a picture may carry beside its pixels
     "no TIFF in EXIF": lambda picture, path: picture.save(path, exif=b"Exif\0\0no TIFF at all"),
     "EXIF cut off": lambda picture, path: picture.save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff\x01\x12"),
     "an orientation of 77": lambda picture, path: picture.save(path, exif=_orientation(77)),
+    "a rational where a text is expected": lambda picture, path: picture.save(
+        path,
+        exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIIIII", 0x131, 5, 1, 26, 0, 1, 3),
+    ),  # Software
+    "a text with a wrong checksum": _with_chunk(b"tEXt", b"Title\0x", crc=7),
+    "a private chunk with a wrong checksum": _with_chunk(b"vpAg", b"\0" * 9, crc=7),
+    "a resolution cut off": _with_chunk(b"pHYs", b"\0"),
+    "a gamma cut off": _with_chunk(b"gAMA", b"\0"),
+    "a rendering intent of no bytes": _with_chunk(b"sRGB", b""),
+    "an animation of no bytes": _with_chunk(b"acTL", b""),
+    "a text of unknown compression": _with_chunk(b"zTXt", b"Title\0\x63x"),
+    "a color profile of unknown compression": _with_chunk(b"iCCP", b"icc\0\x63x"),
+}
+SEGMENTS = {  # of a JPEG file
+    "JFIF cut off": _with_segment(0xE0, b"JFIF\0"),
+    "a color profile cut off": _with_segment(0xE2, b"ICC_PROFILE\0"),
+    "EXIF cut off": _with_segment(0xE1, b"Exif\0\0MM\0*"),
+    "an image resource cut off": _with_segment(0xED, b"Photoshop 3.0\x008BIM\x04"),
 }
 
 
@@ -283,6 +335,26 @@ def _orientation(value: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = value
     return exif
+
+
+@pytest.mark.parametrize("kind", SEGMENTS)
+def test_metadata_of_jpeg_never_decides_whether_a_picture_is_read(tmp_path, kind):
+    smooth(32, 32).save(tmp_path / "plain.jpg", quality=95)
+    SEGMENTS[kind](smooth(32, 32), tmp_path / "a.jpg")
+    assert np.array_equal(read_picture(tmp_path / "a.jpg", 32), read_picture(tmp_path / "plain.jpg", 32))
+
+
+def test_transparency_is_kept_when_metadata_is_damaged(tmp_path):
+    clear = smooth(32, 32).convert("P")
+    clear.info["transparency"] = bytes(256)
+    _with_chunk(b"pHYs", b"\0")(clear, tmp_path / "a.png")
+    assert (read_picture(tmp_path / "a.png", 32) == 255).all()
+
+
+def test_heic_is_named_whatever_the_suffix(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(DamagedFile, match="HEIC is not read, whatever its name; convert it to PNG or JPEG"):
+        read_picture(tmp_path / "photo.jpg", 32)
 
 
 @pytest.mark.parametrize("kind", METADATA)

@@ -68,7 +68,9 @@ def test_features_are_listed_and_opened_by_a_part_of_their_name(little):
     assert "100 images" in repr(store) and "block1_pool" in repr(store)
     with pytest.raises(door.HeadstartError, match=f"expected a name.*received that of 2: .*{name}"):
         door.open_features("vgg16-random-digits")
-    with pytest.raises(door.HeadstartError, match="split 'training': expected one of train, val, test"):
+    with pytest.raises(
+        door.HeadstartError, match="unknown split 'training': expected one of test, train, val"
+    ):
         store.rows("training")
     with pytest.raises(door.HeadstartError, match="'block9': expected some of the cached"):
         store.load("block9")
