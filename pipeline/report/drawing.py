@@ -5,7 +5,7 @@ Okabe and Ito (Color Universal Design, 2008), which color-blind readers can dist
 """
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
@@ -113,12 +112,11 @@ def error_bars(rows: pd.DataFrame, value: str, stem: str | None = None) -> list[
     return [100 * length.clip(lower=0) for length in lengths] if lengths[0].notna().any() else None
 
 
-def heat_map(axes: Axes, grid: Any, bar: dict[str, Any], **options: Any) -> AxesImage:
+def heat_map(axes: Axes, grid: Any, bar: dict[str, Any], **options: Any) -> None:
     """Draw a grid of numbers as a heat map with a color bar; options go to imshow."""
     image = axes.imshow(grid, cmap="Blues", **options)
     axes.grid(False)
     cast(Any, axes.figure.colorbar(image, ax=axes, **bar)).outline.set_visible(False)
-    return image
 
 
 def write_placeholder(axes: Axes, text: str) -> None:
@@ -149,10 +147,3 @@ def publish_figure(
         image = image.quantize(colors)
     with published(path) as scratch:
         image.save(scratch, format="PNG", optimize=True, dpi=(DPI, DPI))
-
-
-def contrasting_color(color: Sequence[float] | np.ndarray) -> str:
-    """Return black or white, whichever contrasts more with an RGB(A) color in 0..1 (WCAG 2 luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
-    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    return BLACK if luminance > 0.179 else "#ffffff"

@@ -5,7 +5,6 @@ A function of PLOTS receives a RunResult, one of COMPARISON_PLOTS a Comparison.
 
 import itertools
 import math
-import textwrap
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,23 +12,19 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from sklearn.metrics import confusion_matrix as count_confusions
 
 from pipeline.extensions import resolve
-from pipeline.formatting import format_ci, format_duration, format_points, format_value
+from pipeline.formatting import format_duration, format_value
 from pipeline.report import drawing
 from pipeline.report.table import COMPARISON_PLOTS, Plot
 from pipeline.results.comparison import Comparison
 from pipeline.results.scores import class_scores, score
-from pipeline.results.verdicts import Ranking, ranking_of
 from pipeline.runs.result import LABELED, RunResult, caption, label, label_of
 
 MAX_ANNOTATED_CLASSES = 12  # with more, numbers in the cells of a confusion matrix are unreadable
@@ -43,14 +38,6 @@ MIN_SECONDS = 0.01  # a log axis has no zero: shorter times are drawn here
 LABEL_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
 LABEL_OFFSETS = [(across * far, up * far) for far in (9, 14, 24, 38) for across, up in LABEL_DIRECTIONS]
 FIRST_WITH_LEADER = 2 * len(LABEL_DIRECTIONS)  # offsets from here on are far enough to need a leader line
-CELL_WIDTH, CELL_HEIGHT = 1.0, 0.56  # inches, of the matrix of differences: room for two lines of numbers
-NAMES_WIDTH, NAMES_HEIGHT = 4.2, 3.2  # inches for names, title, legend and caption around the cells
-MIN_COLUMNS = 3  # the width that the legend needs; surplus columns stay empty
-LEGEND_TITLE = "Cells: lead of the row over the column in points (95 % paired-bootstrap CI)"
-PALE = "#f2f2f2"
-NOT_SIGNIFICANT: dict[str, Any] = {"facecolor": PALE, "edgecolor": "#c8c8c8", "hatch": "////", "linewidth": 0}
-BLANK = {"facecolor": PALE, "linewidth": 0, "pad": 1.2}  # keeps the hatching off the numbers
-MIN_SCALE = 1.0  # points at full color, at least: keeps small differences from looking large
 
 
 def accuracy_over_time(run: RunResult) -> Figure:
@@ -73,7 +60,7 @@ def confusion_matrix(run: RunResult) -> Figure:
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = drawing.new_figure(caption(run), width=7.2, height=6.4)
     bar: dict[str, Any] = {"shrink": 0.8, "format": "{x:g} %", "label": "share of true class"}
-    image = drawing.heat_map(axes, shares, bar, vmin=0, vmax=100, interpolation="nearest")
+    drawing.heat_map(axes, shares, bar, vmin=0, vmax=100, interpolation="nearest")
     axes.set(title=f"Confusion matrix on test: {label(run)}", xlabel="predicted class", ylabel="true class")
     ticks = classes[:: math.ceil(len(classes) / drawing.MAX_NAMED_CLASSES)]
     names = [drawing.shorten(test.class_names[tick]) for tick in ticks]
@@ -85,7 +72,7 @@ def confusion_matrix(run: RunResult) -> Figure:
         for (row, column), count in np.ndenumerate(counts):
             share = shares[row, column]
             if count:
-                style = {"color": drawing.contrasting_color(image.to_rgba(share)), **drawing.CENTERED}
+                style = {"color": "white" if share > 50 else drawing.BLACK, **drawing.CENTERED}
                 axes.text(column, row - 0.14, f"{share:.0f}", fontsize=9, **style)
                 axes.text(column, row + 0.24, f"{count:,}", fontsize=7, **style)
     return figure
@@ -164,57 +151,6 @@ def accuracy_against_cost(comparison: Comparison) -> Figure:
     _title_and_legend(axes, "accuracy_against_cost")
     _place_labels(axes, table, front_line)
     return figure
-
-
-def differences(comparison: Comparison) -> Figure:
-    """Draw the lead of each scheme over each less accurate one in points, hatched if not significant.
-
-    Schemes are sorted by accuracy; the first has no column, the last no row.
-    """
-    ranking = ranking_of(comparison.differences)
-    count = len(ranking.accuracies) - 1 if ranking else 1
-    columns = max(count, MIN_COLUMNS)
-    size = {"width": NAMES_WIDTH + CELL_WIDTH * columns, "height": NAMES_HEIGHT + CELL_HEIGHT * count}
-    figure, axes = drawing.new_figure(comparison.caption, **size)
-    axes.set_title("Pairwise differences in test accuracy")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    if ranking is None:
-        drawing.write_placeholder(axes, "no two schemes were tested on the same images")
-        return figure
-    _draw_cells(axes, ranking)
-    axes.set(xlim=(-0.5, columns - 0.5), ylim=(count - 0.5, -0.5))
-    names = list(ranking.accuracies)
-    rows = [f"{name}   {format_value(ranking.accuracies[name], '%')}" for name in names[:-1]]
-    axes.set_yticks(range(count), rows, fontsize=9)
-    rotated: dict[str, Any] = {"rotation": 30, "ha": "left", "rotation_mode": "anchor", "fontsize": 9}
-    axes.set_xticks(range(count), names[1:], **rotated)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    return figure
-
-
-def _draw_cells(axes: Axes, ranking: Ranking) -> None:
-    largest = max(100 * verdict.difference for verdict in ranking.verdicts.values())
-    scale = ScalarMappable(Normalize(0, max(largest, MIN_SCALE)), "Blues")
-    rank = list(ranking.accuracies).index
-    for (better, worse), verdict in ranking.verdicts.items():
-        row, column = rank(better), rank(worse) - 1
-        cell, weight = NOT_SIGNIFICANT, "normal"
-        style: dict[str, Any] = {"color": drawing.BLACK, "bbox": BLANK}
-        if verdict.real:
-            color = scale.to_rgba(np.array(100 * verdict.difference))
-            cell = {"facecolor": color, "linewidth": 0}
-            style, weight = {"color": drawing.contrasting_color(color)}, "bold"
-        lead, interval = format_points(verdict.difference), format_ci(verdict.low, verdict.high)
-        axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, **cell))
-        axes.text(column, row - 0.15, lead, fontsize=10, fontweight=weight, **style, **drawing.CENTERED)
-        axes.text(column, row + 0.23, interval, fontsize=7, **style, **drawing.CENTERED)
-    significant = Patch(facecolor=scale.cmap(0.6), label="significant (darker: larger difference)")
-    not_significant = Patch(**NOT_SIGNIFICANT, label="not significant after Holm's correction")
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.01), "borderaxespad": 0}
-    text: dict[str, Any] = {"title": textwrap.fill(LEGEND_TITLE, 52), "fontsize": 9, "title_fontsize": 9}
-    axes.legend(handles=[significant, not_significant], alignment="left", **place, **text)
 
 
 def publish_plots(

@@ -77,15 +77,13 @@ def draw_history(table: pd.DataFrame, caption: str) -> Figure:
     """Draw val accuracy by trial (pruned trials: of the best epoch) and the best so far as a line."""
     figure, axes = new_figure(caption)
     rows = table.sort_values("trial")
-    complete, pruned, failed = (rows[rows["state"] == state] for state in STATES)
+    complete, pruned = (rows[rows["state"] == state] for state in STATES[:2])
     axes.plot(complete["trial"], 100 * complete["val_accuracy"], "o", color=BLUE, label="complete")
     best_epochs = 100 * pruned["best_epoch_accuracy"]
     axes.plot(pruned["trial"], best_epochs, "x", color=GRAY, label="pruned (best epoch)")
     best = complete["val_accuracy"].cummax()
     axes.step(complete["trial"], 100 * best, where="post", color=ORANGE, label="best so far")
-    for number in failed["trial"]:
-        axes.axvline(number, color=GRAY, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("trial (0: unchanged recipe" + ("; dotted: failed)" if len(failed) else ")"))
+    axes.set_xlabel("trial (0: unchanged recipe)")
     axes.set(ylabel="val accuracy, %", title="Optimization history")
     axes.legend(loc="best")
     return figure

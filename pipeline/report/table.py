@@ -27,7 +27,6 @@ COMPARISON_PLOTS = Table(
         "accuracy_with_intervals", "Test accuracy by scheme", "pipeline.report.plots:accuracy_with_intervals"
     ),
     Plot("accuracy_against_cost", "Accuracy vs. cost", "pipeline.report.plots:accuracy_against_cost"),
-    Plot("differences", "Pairwise differences in test accuracy", "pipeline.report.plots:differences"),
 )
 
 

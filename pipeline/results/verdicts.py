@@ -94,7 +94,7 @@ def verdicts_markdown(differences: pd.DataFrame) -> str:
         ties = ", ".join(ranks[tie] for tie in ranking.ties(name)) or "–"
         rows.append([f"{ranks[name]}. {name}", format_value(ranking.accuracies[name], "%"), lead, p, ties])
     table = markdown_table(["scheme", "accuracy", LEAD, "p (Holm)", TIES], rows)
-    note = "The last column gives ranks; differences.png shows all pairs."
+    note = "The last column gives ranks; differences.csv has all pairs."
     return "\n\n".join([heading, verdict_sentence(ranking), table, method_note(ranking), note])
 
 

@@ -1,8 +1,7 @@
 """Find and remove what no preset and no existing run uses in the data folder.
 
-Finished runs and reports are results and are always kept, with one exception: a run of an earlier version
-whose settings have been renamed since, because no command can ask for it again. Files that users put into
-the data folder are kept, too.
+Finished runs and reports are results and are always kept, and so are files that users put into the data
+folder.
 """
 
 import contextlib
@@ -18,8 +17,6 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import HeadstartError
 from pipeline.features.sections import base_fingerprint, missing_sections
-from pipeline.recipes.schemes import SCHEMES
-from pipeline.recipes.settings import ADDED_SETTINGS, as_dict
 from pipeline.storage import layout
 from pipeline.storage.fingerprint import canonical, key_of
 from pipeline.storage.publishing import explain_disk_errors, is_held, is_orphaned, is_scratch
@@ -108,7 +105,7 @@ def needs_of_runs(inventory: list[Entry]) -> Needs:
     folders, requests = set(), []
     for entry in inventory:
         fingerprint = _fingerprint_of_run(entry) if entry.kind in layout.TRAINED_KINDS else None
-        if not fingerprint or _is_of_earlier_version(entry):
+        if not fingerprint:
             continue
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
@@ -130,26 +127,11 @@ def _fingerprint_of_run(entry: Entry) -> Any:
         return None
 
 
-def _is_of_earlier_version(entry: Entry) -> bool:
-    """Return whether a finished run, sweep or curve has settings that were renamed or removed since."""
-    if entry.kind not in ("run", "sweep", "curve") or not entry.manifest:
-        return False
-    fingerprint = entry.manifest.fingerprint
-    text = str(fingerprint.get("scheme") or f"head:{fingerprint.get('recipe') or fingerprint.get('curve')}")
-    scheme, _, recipe = text.partition(":")
-    rows = SCHEMES[scheme].recipes if scheme in SCHEMES else {}
-    if recipe not in rows or not isinstance(fingerprint.get("settings"), dict):
-        return False  # a row of an extension that is not loaded, or a recipe from a search
-    return not as_dict(rows[recipe]).keys() ^ fingerprint["settings"].keys() <= ADDED_SETTINGS.keys()
-
-
 def _why_unused(data: Path, entry: Entry, needs: Needs, resumable: set[Path]) -> str | None:
     """Return why a folder is unused; None if it is used or is kept in any case."""
     place, key = entry.folder.relative_to(data).as_posix(), entry.folder.name.rpartition("-")[2]
     used = bool({place, key} & needs.folders)
     what = "features" if entry.kind in ("cache", "section") else entry.kind
-    if _is_of_earlier_version(entry):
-        return f"{entry.kind} of an earlier version whose settings have been renamed"
     if entry.manifest is None and entry.fault is None:
         if entry.kind == "study" or (entry.folder / layout.CHECKPOINT).is_file() or entry.folder in resumable:
             return None  # it resumes after its last trial, epoch or shard

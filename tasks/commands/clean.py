@@ -5,9 +5,8 @@ examples:
   headstart clean --yes                           remove them
   headstart clean --keep 20GB --yes               remove cached features as well, above 20 GB in all
 
-Finished runs and reports are kept, except those of an earlier version whose settings have been renamed. Files
-that you put into data/ yourself are kept as well. With --keep, feature maps are removed first, then averaged
-features, the oldest first; those of a run in progress are kept.
+Finished runs, reports, and files that you put into data/ yourself are kept. With --keep, feature maps are
+removed first, then averaged features, the oldest first; those of a run in progress are kept.
 """
 
 import argparse

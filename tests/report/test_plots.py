@@ -206,11 +206,6 @@ def test_plots_of_many_classes_have_no_numbers_and_stay_small(make_run, tmp_path
         assert (tmp_path / f"{name}.png").stat().st_size < LARGEST
 
 
-def test_the_text_in_a_cell_contrasts_with_the_cell():
-    assert drawing.contrasting_color((1, 1, 1, 1)) == "#000000"
-    assert drawing.contrasting_color((0.03, 0.19, 0.42, 1)) == "#ffffff"
-
-
 def test_the_pareto_front_has_the_runs_that_no_cheaper_run_matches(runs):
     table = compare(runs).table.assign(seconds=[3.0, 2.0, 1.0], accuracy=[0.8, 0.5, 0.6])
     assert plots.pareto_front(table)["seconds"].tolist() == [1.0, 3.0]

@@ -222,35 +222,10 @@ def rewritten(little, **changes) -> Path:
     return run
 
 
-def renamed_settings(little) -> dict:
-    """Return the settings of the run with one under the name that an earlier version used."""
-    settings = read_manifest(only(little, "runs/*")).fingerprint["settings"]
-    return {"rate" if name == "learning_rate" else name: value for name, value in settings.items()}
-
-
-def test_a_run_with_a_setting_that_came_later_is_not_of_an_earlier_version(little, headstart):
-    settings = read_manifest(only(little, "runs/*")).fingerprint["settings"]
-    assert "class_weights" not in settings
-    rewritten(little, settings={**settings, "class_weights": "balanced"})
-    assert "earlier version" not in headstart("clean")[1]
-
-
-def test_a_run_whose_settings_were_renamed_is_unused_and_so_are_its_sources(little, headstart, monkeypatch):
-    monkeypatch.delitem(PRESETS, "little")
-    run = rewritten(little, settings=renamed_settings(little))
-    unused = listed(headstart("clean")[1], "unused")
-    place = run.relative_to(little).as_posix()
-    assert {place, only(little, "datasets/digits-100-*").relative_to(little).as_posix()} <= unused
-    assert len([name for name in unused if name.startswith("features/")]) == 2
-    assert f"{place}  run of an earlier version whose settings have been renamed" in headstart("clean")[1]
-    headstart("clean", "--yes")
-    assert not run.exists()
-
-
 @pytest.mark.parametrize("scheme", ["mine:linear", "head:mine"])
-def test_a_run_of_an_unloaded_extension_is_kept_with_its_sources(little, headstart, monkeypatch, scheme):
+def test_a_run_that_no_command_can_repeat_is_kept_with_its_sources(little, headstart, monkeypatch, scheme):
     monkeypatch.delitem(PRESETS, "little")
-    run = rewritten(little, scheme=scheme, settings=renamed_settings(little))
+    run = rewritten(little, scheme=scheme, settings={"rate": 0.1})
     headstart("clean", "--yes")
     assert (run / "model.keras").is_file()
     assert only(little, "datasets/digits-100-*").is_dir()
