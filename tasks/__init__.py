@@ -15,7 +15,7 @@ if Path(pipeline.__file__ or "").parent.parent != Path(__file__).parent.parent:
     sys.exit(f"headstart: error: {pipeline.__file__} is not Headstart's pipeline; remove it from PYTHONPATH")
 try:
     from tasks.configuration import check_task_name, configure
-except configparser.Error as error:  # Luigi reads its configuration when it is imported
+except (configparser.Error, ImportError) as error:  # Luigi reads its configuration when it is imported
     sys.exit(f"headstart: error: Luigi's configuration: {' '.join(str(error).split())}")
 
 configure()  # before the tasks are defined, because they read the configuration

@@ -81,7 +81,8 @@ class CompareSchemes(DerivedTask):
     def title(self) -> str:
         """The title of the report: the preset's unless it has other schemes, with the data set."""
         title = "Chosen schemes" if self.schemes or self.only else self.row.title
-        return f"{title} · {self.runs[0].prepared.row.title}"
+        other = [self.folder.name] if self.folder.name != self.preset else []
+        return " · ".join([title, self.runs[0].prepared.row.title, *other])
 
     @functools.cached_property
     def results(self) -> list[tuple[ScoreRun, PlotRun]]:
@@ -146,8 +147,9 @@ class CompareSchemes(DerivedTask):
         prepared, parts = self.runs[0].prepared, [self.preset]
         if prepared != PrepareDataset(dataset=self.row.dataset, subset=self.row.subset):
             parts.append(prepared.label)
-        if prepared.pictures or self.schemes or self.only:
-            parts.append(key_of([str(prepared.pictures or prepared.dataset), self.schemes, self.only])[:6])
+        if prepared.pictures or self.schemes or self.only or self.split_seed:
+            chosen = [self.schemes, self.only, *([self.split_seed] if self.split_seed else [])]
+            parts.append(key_of([str(prepared.pictures or prepared.dataset), *chosen])[:6])
         return data_folder() / layout.folder_of("comparison") / "-".join(parts)
 
     @property

@@ -52,7 +52,10 @@ def data_folder() -> Path:
     """
     folder = (HOME if (HOME / "luigi.cfg").is_file() else Path.cwd()) / "data"
     if named := os.environ.get("HEADSTART_DATA_DIR"):
-        folder = Path(named).expanduser().resolve()
+        folder = Path(os.path.expanduser(named)).resolve()  # noqa: PTH111 - Path's raises for unknown users
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        if not place.is_dir():
+            raise BadInput(f"HEADSTART_DATA_DIR: expected a folder, received {folder}; {place} is none")
     os.environ[MODELS_VARIABLE] = str(folder / layout.MODELS)
     return folder
 
@@ -91,7 +94,7 @@ def mirrors(section: str, *, only_environment: bool = False) -> list[str]:
 
 def read_choice(section: str, option: str, variable: str, choices: Sequence[str]) -> str:
     """Return one of choices from an environment variable or, if it is not set, from luigi.cfg."""
-    default = luigi.configuration.get_config().get(section, option, choices[0])
+    default = luigi.configuration.get_config().get(section, option, choices[0], raw=True)
     value = os.environ.get(variable) or default
     if value not in choices:
         source = variable if os.environ.get(variable) else f"[{section}] {option}"

@@ -1,9 +1,11 @@
 """Luigi parameters that report bad values in one line instead of a stack trace."""
 
+import configparser
 import contextlib
 import dataclasses
 import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -25,9 +27,11 @@ def one_line_errors() -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
+            if error.errno not in (errno.ENAMETOOLONG, errno.ENOTDIR):
                 raise
-            raise BadInput(f"{str(error.filename)[:60]}…: the name is too long") from None
+            raise BadInput(f"{str(error.filename)[:60]}: {os.strerror(error.errno)}") from None
+        except configparser.Error as error:
+            raise BadInput(f"Luigi's configuration: {' '.join(str(error).split())}") from None
     except HeadstartError as error:
         if CmdlineParser.get_instance() is None:
             raise

@@ -151,12 +151,13 @@ def summary(comparison: Comparison) -> str:
     baseline, kind, is_cheapest = _baseline(schemes)
     lead = f"{_points(best['accuracy'] - baseline['accuracy'])} above {baseline['label']}"
     times = f"{duration} vs. {format_duration(baseline['total_seconds'])}"
+    ratio = best["total_seconds"] / max(1e-3, baseline["total_seconds"])
     if is_cheapest:
         cost = f"and is also the cheapest {kind} ({duration})"
-    elif (ratio := _cost_ratio(best, baseline)) == "1.0":
+    elif 0.95 < ratio < 1.05:
         cost = f"the cheapest {kind}, in about the same time ({times})"
     else:
-        cost = f"the cheapest {kind}, and takes {ratio} times as long ({times})"
+        cost = f"the cheapest {kind}, and takes {ratio:,.{0 if ratio >= 10 else 1}f} times as long ({times})"
     return f"{result}, {lead}, {cost}; {ties_sentence(ranking, best['label'])}."
 
 
@@ -227,12 +228,6 @@ def _baseline(schemes: pd.DataFrame) -> tuple[pd.Series, str, bool]:
     if cheapest["label"] != schemes["label"].iloc[0]:
         return cheapest, kind, False
     return schemes.iloc[1], kind, True
-
-
-def _cost_ratio(expensive: pd.Series, cheap: pd.Series) -> str:
-    """Return the formatted ratio of two total times, the cheap one as at least a millisecond."""
-    ratio = expensive["total_seconds"] / max(1e-3, cheap["total_seconds"])
-    return f"{ratio:,.{0 if ratio >= 10 else 1}f}"
 
 
 def _points(difference: float) -> str:

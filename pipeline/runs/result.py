@@ -3,6 +3,7 @@
 Everything in pipeline.results starts from these files. Nothing here trains or loads the model.
 """
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -19,6 +20,7 @@ from pipeline.datasets.table import SPLITS, TRAIN
 from pipeline.errors import BadInput, DamagedFile, unknown_name
 from pipeline.formatting import describe_data, describe_sizes
 from pipeline.storage import hdf5
+from pipeline.storage.fingerprint import key_of
 from pipeline.storage.layout import COSTS, RECIPE
 from pipeline.storage.publishing import published, read_manifest
 
@@ -142,17 +144,26 @@ def differing_settings(
     extra are further fields of the recipe to compare, with their units.
     """
     texts, shared = [], ("scheme", "weights", "dataset_title")
-    for run in runs:
-        group = [one.recipe for one in runs if all(one.recipe[name] == run.recipe[name] for name in shared)]
-        own, parts = run.recipe["settings"], []
-        for name in sorted({name for recipe in group for name in recipe["settings"]}):
-            if any(recipe["settings"].get(name) != own.get(name) for recipe in group):
-                parts.append(f"{name} {_short(own.get(name, 'default'))}")
-        for field, unit in {**DISTINCT_FIELDS, **extra}.items():
-            if any(recipe[field] != run.recipe[field] for recipe in group):
-                parts.append(f"{run.recipe[field]}{unit}")
-        texts.append(", ".join(parts))
+    facts = [_facts(run.recipe, {**DISTINCT_FIELDS, **extra}) for run in runs]
+    for run, own in zip(runs, facts, strict=True):
+        alike = [all(one.recipe[name] == run.recipe[name] for name in shared) for one in runs]
+        group = list(itertools.compress(facts, alike))
+        names = dict.fromkeys(name for one in (own, *group) for name in one)
+        differing = [name for name in names if any(one.get(name) != own.get(name) for one in group)]
+        texts.append(", ".join(own.get(name, f"{name} default") for name in differing))
     return texts
+
+
+def _facts(recipe: dict[str, Any], fields: Mapping[str, str]) -> dict[str, str]:
+    """Return what can tell runs of one scheme apart, as texts by name; fields of the recipe have units."""
+    base, features, sweep = (recipe["fingerprint"].get(name, {}) for name in ("dataset", "features", "sweep"))
+    key = {"split seed": base.get("split", {}).get("seed"), "engine": features.get("engine", "tensorflow")}
+    key |= {"storage": features.get("storage"), "space": key_of(sweep.get("space"))[:6]}
+    return {
+        **{name: f"{name} {_short(value)}" for name, value in sorted(recipe["settings"].items())},
+        **{name: f"{recipe[name]}{unit}" for name, unit in fields.items()},
+        **{name: f"{name} {value}" for name, value in key.items()},
+    }
 
 
 def _short(value: Any) -> str:

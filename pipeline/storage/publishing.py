@@ -37,7 +37,7 @@ MANIFEST_FORMAT = 1
 SEAL = "seal"
 SCRATCH_MARK = ".scratch-"
 LONGEST_SUFFIX = 12  # characters; ".saved_model"
-_is_file = os.path.isfile  # unlike Path.is_file, False for names that the file system does not support
+is_file = os.path.isfile  # unlike Path.is_file, False for names that the file system does not support
 LOCK_FAULTS = (errno.ENOLCK, errno.EOPNOTSUPP)
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -256,7 +256,7 @@ class Manifest:
     def fault(self, name: str, *, read: bool = True) -> str | None:
         """Return how a listed file differs in size or, unless it is not to be read, in sha256; or None."""
         entry, path = self.files[name], self.folder / name
-        size = path.stat().st_size if _is_file(path) else "no file"
+        size = path.stat().st_size if is_file(path) else "no file"
         if size != entry["bytes"]:
             return f"expected {entry['bytes']} bytes, found {size}"
         digest = sha256_of(path) if read else entry["sha256"]

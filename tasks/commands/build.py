@@ -22,6 +22,7 @@ from tasks.task import Task
 from tasks.training import TrainTask
 
 LISTED_SECONDS = 0.05  # what took less is not worth a line
+ANNOUNCED_SECONDS = 10.0  # what will take longer has a line when it starts
 
 
 def build(
@@ -75,18 +76,25 @@ def _reported(estimates: dict[Task, Estimate], reasons: list[str]) -> Iterator[N
     # Luigi's workers are forks, which share these arrays and the file.
     started, done = (multiprocessing.Array("b", len(numbers)).get_obj() for _ in range(2))
 
+    def left() -> str:
+        seconds = sum(one for one, finished in zip(seconds_of, done, strict=True) if not finished)
+        return f"  (about {format_duration(seconds)} left)" if seconds >= 1 else ""
+
+    def line_of(task: Task, count: int, what: str) -> str:
+        number, folder = f"{count}/{len(numbers)}", short_path(task.folder)
+        return f"{number:>7} {what:>10}  {task.display_name:<16}  {folder}{left()}"
+
     def start(task: Task) -> None:
-        started[numbers[task.task_id]] = 1
-        task.place = f"{sum(started)}/{len(numbers)} "
+        number = numbers[task.task_id]
+        started[number] = 1
+        task.place = f"{sum(started)}/{len(numbers)} {task.display_name}{left()}: "
+        if seconds_of[number] >= ANNOUNCED_SECONDS and not sys.stderr.isatty():  # a terminal shows a bar
+            print(line_of(task, sum(started), "started"), file=sys.stderr)
 
     def finish(task: Task, seconds: float) -> None:
         done[numbers[task.task_id]] = 1
-        left = sum(one for one, finished in zip(seconds_of, done, strict=True) if not finished)
-        time_left = f"  (about {format_duration(left)} left)" if left >= 1 else ""
         if seconds >= LISTED_SECONDS:
-            count, folder = f"{sum(done)}/{len(numbers)}", short_path(task.folder)
-            line = f"{count:>7} {seconds:8.1f} s  {task.display_name:<16}  {folder}{time_left}"
-            print(line, file=sys.stderr)
+            print(line_of(task, sum(done), f"{seconds:.1f} s"), file=sys.stderr)
 
     def fail(_: Task, error: BaseException) -> None:
         if isinstance(error, HeadstartError) and not isinstance(error, ChildFailed):

@@ -1,4 +1,4 @@
-"""Delete a finished run with its own reports. Reports that compare it with others are listed and kept.
+"""Delete a finished run with its own reports. Reports that compare it with others are kept.
 
 examples:
   headstart delete head-dense-cifar10-sample      asks before it deletes

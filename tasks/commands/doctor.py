@@ -101,14 +101,10 @@ def _machine() -> Findings:
             f"{cores} cores and no GPU: extracting the features of CIFAR-10 takes minutes at 32 px and half "
             "an hour at 128 px, training a head takes seconds, and fine-tuning all of VGG16 about an hour",
         )
-    memory = machine.total_memory_bytes()
-    if memory is None:
-        yield "missing", "the size of the memory could not be read"
-    elif memory < RECOMMENDED_MEMORY:
-        advice = f"fine-tuning needs {format_bytes(RECOMMENDED_MEMORY)}; use --subset or train only heads"
-        yield "slow", f"{format_bytes(memory)} of memory: {advice}"
-    else:
-        yield "ok", f"{format_bytes(memory)} of memory"
+    if memory := machine.total_memory_bytes():
+        advice = f"; fine-tuning needs {format_bytes(RECOMMENDED_MEMORY)}, use --subset or train only heads"
+        advice = advice if memory < RECOMMENDED_MEMORY else ""
+        yield "slow" if advice else "ok", f"{format_bytes(memory)} of memory{advice}"
     folder = data_folder()
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     needed = f"; all of CIFAR-10 needs {format_bytes(RECOMMENDED_DISK)}" if free < RECOMMENDED_DISK else ""

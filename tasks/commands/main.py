@@ -9,7 +9,7 @@ from typing import NoReturn
 from pipeline import __version__
 from pipeline.errors import HeadstartError
 from pipeline.formatting import printable
-from tasks.parameters import EXIT_BAD_INPUT
+from tasks.parameters import EXIT_BAD_INPUT, one_line_errors
 
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
 FORMATTER = argparse.RawDescriptionHelpFormatter  # keeps the line breaks of the examples
@@ -61,8 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # their encoding may lack a name's characters, or a dash
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        options = parser_for(arguments or [""]).parse_args(arguments)
-        code = options.action(options)
+        with one_line_errors():
+            options = parser_for(arguments or [""]).parse_args(arguments)
+            code = options.action(options)
         sys.stdout.flush()  # raises BrokenPipeError here instead of at exit
         return code
     except HeadstartError as error:
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # such as from `headstart show RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):  # at a question
         print("headstart: interrupted; finished results are kept, run again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
 

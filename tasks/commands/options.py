@@ -19,21 +19,22 @@ CLUSTER = ("dask", "allow_mixed_workers")
 def add_task_options(
     parser: argparse.ArgumentParser, task: type[Task], defaults: Mapping[str, Any] | None = None
 ) -> None:
-    """Add an option for each significant parameter of a task, in groups: data, features, settings.
+    """Add an option for each significant parameter of a task, in groups, and those of a Dask cluster.
 
-    Those of a Dask cluster follow. defaults are shown instead of the parameters' own. Raises BadInput.
+    defaults are shown instead of the parameters' own. Raises BadInput.
     """
-    groups = {title: parser.add_argument_group(title) for title in ("data", "features", "settings")}
+    titles = ("data", "features", "training" if hasattr(task, "recipe") else "settings")
+    groups = [parser.add_argument_group(title) for title in titles]
     for name, parameter in task.get_params():
         if not parameter.significant:
             continue
-        title = "data" if name in DATA else "features" if name in FEATURES else "settings"
+        group = groups[0 if name in DATA else 1 if name in FEATURES else 2]
         help, _, elsewhere = (parameter.description or "").partition(" [default: ")
         default = (defaults or {}).get(name, parameter.task_value(task.task_family, name))
         shown = f"{parameter.serialize(default)}".replace("%", "%%") or "none"
         if default is None:
             shown = elsewhere.removesuffix("]") or "none"
-        groups[title].add_argument(
+        group.add_argument(
             f"--{name.replace('_', '-')}",
             type=parameter.parse,
             default=argparse.SUPPRESS,

@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     if options.workers < 1:
         raise BadInput(f"--workers: expected 1 or more, received {options.workers}")
+    if not (options.scheduler_url or "http://").startswith(("http://", "https://")):
+        raise BadInput(f"--scheduler-url: expected http://HOST:PORT, received {options.scheduler_url!r}")
     root = task_of(CompareSchemes, options)
     if not root.complete():
         for note in root.notes:

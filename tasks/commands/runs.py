@@ -12,11 +12,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from pipeline.errors import BadInput, DamagedFile
 from pipeline.formatting import align_columns, format_duration, format_share, format_value
 from pipeline.results.scores import result_row
 from pipeline.runs.result import RunResult, differing_settings, read_run
 from pipeline.storage import layout
+from pipeline.storage.fingerprint import key_of
 from tasks.commands.shared import report_unreadable, show
 from tasks.configuration import data_folder
 
@@ -47,14 +50,18 @@ def run(options: argparse.Namespace) -> int:
         if options.pattern not in folder.name:
             continue
         try:
-            runs.append(read_run(folder))
+            run = read_run(folder)
         except DamagedFile as error:
             unreadable.append(str(error))
+            continue
+        if all(matches(row_of(run)) for matches in filters):
+            runs.append(run)
     differing = differing_settings(runs, {"seed": " (seed)", "input_size": " px input"})
-    rows = [{**row_of(run), "differs": text} for run, text in zip(runs, differing, strict=True)]
-    rows = [row for row in rows if all(matches(row) for matches in filters)]
-    rows.sort(key=lambda row: row[options.sort], reverse=SORTS[options.sort])
-    rows.sort(key=lambda row: row["data_set"])
+    table = pd.DataFrame([row_of(run) for run in runs], columns=COLUMNS).assign(differs=differing)
+    keys = [key_of(run.recipe["fingerprint"].get("dataset")) for run in runs]
+    order = {"data_set": True, "key": True, options.sort: not SORTS[options.sort]}  # without a value: last
+    table = table.assign(key=keys).sort_values([*order], ascending=[*order.values()], kind="stable")
+    rows = table[[*COLUMNS]].to_dict("records")
     show(json.dumps(rows, indent=2).replace(": NaN", ": null").splitlines() if options.json else _table(rows))
     return report_unreadable(unreadable)
 
@@ -65,7 +72,7 @@ def row_of(run: RunResult) -> dict[str, Any]:
     return {name: values[name] for name in COLUMNS}
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
+def _table(rows: list[Any]) -> list[str]:
     if not rows:
         return ["no finished runs; `headstart run` trains some"]
     cells = [["data set", "image / input px", "val", "test accuracy", "total time", "run", "differs in"]]
@@ -82,8 +89,8 @@ def _filter(text: str) -> Callable[[dict[str, Any]], bool]:
     if sign is None:
         raise BadInput(f"--only {text!r}: expected a filter such as scheme=head:* or accuracy>0.6")
     name, _, value = text.partition(sign)
-    if name not in COLUMNS:
-        raise BadInput(f"--only {text!r}: expected one of {', '.join(COLUMNS)} before {sign}")
+    if name not in (columns := [column for column in COLUMNS if column != "differs"]):
+        raise BadInput(f"--only {text!r}: expected one of {', '.join(columns)} before {sign}")
     if sign == "=":
         return lambda row: fnmatch.fnmatchcase(str(row[name]), value)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import BadInput
 from pipeline.formatting import printable
 from pipeline.storage import layout
-from pipeline.storage.publishing import MANIFEST
+from pipeline.storage.publishing import MANIFEST, is_file
 from tasks.configuration import data_folder
 
 EXIT_DAMAGED, EXIT_FAILED = 1, 30
@@ -19,7 +19,7 @@ def find_run(text: str) -> Path:
 
     A whole name wins over a name that starts with the text, and that over one that contains it."""
     path = Path(text)
-    if (path / MANIFEST).is_file():
+    if text and is_file(path / MANIFEST):
         return path.resolve()
     runs = {folder.name: folder for folder in layout.finished(data_folder(), "run")}
     return runs[match_name(text, list(runs), "run")]
@@ -28,8 +28,8 @@ def find_run(text: str) -> Path:
 def match_name(text: str, names: Sequence[str], what: str) -> str:
     """Return the only name that is text, else that starts with it, else that contains it; raise BadInput."""
     matches = [name for name in names if name == text]
-    matches = matches or [name for name in names if name.startswith(text)]
-    matches = matches or [name for name in names if text in name]
+    matches = matches or [name for name in names if text and name.startswith(text)]
+    matches = matches or [name for name in names if text and text in name]
     if len(matches) == 1:
         return matches[0]
     expected = f"{what} {text!r}: expected a name, or the start or a part of one that is unique"

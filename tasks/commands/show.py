@@ -37,11 +37,6 @@ def describe(run: RunResult) -> list[str]:
         f"  time: {format_duration(costs['total_seconds'])}, of which training "
         f"{format_duration(costs['train_seconds'])}; peak memory {costs['peak_memory_mb']:,.0f} MB",
     ]
-    for epoch in run.history.to_dict("records")[-1:]:
-        lines.append(
-            f"  last epoch {epoch['epoch']}: train loss {format_value(epoch['train_loss'], '')}, val loss "
-            f"{format_value(epoch['val_loss'], '')}, val accuracy {format_value(epoch['val_accuracy'], '%')}"
-        )
     lines += [f"  trained {recipe['prefix']}"] if "prefix" in recipe else []
     lines += [f"  warning: {text}" for text in recipe.get("warnings", [])]
     return [*lines, f"  files: {run.folder}"]

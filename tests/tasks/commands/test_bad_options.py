@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from trees import only
 
 from pipeline.recipes.schemes import SCHEMES
 from tasks.commands import build, main
 
-FREE = ("--out", "--output", "--name", "--scheduler-url")  # any text is a value
+FREE = ("--out", "--output")  # any text is a value; test_any_name has those that cannot be written
+ANY_TEXT = {("compare", "--name"): ("misspelt",)}  # kinds of text that are values of an option
 BAD = {
     "of the wrong kind": "x,1;",
     "out of range": "-987654321",
@@ -56,7 +58,21 @@ CASES = [
     for option in options_of(command)
     if option.option_strings[-1] not in FREE
     for kind in BAD
+    if kind not in ANY_TEXT.get((command[0], option.option_strings[-1]), ())
 ]
+PLACES = {  # of the arguments that name something
+    "show": ["{}"],
+    "delete": ["{}"],
+    "compare": ["{}", "b"],
+    "export": ["{}", "model.keras"],
+    "predict": ["a", "{}"],
+    "predict RUN": ["{}", "picture.png"],
+    "embed": ["{}", "--out", "features.h5"],
+    "embed --dataset": ["--dataset", "folder:{}", "--out", "features.h5"],
+    "why": ["{}"],
+    "open": ["{}"],
+    "recipes": ["{}"],
+}
 
 
 @pytest.mark.parametrize(("command", "option", "kind"), CASES)
@@ -70,6 +86,36 @@ def test_a_bad_value_is_one_line_and_exit_code_2(command, option, kind, headstar
     assert code == 2, (output, errors)
     assert len(errors.strip().splitlines()) == 1 and errors.startswith("headstart: error: ")
     assert len(errors) < 1000 or kind == "too long"
+
+
+@pytest.mark.parametrize("text", ["", "y" * 5000, "no-such-name", "/etc/passwd/x"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_bad_name_is_one_line_and_exit_code_2(place, text, headstart, little):
+    if (place, text) in (("open", ""), ("recipes", "")):
+        pytest.skip("all of them")
+    words = [word.format(text) for word in PLACES[place]]
+    if place == "predict":
+        words[0] = only(little, "runs/*").name
+    code, output, errors = headstart(place.split()[0], *words)
+    assert (code, output) == (2, ""), errors
+    assert len(errors.strip().splitlines()) == 1 and errors.startswith("headstart: error: ")
+
+
+@pytest.mark.parametrize("command", ["runs", "plan", "open", "verify"])
+@pytest.mark.parametrize("folder", ["/etc/passwd", "/etc/passwd/data", "/" + "y" * 5000])
+def test_a_data_folder_that_cannot_be_one_is_one_line_and_exit_code_2(
+    command, folder, headstart, monkeypatch
+):
+    monkeypatch.setenv("HEADSTART_DATA_DIR", folder)
+    code, output, errors = headstart(command)
+    assert (code, output) == (2, ""), errors
+    assert len(errors.strip().splitlines()) == 1 and errors.startswith("headstart: error: ")
+
+
+def test_a_data_folder_in_the_home_of_an_unknown_user_is_a_folder(headstart, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADSTART_DATA_DIR", "~nobody-of-this-name/data")
+    assert headstart("runs")[0] == 0
 
 
 @pytest.mark.parametrize(

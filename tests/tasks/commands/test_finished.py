@@ -25,7 +25,7 @@ from trees import only
 
 from pipeline.backbones.engines import ENGINES
 from pipeline.children import run_in_child
-from pipeline.runs.result import read_run
+from pipeline.runs.result import read_run, write_predictions
 from pipeline.storage import layout
 from pipeline.storage.publishing import publish_json, publish_manifest, read_manifest
 from tasks.commands import doctor
@@ -115,6 +115,48 @@ def test_runs_of_a_recipe_are_told_apart_by_the_settings_in_which_they_differ(tw
     rewrite(path, recipe)
     rows = {row["run"]: row["differs"] for row in json.loads(headstart("runs", "--json")[1])}
     assert rows == {two_runs[0].name: "epochs 2, 0 (seed)", two_runs[1].name: "epochs 7, 4 (seed)"}
+
+
+def test_runs_that_differ_in_what_is_no_setting_are_told_apart(two_runs, headstart):
+    path = two_runs[1] / "recipe.json"
+    recipe = json.loads(path.read_text())
+    recipe["fingerprint"]["dataset"]["split"]["seed"] = 3
+    recipe["fingerprint"]["features"] |= {"engine": "openvino", "storage": "float16"}
+    rewrite(path, recipe)
+    rows = {row["run"]: row["differs"] for row in json.loads(headstart("runs", "--json")[1])}
+    assert rows == {
+        two_runs[0].name: "split seed 0, engine tensorflow, storage float32",
+        two_runs[1].name: "split seed 3, engine openvino, storage float16",
+    }
+    assert json.loads(headstart("runs", "--json", "--only", "run=head-other*")[1])[0]["differs"] == ""
+
+
+def test_runs_without_val_come_last_and_data_sets_stay_together(run_folder, headstart):
+    for number, (title, seed, trained_on_val) in enumerate(
+        [("photos", 1, False), ("photos", 2, False), ("photos", 1, True), ("photos", 2, True)]
+    ):
+        other = run_folder.with_name(f"head-{number}-digits-random-seed0-00000000000{number}")
+        shutil.copytree(run_folder, other)
+        recipe = json.loads((other / "recipe.json").read_text())
+        recipe["dataset_title"], recipe["fingerprint"]["dataset"]["split"]["seed"] = title, seed
+        if trained_on_val:
+            predictions = other / "predictions.h5"
+            with h5py.File(predictions) as file:
+                columns = {name: file[name][:] for name in file}
+            test = columns["split"] == 2
+            columns = {name: values[test] for name, values in columns.items()}
+            columns["names"] = [name.decode() for name in columns["names"]]
+            write_predictions(predictions, **columns)
+            recipe["n_val"] = 0
+        rewrite(other / "recipe.json", recipe)
+    rows = json.loads(headstart("runs", "--json")[1])
+    assert [row["data_set"] for row in rows] == ["digits", *["photos"] * 4]
+    assert [row["val_accuracy"] is None for row in rows] == [False, False, True, False, True]
+    seeds = [
+        read_run(layout_run).recipe["fingerprint"]["dataset"]["split"]["seed"]
+        for layout_run in (run_folder.with_name(row["run"]) for row in rows[1:])
+    ]
+    assert seeds[0] == seeds[1] != seeds[2] == seeds[3]
 
 
 def test_a_whole_name_wins_over_one_that_only_contains_it(two_runs, headstart):
@@ -227,7 +269,6 @@ def test_show_takes_a_part_of_the_name_or_the_folder_of_a_run(run_folder, headst
         "head:linear, weights random, seed 0, float32",
         "test accuracy ",
         "epochs = 2",
-        "last epoch 2",
     ):
         assert word in output
 
@@ -253,6 +294,18 @@ def test_compare_writes_a_separate_report(two_runs, little, headstart):
     right, n = hits_of(two_runs[0])
     table = pd.read_csv(little / "reports" / "mine" / "comparison.csv")
     assert table["accuracy"].tolist() == pytest.approx([right / n] * 2)  # one run is a copy of the other
+
+
+def test_comparisons_of_different_data_sets_share_neither_a_folder_nor_a_title(two_runs, little, headstart):
+    headstart("compare", *(folder.name for folder in two_runs))
+    for folder in two_runs:
+        recipe = json.loads((folder / "recipe.json").read_text())
+        recipe["fingerprint"]["dataset"]["split"]["seed"] = 3
+        rewrite(folder / "recipe.json", recipe)
+    headstart("compare", *(folder.name for folder in two_runs))
+    pages = [path.read_text() for path in sorted(little.glob("reports/compared-*/index.html"))]
+    titles = [re.search("<title>(.*?)</title>", page)[1] for page in pages]
+    assert len(set(titles)) == 2 and all("Comparison of 2 runs · digits · compared-" in one for one in titles)
 
 
 @pytest.mark.parametrize(
@@ -348,6 +401,7 @@ def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(
     little, headstart, monkeypatch, one_engine
 ):
     monkeypatch.setenv("HEADSTART_CIFAR10_URLS", "http://127.0.0.1:9/x.tar.gz")
+    monkeypatch.setenv("HEADSTART_WEIGHTS_URLS", "http://127.0.0.1:9/x.h5")
     code, output, _ = headstart("doctor", "--offline")
     assert code == 0
     for word in (
@@ -361,7 +415,8 @@ def test_doctor_describes_the_machine_and_contacts_no_mirror_when_offline(
         assert word in output
     code, output, _ = headstart("doctor")
     assert code == 0
-    assert "mirror http://127.0.0.1:9/x.tar.gz did not respond (ConnectionError)" in output
+    for what, file in (("CIFAR-10", "x.tar.gz"), ("VGG16's weights", "x.h5")):
+        assert f"{what}: mirror http://127.0.0.1:9/{file} did not respond (ConnectionError)" in output
 
 
 @pytest.fixture
