@@ -25,6 +25,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from pipeline.backbones.table import weights_name as _weights_name
 from pipeline.children import run_in_child as _run_in_child
 from pipeline.datasets.folders import FOLDER_IMAGE_SIZE as _FOLDER_IMAGE_SIZE
+from pipeline.datasets.store import ImageStore
 from pipeline.errors import HeadstartError
 from pipeline.features.sections import finished_sections as _finished_sections
 from pipeline.features.sections import parse_layers as _parse_layers
@@ -51,6 +52,7 @@ __all__ = [
     "CachedFeatures",
     "FeatureStore",
     "HeadstartError",
+    "ImageStore",
     "list_features",
     "load_model",
     "open_features",
