@@ -5,6 +5,7 @@ examples:
   headstart run --preset quick                    all schemes on a subset of CIFAR-10
   headstart run --preset full                     all schemes on CIFAR-10
   headstart run --preset quick --seeds 0,1,2      each scheme with three seeds
+  headstart run --preset quick --only 'head:*'    some of the schemes
 """
 
 import argparse

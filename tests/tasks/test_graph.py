@@ -214,3 +214,35 @@ def test_a_run_of_a_finished_graph_takes_under_a_second(finished, call, tmp_path
 
 def tiny_scratch(**changes) -> TrainFromScratch:
     return TrainFromScratch(dataset="digits", subset=100, **{**TINY_NET, **changes})
+
+
+@pytest.mark.parametrize(
+    ("options", "schemes"),
+    [
+        ({"only": "head:*"}, {"head:linear", "head:dense"}),
+        ({"only": "tuned-*,fine-*"}, {"tuned-head:linear", "fine-tune:block5"}),
+        ({"schemes": "head:knn,from-scratch:fast"}, {"head:knn", "from-scratch:fast"}),
+        ({"schemes": "head:knn,from-scratch:fast", "only": "from*"}, {"from-scratch:fast"}),
+    ],
+)
+def test_a_comparison_has_the_schemes_that_were_asked_for_in_a_folder_of_its_own(options, schemes):
+    task, preset = CompareSchemes(preset="demo", **options), CompareSchemes(preset="demo")
+    assert {f"{run.scheme.name}:{run.recipe}" for run in task.runs} == schemes
+    assert task.folder != preset.folder and task.title != preset.title
+
+
+def test_reports_of_different_data_have_different_folders_and_titles(tmp_path):
+    for name in ("a/photos", "b/photos"):
+        for label in ("rose", "tulip"):
+            (tmp_path / name / label).mkdir(parents=True)
+            (tmp_path / name / label / "1.png").write_bytes(label.encode())
+    changes = [
+        {},
+        {"split_seed": 1},
+        {"split_seed": 2},
+        {"subset": 1000},
+        {"subset": 1000, "split_seed": 1},
+        *({"dataset": f"folder:{tmp_path / name}"} for name in ("a/photos", "b/photos")),
+    ]
+    tasks = [CompareSchemes(preset="demo", **change) for change in changes]
+    assert len({task.folder for task in tasks}) == len({task.title for task in tasks}) == len(changes)

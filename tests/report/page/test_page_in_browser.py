@@ -96,6 +96,50 @@ def test_page_fits_its_window(opened, width, scheme):
     assert outside == []
 
 
+def test_no_column_is_cut_off_on_a_desk(opened):
+    cut = opened(1280).evaluate(
+        """() => [...document.querySelectorAll('.scroll')]
+            .filter(one => one.scrollWidth > one.clientWidth + 1)
+            .map(one => one.getAttribute('aria-label') + ': ' + one.scrollWidth + ' > ' + one.clientWidth)"""
+    )
+    assert cut == []
+
+
+def test_charts_fit_a_phone_and_what_scrolls_there_has_a_shadow(opened):
+    tab = opened(390)
+    charts = tab.evaluate(
+        """() => [...document.querySelectorAll('svg')].map(one => one.getBoundingClientRect())
+            .filter(box => box.width > 0).map(box => [box.left, box.right])"""
+    )
+    assert charts and all(left >= -1 and right <= 391 for left, right in charts)
+    shadows = tab.evaluate(
+        """() => [...document.querySelectorAll('.scroll')]
+            .filter(one => one.scrollWidth > one.clientWidth + 1)
+            .map(one => getComputedStyle(one).backgroundImage.split('linear-gradient').length - 1)"""
+    )
+    assert shadows and set(shadows) == {4}  # two shadows and their covers
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_text_of_a_chart_is_inside_of_it(opened, width):
+    outside = opened(width).evaluate(
+        """() => [...document.querySelectorAll('svg text')].filter(one => {
+            const text = one.getBoundingClientRect();
+            const box = one.ownerSVGElement.getBoundingClientRect();
+            return text.width > 0 && (text.left < box.left - 2 || text.right > box.right + 2
+                || text.top < box.top - 2 || text.bottom > box.bottom + 2);
+        }).map(one => one.textContent)"""
+    )
+    assert outside == []
+
+
+def test_a_caption_stands_once(opened):
+    captions = opened().evaluate(
+        "() => [...document.querySelectorAll('.caption')].map(one => one.textContent.trim())"
+    )
+    assert len(captions) == len(set(captions))
+
+
 def test_a_heading_sorts_the_table_by_mouse_and_keyboard(opened):
     tab = opened()
     column = tab.locator(".sortable thead th").filter(has_text="total time")
