@@ -169,10 +169,24 @@ def test_a_whole_name_wins_over_one_that_only_contains_it(two_runs, headstart):
 def test_a_run_is_deleted_with_its_reports_only_when_asked_for(run_folder, little, headstart, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert headstart("delete", "head-linear")[0] == 2 and run_folder.exists()
-    lock = FileLock(layout.lock_of(little, run_folder))
-    with lock:
-        code, _, errors = headstart("delete", "head-linear", "--yes")
-    assert code == 2 and "a running command may need it" in errors and run_folder.exists()
+    for needed_by in (run_folder, run_folder.with_name("fine-tune-block5-digits-random-seed0-000000000000")):
+        with FileLock(layout.lock_of(little, needed_by)):
+            code, _, errors = headstart("delete", "head-linear", "--yes")
+        assert code == 2 and "a running command may need it" in errors and run_folder.exists()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    questions = []
+    for answer in ("", "n", "later"):
+        monkeypatch.setattr(
+            "builtins.input", lambda question, answer=answer: questions.append(question) or answer
+        )
+        assert headstart("delete", "head-linear")[:2] == (0, "nothing was deleted\n") and run_folder.exists()
+    assert set(questions) == {questions[0]} and f"Delete {run_folder.name} (" in questions[0]
+
+    def closed(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", closed)
+    assert headstart("delete", "head-linear")[0] == 130 and run_folder.exists()
     code, output, _ = headstart("delete", "head-linear", "--yes")
     assert code == 0 and output.startswith(f"deleted {run_folder.name}")
     assert not run_folder.exists() and not (little / "reports" / "runs" / run_folder.name).exists()
