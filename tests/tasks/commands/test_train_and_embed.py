@@ -13,12 +13,16 @@ from PIL import Image
 from trees import only
 
 from pipeline.datasets.store import ImageStore
+from tasks.commands import build
 
 DATA = ("--dataset", "digits", "--subset", "100", "--weights", "random", "--precision", "float32")
 
 
 @pytest.mark.slow
-def test_training_ends_with_the_result_and_lists_each_finished_task_with_its_number(data_folder, headstart):
+def test_training_ends_with_the_result_and_lists_each_finished_task_with_its_number(
+    data_folder, headstart, monkeypatch
+):
+    monkeypatch.setattr(build, "ANNOUNCED_SECONDS", 0.0)
     options = ("--recipe", "dense", "--epochs", "3", "--layers", "block1_pool", *DATA)
     code, output, errors = headstart("train", "head", *options)
     assert code == 0, errors
