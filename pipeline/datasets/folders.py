@@ -269,7 +269,7 @@ def _scan(root: Path, index: Path | None, layout: str) -> tuple[list[PictureFile
         for place, name in names.items()
         if entries[place][-1] and max(entries[place][1:3]) < began - RECENT_NS
     }
-    if path and kept != cached and path.parent.parent.is_dir():  # planning makes no data folder
+    if path and kept != cached:
         with contextlib.suppress(HeadstartError):  # a data folder that cannot be written
             publish_sealed(path, {"folder": str(base), "files": kept})
     return files, identity_of({file.entry: entries[file.path][-1] for file in files})

@@ -1,5 +1,5 @@
 """Explain why a task is not done and how the nearest cached result differs, or what a folder in the data
-folder holds and which presets use it. Changes nothing.
+folder holds and which presets use it. Computes nothing.
 
 examples:
   headstart why TrainHead --preset quick          why each head is or is not trained again

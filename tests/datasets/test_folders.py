@@ -685,8 +685,3 @@ def test_an_index_leads_to_files_of_any_name(root, tmp_path, monkeypatch):
     assert folders.check_index(path) == (str(root), {})
     (root / "rose" / "caf\udce9.png").unlink()
     assert folders.check_index(path) == (str(root), {folders.MISSING: ["rose/caf\udce9.png"]})
-
-
-def test_planning_makes_no_data_folder(root, tmp_path):
-    fingerprint_of(root, tmp_path / "data" / ".folders")
-    assert not (tmp_path / "data").exists()

@@ -18,7 +18,7 @@ from pipeline.training import loop
 from pipeline.training.history import History
 from pipeline.training.stage import Stage
 
-IN_A_STAGE = {field.name for field in dataclasses.fields(Stage)} - {"name", "salt"}
+IN_A_STAGE = {field.name for field in dataclasses.fields(Stage)} - {"name", "salt", "epochs_per_row"}
 RECIPES = {
     "from-scratch": SCRATCH_RECIPES["lesson"],
     "fine-tune": FINE_TUNE_RECIPES["whole"],

@@ -79,4 +79,4 @@ def test_modules_of_heads_and_findings_have_the_required_functions():
     for head in HEADS.values():
         assert all(callable(resolve(f"{head.module}:{name}")) for name in ("fit", "predict_logits"))
     for finding in FINDINGS.values():
-        assert all(callable(resolve(f"{finding.module}:{name}")) for name in ("find", "summary", "cell"))
+        assert all(callable(resolve(f"{finding.module}:{name}")) for name in ("find", "summary"))
