@@ -115,7 +115,7 @@ CHECKS = {  # what each sub-command of headstart prints or writes
     "plan": says(r"^\d+ of \d+ tasks to run"),
     "why": says(r"^  (missing|stale|done): features/"),
     "verify": says(r"finished folders?, .*: no damage"),
-    "clean": says(r"`headstart clean --yes` removes them$|^nothing to clean"),
+    "clean": says(r"`headstart clean( --keep 20GB)? --yes` removes them$|^nothing to clean"),
     "runs": says(r"^data set .*\n(?:.+\n)*.*head-dense-cifar10-sample-imagenet"),
     "recommend": says(r"^headstart train tuned-head .* --input-size \d+ --layers block"),
     "train": says(r"^Next: headstart predict |^usage: headstart train "),
