@@ -55,7 +55,7 @@ def data_folder() -> Path:
         folder = Path(os.path.expanduser(named)).resolve()  # noqa: PTH111 - Path's raises for unknown users
         place = next(place for place in (folder, *folder.parents) if place.exists())
         if not place.is_dir():
-            raise BadInput(f"HEADSTART_DATA_DIR: expected a folder, received {folder}; {place} is none")
+            raise BadInput(f"HEADSTART_DATA_DIR: expected a folder, received {folder}; {place} is not one")
     os.environ[MODELS_VARIABLE] = str(folder / layout.MODELS)
     return folder
 

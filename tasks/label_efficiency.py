@@ -121,7 +121,8 @@ class LabelEfficiency(NetworkTask, DerivedTask):
         facts = [self.prepared.description, f"weights {self.weights_choice.name}"]
         pixels, size = {name: task.pixels for name, _, task in self.shown}, self.network_size(self.input_size)
         others = [f"{name} {own} px" for name, own in pixels.items() if own != size]
-        facts += [self.sizes_text(self.input_size), *others, pluralize(self.draws, "draw"), "chosen on val"]
+        facts += [self.sizes_text(self.input_size), *others, pluralize(self.draws, "draw")]
+        facts.append("settings chosen on val")
         parts = [(scheme, labels, task.folder) for scheme, labels, task in self.shown]
         arguments = {"folder": self.folder, "parts": parts, "caption": " · ".join(facts)}
         self.publish(self.in_process("pipeline.report.efficiency:publish_efficiency", **arguments))

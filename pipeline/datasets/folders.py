@@ -77,7 +77,7 @@ def source_path(text: str) -> Path | None:
 
 def _checked_path(text: str) -> Path:
     root, is_folder = source_path(text), text.startswith(FOLDER)
-    if root is None or text.endswith(":"):
+    if root is None or not text.partition(":")[2]:
         raise BadInput(f"{text}: {EXPECTED_FOLDER if is_folder else EXPECTED_TABLE}, received no path")
     if root.is_dir() != is_folder or not root.exists():
         expected = EXPECTED_FOLDER if is_folder else EXPECTED_TABLE

@@ -20,8 +20,6 @@ SRGB = ImageCms.createProfile("sRGB")
 RENDERING = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
 SAME_COLOR = 2  # of 255 levels; profiles that are all called sRGB differ by 1
 ORIENTATIONS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
-
-
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 JPEG_METADATA, START_OF_SCAN = (*range(0xE0, 0xEE), 0xEF, 0xFE), b"\xda"  # markers; 0xEE is about colors
 # The messages of other errors are about Pillow's objects.

@@ -552,6 +552,11 @@ def test_a_data_set_without_a_path_is_an_error(kind):
         find_dataset(f"{kind}:")
 
 
+def test_a_path_may_end_in_a_colon(tmp_path):
+    fill(tmp_path / "photos:", each=1)
+    assert find_dataset(f"folder:{tmp_path / 'photos:'}").size == len(CLASSES)
+
+
 def left_out(target: Path) -> dict[str, str]:
     """Return why each file of a prepared data set was left out."""
     with (target / UNREADABLE).open(encoding="utf-8", newline="") as file:
