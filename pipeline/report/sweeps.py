@@ -18,7 +18,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 4.4, 4.2  # inches
 MAX_TICK_LENGTH = 14  # characters per line
 MAX_TICKS = 12
 MAX_COLUMNS = 4
-NUMBER = r"-?[\d.]+(e[+-]?\d+)?"
+NUMBER = r"-?\d+(\.\d+)?(e[+-]?\d+)?"
 SKEW = 5  # numbers whose maximum is larger, relative to their median, get a log axis
 
 

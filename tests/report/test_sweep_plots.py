@@ -73,6 +73,6 @@ def test_many_settings_are_drawn_in_rows_of_panels(table):
 
 
 def test_choices_are_sorted_by_their_numbers():
-    values = ["64,128", "8", "256", "64", "conv - maxpool"]
-    assert sorted(values, key=_sort_key) == ["8", "64", "64,128", "256", "conv - maxpool"]
+    values = ["64,128", "8", "256", "64", "conv - maxpool", "1.2.3"]
+    assert sorted(values, key=_sort_key) == ["8", "64", "64,128", "256", "1.2.3", "conv - maxpool"]
     assert sorted([1.0, 1e-05, 0.1], key=_sort_key) == [1e-05, 0.1, 1.0]
