@@ -32,10 +32,11 @@ from pipeline.datasets.files import (
     text_of_name,
     why_unread,
 )
-from pipeline.datasets.label_table import read_table, table_files, unlabeled
+from pipeline.datasets.label_table import read_table, table_files
 from pipeline.datasets.table import FOLDER, LARGEST_IMAGE, PICTURES, SMALLEST_IMAGE, TABLES, Dataset
 from pipeline.errors import BadInput, DamagedFile, HeadstartError
 from pipeline.extensions import resolve
+from pipeline.formatting import printable
 from pipeline.machine import usable_cores
 from pipeline.storage.publishing import publish_sealed, read_sealed, sha256_of
 
@@ -196,7 +197,7 @@ def skipped_entries(root: Path, files: list[PictureFile]) -> list[tuple[str, str
     folders, and pictures that are not in the folder of a class, or rows of a table without a label.
     """
     if root.is_file():
-        return unlabeled(root)
+        return [(printable(row["path"]), "no label") for row in read_table(root) if not row["label"]]
     pictures = {file.path for file in files}
     split_folders = {root / file.path.relative_to(root).parts[0] for file in files if file.split}
     skipped = []

@@ -53,11 +53,6 @@ def _weight(text: str, where: str) -> float:
     raise BadInput(f"{where}: expected a weight of 0 or more, received {text!r}")
 
 
-def unlabeled(path: Path) -> list[tuple[str, str]]:
-    """Return the pictures of the rows that have no label, as (name, why)."""
-    return [(printable(row["path"]), "no label") for row in read_table(path) if not row["label"]]
-
-
 def read_table(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table as texts by column; a missing value is "".
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
@@ -21,6 +21,7 @@ RENDERING = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMP
 SAME_COLOR = 2  # of 255 levels; profiles that are all called sRGB differ by 1
 ORIENTATIONS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+TIFF_TAGS = set(np.r_[256:267, 273:275, 277:280, 284, 292:294, 317, 320:348, 512:533])
 JPEG_METADATA, START_OF_SCAN = (*range(0xE0, 0xEE), 0xEF, 0xFE), b"\xda"  # markers; 0xEE is about colors
 # The messages of other errors are about Pillow's objects.
 READABLE = OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError
@@ -89,11 +90,13 @@ def _decode(path: Path, stream: BinaryIO) -> Image.Image:
 
 
 def _without_metadata(path: Path, stream: BinaryIO) -> bytes:
-    """Return a PNG or JPEG file without what its pixels do not need, else b""; raise DamagedFile for HEIC."""
+    """Return a PNG, JPEG or TIFF file without what its pixels do not need, else b""; DamagedFile for HEIC."""
     head = stream.read(12)
     if head[4:8] == b"ftyp" and head[8:12] != b"avif":
         raise DamagedFile(f"{path}: HEIC is not read, whatever its name; convert it to PNG or JPEG")
     is_png, is_jpeg = head.startswith(b"\x89PNG\r\n\x1a\n"), head.startswith(b"\xff\xd8")
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        return _without_tags(head + stream.read(), "little" if head[:1] == b"I" else "big")
     content, start = head + stream.read() if is_png or is_jpeg else b"", 8 if is_png else 2
     kept = [content[:start]]
     while is_png and start < len(content):  # chunks: length of the data, type, data, CRC
@@ -105,6 +108,15 @@ def _without_metadata(path: Path, stream: BinaryIO) -> bytes:
         kept += [content[start:end]] if content[start + 1] not in JPEG_METADATA else []
         start = end
     return b"".join([*kept, content[start:]])
+
+
+def _without_tags(content: bytes, order: Literal["little", "big"]) -> bytes:
+    start = int.from_bytes(content[4:8], order) + 2  # of the tags of 12 bytes, whose number is before them
+    end = start + 12 * int.from_bytes(content[start - 2 : start], order)
+    tags = [content[place : place + 12] for place in range(start, end, 12)]
+    kept = [tag for tag in tags if int.from_bytes(tag[:2], order) in TIFF_TAGS]
+    table = b"".join([len(kept).to_bytes(2, order), *kept]).ljust(end - start + 6, b"\0")
+    return content[: start - 2] + table + content[end + 4 :]
 
 
 def fit_picture(picture: Image.Image, size: int) -> np.ndarray:

@@ -288,7 +288,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest(Path(folder), content["fingerprint"], content["files"], content["facts"])
         valid = content["format"] == MANIFEST_FORMAT and content["key"] == manifest.key
-        valid = valid and all(_is_valid_entry(name, entry) for name, entry in manifest.files.items())
+        valid = valid and not any({"..", "/", "//"} & {*Path(name).parts} for name in manifest.files)
+        entries = manifest.files.values()
+        valid = valid and all(isinstance(one["bytes"], int) and len(one["sha256"]) == 64 for one in entries)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a manifest of this project ({error!r})") from error
     if not (isinstance(manifest.fingerprint, dict) and isinstance(manifest.facts, dict)):
@@ -323,11 +325,6 @@ def undamaged_files(folder: Path, facts: dict[str, Any] | None = None) -> set[st
     if facts not in (None, manifest.facts):
         return set()
     return {name for name in manifest.files if manifest.fault(name) is None}
-
-
-def _is_valid_entry(name: str, entry: dict[str, Any]) -> bool:
-    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-    return inside and isinstance(entry["bytes"], int) and len(entry["sha256"]) == 64
 
 
 def _host() -> str:

@@ -15,6 +15,7 @@ import sklearn.datasets
 import small_profiles
 from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import RESOLUTION_UNIT, X_RESOLUTION
 
 from pipeline.datasets import pictures
 from pipeline.datasets.files import SUFFIXES, pictures_below
@@ -342,6 +343,22 @@ def test_metadata_of_jpeg_never_decides_whether_a_picture_is_read(tmp_path, kind
     smooth(32, 32).save(tmp_path / "plain.jpg", quality=95)
     SEGMENTS[kind](smooth(32, 32), tmp_path / "a.jpg")
     assert np.array_equal(read_picture(tmp_path / "a.jpg", 32), read_picture(tmp_path / "plain.jpg", 32))
+
+
+@pytest.mark.parametrize(("order", "compression"), [("<", "raw"), (">", "raw"), ("<", "tiff_lzw")])
+def test_metadata_of_tiff_never_decides_whether_a_picture_is_read(tmp_path, order, compression):
+    smooth(32, 32).save(tmp_path / "a.tif", compression=compression, dpi=(72, 72), big_endian=order == ">")
+    content = (tmp_path / "a.tif").read_bytes()
+    resolution = struct.pack(f"{order}HHL", X_RESOLUTION, 5, 1)
+    assert content.count(resolution) == 1
+    content = content.replace(resolution, struct.pack(f"{order}HHL", X_RESOLUTION, 2, 1))
+    unit = struct.pack(f"{order}HHLH", RESOLUTION_UNIT, 3, 1, 2)
+    assert content.count(unit) == 1
+    centimeters = struct.pack(f"{order}HHLH", RESOLUTION_UNIT, 3, 1, 3)
+    (tmp_path / "a.tif").write_bytes(content.replace(unit, centimeters))
+    with pytest.raises(TypeError):  # Pillow computes with a text
+        Image.open(tmp_path / "a.tif")
+    assert np.array_equal(read_picture(tmp_path / "a.tif", 32), np.asarray(smooth(32, 32)))
 
 
 def test_transparency_is_kept_when_metadata_is_damaged(tmp_path):
