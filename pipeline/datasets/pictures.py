@@ -21,6 +21,7 @@ RENDERING = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMP
 SAME_COLOR = 2  # of 255 levels; profiles that are all called sRGB differ by 1
 ORIENTATIONS = dict(zip(range(2, 9), map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), strict=True))  # of EXIF
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+# Of sizes, layouts, compression, colors and the orientation.
 TIFF_TAGS = set(np.r_[256:267, 273:275, 277:280, 284, 292:294, 317, 320:348, 512:533])
 JPEG_METADATA, START_OF_SCAN = (*range(0xE0, 0xEE), 0xEF, 0xFE), b"\xda"  # markers; 0xEE is about colors
 # The messages of other errors are about Pillow's objects.
@@ -111,6 +112,7 @@ def _without_metadata(path: Path, stream: BinaryIO) -> bytes:
 
 
 def _without_tags(content: bytes, order: Literal["little", "big"]) -> bytes:
+    """Return a TIFF file whose first table has only TIFF_TAGS; nothing else moves."""
     start = int.from_bytes(content[4:8], order) + 2  # of the tags of 12 bytes, whose number is before them
     end = start + 12 * int.from_bytes(content[start - 2 : start], order)
     tags = [content[place : place + 12] for place in range(start, end, 12)]

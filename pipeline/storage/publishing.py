@@ -288,8 +288,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest(Path(folder), content["fingerprint"], content["files"], content["facts"])
         valid = content["format"] == MANIFEST_FORMAT and content["key"] == manifest.key
-        valid = valid and not any({"..", "/", "//"} & {*Path(name).parts} for name in manifest.files)
-        entries = manifest.files.values()
+        paths, entries = [Path(name) for name in manifest.files], manifest.files.values()
+        valid = valid and not any(inner.is_absolute() or ".." in inner.parts for inner in paths)
         valid = valid and all(isinstance(one["bytes"], int) and len(one["sha256"]) == 64 for one in entries)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{path}: not a manifest of this project ({error!r})") from error
