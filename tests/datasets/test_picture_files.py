@@ -14,8 +14,8 @@ import pytest
 import sklearn.datasets
 import small_profiles
 from PIL import Image, ImageCms, ImageOps
+from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import RESOLUTION_UNIT, X_RESOLUTION
 
 from pipeline.datasets import pictures
 from pipeline.datasets.files import SUFFIXES, pictures_below
@@ -345,18 +345,46 @@ def test_metadata_of_jpeg_never_decides_whether_a_picture_is_read(tmp_path, kind
     assert np.array_equal(read_picture(tmp_path / "a.jpg", 32), read_picture(tmp_path / "plain.jpg", 32))
 
 
-@pytest.mark.parametrize(("order", "compression"), [("<", "raw"), (">", "raw"), ("<", "tiff_lzw")])
-def test_metadata_of_tiff_never_decides_whether_a_picture_is_read(tmp_path, order, compression):
-    smooth(32, 32).save(tmp_path / "a.tif", compression=compression, dpi=(72, 72), big_endian=order == ">")
+def _tiff(order: str, picture: Image.Image) -> bytes:
+    """Return a TIFF file of an RGB picture; ResolutionUnit is centimeters, XResolution is a text."""
+    short, long, start = f"{order}HHLHH", f"{order}HHLL", 8 + 2 + 12 * 11 + 4
+    width, height, pixels = *picture.size, picture.tobytes()
+    tags = [
+        struct.pack(short, Base.ImageWidth, 3, 1, width, 0),
+        struct.pack(short, Base.ImageLength, 3, 1, height, 0),
+        struct.pack(long, Base.BitsPerSample, 3, 3, start),
+        struct.pack(short, Base.Compression, 3, 1, 1, 0),
+        struct.pack(short, Base.PhotometricInterpretation, 3, 1, 2, 0),
+        struct.pack(long, Base.StripOffsets, 4, 1, start + 6),
+        struct.pack(short, Base.SamplesPerPixel, 3, 1, 3, 0),
+        struct.pack(short, Base.RowsPerStrip, 3, 1, height, 0),
+        struct.pack(long, Base.StripByteCounts, 4, 1, len(pixels)),
+        struct.pack(f"{order}HHL4s", Base.XResolution, 2, 4, b"300"),
+        struct.pack(short, Base.ResolutionUnit, 3, 1, 3, 0),
+    ]
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HLH", 42, 8, len(tags))
+    return head + b"".join(tags) + bytes(4) + struct.pack(f"{order}3H", 8, 8, 8) + pixels
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_metadata_of_tiff_never_decides_whether_a_picture_is_read(tmp_path, order):
+    (tmp_path / "a.tif").write_bytes(_tiff(order, smooth(32, 32)))
+    with pytest.raises(Image.UnidentifiedImageError):  # Pillow computes with the text
+        Image.open(tmp_path / "a.tif")
+    assert np.array_equal(read_picture(tmp_path / "a.tif", 32), np.asarray(smooth(32, 32)))
+
+
+def test_metadata_of_a_compressed_tiff_does_not_matter_either(tmp_path):
+    smooth(32, 32).save(tmp_path / "a.tif", compression="tiff_lzw", dpi=(72, 72))
     content = (tmp_path / "a.tif").read_bytes()
-    resolution = struct.pack(f"{order}HHL", X_RESOLUTION, 5, 1)
-    assert content.count(resolution) == 1
-    content = content.replace(resolution, struct.pack(f"{order}HHL", X_RESOLUTION, 2, 1))
-    unit = struct.pack(f"{order}HHLH", RESOLUTION_UNIT, 3, 1, 2)
-    assert content.count(unit) == 1
-    centimeters = struct.pack(f"{order}HHLH", RESOLUTION_UNIT, 3, 1, 3)
-    (tmp_path / "a.tif").write_bytes(content.replace(unit, centimeters))
-    with pytest.raises(TypeError):  # Pillow computes with a text
+    unit, resolution = (
+        struct.pack("<HHLH", Base.ResolutionUnit, 3, 1, 2),
+        struct.pack("<HHL", Base.XResolution, 5, 1),
+    )
+    assert content.count(unit) == content.count(resolution) == 1
+    content = content.replace(unit, struct.pack("<HHLH", Base.ResolutionUnit, 3, 1, 3))
+    (tmp_path / "a.tif").write_bytes(content.replace(resolution, struct.pack("<HHL", Base.XResolution, 2, 1)))
+    with pytest.raises(Image.UnidentifiedImageError):
         Image.open(tmp_path / "a.tif")
     assert np.array_equal(read_picture(tmp_path / "a.tif", 32), np.asarray(smooth(32, 32)))
 
