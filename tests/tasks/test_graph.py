@@ -203,13 +203,17 @@ def test_a_run_of_a_finished_graph_takes_under_a_second(finished, call, tmp_path
         f"(Plan('from-scratch:lesson', {TINY_NET!r}),), 100, 'random')\n"
     )
     extension = {"HEADSTART_EXTENSIONS": "small_preset", "PYTHONPATH": str(tmp_path)}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = call("-m", "tasks.commands.main", "run", "--preset", "scratch", **extension)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stderr
-    assert "from-scratch:lesson" in done.stdout
-    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert cpu_seconds < 1.0  # CPU time, because wall-clock time depends on other processes
+
+    def cpu_seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = call("-m", "tasks.commands.main", "run", "--preset", "scratch", **extension)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        assert "from-scratch:lesson" in done.stdout
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # CPU time, because wall-clock time depends on other processes; the least, because they slow a shared core.
+    assert min(cpu_seconds() for _ in range(3)) < 1.0
 
 
 def tiny_scratch(**changes) -> TrainFromScratch:
