@@ -212,7 +212,7 @@ def test_a_run_of_a_finished_graph_takes_under_a_second(finished, call, tmp_path
         assert "from-scratch:lesson" in done.stdout
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # CPU time, because wall-clock time depends on other processes; the least, because they slow a shared core.
+    # CPU time, because other processes delay it; the least of three, because they slow a shared core as well.
     assert min(cpu_seconds() for _ in range(3)) < 1.0
 
 
