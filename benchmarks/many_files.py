@@ -1,6 +1,7 @@
 """Time and memory of a data set of many small picture files, command by command.
 
-    python benchmarks/many_files.py [--pictures 20000,200000] [--side 32] [--weights random] [--folder FOLDER]
+    python benchmarks/many_files.py [--pictures 20000,200000] [--side 32] [--image-size 32] [--weights random]
+                                    [--folder FOLDER]
 
 For each number of pictures (JPEG, random colors, ten classes, a file each), runs in turn: prepare the data
 set (scan, hash, decode, store), the same command again, extract all five taps of VGG16, train a linear head,
@@ -32,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", default="20000,200000", help="comma-separated numbers of pictures")
     parser.add_argument("--side", type=int, default=32, help="pixels per side of a picture (default: 32)")
+    parser.add_argument("--image-size", type=int, default=32, help="pixels of prepared images (default: 32)")
     parser.add_argument("--weights", default="random", help="weights (default: random)")
     parser.add_argument("--folder", type=Path, help="folder for pictures and results (default: temporary)")
     options = parser.parse_args()
@@ -48,7 +50,7 @@ def measure(folder: Path, count: int, options: argparse.Namespace) -> None:
     """Run the commands on a number of pictures and print a row for each."""
     pictures, data = folder / "pictures", folder / "data"
     write_pictures(pictures, count, options.side)
-    dataset = ["--dataset", f"folder:{pictures}", "--image-size", str(options.side)]
+    dataset = ["--dataset", f"folder:{pictures}", "--image-size", str(options.image_size)]
     network = [*dataset, "--weights", options.weights]
     luigi = [sys.executable, "-m", "luigi", "--local-scheduler", "--module", "tasks"]
     headstart = [str(Path(sys.executable).with_name("headstart"))]

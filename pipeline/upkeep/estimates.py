@@ -17,7 +17,7 @@ from pipeline.features.sections import Section, engine_of, multiply_adds, publis
 from pipeline.progress import Progress, silent
 from pipeline.recipes.fine_tune import FineTuneRecipe
 from pipeline.recipes.from_scratch import ScratchRecipe
-from pipeline.recipes.heads import NetworkHead
+from pipeline.recipes.heads import Head
 from pipeline.storage.fingerprint import differences
 from pipeline.storage.layout import COSTS, RECIPE, SPEED, list_folders
 from pipeline.storage.publishing import publish_sealed, read_manifest, read_sealed
@@ -223,9 +223,9 @@ def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points
         return recipe.epochs * (step + top) + recipe.top_epochs * top
     if isinstance(recipe, ScratchRecipe):
         return 2.0 * recipe.epochs * recipe.multiply_adds(input_size)
-    if isinstance(recipe, NetworkHead):
-        step = DENSE_HEAD if recipe.units else LINEAR_HEAD
-        return recipe.epochs * step * (SWEEP_SHARE * points if points else 1)
+    if isinstance(recipe, Head):  # solved directly: about as long as an epoch of a linear head
+        step = DENSE_HEAD if getattr(recipe, "units", ()) else LINEAR_HEAD
+        return getattr(recipe, "epochs", 1) * step * (SWEEP_SHARE * points if points else 1)
     return None
 
 

@@ -15,6 +15,7 @@ import pipeline.machine
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import ChildFailed
 from pipeline.recipes.fine_tune import FINE_TUNE_RECIPES
+from pipeline.recipes.heads import HEADS
 from pipeline.storage.publishing import publish_sealed, read_sealed
 from pipeline.upkeep.estimates import Measurements, work_of
 
@@ -102,6 +103,7 @@ def test_unmeasured_time_grows_with_images_epochs_and_pixels(monkeypatch, tmp_pa
     assert seconds(block5) < seconds(block5, cached=False) < seconds(FINE_TUNE_RECIPES["whole"])
     top_only = FINE_TUNE_RECIPES["top_only"]
     assert seconds(top_only) > 1.2 * seconds(replace(top_only, epochs=0))
+    assert 0 < seconds(HEADS["ridge"]) < seconds(HEADS["linear"]) < seconds(HEADS["dense"])
 
 
 def test_a_scheme_is_listed_with_its_own_cost_and_what_several_need_counts_once(headstart):
