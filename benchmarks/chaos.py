@@ -530,11 +530,11 @@ def damaged(data: Path) -> list[str]:
 def digests(data: Path) -> dict[str, str]:
     """Return the digest of what each file holds, without measured values, by path.
 
-    Locks, the notes of shards, and the speed of the machine are no results.
+    Locks, the notes of shards, Matplotlib's fonts and the speed of the machine are no results.
     """
     result = {}
     for folder, files, links in inventory.walk(data):
-        if layout.LOCKS in folder.parts:
+        if not {layout.LOCKS, layout.FONTS}.isdisjoint(folder.parts):
             continue
         for path in (*files, *links):
             if path.name != layout.SPEED and not re.fullmatch(r"shard-\d+\.json", path.name):
