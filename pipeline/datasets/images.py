@@ -58,7 +58,7 @@ class ImageWriter(contextlib.AbstractContextManager["ImageWriter"]):
         self._file.flush()
 
 
-def map_images(path: Path) -> np.ndarray:
+def map_images(path: Path) -> np.memmap:
     """Return the images (N, S, S, 3) uint8 in a file as a read-only memory map; raise DamagedFile."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -180,17 +180,18 @@ def _checked_facts(manifest: Manifest) -> tuple[list[str], dict[str, int]]:
 
 
 class ImageStore:
-    """A prepared data set, checked against its manifest when opened.
+    """A prepared data set; its columns are checked against the manifest when opened.
 
-    images (N, S, S, 3) uint8, S = image_size, are mapped from their file, which reads only what is used.
     labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names (N strings),
     class_names (C strings), counts of images by split, row (the data set's row). content (N, 32) uint8 is the
     sha256 of each picture's decoded pixels if the split depends on it, else None. weights (N,) float32 are
-    those of a table, None if all are 1.
+    those of a table, None if all are 1. With images_checked, another process of the same command has read and
+    checked the images, and only the size of their file is checked here.
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, *, images_checked: bool = False):
         manifest = publishing.read_manifest(Path(folder))
+        self._manifest, self._images_checked = manifest, images_checked
         self.path = manifest.verified(DATASET_FILE)
         self.fingerprint = manifest.fingerprint
         self.row = stored_dataset(manifest.fingerprint, manifest.facts)
@@ -204,13 +205,17 @@ class ImageStore:
                 hdf5.read_array(file, name, kinds=kinds) if name in file else None
                 for name, kinds in (("content", "u"), ("weights", "f"))
             )
-        self.images_path = manifest.verified(IMAGES_FILE)
-        self.images = map_images(self.images_path)
-        columns = (self.labels, self.index, self.split, self.names, self.images)
-        self.image_size = self.images.shape[1]
-        matches = self.image_size == self.fingerprint.get("image_size")
-        if not matches or len({len(column) for column in columns}) > 1:
-            raise DamagedFile(f"{self.path}: columns and images {self.images.shape} differ in length or size")
+        self.image_size: int = manifest.fingerprint.get("image_size", 0)
+        if len({len(column) for column in (self.labels, self.index, self.split, self.names)}) > 1:
+            raise DamagedFile(f"{self.path}: columns differ in length")
+
+    @functools.cached_property
+    def images(self) -> np.memmap:
+        """The images (N, S, S, 3) uint8, S = image_size, mapped from their file, which is first checked."""
+        images = map_images(self._manifest.verified(IMAGES_FILE, read=not self._images_checked))
+        if images.shape[:2] != (len(self), self.image_size):
+            raise DamagedFile(f"{self.path}: columns and images {images.shape} differ in length or size")
+        return images
 
     def __len__(self) -> int:
         return len(self.labels)

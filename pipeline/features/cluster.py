@@ -48,7 +48,8 @@ def extract(
     reached or is lost, and, unless allow_mixed, if the processor features or library versions of a worker
     differ from this machine's; one that joins later gets no task. Finished shards are kept.
     """
-    count, eligibility = len(ImageStore(dataset)), _Eligibility(None if allow_mixed else machine.traits())
+    count = len(ImageStore(dataset).images)  # checked here, for all workers
+    eligibility = _Eligibility(None if allow_mixed else machine.traits())
     sections = missing_sections(Path(folder), request)
     check_free_space(Path(folder), sum(one.missing_bytes(count) for one in sections), "the features")
     sources = {"dataset": dataset, "weights": weights, "folder": folder, "batch_size": batch_size}

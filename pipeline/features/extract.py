@@ -95,7 +95,7 @@ def extract_shard(
     """Compute one shard of a section unless it is finished; return its note.
 
     base, layers and view define the section; the other arguments are those of extract. The network stays in
-    memory for further shards of the section.
+    memory for further shards of the section. The caller has checked the images.
     """
     began = time.perf_counter()
     section = Section(Path(folder), base, view, tuple(layers))
@@ -105,7 +105,7 @@ def extract_shard(
 
 @functools.lru_cache(maxsize=1)
 def _loaded(section: Section, dataset: str, weights: str, batch_size: int | None) -> "_SectionWork":
-    store, arrays = ImageStore(dataset), read_weights(Path(weights))
+    store, arrays = ImageStore(dataset, images_checked=True), read_weights(Path(weights))
     forward_pass = Pass(section, arrays, image_size=store.image_size, size=batch_size)
     return _SectionWork(section, store, forward_pass, silent, None)
 

@@ -1,7 +1,7 @@
 """The data that a head is trained on: cached features, standardized by the training rows only."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import keras
@@ -132,10 +132,6 @@ class HeadData:
         votes = self.votes
         sums = sum(votes[block].T @ features for block, features in blocks(self.train))
         return votes.sum(axis=0, dtype=np.float64), np.asarray(sums, np.float64)
-
-    def with_train(self, rows: np.ndarray) -> "HeadData":
-        """Return the same data with other training rows (n,), standardized as before."""
-        return HeadData(replace(self.examples, train=rows), standardize_by=self.moments)
 
     def by_view(self, values: np.ndarray) -> np.ndarray:
         """Return values (V * n, …) as (V, n, …)."""

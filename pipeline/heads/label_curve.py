@@ -47,7 +47,8 @@ def head_curve(
     with clock.stage("heads"):
         for number, budget in enumerate(sweep_spec.labels):
             train = budget_rows(store.labels, store.rows("train"), budget, store.index)
-            scores = _evaluate(recipe, points, full_data.with_train(train), images.counts["val"])
+            data = HeadData(replace(full_data.examples, train=train), standardize_by=full_data.moments)
+            scores = _evaluate(recipe, points, data, images.counts["val"])
             rows.append({"labels": budget, "n_train": len(train), **scores})
             progress("label budgets", number + 1, len(sweep_spec.labels), "fits")
     costs = {"seconds": clock.total(), "stages": clock.stages, **state}

@@ -244,12 +244,12 @@ class Manifest:
         faults = ((name, self.fault(name, read=False)) for name in self.files)
         return next((f"{self.folder / name}: {why}" for name, why in faults if why), None)
 
-    def verified(self, name: str) -> Path:
-        """Check the sha256 of a listed file and return its path; raise DamagedFile if it does not match."""
+    def verified(self, name: str, *, read: bool = True) -> Path:
+        """Check a listed file as fault does and return its path; raise DamagedFile if it does not match."""
         path = self.folder / name
         if name not in self.files:
             raise DamagedFile(f"{path}: not listed in {self.folder / MANIFEST}")
-        if why := self.fault(name):
+        if why := self.fault(name, read=read):
             raise DamagedFile(f"{path}: {why}; the file was changed or damaged: delete it and run again")
         return path
 

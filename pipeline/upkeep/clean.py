@@ -110,8 +110,6 @@ def needs_of_runs(inventory: list[Entry]) -> Needs:
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
             for features in (fingerprint[name] for name in ("features", "maps") if name in fingerprint):
-                if not isinstance(features["weights"], str):
-                    continue  # a cache of an earlier version, which no command reads
                 requests.append({**features, "layers": [*features["layers"]], "views": [*features["views"]]})
                 folders.add(key_of({name: features[name] for name in ("backbone", "weights")}))
     return Needs(frozenset(folders), tuple(requests))

@@ -98,7 +98,7 @@ def _predict_without_project(
         np.save(chosen, rows)
         link = Path(folder) / f"export.{kind}"  # in UTF-8, see _save_module
         link.symlink_to(export)
-        values = (kind, link, images.images_path, chosen, out, size)
+        values = (kind, link, images.images.filename, chosen, out, size)
         command = [sys.executable, "-P", without_project.__file__, *map(str, values)]
         paths = [path for path in sys.path if path and not (Path(path) / "pipeline").is_dir()]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -104,7 +104,19 @@ def test_fault_13_a_flipped_bit_is_refused(prepared, flip_byte, name, share):
     path = prepared(subset=100) / name
     flip_byte(path, int(share * path.stat().st_size))
     with pytest.raises(DamagedFile, match=f"{name}: expected sha256"):
-        ImageStore(path.parent)
+        assert ImageStore(path.parent).images
+
+
+def test_images_are_checked_when_first_used_unless_the_caller_has_done_so(
+    prepared, flip_byte
+):
+    folder = prepared(subset=100)
+    flip_byte(folder / IMAGES_FILE)
+    assert len(ImageStore(folder)) == 100
+    assert ImageStore(folder, images_checked=True).images.shape == (100, 32, 32, 3)
+    (folder / IMAGES_FILE).write_bytes(b"")
+    with pytest.raises(DamagedFile, match=f"{IMAGES_FILE}: expected .* bytes, found 0"):
+        assert ImageStore(folder, images_checked=True).images
 
 
 def test_fault_07_a_damaged_archive_prepares_nothing(prepared, small_archive, tmp_path, flip_byte):

@@ -280,7 +280,13 @@ def image_manifest(root: Path) -> Prepared:
     def read(data: bytes) -> object:
         (root / MANIFEST).write_bytes(_with_key_and_seal(data))
         store = ImageStore(root)
-        return store.row, len(store), [name.upper() for name in store.class_names], sum(store.counts.values())
+        return (
+            store.images[:],
+            store.row,
+            len(store),
+            [name.upper() for name in store.class_names],
+            sum(store.counts.values()),
+        )
 
     return Prepared(read, manifests)
 

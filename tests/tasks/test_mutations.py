@@ -78,7 +78,7 @@ class Place:
         missing = missing_sections(task.folder, request)
         if not missing:
             try:
-                ImageStore(task.prepared.folder)
+                assert len(ImageStore(task.prepared.folder).images)
                 read_manifest(task.clone(DownloadWeights).folder).verified(WEIGHTS_FILE)
                 self.features = FeatureStore(task.folder).load(request["layers"], request["views"][0])
             except DamagedFile:
