@@ -107,9 +107,7 @@ def test_fault_13_a_flipped_bit_is_refused(prepared, flip_byte, name, share):
         assert ImageStore(path.parent).images
 
 
-def test_images_are_checked_when_first_used_unless_the_caller_has_done_so(
-    prepared, flip_byte
-):
+def test_images_are_checked_when_first_used_unless_the_caller_has_done_so(prepared, flip_byte):
     folder = prepared(subset=100)
     flip_byte(folder / IMAGES_FILE)
     assert len(ImageStore(folder)) == 100
