@@ -185,8 +185,7 @@ class ImageStore:
     labels (N,) int64, index (N,) int64 (position in the source), split (N,) uint8, names (N strings),
     class_names (C strings), counts of images by split, row (the data set's row). content (N, 32) uint8 is the
     sha256 of each picture's decoded pixels if the split depends on it, else None. weights (N,) float32 are
-    those of a table, None if all are 1. With images_checked, another process of the same command has read and
-    checked the images, and only the size of their file is checked here.
+    those of a table, None if all are 1. With images_checked, only the size of the images' file is compared.
     """
 
     def __init__(self, folder: Path | str, *, images_checked: bool = False):

@@ -69,7 +69,7 @@ def extract(
         by_product = by_products.get(section.view)
         extra = by_product.layers if by_product else ()
         if (key := (section.layers, extra)) not in passes:
-            size = store.image_size
+            size = store.images.shape[1]  # checks the images before the first pass is timed
             passes[key] = Pass(section, arrays, image_size=size, averages=extra, size=batch_size)
         numbers = range(part, len(section.spans(len(store))), parts)
         work = _SectionWork(section, store, passes[key], progress, by_product)

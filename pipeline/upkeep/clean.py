@@ -109,7 +109,8 @@ def needs_of_runs(inventory: list[Entry]) -> Needs:
             continue
         with contextlib.suppress(KeyError, TypeError, AttributeError):
             folders.add(key_of(fingerprint["dataset"]))
-            for features in (fingerprint[name] for name in ("features", "maps") if name in fingerprint):
+            stored = [fingerprint[name] for name in ("features", "maps") if name in fingerprint]
+            for features in (one for one in stored if isinstance(one["weights"], str)):  # as of this version
                 requests.append({**features, "layers": [*features["layers"]], "views": [*features["views"]]})
                 folders.add(key_of({name: features[name] for name in ("backbone", "weights")}))
     return Needs(frozenset(folders), tuple(requests))

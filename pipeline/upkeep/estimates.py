@@ -223,7 +223,7 @@ def work_of(recipe: Any, row: Backbone, input_size: int, *, cached: bool, points
         return recipe.epochs * (step + top) + recipe.top_epochs * top
     if isinstance(recipe, ScratchRecipe):
         return 2.0 * recipe.epochs * recipe.multiply_adds(input_size)
-    if isinstance(recipe, Head):  # solved directly: about as long as an epoch of a linear head
+    if isinstance(recipe, Head):  # one that is solved directly counts as an epoch
         step = DENSE_HEAD if getattr(recipe, "units", ()) else LINEAR_HEAD
         return getattr(recipe, "epochs", 1) * step * (SWEEP_SHARE * points if points else 1)
     return None
